@@ -1,0 +1,102 @@
+/* The mesh of ranks, data x pipeline x context x tensor (tensor innermost), its communicators, collectives and
+ * messages, and errors that all ranks agree on. Every byte sent is counted by axis.
+ *
+ * Functions marked collective are called by all ranks of the named axis, in the same order, with the same sizes. A
+ * failure inside MPI ends the job. */
+#ifndef CAIRN_DIST_MESH_H
+#define CAIRN_DIST_MESH_H
+
+#include "src/core/config.h"
+#include "src/core/context.h"
+#include "src/core/dtype.h"
+#include "src/core/integer.h"
+
+enum mesh_axis {
+    MESH_DATA,
+    MESH_PIPELINE,
+    MESH_CONTEXT,
+    MESH_TENSOR,
+    MESH_REPLICA, /* data and context together: ranks that hold the same slices of the same parameters */
+    MESH_ENDS,    /* the first and the last pipeline stage: 2 ranks there (1 if pipeline is 1), 0 elsewhere */
+    MESH_WORLD,
+    MESH_AXES,
+};
+
+enum mesh_operation { MESH_SUM, MESH_MAX, MESH_MIN };
+
+struct mesh;
+
+struct mesh_traffic {
+    int64_t calls;
+    int64_t bytes; /* payload this rank hands to MPI */
+};
+
+/* Starts MPI (once a process) and says which rank this is of how many. */
+enum status mesh_start(struct context *context, int *argc, char ***argv, int *rank, int *size) MUST_USE;
+
+/* Ends MPI after all ranks arrive here: collective. */
+void mesh_stop(void);
+
+/* Ends the job at once from a single rank, with this exit status. */
+void mesh_abort(int code);
+
+/* Resolves counts of 0 ("auto", at most one) against the number of ranks.
+ * USAGE error with the sizes that would fit. */
+enum status mesh_resolve(struct context *context, const struct mesh_config *wanted, int ranks,
+                         struct mesh_config *resolved) MUST_USE;
+
+/* Collective over the world; `config` is resolved. */
+enum status mesh_create(struct context *context, const struct mesh_config *config, struct mesh **mesh) MUST_USE;
+void mesh_destroy(struct mesh **mesh);
+
+int mesh_size(const struct mesh *mesh, enum mesh_axis axis);
+int mesh_rank(const struct mesh *mesh, enum mesh_axis axis); /* -1 on an axis this rank is not part of */
+int mesh_ranks_on_host(const struct mesh *mesh);
+const struct mesh_config *mesh_config(const struct mesh *mesh);
+struct mesh_traffic mesh_traffic(const struct mesh *mesh, enum mesh_axis axis);
+
+/* Collective over the world. Every rank brings its status; if any failed, all return the status of the lowest rank
+ * that did, with its text in their context, marked as agreed. */
+enum status mesh_agree(struct mesh *mesh, struct context *context, enum status status) MUST_USE;
+
+void mesh_barrier(struct mesh *mesh, enum mesh_axis axis);
+
+/* In place, collective over the axis. Types F32, BF16 (sum only), F64, I32, I64. */
+void mesh_all_reduce(struct mesh *mesh, enum mesh_axis axis, void *buffer, int64_t count, enum dtype dtype,
+                     enum mesh_operation operation);
+
+void mesh_broadcast(struct mesh *mesh, enum mesh_axis axis, int root, void *buffer, int64_t count, enum dtype dtype);
+
+/* Rows are divided by range_partition. `mine` is this rank's part, `all` has `rows` x `columns`. Collective. */
+void mesh_all_gather(struct mesh *mesh, enum mesh_axis axis, const void *mine, void *all, int64_t rows, int64_t columns,
+                     enum dtype dtype);
+
+/* The sum over ranks of `all`, of which each receives its part of the rows. Collective; F32 and BF16. */
+void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all, void *mine, int64_t rows,
+                         int64_t columns, enum dtype dtype);
+
+/* Requests for what runs behind the computation. A request that is zeroed is complete. */
+struct mesh_request {
+    void *state;
+};
+
+void mesh_request_create(struct mesh_request *request);
+void mesh_request_destroy(struct mesh_request *request);
+
+/* Receives name the axis, the rank on it and a tag; sends likewise. Completed by mesh_test or mesh_wait. */
+void mesh_send(struct mesh *mesh, enum mesh_axis axis, int to, int tag, const void *data, int64_t count,
+               enum dtype dtype, struct mesh_request *request);
+void mesh_receive(struct mesh *mesh, enum mesh_axis axis, int from, int tag, void *data, int64_t count,
+                  enum dtype dtype, struct mesh_request *request);
+
+/* Collectives that return before they are complete; equal parts of `each` elements per rank. */
+void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const float *all, float *mine, int64_t each,
+                               struct mesh_request *request);
+/* In place: this rank's part is already at its position in `all`. */
+void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, int64_t each, enum dtype dtype,
+                           struct mesh_request *request);
+
+bool mesh_test(struct mesh_request *request);
+void mesh_wait(struct mesh_request *request);
+
+#endif

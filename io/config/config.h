@@ -1,0 +1,33 @@
+/* Settings from YAML: strict, every key in one table with its type, range and meaning. */
+#ifndef CAIRN_IO_CONFIG_H
+#define CAIRN_IO_CONFIG_H
+
+#include <stdio.h>
+
+#include "src/core/config.h"
+#include "src/core/context.h"
+
+/* Reads a file, applies overrides ("key.path=value"), fills defaults, checks every value and every combination.
+ * USAGE error with file:line, the key and what was expected. */
+enum status config_load(struct context *context, const char *path, const char *const *overrides, int override_count,
+                        struct config *config) MUST_USE;
+
+/* The same from a text; `name` stands for the file in messages. */
+enum status config_parse(struct context *context, const char *name, const char *text, size_t length,
+                         const char *const *overrides, int override_count, struct config *config) MUST_USE;
+
+/* Only the `model:` map, as in conformance cases; the rest keeps its defaults. */
+enum status config_parse_model(struct context *context, const char *name, const char *text, size_t length,
+                               struct model_config *model) MUST_USE;
+
+/* Everything as YAML that config_parse reads back to the same settings. Returns the length (as snprintf). */
+size_t config_format(const struct config *config, char *text, size_t size);
+
+/* USAGE error that names the first key in which two models differ. */
+enum status config_same_model(struct context *context, const struct model_config *a, const struct model_config *b,
+                              const char *name_a, const char *name_b) MUST_USE;
+
+/* Every key with type, default and meaning, for --help. */
+void config_describe(FILE *out);
+
+#endif

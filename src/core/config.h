@@ -1,0 +1,162 @@
+/* The settings of a run as plain data. io/config fills it from YAML and documents every key; the rest of the program
+ * only reads it. A count of 0 in the mesh means `auto`. */
+#ifndef CAIRN_CORE_CONFIG_H
+#define CAIRN_CORE_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { TEXT_LENGTH = 512, TEXT_LIST_ITEMS = 64 };
+
+struct text_list {
+    int count;
+    char item[TEXT_LIST_ITEMS][TEXT_LENGTH];
+};
+
+enum model_family { FAMILY_DECODER, FAMILY_VIT, FAMILY_RESNET };
+enum mlp_kind { MLP_SWIGLU, MLP_GELU };
+enum norm_kind { NORM_RMS, NORM_LAYER };
+enum position_kind { POSITIONS_ROPE, POSITIONS_LEARNED };
+enum attention_kind { ATTENTION_CAUSAL, ATTENTION_INFINI };
+enum memory_update { MEMORY_UPDATE_LINEAR, MEMORY_UPDATE_DELTA };
+enum residual_kind { RESIDUAL_PLAIN, RESIDUAL_LAUREL };
+enum residual_scope { RESIDUAL_SUBLAYER, RESIDUAL_LAYER };
+enum depth_kind { DEPTH_FIXED, DEPTH_MOD, DEPTH_MOR };
+enum gate_kind { GATE_LINEAR, GATE_SIGMOID };
+enum causal_router { CAUSAL_ROUTER_LOSS, CAUSAL_ROUTER_PREDICTOR };
+enum sharing_kind { SHARING_CYCLE, SHARING_SEQUENCE, SHARING_MIDDLE_CYCLE, SHARING_MIDDLE_SEQUENCE };
+enum routing_kind { ROUTING_EXPERT, ROUTING_TOKEN, ROUTING_NONE };
+enum cache_kind { CACHE_RECURSION, CACHE_SHARED };
+
+struct model_config {
+    enum model_family family;
+    int64_t vocabulary;
+    int64_t width;
+    int64_t layers;
+    int64_t heads;
+    int64_t kv_heads;
+    int64_t head_width;
+    int64_t hidden;
+    enum mlp_kind mlp;
+    enum norm_kind norm;
+    double norm_epsilon;
+    enum position_kind positions;
+    double rope_base;
+    int64_t max_positions;
+    bool bias;
+    bool parallel_block;
+    bool tied_embeddings;
+    struct {
+        enum attention_kind kind;
+        int64_t segment;
+        enum memory_update memory_update;
+    } attention;
+    struct {
+        enum residual_kind kind;
+        enum residual_scope scope;
+        bool weights;
+        int64_t rank;
+        int64_t previous;
+    } residual;
+    struct {
+        enum depth_kind kind;
+        int64_t every;
+        double capacity;
+        enum gate_kind gate;
+        enum causal_router causal_router;
+        double router_loss;
+        int64_t recursions;
+        enum sharing_kind sharing;
+        enum routing_kind routing;
+        enum cache_kind cache;
+        double alpha;
+    } depth;
+};
+
+struct mesh_config {
+    int64_t data;
+    int64_t pipeline;
+    int64_t context;
+    int64_t tensor;
+    int64_t virtual_stages; /* model chunks a pipeline rank holds; 1 is plain 1F1B */
+};
+
+enum compute_type { COMPUTE_FP32, COMPUTE_BF16 };
+enum recompute_kind { RECOMPUTE_NONE, RECOMPUTE_ATTENTION, RECOMPUTE_LAYER };
+
+struct compute_config {
+    enum compute_type type;
+    enum recompute_kind recompute;
+    int64_t threads;      /* a rank's threads; 0 is auto: its share of the cores */
+    int64_t bucket_bytes; /* of fp32 gradients that are reduced together */
+};
+
+enum data_format { DATA_AUTO, DATA_BYTES, DATA_NANOGPT, DATA_LLMC, DATA_MEGATRON };
+enum data_sampling { SAMPLING_SHUFFLE, SAMPLING_STREAM };
+
+struct data_config {
+    struct text_list train;
+    struct text_list validation; /* empty: the last part of the training text, validation_fraction of it */
+    double validation_fraction;
+    enum data_format format;
+    enum data_sampling sampling;
+    uint64_t seed;
+};
+
+enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_WSD };
+
+struct optimizer_config {
+    double learning_rate;
+    double beta1;
+    double beta2;
+    double epsilon;
+    double weight_decay;
+    double clip; /* largest global gradient norm; 0 is off */
+    double gate_lr_factor;
+    enum schedule_kind schedule;
+    int64_t warmup_steps;
+    int64_t decay_steps;  /* of wsd: the last steps, in which the rate falls */
+    double minimum_ratio; /* the rate at the end as a share of learning_rate */
+};
+
+struct training_config {
+    int64_t steps;
+    int64_t stop_at;     /* end after this step, to be resumed later; 0 is steps */
+    int64_t batch;       /* sequences in a step, over all ranks */
+    int64_t micro_batch; /* sequences that pass through the model together, on one data rank */
+    int64_t sequence_length;
+    uint64_t seed;
+    int64_t skip_limit; /* skipped steps in a row that end the run */
+};
+
+struct evaluation_config {
+    int64_t every;   /* steps between evaluations; 0 is only at the end */
+    int64_t batches; /* batches an evaluation during training looks at; 0 is the whole validation set */
+};
+
+struct checkpoint_config {
+    int64_t every;      /* steps between checkpoints; 0 is only at the end */
+    int64_t keep_last;  /* how many of the newest to keep */
+    int64_t keep_every; /* keep for good those whose step this divides; 0 is none */
+};
+
+struct run_config {
+    char folder[TEXT_LENGTH];
+    int64_t log_every;
+    char prompt[TEXT_LENGTH]; /* continued at the end of training; empty is off */
+    int64_t prompt_tokens;
+};
+
+struct config {
+    struct model_config model;
+    struct mesh_config mesh;
+    struct compute_config compute;
+    struct data_config data;
+    struct optimizer_config optimizer;
+    struct training_config training;
+    struct evaluation_config evaluation;
+    struct checkpoint_config checkpoint;
+    struct run_config run;
+};
+
+#endif

@@ -1,0 +1,113 @@
+#include "src/core/context.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ALIGNMENT 64
+
+/* Stands in front of every allocation, so that freeing can settle the account. */
+struct memory_header {
+    size_t bytes;
+    enum memory_kind kind;
+};
+
+_Static_assert(sizeof(struct memory_header) <= ALIGNMENT, "the header must fit in front of the aligned block");
+
+void context_create(struct context *context)
+{
+    memset(context, 0, sizeof *context);
+}
+
+enum status context_fail(struct context *context, enum status status, const char *format, ...)
+{
+    if (context->status == STATUS_OK) {
+        context->status = status;
+        context->agreed = false;
+        va_list arguments;
+        va_start(arguments, format);
+        vsnprintf(context->text, sizeof context->text, format, arguments);
+        va_end(arguments);
+    }
+    return status;
+}
+
+void context_clear(struct context *context)
+{
+    context->status = STATUS_OK;
+    context->agreed = false;
+    context->text[0] = '\0';
+}
+
+void context_log(const struct context *context, const char *format, ...)
+{
+    if (context->quiet)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+}
+
+const char *memory_kind_name(enum memory_kind kind)
+{
+    static const char *const names[MEMORY_KINDS] = {
+        [MEMORY_PARAMETERS] = "parameters",   [MEMORY_GRADIENTS] = "gradients", [MEMORY_OPTIMIZER] = "optimizer",
+        [MEMORY_ACTIVATIONS] = "activations", [MEMORY_BUFFERS] = "buffers",     [MEMORY_OTHER] = "other",
+    };
+    return names[kind];
+}
+
+int64_t memory_resident(void)
+{
+    long pages_total = 0;
+    long pages_resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%ld %ld", &pages_total, &pages_resident) != 2)
+        pages_resident = 0;
+    fclose(file);
+    return (int64_t)pages_resident * sysconf(_SC_PAGESIZE);
+}
+
+void *memory_allocate(struct context *context, size_t bytes, enum memory_kind kind)
+{
+    if (bytes > SIZE_MAX - 2 * ALIGNMENT) {
+        context_fail(context, STATUS_MEMORY, "out of memory: %zu bytes for %s", bytes, memory_kind_name(kind));
+        return NULL;
+    }
+    size_t total = (bytes + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    char *block = aligned_alloc(ALIGNMENT, total);
+    if (!block) {
+        context_fail(context, STATUS_MEMORY,
+                     "out of memory: %zu bytes for %s; use more ranks, a smaller micro-batch or recomputation", bytes,
+                     memory_kind_name(kind));
+        return NULL;
+    }
+    memset(block, 0, total);
+    struct memory_header *header = (struct memory_header *)block;
+    header->bytes = bytes;
+    header->kind = kind;
+    struct memory_account *account = &context->memory;
+    account->allocations++;
+    account->bytes[kind] += (int64_t)bytes;
+    account->bytes_total += (int64_t)bytes;
+    if (account->bytes_total > account->bytes_peak)
+        account->bytes_peak = account->bytes_total;
+    return block + ALIGNMENT;
+}
+
+void memory_free(struct context *context, void *pointer)
+{
+    if (!pointer)
+        return;
+    char *block = (char *)pointer - ALIGNMENT;
+    const struct memory_header *header = (const struct memory_header *)block;
+    context->memory.bytes[header->kind] -= (int64_t)header->bytes;
+    context->memory.bytes_total -= (int64_t)header->bytes;
+    free(block);
+}

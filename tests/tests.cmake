@@ -1,0 +1,72 @@
+# Tests by label: lint, unit (no MPI), mpi, conformance, fault, end (end to end). `check` marks the quick ones.
+# Every test has a timeout, and a failed assertion under MPI ends all ranks (CMOCKA_TEST_ABORT).
+
+enable_testing()
+
+set(MPI_ENVIRONMENT CMOCKA_TEST_ABORT=1 OMP_NUM_THREADS=1 OMPI_MCA_mpi_yield_when_idle=1
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+    OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_hwloc_base_binding_policy=none)
+
+add_library(test_support STATIC tests/support/support.c)
+target_link_libraries(test_support PUBLIC core PkgConfig::CMOCKA)
+
+# cairn_unit(NAME LABELS ... LINKS ...): tests/unit/test_NAME.c, one process, linked with its row of the table only.
+function(cairn_unit NAME)
+  cmake_parse_arguments(UNIT "" "" "LABELS;LINKS" ${ARGN})
+  if(NOT EXISTS ${CMAKE_SOURCE_DIR}/tests/unit/test_${NAME}.c)
+    return()
+  endif()
+  add_executable(test_${NAME} tests/unit/test_${NAME}.c)
+  target_link_libraries(test_${NAME} PRIVATE test_support ${UNIT_LINKS})
+  set_target_properties(test_${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME unit.${NAME} COMMAND test_${NAME} WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  set_tests_properties(unit.${NAME} PROPERTIES LABELS "unit;${UNIT_LABELS}" TIMEOUT 120
+                       ENVIRONMENT "OMP_NUM_THREADS=2;CAIRN_SOURCE=${CMAKE_SOURCE_DIR}")
+endfunction()
+
+# cairn_mpi(NAME RANKS 1 2 ... LABELS ... LINKS ...): tests/mpi/test_NAME.c at each number of ranks.
+function(cairn_mpi NAME)
+  cmake_parse_arguments(MPITEST "" "" "RANKS;LABELS;LINKS" ${ARGN})
+  if(NOT EXISTS ${CMAKE_SOURCE_DIR}/tests/mpi/test_${NAME}.c)
+    return()
+  endif()
+  add_executable(test_mpi_${NAME} tests/mpi/test_${NAME}.c)
+  target_link_libraries(test_mpi_${NAME} PRIVATE test_support ${MPITEST_LINKS})
+  set_target_properties(test_mpi_${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  foreach(RANKS ${MPITEST_RANKS})
+    add_test(NAME mpi.${NAME}.${RANKS}
+             COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${RANKS} $<TARGET_FILE:test_mpi_${NAME}>
+             WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    set_tests_properties(mpi.${NAME}.${RANKS} PROPERTIES LABELS "mpi;${MPITEST_LABELS}" TIMEOUT 120
+                         PROCESSORS 2 ENVIRONMENT "${MPI_ENVIRONMENT};CAIRN_SOURCE=${CMAKE_SOURCE_DIR}")
+  endforeach()
+endfunction()
+
+# cairn_script(NAME SCRIPT ... LABELS ... TIMEOUT ...): a shell script that gets the source and the build folder.
+function(cairn_script NAME SCRIPT)
+  cmake_parse_arguments(SCRIPT "" "TIMEOUT" "LABELS" ${ARGN})
+  if(NOT EXISTS ${CMAKE_SOURCE_DIR}/tests/${SCRIPT})
+    return()
+  endif()
+  add_test(NAME ${NAME} COMMAND bash ${CMAKE_SOURCE_DIR}/tests/${SCRIPT} ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+  set_tests_properties(${NAME} PROPERTIES LABELS "${SCRIPT_LABELS}" TIMEOUT ${SCRIPT_TIMEOUT} PROCESSORS 2
+                       ENVIRONMENT "${MPI_ENVIRONMENT}")
+endfunction()
+
+cairn_unit(core       LABELS check LINKS core)
+cairn_unit(tensor     LABELS check LINKS tensor)
+cairn_unit(ops        LABELS check LINKS ops)
+cairn_unit(config     LABELS check LINKS config)
+cairn_unit(data       LABELS check LINKS data)
+cairn_unit(metrics    LABELS check LINKS metrics)
+cairn_unit(optim      LABELS check LINKS optim)
+
+cairn_mpi(mesh       RANKS 1 2 3 4 LABELS LINKS mesh)
+cairn_mpi(parallel   RANKS 1 2 3 4 LABELS LINKS parallel)
+cairn_mpi(pipeline   RANKS 1 2 3 4 LABELS LINKS parallel)
+cairn_mpi(checkpoint RANKS 1 2 3 4 LABELS LINKS checkpoint)
+cairn_mpi(train      RANKS 1 2 3 4 8 LABELS LINKS train)
+
+cairn_script(lint.layers lint/layers.sh LABELS lint check TIMEOUT 60)
+cairn_script(lint.format lint/format.sh LABELS lint check TIMEOUT 60)
+cairn_script(end.smoke end_to_end/smoke.sh LABELS end check TIMEOUT 60)
