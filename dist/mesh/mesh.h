@@ -34,6 +34,9 @@ struct mesh_traffic {
 /* Starts MPI (once a process) and says which rank this is of how many. */
 enum status mesh_start(struct context *context, int *argc, char ***argv, int *rank, int *size) MUST_USE;
 
+/* The MPI library's name and version. */
+const char *mesh_library(void);
+
 /* Ends MPI after all ranks arrive here: collective. */
 void mesh_stop(void);
 
@@ -56,7 +59,7 @@ const struct mesh_config *mesh_config(const struct mesh *mesh);
 struct mesh_traffic mesh_traffic(const struct mesh *mesh, enum mesh_axis axis);
 
 /* Collective over the world. Every rank brings its status; if any failed, all return the status of the lowest rank
- * that did, with its text in their context, marked as agreed. */
+ * that did, with its text in their context, marked as agreed. mesh may be NULL before there is one. */
 enum status mesh_agree(struct mesh *mesh, struct context *context, enum status status) MUST_USE;
 
 void mesh_barrier(struct mesh *mesh, enum mesh_axis axis);
@@ -75,13 +78,12 @@ void mesh_all_gather(struct mesh *mesh, enum mesh_axis axis, const void *mine, v
 void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all, void *mine, int64_t rows,
                          int64_t columns, enum dtype dtype);
 
-/* Requests for what runs behind the computation. A request that is zeroed is complete. */
+/* What runs behind the computation. mesh_request_clear makes a request that is complete. */
 struct mesh_request {
     void *state;
 };
 
-void mesh_request_create(struct mesh_request *request);
-void mesh_request_destroy(struct mesh_request *request);
+void mesh_request_clear(struct mesh_request *request);
 
 /* Receives name the axis, the rank on it and a tag; sends likewise. Completed by mesh_test or mesh_wait. */
 void mesh_send(struct mesh *mesh, enum mesh_axis axis, int to, int tag, const void *data, int64_t count,

@@ -8,28 +8,56 @@
 
 struct corpus;
 
-/* Opens files as one corpus. `part_begin` and `part_end` in [0, 1] cut it to a share of its tokens, so that one text
- * can be both training and validation data. FILE error that names the file and what is wrong with it: missing, a
- * directory, empty, truncated, a token not below `vocabulary`, too short for one sequence. */
+/* Opens files as one corpus: the concatenation of their tokens. Each file begins a document, and inside it
+ *
+ *   bytes     every byte is a token; the file is one document
+ *   nanogpt   uint16 tokens and nothing else; GPT-2's end-of-text token 50256 ends its document
+ *   llmc      llm.c's files, 1024 bytes of header; documents begin with the end-of-text token: 50256 in those of
+ *             GPT-2 (magic 20240520, uint16 tokens), 128000 in those of Llama 3 (magic 20240801, uint32 tokens)
+ *   megatron  PATH.bin with PATH.idx, named by either or by PATH; documents as in the index
+ *   auto      megatron if the name ends in .idx or both its files exist; llmc by its magic; nanogpt if the name ends
+ *             in .bin; otherwise bytes
+ *
+ * `part_begin` and `part_end` in [0, 1] cut the corpus to its tokens floor(part_begin * n) .. floor(part_end * n) - 1,
+ * so that one text can be both training and validation data; a document that is cut is a shorter one in each part.
+ * The tokens of the part are read once, to find the documents and to check every token. FILE error that names the
+ * file and what is wrong with it: missing, a directory, unreadable, empty, truncated, damaged, a token not below
+ * `vocabulary`. The files must not change while the corpus is open; the context must outlive it. */
 enum status corpus_open(struct context *context, const struct text_list *files, enum data_format format,
                         int64_t vocabulary, double part_begin, double part_end, struct corpus **corpus) MUST_USE;
+
+/* Samplers of the corpus must be destroyed before. NULL inside is allowed. */
 void corpus_close(struct corpus **corpus);
 
 int64_t corpus_tokens(const struct corpus *corpus);
+
+/* Documents that are not empty. */
 int64_t corpus_documents(const struct corpus *corpus);
 
-/* How sequences are drawn. SAMPLING_SHUFFLE: every window of the corpus once per epoch, in an order of the seed, the
- * windows' start shifted by the seed each epoch. SAMPLING_STREAM: each of `streams` reads whole documents in an order
- * of the seed, window after window; a window never crosses into the next document: what is left is padding. */
+/* How sequences are drawn.
+ *
+ * SAMPLING_SHUFFLE: an epoch is `windows` windows of T targets, one behind the other from a shift that the seed
+ * draws for the epoch out of 0 .. shifts - 1, each once in an order of the seed and the epoch. Windows may cross from
+ * one document into the next. The count of windows is the same in every epoch; the up to 2 T tokens at the two ends
+ * that this leaves out change with the shift.
+ *
+ * SAMPLING_STREAM: the documents in an order of the seed, the same in every epoch, each cut into windows of T targets;
+ * a window never crosses into the next document: what is left is padding, and documents of one token have no window.
+ * Each of `streams` reads its own contiguous share of these `windows` (range_partition), and begins it again when it
+ * is through. When there are fewer windows than streams, stream b without a share of its own reads window
+ * b % windows. */
 struct sampler {
     const struct corpus *corpus;
     enum data_sampling sampling;
     uint64_t seed;
-    int64_t length;  /* T: inputs per sequence */
-    int64_t streams; /* rows of a batch */
+    int64_t length;        /* T: inputs per sequence */
+    int64_t streams;       /* rows of a batch */
+    int64_t windows;       /* in an epoch */
+    int64_t shifts;        /* SHUFFLE: how many different first tokens an epoch may have */
+    int64_t *window_begin; /* STREAM: [documents + 1] windows before each document in the order of reading; owned */
 };
 
-/* One sequence: tokens [T + 1] for inputs 0..T-1 and targets 1..T. */
+/* One sequence: T + 1 tokens of the corpus, 0..T-1 of them inputs and 1..T targets. */
 struct sequence {
     int64_t document; /* of its first token */
     int64_t stream;
@@ -38,17 +66,20 @@ struct sequence {
     int64_t targets;  /* how many targets count; the rest is padding */
 };
 
-/* FILE error if the corpus has no window of this length. */
+/* FILE error if the corpus has no window of this length: SHUFFLE needs length + 1 tokens, STREAM a document of two. */
 enum status sampler_create(struct context *context, const struct corpus *corpus, const struct data_config *config,
                            int64_t length, int64_t streams, struct sampler *sampler) MUST_USE;
+void sampler_destroy(struct sampler *sampler);
 
 /* Sequence number `index` of the run (index = sequences drawn before; row = index % streams). inputs [T] and targets
- * [T] may be NULL when only the description is wanted; padding has input 0 and target -1. */
+ * [T] may be NULL when only the description is wanted; padding has input 0 and target -1, and so has a token that is
+ * not below the vocabulary, which only a file that has changed since corpus_open can hold. */
 void sampler_sequence(const struct sampler *sampler, int64_t index, int32_t *inputs, int32_t *targets,
                       struct sequence *sequence);
 
 /* For evaluation: the corpus in order, window after window of `length` targets, each token a target exactly once
- * (except the first of all); the last window may be short. Count and content. */
+ * (except the first of all); the last window may be short. Count and content; inputs [length] and
+ * targets [length] as in sampler_sequence, target_count of them real. */
 int64_t corpus_windows(const struct corpus *corpus, int64_t length);
 void corpus_window(const struct corpus *corpus, int64_t length, int64_t index, int32_t *inputs, int32_t *targets,
                    int64_t *target_count);

@@ -1,6 +1,135 @@
-int main(void);
+/* The program: wiring of the subcommands, and the only place that exits. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-int main(void)
+#include "src/cli/command.h"
+
+struct subcommand {
+    const char *name;
+    enum status (*run)(struct command *command, int argc, char **argv);
+    const char *summary;
+    const char *help;
+};
+
+#define HELP_SET "  --set KEY=VALUE        override a setting (may be repeated); `cairn config` lists them\n"
+
+static const struct subcommand subcommands[] = {
+    {"train", command_train, "train a model",
+     "usage: cairn train CONFIG [--set KEY=VALUE]... [--resume auto|none|FILE]\n\n"
+     "Trains as CONFIG says. A run whose folder holds a checkpoint is continued by itself.\n\n" HELP_SET
+     "  --resume auto          continue from the newest good checkpoint of the run's folder, if there is one "
+     "(default)\n"
+     "  --resume none          start anew; what the folder holds is moved aside\n"
+     "  --resume FILE          start from this checkpoint, of any mesh\n"},
+    {"eval", command_eval, "measure the loss of a checkpoint on text",
+     "usage: cairn eval CONFIG [--checkpoint FILE] [--data FILE] [--context-length T] [--set KEY=VALUE]...\n\n"
+     "Prints the mean loss in nats a token, perplexity, and bits a byte where a token is a byte.\n\n"
+     "  --checkpoint FILE      a checkpoint, or a run's folder (its newest); default: run.folder of CONFIG\n"
+     "  --data FILE            text to measure on; default: the validation data of CONFIG\n"
+     "  --context-length T     tokens a window has; default: training.sequence_length\n" HELP_SET},
+    {"generate", command_generate, "continue a text",
+     "usage: cairn generate --checkpoint FILE --prompt TEXT [--tokens N] [--temperature X] [--top-k K] [--top-p P]\n"
+     "                      [--seed S] [--set KEY=VALUE]...\n\n"
+     "Prints the prompt and its continuation. A model whose tokens are not bytes takes and prints token numbers.\n\n"
+     "  --checkpoint FILE      a checkpoint, or a run's folder (its newest)\n"
+     "  --prompt TEXT          what to continue\n"
+     "  --tokens N             tokens to draw (200)\n"
+     "  --temperature X        0 takes the most likely token (1)\n"
+     "  --top-k K              draw among the K most likely; 0 is all (0)\n"
+     "  --top-p P              draw among the most likely that make up the probability P (1)\n"
+     "  --seed S               of the draws (1)\n" HELP_SET},
+    {"checkpoint", command_checkpoint_tools, "look at checkpoints: inspect, verify, diff",
+     "usage: cairn checkpoint inspect FILE\n"
+     "       cairn checkpoint verify FILE\n"
+     "       cairn checkpoint diff FILE FILE [--tolerance X]\n\n"
+     "inspect   what a checkpoint holds\n"
+     "verify    recomputes every hash; exits with 1 if anything is damaged\n"
+     "diff      compares two checkpoints; exits with 1 if they differ by more than the tolerance (0), norm-wise\n"},
+    {"config", command_config, "explain all settings, or show the resolved settings of a file",
+     "usage: cairn config [CONFIG [--set KEY=VALUE]...]\n\n"
+     "Without CONFIG: every key with its type, default and meaning. With it: the settings a run would have.\n"},
+};
+
+enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
+
+static void print_help(FILE *out)
 {
-    return 0;
+    fprintf(out, "usage: cairn COMMAND [ARGUMENT]...\n\n"
+                 "Trains transformers on clusters of CPUs: mpirun -n RANKS cairn train CONFIG\n\n");
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        fprintf(out, "  %-12s %s\n", subcommands[i].name, subcommands[i].summary);
+    fprintf(out, "\n`cairn COMMAND --help` says more.\n");
+}
+
+static const struct subcommand *find_subcommand(const char *name)
+{
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        if (strcmp(subcommands[i].name, name) == 0)
+            return &subcommands[i];
+    return NULL;
+}
+
+static enum status dispatch(struct command *command, int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    bool speaks = command->rank == 0;
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        if (speaks)
+            print_help(stdout);
+        return STATUS_OK;
+    }
+    if (strcmp(name, "--version") == 0) {
+        if (speaks)
+            printf("cairn %s, %s\n", CAIRN_VERSION, mesh_library());
+        return STATUS_OK;
+    }
+    const struct subcommand *subcommand = find_subcommand(name);
+    if (!subcommand) {
+        if (argc > 1)
+            return context_fail(&command->context, STATUS_USAGE, "%s: unknown command; see `cairn --help`", name);
+        if (speaks)
+            print_help(stderr);
+        return context_fail(&command->context, STATUS_USAGE, "name a command");
+    }
+    for (int i = 2; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            if (speaks)
+                fputs(subcommand->help, stdout);
+            return STATUS_OK;
+        }
+    return subcommand->run(command, argc - 2, argv + 2);
+}
+
+static int exit_code_of(enum status status)
+{
+    return status == STATUS_OK ? 0 : status == STATUS_USAGE ? 2 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    struct command *command = calloc(1, sizeof *command);
+    if (!command)
+        return 1;
+    context_create(&command->context);
+    enum status status = mesh_start(&command->context, &argc, &argv, &command->rank, &command->ranks);
+    if (status != STATUS_OK) {
+        fprintf(stderr, "cairn: %s\n", command->context.text);
+        return exit_code_of(status);
+    }
+    command->context.quiet = command->rank != 0;
+    status = dispatch(command, argc, argv);
+    if (status != STATUS_OK && !command->context.agreed && command->ranks > 1 && status != STATUS_USAGE) {
+        fprintf(stderr, "cairn: rank %d: %s\n", command->rank, command->context.text);
+        mesh_abort(exit_code_of(status));
+    }
+    if (status != STATUS_OK && command->rank == 0)
+        fprintf(stderr, "cairn: %s\n", command->context.text);
+    if (command->engine_ready)
+        engine_destroy(&command->engine);
+    mesh_destroy(&command->mesh);
+    int code = status == STATUS_OK ? command->exit_code : exit_code_of(status);
+    free(command);
+    mesh_stop();
+    return code;
 }

@@ -78,6 +78,9 @@ void adamw_step(struct engine *engine, const struct adamw_step *step);
 /* Sum of squares, in double, in a fixed order for a given number of threads. */
 double sum_of_squares(struct engine *engine, const float *values, int64_t count);
 
+/* to += from, elementwise, F32 or BF16. */
+void accumulate(struct engine *engine, void *to, const void *from, enum dtype dtype, int64_t count);
+
 /* Elements from one floating type to another (F32 and BF16). */
 void convert(struct engine *engine, void *to, enum dtype to_type, const void *from, enum dtype from_type,
              int64_t count);

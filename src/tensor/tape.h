@@ -38,9 +38,10 @@ struct tape_listener {
 struct tape {
     struct context *context;
     struct engine *engine;
-    struct arena arena; /* activations and records, until tape_reset */
-    struct arena *work; /* shared by tapes: what lives only inside a recomputed function */
-    struct pool *pool;  /* shared by tapes: gradients of activations */
+    struct arena own;
+    struct arena *arena; /* activations and records until tape_reset: own, or work inside a recomputed function */
+    struct arena *work;  /* shared by tapes: temporaries between mark and rewind, and recomputed functions */
+    struct pool *pool;   /* shared by tapes: gradients of activations */
     struct tape_record *last;
     bool recording;
     bool final; /* the last pass of a step over these parameters: their uses are counted, listener is told */
@@ -100,8 +101,9 @@ void tape_release(struct tape *tape, struct tensor *tensor);
 /* A function of one tensor, to be run without keeping its activations and run again in backward. */
 typedef struct tensor *(*tape_function)(struct tape *tape, void *argument, struct tensor *input);
 
-/* `argument` is copied (bytes of it). The output is the function's; nothing else that it made stays in memory. The
- * function may hold collectives: every rank runs them again in the same order. */
+/* `argument` is copied (bytes of it). The output is the function's, which has the shape and type of the input; nothing
+ * else that the function made stays in memory. It may hold collectives: every rank runs them again in the same order.
+ * The way to run blocks without a tape, too: memory then holds one block's activations at a time. */
 struct tensor *tape_recompute(struct tape *tape, tape_function function, const void *argument, size_t bytes,
                               struct tensor *input);
 

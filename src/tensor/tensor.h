@@ -50,7 +50,8 @@ struct parameter {
     int axis;
     struct range slice;
     struct range owned;  /* global indices along the axis; count 0 when another rank owns what this one holds */
-    bool replicated;     /* over tensor ranks, at least in part: their gradients need a sum */
+    bool replicated;     /* over tensor ranks: the gradients of all copies need a sum */
+    bool overlapping;    /* replicated only in part: tensor ranks hold ranges of the axis 0 that overlap */
     bool tied;           /* a second copy lives on another pipeline stage: both gradients need a sum */
     int chunk;           /* of the model, on this pipeline rank */
     struct tensor value; /* local shape, compute type */

@@ -1,0 +1,192 @@
+#include "dist/mesh/mesh_private.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype)
+{
+    switch (dtype) {
+    case DTYPE_F32:
+        return MPI_FLOAT;
+    case DTYPE_BF16:
+        return mesh->bf16;
+    case DTYPE_F64:
+        return MPI_DOUBLE;
+    case DTYPE_I32:
+        return MPI_INT32_T;
+    case DTYPE_I64:
+        return MPI_INT64_T;
+    default:
+        return MPI_BYTE;
+    }
+}
+
+int mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype)
+{
+    if (count < 0 || count > INT_MAX) {
+        fprintf(
+            stderr,
+            "cairn: rank %d: a message of %lld elements is more than MPI can take at once; use a smaller micro-batch "
+            "or compute.bucket_bytes\n",
+            mesh->rank[MESH_WORLD], (long long)count);
+        mesh_abort(1);
+    }
+    mesh->traffic[axis].calls++;
+    mesh->traffic[axis].bytes += count * (int64_t)dtype_size(dtype);
+    return (int)count;
+}
+
+static MPI_Op operation_of(const struct mesh *mesh, enum mesh_operation operation, enum dtype dtype)
+{
+    if (dtype == DTYPE_BF16)
+        return mesh->bf16_sum;
+    return operation == MESH_SUM ? MPI_SUM : operation == MESH_MAX ? MPI_MAX : MPI_MIN;
+}
+
+void mesh_barrier(struct mesh *mesh, enum mesh_axis axis)
+{
+    MPI_Barrier(mesh->communicator[axis]);
+}
+
+void mesh_all_reduce(struct mesh *mesh, enum mesh_axis axis, void *buffer, int64_t count, enum dtype dtype,
+                     enum mesh_operation operation)
+{
+    if (mesh->size[axis] == 1 || count == 0)
+        return;
+    int number = mesh_count(mesh, axis, count, dtype);
+    MPI_Allreduce(MPI_IN_PLACE, buffer, number, mesh_datatype(mesh, dtype), operation_of(mesh, operation, dtype),
+                  mesh->communicator[axis]);
+}
+
+void mesh_broadcast(struct mesh *mesh, enum mesh_axis axis, int root, void *buffer, int64_t count, enum dtype dtype)
+{
+    if (mesh->size[axis] == 1 || count == 0)
+        return;
+    int number = mesh_count(mesh, axis, count, dtype);
+    MPI_Bcast(buffer, number, mesh_datatype(mesh, dtype), root, mesh->communicator[axis]);
+}
+
+/* Fills mesh->counts and offsets with each rank's part of the rows, in elements. */
+static void divide_rows(struct mesh *mesh, enum mesh_axis axis, int64_t rows, int64_t columns)
+{
+    for (int i = 0; i < mesh->size[axis]; i++) {
+        struct range part = range_partition(rows, mesh->size[axis], i);
+        mesh->counts[i] = (int)(part.count * columns);
+        mesh->offsets[i] = (int)(part.begin * columns);
+    }
+}
+
+void mesh_all_gather(struct mesh *mesh, enum mesh_axis axis, const void *mine, void *all, int64_t rows, int64_t columns,
+                     enum dtype dtype)
+{
+    int size = mesh->size[axis];
+    struct range part = range_partition(rows, size, mesh->rank[axis]);
+    if (size == 1) {
+        memcpy(all, mine, (size_t)(rows * columns) * dtype_size(dtype));
+        return;
+    }
+    if (rows * columns == 0)
+        return;
+    mesh_count(mesh, axis, rows * columns, dtype);
+    mesh->traffic[axis].bytes -= (rows - part.count) * columns * (int64_t)dtype_size(dtype);
+    MPI_Datatype type = mesh_datatype(mesh, dtype);
+    int number = (int)(part.count * columns);
+    if (rows % size == 0) {
+        MPI_Allgather(mine, number, type, all, number, type, mesh->communicator[axis]);
+        return;
+    }
+    divide_rows(mesh, axis, rows, columns);
+    MPI_Allgatherv(mine, number, type, all, mesh->counts, mesh->offsets, type, mesh->communicator[axis]);
+}
+
+void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all, void *mine, int64_t rows,
+                         int64_t columns, enum dtype dtype)
+{
+    int size = mesh->size[axis];
+    if (size == 1) {
+        memcpy(mine, all, (size_t)(rows * columns) * dtype_size(dtype));
+        return;
+    }
+    if (rows * columns == 0)
+        return;
+    mesh_count(mesh, axis, rows * columns, dtype);
+    MPI_Datatype type = mesh_datatype(mesh, dtype);
+    divide_rows(mesh, axis, rows, columns);
+    MPI_Reduce_scatter(all, mine, mesh->counts, type, operation_of(mesh, MESH_SUM, dtype), mesh->communicator[axis]);
+}
+
+/* -- What runs behind the computation ---------------------------------------------------------------------------- */
+
+_Static_assert(sizeof(MPI_Request) <= sizeof(void *), "a request must fit in struct mesh_request");
+
+static MPI_Request request_get(const struct mesh_request *request)
+{
+    MPI_Request mpi;
+    memcpy(&mpi, &request->state, sizeof mpi);
+    return mpi;
+}
+
+static void request_set(struct mesh_request *request, MPI_Request mpi)
+{
+    request->state = NULL;
+    memcpy(&request->state, &mpi, sizeof mpi);
+}
+
+void mesh_request_clear(struct mesh_request *request)
+{
+    request_set(request, MPI_REQUEST_NULL);
+}
+
+void mesh_send(struct mesh *mesh, enum mesh_axis axis, int to, int tag, const void *data, int64_t count,
+               enum dtype dtype, struct mesh_request *request)
+{
+    MPI_Request mpi;
+    int number = mesh_count(mesh, axis, count, dtype);
+    MPI_Isend(data, number, mesh_datatype(mesh, dtype), to, tag, mesh->communicator[axis], &mpi);
+    request_set(request, mpi);
+}
+
+void mesh_receive(struct mesh *mesh, enum mesh_axis axis, int from, int tag, void *data, int64_t count,
+                  enum dtype dtype, struct mesh_request *request)
+{
+    MPI_Request mpi;
+    MPI_Irecv(data, (int)count, mesh_datatype(mesh, dtype), from, tag, mesh->communicator[axis], &mpi);
+    request_set(request, mpi);
+}
+
+void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const float *all, float *mine, int64_t each,
+                               struct mesh_request *request)
+{
+    MPI_Request mpi;
+    int number = mesh_count(mesh, axis, each, DTYPE_F32);
+    mesh->traffic[axis].bytes += each * (mesh->size[axis] - 1) * (int64_t)sizeof *all;
+    MPI_Ireduce_scatter_block(all, mine, number, MPI_FLOAT, MPI_SUM, mesh->communicator[axis], &mpi);
+    request_set(request, mpi);
+}
+
+void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, int64_t each, enum dtype dtype,
+                           struct mesh_request *request)
+{
+    MPI_Request mpi;
+    int number = mesh_count(mesh, axis, each, dtype);
+    MPI_Iallgather(MPI_IN_PLACE, number, mesh_datatype(mesh, dtype), all, number, mesh_datatype(mesh, dtype),
+                   mesh->communicator[axis], &mpi);
+    request_set(request, mpi);
+}
+
+bool mesh_test(struct mesh_request *request)
+{
+    MPI_Request mpi = request_get(request);
+    int done = 0;
+    MPI_Test(&mpi, &done, MPI_STATUS_IGNORE);
+    request_set(request, mpi);
+    return done;
+}
+
+void mesh_wait(struct mesh_request *request)
+{
+    MPI_Request mpi = request_get(request);
+    MPI_Wait(&mpi, MPI_STATUS_IGNORE);
+    request_set(request, mpi);
+}

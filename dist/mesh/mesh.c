@@ -1,0 +1,222 @@
+#include "dist/mesh/mesh_private.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum status mesh_start(struct context *context, int *argc, char ***argv, int *rank, int *size)
+{
+    int provided = 0;
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+        return context_fail(context, STATUS_INTERNAL, "MPI did not start; try `mpirun -n 1 cairn --version`");
+    if (provided < MPI_THREAD_FUNNELED)
+        return context_fail(context, STATUS_INTERNAL, "this MPI does not support threads beside it");
+    MPI_Comm_rank(MPI_COMM_WORLD, rank);
+    MPI_Comm_size(MPI_COMM_WORLD, size);
+    return STATUS_OK;
+}
+
+const char *mesh_library(void)
+{
+#ifdef OMPI_MAJOR_VERSION
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+    return "Open MPI " TEXT(OMPI_MAJOR_VERSION) "." TEXT(OMPI_MINOR_VERSION) "." TEXT(OMPI_RELEASE_VERSION);
+#else
+    return "MPI";
+#endif
+}
+
+void mesh_stop(void)
+{
+    MPI_Finalize();
+}
+
+void mesh_abort(int code)
+{
+    MPI_Abort(MPI_COMM_WORLD, code);
+}
+
+/* The ways to write `ranks` as a product with the sizes that are fixed, for a message. */
+static void describe_fit(const struct mesh_config *wanted, int ranks, char *text, size_t size)
+{
+    int64_t model = wanted->pipeline * wanted->context * wanted->tensor;
+    if (model > 0 && ranks % model == 0)
+        snprintf(text, size, "mesh.data=%lld would fit", (long long)(ranks / model));
+    else if (model > 0)
+        snprintf(text, size,
+                 "start a multiple of %lld ranks (mpirun -n %lld), or choose sizes whose product divides %d",
+                 (long long)model, (long long)model, ranks);
+    else
+        snprintf(text, size, "choose sizes whose product is %d", ranks);
+}
+
+enum status mesh_resolve(struct context *context, const struct mesh_config *wanted, int ranks,
+                         struct mesh_config *resolved)
+{
+    *resolved = *wanted;
+    int64_t *size[] = {&resolved->data, &resolved->pipeline, &resolved->context, &resolved->tensor};
+    static const char *const name[] = {"data", "pipeline", "context", "tensor"};
+    int automatic = -1;
+    int64_t product = 1;
+    for (int i = 0; i < 4; i++) {
+        if (*size[i] < 0 || *size[i] > ranks)
+            return context_fail(context, STATUS_USAGE, "mesh.%s: %lld does not fit %d ranks", name[i],
+                                (long long)*size[i], ranks);
+        if (*size[i] == 0 && automatic >= 0)
+            return context_fail(context, STATUS_USAGE, "mesh: only one of the sizes may be auto; both %s and %s are",
+                                name[automatic], name[i]);
+        if (*size[i] == 0)
+            automatic = i;
+        else
+            product *= *size[i];
+    }
+    char fit[160];
+    describe_fit(wanted, ranks, fit, sizeof fit);
+    if (automatic >= 0 && ranks % product != 0)
+        return context_fail(
+            context, STATUS_USAGE,
+            "mesh: the other sizes make %lld, which does not divide %d ranks, so %s cannot be chosen; %s",
+            (long long)product, ranks, name[automatic], fit);
+    if (automatic >= 0)
+        *size[automatic] = ranks / product;
+    else if (product != ranks)
+        return context_fail(context, STATUS_USAGE,
+                            "mesh: data %lld x pipeline %lld x context %lld x tensor %lld is %lld ranks, but %d were "
+                            "started; %s",
+                            (long long)wanted->data, (long long)wanted->pipeline, (long long)wanted->context,
+                            (long long)wanted->tensor, (long long)product, ranks, fit);
+    if (resolved->virtual_stages > 1 && resolved->pipeline == 1)
+        return context_fail(context, STATUS_USAGE, "mesh.virtual_stages: %lld needs a pipeline of at least 2",
+                            (long long)resolved->virtual_stages);
+    return STATUS_OK;
+}
+
+static void bf16_sum(void *in, void *inout, int *length, MPI_Datatype *datatype)
+{
+    (void)datatype;
+    const bf16 *term = in;
+    bf16 *sum = inout;
+    for (int i = 0; i < *length; i++)
+        sum[i] = bf16_from_float(bf16_to_float(sum[i]) + bf16_to_float(term[i]));
+}
+
+static void axis_create(struct mesh *mesh, enum mesh_axis axis, bool takes_part, int color, int key)
+{
+    MPI_Comm world = mesh->communicator[MESH_WORLD];
+    MPI_Comm_split(world, takes_part ? color : MPI_UNDEFINED, key, &mesh->communicator[axis]);
+    mesh->size[axis] = 0;
+    mesh->rank[axis] = -1;
+    if (mesh->communicator[axis] != MPI_COMM_NULL) {
+        MPI_Comm_size(mesh->communicator[axis], &mesh->size[axis]);
+        MPI_Comm_rank(mesh->communicator[axis], &mesh->rank[axis]);
+    }
+}
+
+enum status mesh_create(struct context *context, const struct mesh_config *config, struct mesh **mesh)
+{
+    struct mesh *m = memory_allocate(context, sizeof *m, MEMORY_OTHER);
+    if (!m)
+        mesh_abort(1);
+    m->context = context;
+    m->config = *config;
+    /* The library's own copy of the world, so that no message meets another library's. */
+    MPI_Comm_dup(MPI_COMM_WORLD, &m->communicator[MESH_WORLD]);
+    MPI_Comm_size(m->communicator[MESH_WORLD], &m->size[MESH_WORLD]);
+    MPI_Comm_rank(m->communicator[MESH_WORLD], &m->rank[MESH_WORLD]);
+    int rank = m->rank[MESH_WORLD];
+    int tensor = (int)(rank % config->tensor);
+    int along = (int)(rank / config->tensor % config->context);
+    int stage = (int)(rank / (config->tensor * config->context) % config->pipeline);
+    int data = (int)(rank / (config->tensor * config->context * config->pipeline));
+    int stages = (int)config->pipeline;
+    int contexts = (int)config->context;
+    int tensors = (int)config->tensor;
+    axis_create(m, MESH_TENSOR, true, rank / tensors, tensor);
+    axis_create(m, MESH_CONTEXT, true, (data * stages + stage) * tensors + tensor, along);
+    axis_create(m, MESH_PIPELINE, true, (data * contexts + along) * tensors + tensor, stage);
+    axis_create(m, MESH_DATA, true, (stage * contexts + along) * tensors + tensor, data);
+    axis_create(m, MESH_REPLICA, true, stage * tensors + tensor, data * contexts + along);
+    axis_create(m, MESH_ENDS, stage == 0 || stage == stages - 1, (data * contexts + along) * tensors + tensor, stage);
+    MPI_Comm host;
+    MPI_Comm_split_type(m->communicator[MESH_WORLD], MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &host);
+    MPI_Comm_size(host, &m->ranks_on_host);
+    MPI_Comm_free(&host);
+    MPI_Type_contiguous(2, MPI_BYTE, &m->bf16);
+    MPI_Type_commit(&m->bf16);
+    MPI_Op_create(bf16_sum, 1, &m->bf16_sum);
+    m->counts = memory_allocate(context, 2 * (size_t)m->size[MESH_WORLD] * sizeof *m->counts, MEMORY_OTHER);
+    if (!m->counts)
+        mesh_abort(1);
+    m->offsets = m->counts + m->size[MESH_WORLD];
+    *mesh = m;
+    return STATUS_OK;
+}
+
+void mesh_destroy(struct mesh **mesh)
+{
+    struct mesh *m = *mesh;
+    if (!m)
+        return;
+    for (int axis = 0; axis < MESH_AXES; axis++)
+        if (m->communicator[axis] != MPI_COMM_NULL)
+            MPI_Comm_free(&m->communicator[axis]);
+    MPI_Op_free(&m->bf16_sum);
+    MPI_Type_free(&m->bf16);
+    memory_free(m->context, m->counts);
+    memory_free(m->context, m);
+    *mesh = NULL;
+}
+
+int mesh_size(const struct mesh *mesh, enum mesh_axis axis)
+{
+    return mesh->size[axis];
+}
+
+int mesh_rank(const struct mesh *mesh, enum mesh_axis axis)
+{
+    return mesh->rank[axis];
+}
+
+int mesh_ranks_on_host(const struct mesh *mesh)
+{
+    return mesh->ranks_on_host;
+}
+
+const struct mesh_config *mesh_config(const struct mesh *mesh)
+{
+    return &mesh->config;
+}
+
+struct mesh_traffic mesh_traffic(const struct mesh *mesh, enum mesh_axis axis)
+{
+    return mesh->traffic[axis];
+}
+
+MPI_Comm mesh_communicator(const struct mesh *mesh, enum mesh_axis axis)
+{
+    return mesh->communicator[axis];
+}
+
+enum status mesh_agree(struct mesh *mesh, struct context *context, enum status status)
+{
+    MPI_Comm world = mesh ? mesh->communicator[MESH_WORLD] : MPI_COMM_WORLD;
+    int rank;
+    MPI_Comm_rank(world, &rank);
+    int mine = status == STATUS_OK ? INT_MAX : rank;
+    int first = INT_MAX;
+    MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
+    if (first == INT_MAX)
+        return STATUS_OK;
+    struct {
+        int status;
+        char text[sizeof context->text];
+    } message = {.status = (int)status};
+    memcpy(message.text, context->text, sizeof message.text);
+    MPI_Bcast(&message, (int)sizeof message, MPI_BYTE, first, world);
+    context->status = (enum status)message.status;
+    context->agreed = true;
+    memcpy(context->text, message.text, sizeof message.text);
+    return context->status;
+}

@@ -1,0 +1,26 @@
+/* Inside of a mesh; for this folder only. */
+#ifndef CAIRN_DIST_MESH_PRIVATE_H
+#define CAIRN_DIST_MESH_PRIVATE_H
+
+#include "dist/mesh/mesh_mpi.h"
+
+struct mesh {
+    struct context *context;
+    struct mesh_config config;
+    MPI_Comm communicator[MESH_AXES]; /* MPI_COMM_NULL where this rank takes no part */
+    int size[MESH_AXES];
+    int rank[MESH_AXES];
+    int ranks_on_host;
+    struct mesh_traffic traffic[MESH_AXES];
+    MPI_Datatype bf16;
+    MPI_Op bf16_sum;
+    int *counts; /* for the collectives with uneven parts: one entry a rank of the largest axis */
+    int *offsets;
+};
+
+MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype);
+
+/* Counts bytes and calls; ends the job if `count` does not fit in MPI's int. */
+int mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype);
+
+#endif

@@ -1,0 +1,343 @@
+#include "dist/parallel/replica.h"
+
+#include <string.h>
+
+#include "src/ops/ops.h"
+
+/* Parameters begin at multiples of this many elements, so that every type is aligned. */
+enum { PARAMETER_ALIGNMENT = 16 };
+
+/* Copies of a parameter must stay equal to the bit, so what is added in which order must not depend on where a copy
+ * lies: kinds that are laid out alike on all holders have a bucket of their own, and overlapping ones are summed as
+ * wholes. */
+enum bucket_kind {
+    BUCKET_EXCLUSIVE,   /* no copies but the replicas' */
+    BUCKET_REPLICATED,  /* whole on every tensor rank */
+    BUCKET_OVERLAPPING, /* in part on several tensor ranks */
+    BUCKET_TIED,        /* on both ends of the pipeline; one parameter a bucket */
+    BUCKET_KINDS,
+};
+
+struct bucket {
+    enum bucket_kind kind;
+    int64_t begin; /* in the flat arrays */
+    int64_t count; /* a multiple of the replicas */
+    int64_t slice; /* count / replicas */
+    int64_t state; /* where this rank's slice begins in master and optimiser state */
+    int parameters;
+    int expected; /* parameters that backward is not through with */
+    bool started;
+    struct mesh_request request;
+};
+
+struct replica {
+    struct context *context;
+    struct mesh *mesh;
+    struct engine *engine;
+    enum dtype dtype;
+    int replicas;
+    int index;                     /* of this rank among them */
+    struct parameter **parameters; /* in the order of the flat arrays */
+    int64_t *position;             /* [parameter_count] of a parameter in the flat arrays */
+    int parameter_count;
+    struct bucket *buckets;
+    int bucket_count;
+    int64_t whole_count; /* of the flat arrays */
+    int64_t state_count; /* of this rank's slices */
+    int64_t scratch_count;
+    void *values;
+    float *gradients;
+    float *reduced; /* this rank's slices of the summed gradients; NULL with one replica */
+    float *master;  /* NULL when compute is fp32: the values are the masters */
+    float *scratch; /* for parameters that tensor ranks hold in part */
+    struct shard *shards;
+    int shard_count;
+};
+
+static int64_t parameter_count(const struct parameter *parameter)
+{
+    struct box box = parameter_box(parameter);
+    return box_count(&box, parameter->spec.rank);
+}
+
+static enum bucket_kind kind_of(const struct parameter *parameter)
+{
+    if (parameter->tied)
+        return BUCKET_TIED;
+    if (parameter->overlapping)
+        return BUCKET_OVERLAPPING;
+    return parameter->replicated ? BUCKET_REPLICATED : BUCKET_EXCLUSIVE;
+}
+
+/* Kind after kind, each in reverse, as backward reaches them. */
+static void order_parameters(struct replica *replica, struct parameter *const *parameters, int count)
+{
+    int n = 0;
+    for (int kind = 0; kind < BUCKET_KINDS; kind++)
+        for (int i = count - 1; i >= 0; i--)
+            if ((int)kind_of(parameters[i]) == kind)
+                replica->parameters[n++] = parameters[i];
+    replica->parameter_count = n;
+}
+
+static void close_bucket(struct replica *replica, struct bucket *bucket)
+{
+    int64_t multiple = (int64_t)replica->replicas * PARAMETER_ALIGNMENT;
+    bucket->count = integer_round_up(bucket->count, multiple);
+    bucket->slice = bucket->count / replica->replicas;
+    bucket->state = replica->state_count;
+    replica->whole_count += bucket->count;
+    replica->state_count += bucket->slice;
+    replica->bucket_count++;
+}
+
+/* Divides the ordered parameters into buckets of about bucket_bytes. */
+static void fill_buckets(struct replica *replica, int64_t bucket_bytes)
+{
+    struct bucket *bucket = NULL;
+    for (int i = 0; i < replica->parameter_count; i++) {
+        struct parameter *parameter = replica->parameters[i];
+        int64_t count = integer_round_up(parameter_count(parameter), PARAMETER_ALIGNMENT);
+        bool full =
+            bucket && bucket->kind == BUCKET_EXCLUSIVE && bucket->count * (int64_t)sizeof(float) >= bucket_bytes;
+        if (bucket && (full || bucket->kind != kind_of(parameter) || bucket->kind == BUCKET_TIED)) {
+            close_bucket(replica, bucket);
+            bucket = NULL;
+        }
+        if (!bucket) {
+            bucket = &replica->buckets[replica->bucket_count];
+            *bucket = (struct bucket){.begin = replica->whole_count, .kind = kind_of(parameter)};
+            mesh_request_clear(&bucket->request);
+        }
+        parameter->bucket = replica->bucket_count;
+        replica->position[i] = bucket->begin + bucket->count;
+        bucket->count += count;
+        bucket->parameters++;
+        if (parameter->overlapping) {
+            struct box whole = parameter_box(parameter);
+            whole.extent[parameter->axis] = parameter->spec.shape[parameter->axis];
+            replica->scratch_count = integer_max(replica->scratch_count, box_count(&whole, parameter->spec.rank));
+        }
+    }
+    if (bucket)
+        close_bucket(replica, bucket);
+}
+
+static enum status allocate_arrays(struct replica *replica, bool trains)
+{
+    struct context *context = replica->context;
+    size_t whole = (size_t)replica->whole_count;
+    size_t state = (size_t)replica->state_count;
+    replica->values = memory_allocate(context, whole * dtype_size(replica->dtype), MEMORY_PARAMETERS);
+    if (trains)
+        replica->gradients = memory_allocate(context, whole * sizeof(float), MEMORY_GRADIENTS);
+    if (trains && replica->replicas > 1)
+        replica->reduced = memory_allocate(context, state * sizeof(float), MEMORY_GRADIENTS);
+    if (replica->dtype != DTYPE_F32)
+        replica->master = memory_allocate(context, state * sizeof(float), MEMORY_OPTIMIZER);
+    replica->scratch = memory_allocate(context, (size_t)replica->scratch_count * sizeof(float), MEMORY_BUFFERS);
+    replica->shards =
+        memory_allocate(context, ((size_t)replica->parameter_count + 1) * sizeof *replica->shards, MEMORY_OTHER);
+    return context->status;
+}
+
+static void point_parameters(struct replica *replica)
+{
+    for (int i = 0; i < replica->parameter_count; i++) {
+        struct parameter *parameter = replica->parameters[i];
+        struct box box = parameter_box(parameter);
+        struct tensor *value = &parameter->value;
+        value->dtype = replica->dtype;
+        value->rank = parameter->spec.rank;
+        memcpy(value->shape, box.extent, sizeof value->shape);
+        value->data = (char *)replica->values + (size_t)replica->position[i] * dtype_size(replica->dtype);
+        value->needs_gradient = replica->gradients != NULL;
+        value->parameter = parameter;
+        parameter->gradient = replica->gradients ? replica->gradients + replica->position[i] : NULL;
+    }
+}
+
+static void find_shards(struct replica *replica)
+{
+    for (int i = 0; i < replica->parameter_count; i++) {
+        struct parameter *parameter = replica->parameters[i];
+        const struct bucket *bucket = &replica->buckets[parameter->bucket];
+        struct range slice = {.begin = bucket->begin + replica->index * bucket->slice, .count = bucket->slice};
+        struct range whole = {.begin = replica->position[i], .count = parameter_count(parameter)};
+        struct range part = range_intersect(slice, whole);
+        if (part.count == 0)
+            continue;
+        int64_t state = bucket->state + part.begin - slice.begin;
+        struct shard *shard = &replica->shards[replica->shard_count++];
+        shard->parameter = parameter;
+        shard->flat = (struct range){.begin = part.begin - whole.begin, .count = part.count};
+        shard->begin = state;
+        shard->master = replica->master ? replica->master + state : (float *)replica->values + part.begin;
+        shard->values = replica->master ? (bf16 *)replica->values + part.begin : NULL;
+        if (replica->gradients)
+            shard->gradient = replica->reduced ? replica->reduced + state : replica->gradients + part.begin;
+    }
+}
+
+enum status replica_create(struct context *context, struct mesh *mesh, struct engine *engine,
+                           struct parameter *const *parameters, int count, enum dtype dtype, int64_t bucket_bytes,
+                           bool trains, struct replica **replica)
+{
+    struct replica *r = memory_allocate(context, sizeof *r, MEMORY_OTHER);
+    *replica = r;
+    if (!r)
+        return STATUS_MEMORY;
+    r->context = context;
+    r->mesh = mesh;
+    r->engine = engine;
+    r->dtype = dtype;
+    r->replicas = mesh_size(mesh, MESH_REPLICA);
+    r->index = mesh_rank(mesh, MESH_REPLICA);
+    size_t entries = (size_t)count + 1;
+    r->parameters = memory_allocate(context, entries * sizeof(struct parameter *), MEMORY_OTHER);
+    r->position = memory_allocate(context, entries * sizeof *r->position, MEMORY_OTHER);
+    r->buckets = memory_allocate(context, entries * sizeof *r->buckets, MEMORY_OTHER);
+    if (!r->parameters || !r->position || !r->buckets)
+        return STATUS_MEMORY;
+    order_parameters(r, parameters, count);
+    fill_buckets(r, bucket_bytes);
+    CHECK(allocate_arrays(r, trains));
+    point_parameters(r);
+    find_shards(r);
+    return STATUS_OK;
+}
+
+void replica_destroy(struct replica **replica)
+{
+    struct replica *r = *replica;
+    if (!r)
+        return;
+    void *owned[] = {r->parameters, r->position, r->buckets, r->values, r->gradients,
+                     r->reduced,    r->master,   r->scratch, r->shards, r};
+    struct context *context = r->context;
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        memory_free(context, owned[i]);
+    *replica = NULL;
+}
+
+const struct shard *replica_shards(const struct replica *replica, int *count)
+{
+    *count = replica->shard_count;
+    return replica->shards;
+}
+
+int64_t replica_state_count(const struct replica *replica)
+{
+    return replica->state_count;
+}
+
+void replica_begin(struct replica *replica)
+{
+    memset(replica->gradients, 0, (size_t)replica->whole_count * sizeof(float));
+    for (int i = 0; i < replica->bucket_count; i++) {
+        replica->buckets[i].expected = replica->buckets[i].parameters;
+        replica->buckets[i].started = false;
+    }
+    for (int i = 0; i < replica->parameter_count; i++)
+        replica->parameters[i]->uses = 0;
+}
+
+static void start_bucket(struct replica *replica, struct bucket *bucket)
+{
+    bucket->started = true;
+    if (replica->replicas == 1)
+        return;
+    const float *gradients = replica->gradients + bucket->begin;
+    float *mine = replica->reduced + bucket->state;
+    if (bucket->kind == BUCKET_OVERLAPPING)
+        memcpy(mine, gradients + replica->index * bucket->slice, (size_t)bucket->slice * sizeof *mine);
+    else
+        mesh_reduce_scatter_start(replica->mesh, MESH_REPLICA, gradients, mine, bucket->slice, &bucket->request);
+}
+
+static void parameter_done(void *self, struct parameter *parameter)
+{
+    struct replica *replica = self;
+    struct bucket *bucket = &replica->buckets[parameter->bucket];
+    if (--bucket->expected == 0 && bucket->kind == BUCKET_EXCLUSIVE)
+        start_bucket(replica, bucket);
+}
+
+/* Non-blocking collectives move only inside calls of MPI. */
+static void progress(void *self)
+{
+    struct replica *replica = self;
+    if (replica->replicas == 1)
+        return;
+    for (int i = 0; i < replica->bucket_count; i++)
+        if (replica->buckets[i].started && !mesh_test(&replica->buckets[i].request))
+            return;
+}
+
+struct tape_listener replica_listener(struct replica *replica)
+{
+    return (struct tape_listener){.self = replica, .parameter_done = parameter_done, .progress = progress};
+}
+
+/* Ranks hold overlapping ranges of the axis 0: each adds its own into the whole, and takes its range back. */
+static void sum_overlapping(struct replica *replica, struct parameter *parameter)
+{
+    int64_t slab = 1;
+    for (int i = 1; i < parameter->spec.rank; i++)
+        slab *= parameter->spec.shape[i];
+    int64_t whole = slab * parameter->spec.shape[0];
+    size_t bytes = (size_t)(parameter->slice.count * slab) * sizeof(float);
+    float *mine = replica->scratch + parameter->slice.begin * slab;
+    memset(replica->scratch, 0, (size_t)whole * sizeof(float));
+    memcpy(mine, parameter->gradient, bytes);
+    mesh_all_reduce(replica->mesh, MESH_TENSOR, replica->scratch, whole, DTYPE_F32, MESH_SUM);
+    mesh_all_reduce(replica->mesh, MESH_REPLICA, replica->scratch, whole, DTYPE_F32, MESH_SUM);
+    memcpy(parameter->gradient, mine, bytes);
+}
+
+/* Sums what copies outside the replica axis have gathered. */
+static void sum_copies(struct replica *replica, const struct bucket *bucket)
+{
+    float *gradients = replica->gradients + bucket->begin;
+    if (bucket->kind == BUCKET_TIED)
+        mesh_all_reduce(replica->mesh, MESH_ENDS, gradients, bucket->count, DTYPE_F32, MESH_SUM);
+    if (bucket->kind == BUCKET_REPLICATED)
+        mesh_all_reduce(replica->mesh, MESH_TENSOR, gradients, bucket->count, DTYPE_F32, MESH_SUM);
+    if (bucket->kind != BUCKET_OVERLAPPING)
+        return;
+    for (int i = 0; i < replica->parameter_count; i++)
+        if (&replica->buckets[replica->parameters[i]->bucket] == bucket)
+            sum_overlapping(replica, replica->parameters[i]);
+}
+
+void replica_finish(struct replica *replica)
+{
+    for (int i = 0; i < replica->bucket_count; i++) {
+        struct bucket *bucket = &replica->buckets[i];
+        if (bucket->started)
+            continue;
+        sum_copies(replica, bucket);
+        start_bucket(replica, bucket);
+    }
+    for (int i = 0; i < replica->bucket_count; i++)
+        mesh_wait(&replica->buckets[i].request);
+}
+
+void replica_gather(struct replica *replica)
+{
+    if (replica->dtype == DTYPE_BF16)
+        for (int i = 0; i < replica->shard_count; i++) {
+            const struct shard *shard = &replica->shards[i];
+            convert(replica->engine, shard->values, DTYPE_BF16, shard->master, DTYPE_F32, shard->flat.count);
+        }
+    if (replica->replicas == 1)
+        return;
+    size_t size = dtype_size(replica->dtype);
+    for (int i = 0; i < replica->bucket_count; i++) {
+        struct bucket *bucket = &replica->buckets[i];
+        mesh_all_gather_start(replica->mesh, MESH_REPLICA, (char *)replica->values + (size_t)bucket->begin * size,
+                              bucket->slice, replica->dtype, &bucket->request);
+    }
+    for (int i = 0; i < replica->bucket_count; i++)
+        mesh_wait(&replica->buckets[i].request);
+}

@@ -1,0 +1,28 @@
+/* Collectives as operations of the tape, for a model split over the tensor axis.
+ *
+ * Between the linear layers the N tokens of a micro-batch are divided among the tensor ranks (range_partition over
+ * the flattened tokens); inside them every rank sees all tokens and a part of the features. Any N, heads and
+ * vocabulary will do; a rank may own nothing. All functions here are collective over the tensor axis, forward and
+ * backward. With one tensor rank they cost nothing. */
+#ifndef CAIRN_DIST_PARALLEL_SPLIT_H
+#define CAIRN_DIST_PARALLEL_SPLIT_H
+
+#include "dist/mesh/mesh.h"
+#include "src/tensor/tape.h"
+
+/* This rank's part of `tokens` tokens. */
+struct range sequence_part(const struct mesh *mesh, int64_t tokens);
+
+/* x (local) [part of tokens, D] -> [tokens, D]. Backward sums over ranks and scatters. */
+struct tensor *sequence_gather(struct tape *tape, struct mesh *mesh, struct tensor *x, int64_t tokens);
+
+/* Sums x [tokens, D] over ranks, each keeping its part. Backward gathers. */
+struct tensor *sequence_scatter(struct tape *tape, struct mesh *mesh, struct tensor *x);
+
+/* Cross entropy over a vocabulary whose columns first.. are here: logits [N, V local] F32, targets [N] (negative:
+ * does not count). Returns [1] F32: scale * sum over tokens of -log softmax(logits)[target], the same on all tensor
+ * ranks. Logits are never gathered. targets live until tape_reset. */
+struct tensor *vocabulary_loss(struct tape *tape, struct mesh *mesh, struct tensor *logits, const int32_t *targets,
+                               int64_t first, float scale);
+
+#endif

@@ -1,0 +1,165 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/checkpoint/folder.h"
+#include "io/checkpoint/verify.h"
+
+/* What rank 0 knows about a file and all ranks need. */
+struct contents {
+    struct layout_entry *entries;
+    int64_t count;
+};
+
+/* Seal and list of datasets on rank 0, then on all. Collective; agreed status. */
+static enum status contents_share(struct context *context, struct mesh *mesh, const char *path,
+                                  struct contents *contents)
+{
+    bool first = mesh_rank(mesh, MESH_WORLD) == 0;
+    enum status status = STATUS_OK;
+    if (first) {
+        struct seal seal;
+        int count = 0;
+        status = seal_check(context, path, &seal);
+        if (status == STATUS_OK)
+            status = layout_list(context, path, &seal, &contents->entries, &count);
+        contents->count = count;
+    }
+    CHECK(mesh_agree(mesh, context, status));
+    mesh_broadcast(mesh, MESH_WORLD, 0, &contents->count, 1, DTYPE_I64);
+    size_t bytes = (size_t)contents->count * sizeof *contents->entries;
+    if (!first) {
+        contents->entries = memory_allocate(context, bytes, MEMORY_OTHER);
+        status = contents->entries ? STATUS_OK : STATUS_MEMORY;
+    }
+    CHECK(mesh_agree(mesh, context, status));
+    mesh_broadcast(mesh, MESH_WORLD, 0, contents->entries, (int64_t)bytes, DTYPE_BYTE);
+    return STATUS_OK;
+}
+
+enum status checkpoint_verify(struct context *context, struct mesh *mesh, const char *path)
+{
+    struct contents contents = {0};
+    uint64_t *sums = NULL;
+    int64_t total = 0;
+    enum status status;
+    layout_quiet();
+    TRY(contents_share(context, mesh, path, &contents));
+    int count = (int)contents.count;
+    sums = memory_allocate(context, (size_t)count * sizeof *sums, MEMORY_OTHER);
+    for (int i = 0; i < count; i++)
+        total += contents.entries[i].count;
+    status = sums ? STATUS_OK : STATUS_MEMORY;
+    if (status == STATUS_OK)
+        status = verify_part(context, path, contents.entries, count,
+                             range_partition(total, mesh_size(mesh, MESH_WORLD), mesh_rank(mesh, MESH_WORLD)), sums);
+    TRY(mesh_agree(mesh, context, status));
+    mesh_all_reduce(mesh, MESH_WORLD, sums, count, DTYPE_I64, MESH_SUM);
+    TRY(mesh_agree(mesh, context, verify_sums(context, path, contents.entries, count, sums)));
+done:
+    memory_free(context, sums);
+    memory_free(context, contents.entries);
+    return status;
+}
+
+/* The steps that rank 0 finds, on all ranks. Collective; agreed status. */
+static enum status steps_share(struct context *context, struct mesh *mesh, const char *folder, int64_t **steps,
+                               int64_t *count)
+{
+    bool first = mesh_rank(mesh, MESH_WORLD) == 0;
+    enum status status = STATUS_OK;
+    *steps = NULL;
+    *count = 0;
+    if (first) {
+        int found = 0;
+        folder_clean(context, folder);
+        status = folder_steps(context, folder, steps, &found);
+        *count = found;
+    }
+    CHECK(mesh_agree(mesh, context, status));
+    mesh_broadcast(mesh, MESH_WORLD, 0, count, 1, DTYPE_I64);
+    if (!first) {
+        *steps = memory_allocate(context, (size_t)*count * sizeof **steps, MEMORY_OTHER);
+        status = *steps ? STATUS_OK : STATUS_MEMORY;
+    }
+    CHECK(mesh_agree(mesh, context, status));
+    mesh_broadcast(mesh, MESH_WORLD, 0, *steps, *count, DTYPE_I64);
+    return STATUS_OK;
+}
+
+enum status checkpoint_find(struct context *context, struct mesh *mesh, const char *folder, bool *found,
+                            char path[CHECKPOINT_PATH])
+{
+    char name[FOLDER_NAME];
+    char partial[CHECKPOINT_PATH];
+    int64_t *steps = NULL;
+    int64_t count = 0;
+    enum status status;
+    *found = false;
+    TRY(steps_share(context, mesh, folder, &steps, &count));
+    for (int64_t i = 0; i < count && !*found; i++) {
+        TRY(mesh_agree(mesh, context, folder_paths(context, folder, steps[i], name, path, partial)));
+        status = checkpoint_verify(context, mesh, path);
+        *found = status == STATUS_OK;
+        if (status != STATUS_OK && status != STATUS_FILE)
+            goto done;
+        if (status == STATUS_FILE) {
+            size_t prefix = strlen(path) + 2;
+            const char *why = strlen(context->text) > prefix ? context->text + prefix : context->text;
+            context_log(context, "checkpoint %s is damaged (%s)%s", path, why,
+                        i + 1 < count ? "; trying the one before" : "");
+            context_clear(context);
+        }
+    }
+    status = STATUS_OK;
+    if (count > 0 && !*found)
+        status = context_fail(context, STATUS_FILE,
+                              "all %" PRId64 " checkpoints in %s are damaged; remove them or start with --resume none",
+                              count, folder);
+    status = mesh_agree(mesh, context, status);
+done:
+    memory_free(context, steps);
+    return status;
+}
+
+/* The step of the file that FOLDER/latest names; -1 if there is none. */
+static int64_t latest_step(const char *folder)
+{
+    char path[CHECKPOINT_PATH];
+    int64_t step = -1;
+    snprintf(path, sizeof path, "%s/latest", folder);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return -1;
+    if (fscanf(file, "step-%18" SCNd64, &step) != 1)
+        step = -1;
+    fclose(file);
+    return step;
+}
+
+void checkpoint_prune(struct context *context, struct mesh *mesh, const char *folder, int64_t keep_last,
+                      int64_t keep_every)
+{
+    struct context own;
+    char name[FOLDER_NAME];
+    char path[CHECKPOINT_PATH];
+    char partial[CHECKPOINT_PATH];
+    int64_t *steps = NULL;
+    int count = 0;
+    if (mesh_rank(mesh, MESH_WORLD) != 0)
+        return;
+    context_create(&own); /* so that a failure here is not taken for one of the run */
+    if (folder_steps(&own, folder, &steps, &count) != STATUS_OK)
+        context_log(context, "old checkpoints stay: %s", own.text);
+    int64_t latest = latest_step(folder);
+    for (int i = 0; i < count; i++) {
+        bool keep = i == 0 || i < keep_last || steps[i] == latest || (keep_every > 0 && steps[i] % keep_every == 0);
+        if (keep || folder_paths(&own, folder, steps[i], name, path, partial) != STATUS_OK)
+            continue;
+        if (unlink(path) != 0)
+            context_log(context, "%s: cannot be removed: %s", path, strerror(errno));
+    }
+    memory_free(&own, steps);
+}

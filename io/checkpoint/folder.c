@@ -1,0 +1,88 @@
+#include "io/checkpoint/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum status folder_paths(struct context *context, const char *folder, int64_t step, char name[FOLDER_NAME],
+                         char path[CHECKPOINT_PATH], char partial[CHECKPOINT_PATH])
+{
+    snprintf(name, FOLDER_NAME, "step-%08" PRId64 ".h5", step);
+    snprintf(path, CHECKPOINT_PATH, "%s/%s", folder, name);
+    if (snprintf(partial, CHECKPOINT_PATH, "%s/.%s.partial", folder, name) >= CHECKPOINT_PATH)
+        return context_fail(context, STATUS_FILE, "%s: the path is too long", folder);
+    return STATUS_OK;
+}
+
+/* The step of a name that folder_paths makes; -1 for any other. */
+static int64_t name_step(const char *name)
+{
+    int64_t step = -1;
+    char expected[FOLDER_NAME];
+    if (sscanf(name, "step-%18" SCNd64, &step) != 1 || step < 0)
+        return -1;
+    snprintf(expected, sizeof expected, "step-%08" PRId64 ".h5", step);
+    return strcmp(name, expected) == 0 ? step : -1;
+}
+
+static int step_compare(const void *a, const void *b)
+{
+    int64_t left = *(const int64_t *)a;
+    int64_t right = *(const int64_t *)b;
+    return (left < right) - (left > right);
+}
+
+enum status folder_steps(struct context *context, const char *folder, int64_t **steps, int *count)
+{
+    enum status status = STATUS_OK;
+    int space = 0;
+    const struct dirent *entry;
+    *steps = NULL;
+    *count = 0;
+    DIR *stream = opendir(folder);
+    if (!stream && errno == ENOENT)
+        return STATUS_OK;
+    if (!stream)
+        return context_fail(context, STATUS_FILE, "%s: cannot be read: %s", folder, strerror(errno));
+    while ((entry = readdir(stream)))
+        space += name_step(entry->d_name) >= 0;
+    rewinddir(stream);
+    *steps = memory_allocate(context, (size_t)space * sizeof **steps, MEMORY_OTHER);
+    if (!*steps) {
+        status = STATUS_MEMORY;
+        goto done;
+    }
+    while (*count < space && (entry = readdir(stream))) {
+        int64_t step = name_step(entry->d_name);
+        if (step >= 0)
+            (*steps)[(*count)++] = step;
+    }
+    qsort(*steps, (size_t)*count, sizeof **steps, step_compare);
+done:
+    closedir(stream);
+    return status;
+}
+
+void folder_clean(const struct context *context, const char *folder)
+{
+    static const char ending[] = ".partial";
+    const struct dirent *entry;
+    char path[CHECKPOINT_PATH];
+    DIR *stream = opendir(folder);
+    if (!stream)
+        return;
+    while ((entry = readdir(stream))) {
+        const char *name = entry->d_name;
+        size_t length = strlen(name);
+        bool ours = strncmp(name, ".step-", 6) == 0 || strncmp(name, ".latest.", 8) == 0;
+        if (!ours || length < sizeof ending || strcmp(name + length - (sizeof ending - 1), ending) != 0)
+            continue;
+        if (snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path && unlink(path) == 0)
+            context_log(context, "removed %s, which an interrupted write left", path);
+    }
+    closedir(stream);
+}

@@ -1,0 +1,93 @@
+#include <string.h>
+#include <unistd.h>
+
+#include "io/checkpoint/file.h"
+#include "io/checkpoint/layout.h"
+#include "io/checkpoint/transfer.h"
+#include "io/checkpoint/write.h"
+
+enum status checkpoint_read_header(struct context *context, struct mesh *mesh, const char *path,
+                                   struct checkpoint_header *header)
+{
+    enum status status = STATUS_OK;
+    layout_quiet();
+    if (mesh_rank(mesh, MESH_WORLD) == 0) {
+        struct seal seal;
+        status = seal_check(context, path, &seal);
+        if (status == STATUS_OK)
+            status = layout_header(context, path, header);
+    }
+    CHECK(mesh_agree(mesh, context, status));
+    mesh_broadcast(mesh, MESH_WORLD, 0, header, sizeof *header, DTYPE_BYTE);
+    return STATUS_OK;
+}
+
+/* On rank 0. A file without a seal is not one of ours, but may hold datasets under these names. */
+static enum status shapes_read(struct context *context, const char *path, const struct checkpoint_dataset *datasets,
+                               int count, struct layout_entry *entries, int64_t *size)
+{
+    struct seal seal;
+    int descriptor;
+    enum status status = file_open(context, path, false, &descriptor, size);
+    if (descriptor >= 0)
+        close(descriptor);
+    CHECK(status);
+    if (!seal_absent(path))
+        CHECK(seal_check(context, path, &seal));
+    return layout_shapes(context, path, datasets, count, entries);
+}
+
+static enum status shapes_compare(struct context *context, const char *path, const struct checkpoint_dataset *datasets,
+                                  int count, const struct layout_entry *entries)
+{
+    char in_file[LAYOUT_SHAPE];
+    char wanted[LAYOUT_SHAPE];
+    for (int i = 0; i < count; i++) {
+        if (entries[i].rank < 0)
+            return context_fail(context, STATUS_FILE, "%s: no dataset %s", path, datasets[i].name);
+        bool same = entries[i].rank == datasets[i].rank;
+        for (int d = 0; same && d < datasets[i].rank; d++)
+            same = entries[i].shape[d] == datasets[i].shape[d];
+        if (!same)
+            return context_fail(context, STATUS_FILE, "%s: %s has shape %s, the model's is %s", path, datasets[i].name,
+                                layout_shape_text(entries[i].rank, entries[i].shape, in_file),
+                                layout_shape_text(datasets[i].rank, datasets[i].shape, wanted));
+    }
+    return STATUS_OK;
+}
+
+enum status checkpoint_read_tuned(struct context *context, struct mesh *mesh, const char *path,
+                                  const struct checkpoint_dataset *datasets, int count, int64_t transfer_bytes)
+{
+    struct layout_entry *entries = NULL;
+    int64_t *rounds = NULL;
+    int64_t size = 0;
+    enum status status;
+    layout_quiet();
+    status = transfer_check(context, datasets, count);
+    if (status == STATUS_OK) {
+        entries = memory_allocate(context, (size_t)count * sizeof *entries, MEMORY_OTHER);
+        rounds = memory_allocate(context, (size_t)count * sizeof *rounds, MEMORY_OTHER);
+        status = entries && rounds ? STATUS_OK : STATUS_MEMORY;
+    }
+    TRY(mesh_agree(mesh, context, status));
+    if (mesh_rank(mesh, MESH_WORLD) == 0)
+        status = shapes_read(context, path, datasets, count, entries, &size);
+    TRY(mesh_agree(mesh, context, status));
+    mesh_broadcast(mesh, MESH_WORLD, 0, &size, 1, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_WORLD, 0, entries, (int64_t)((size_t)count * sizeof *entries), DTYPE_BYTE);
+    TRY(mesh_agree(mesh, context, shapes_compare(context, path, datasets, count, entries)));
+    TRY(transfer_visible(context, mesh, path, false, size));
+    transfer_plan(mesh, datasets, count, transfer_bytes, rounds);
+    TRY(transfer_run(context, mesh, path, false, datasets, count, transfer_bytes, rounds));
+done:
+    memory_free(context, rounds);
+    memory_free(context, entries);
+    return status;
+}
+
+enum status checkpoint_read(struct context *context, struct mesh *mesh, const char *path,
+                            const struct checkpoint_dataset *datasets, int count)
+{
+    return checkpoint_read_tuned(context, mesh, path, datasets, count, TRANSFER_BYTES);
+}

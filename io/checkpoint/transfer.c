@@ -1,0 +1,246 @@
+#include "io/checkpoint/transfer.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dist/mesh/mesh_mpi.h"
+#include "io/checkpoint/file.h"
+#include "io/checkpoint/layout.h"
+
+/* Where the walk over a dataset's pieces stands: every piece is cut in parts of at most `limit` elements, one after
+ * the other in memory. */
+struct cursor {
+    const struct checkpoint_dataset *dataset;
+    int64_t limit;
+    int piece;
+    int64_t done; /* elements of that piece */
+};
+
+struct part {
+    struct box box;
+    float *data;
+    int64_t count;
+};
+
+static int64_t flat_index(const struct checkpoint_dataset *dataset, const struct box *box, bool last)
+{
+    int64_t index = 0;
+    for (int i = 0; i < dataset->rank; i++)
+        index = index * dataset->shape[i] + box->offset[i] + (last ? box->extent[i] - 1 : 0);
+    return index;
+}
+
+/* The part that begins at the cursor: whole slabs of the first dimension whose slab is small enough, as many as fit;
+ * of the dimensions before it one index. */
+static struct part part_at(const struct cursor *cursor)
+{
+    const struct checkpoint_piece *piece = &cursor->dataset->pieces[cursor->piece];
+    int rank = cursor->dataset->rank;
+    struct part part = {.box = piece->box, .data = piece->data + cursor->done};
+    int cut = 0;
+    int64_t slab = box_count(&piece->box, rank) / piece->box.extent[0];
+    while (slab > cursor->limit)
+        slab /= piece->box.extent[++cut];
+    int64_t left = cursor->done / slab;
+    int64_t at = left % piece->box.extent[cut];
+    part.box.offset[cut] += at;
+    part.box.extent[cut] = integer_min(piece->box.extent[cut] - at, cursor->limit / slab);
+    part.count = part.box.extent[cut] * slab;
+    left /= piece->box.extent[cut];
+    for (int i = cut - 1; i >= 0; i--) {
+        part.box.offset[i] += left % piece->box.extent[i];
+        part.box.extent[i] = 1;
+        left /= piece->box.extent[i];
+    }
+    return part;
+}
+
+/* Moves past empty pieces; false at the end. */
+static bool cursor_settle(struct cursor *cursor)
+{
+    const struct checkpoint_dataset *dataset = cursor->dataset;
+    while (cursor->piece < dataset->piece_count &&
+           cursor->done >= box_count(&dataset->pieces[cursor->piece].box, dataset->rank)) {
+        cursor->piece++;
+        cursor->done = 0;
+    }
+    return cursor->piece < dataset->piece_count;
+}
+
+/* Takes the next transfer: parts that follow each other both in memory and in the order of the dataset, so that one
+ * selection of the file matches one block of memory. Selects them in `space` unless that is negative. */
+static bool cursor_next(struct cursor *cursor, hid_t space, float **data, int64_t *count)
+{
+    int64_t last = -1;
+    bool done = true;
+    *data = NULL;
+    *count = 0;
+    while (cursor_settle(cursor)) {
+        struct part part = part_at(cursor);
+        if (*count > 0 && (part.data != *data + *count || flat_index(cursor->dataset, &part.box, false) <= last ||
+                           *count + part.count > cursor->limit))
+            break;
+        if (*count == 0)
+            *data = part.data;
+        if (space >= 0) {
+            hsize_t start[TENSOR_RANK];
+            hsize_t extent[TENSOR_RANK];
+            static const hsize_t one[TENSOR_RANK] = {1, 1, 1, 1};
+            for (int i = 0; i < cursor->dataset->rank; i++) {
+                start[i] = (hsize_t)part.box.offset[i];
+                extent[i] = (hsize_t)part.box.extent[i];
+            }
+            H5S_seloper_t operation = *count ? H5S_SELECT_OR : H5S_SELECT_SET;
+            done = done && H5Sselect_hyperslab(space, operation, start, NULL, one, extent) >= 0;
+        }
+        last = flat_index(cursor->dataset, &part.box, true);
+        *count += part.count;
+        cursor->done += part.count;
+    }
+    if (space >= 0 && *count == 0)
+        done = H5Sselect_none(space) >= 0;
+    return done;
+}
+
+static int64_t limit_elements(int64_t bytes)
+{
+    return integer_max(bytes / (int64_t)sizeof(float), 1);
+}
+
+enum status transfer_check(struct context *context, const struct checkpoint_dataset *datasets, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const struct checkpoint_dataset *dataset = &datasets[i];
+        bool good = dataset->rank >= 1 && dataset->rank <= TENSOR_RANK && dataset->name[0] == '/' &&
+                    memchr(dataset->name, 0, sizeof dataset->name) && dataset->piece_count >= 0;
+        for (int d = 0; good && d < dataset->rank; d++)
+            good = dataset->shape[d] >= 0;
+        for (int p = 0; good && p < dataset->piece_count; p++) {
+            const struct box *box = &dataset->pieces[p].box;
+            for (int d = 0; d < dataset->rank; d++)
+                good = good && box->offset[d] >= 0 && box->extent[d] >= 0 &&
+                       box->extent[d] <= dataset->shape[d] - box->offset[d];
+        }
+        if (!good)
+            return context_fail(context, STATUS_INTERNAL, "checkpoint: dataset %d, %.128s, has a piece outside of it",
+                                i, dataset->name);
+    }
+    return STATUS_OK;
+}
+
+void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, int64_t limit,
+                   int64_t *rounds)
+{
+    for (int i = 0; i < count; i++) {
+        struct cursor cursor = {.dataset = &datasets[i], .limit = limit_elements(limit)};
+        float *data;
+        int64_t elements;
+        rounds[i] = 0;
+        while (cursor_settle(&cursor)) {
+            (void)cursor_next(&cursor, -1, &data, &elements);
+            rounds[i]++;
+        }
+    }
+    if (count > 0)
+        mesh_all_reduce(mesh, MESH_WORLD, rounds, count, DTYPE_I64, MESH_MAX);
+}
+
+enum status transfer_visible(struct context *context, struct mesh *mesh, const char *path, bool write, int64_t size)
+{
+    int descriptor;
+    int64_t seen;
+    enum status status = file_open(context, path, write, &descriptor, &seen);
+    if (status == STATUS_OK && seen != size)
+        status = context_fail(context, STATUS_FILE,
+                              "%s: rank %d sees %" PRId64 " bytes and rank 0 %" PRId64
+                              "; the folder must be on a file system that all ranks share",
+                              path, mesh_rank(mesh, MESH_WORLD), seen, size);
+    if (descriptor >= 0)
+        close(descriptor);
+    return mesh_agree(mesh, context, status);
+}
+
+static enum status move_fail(struct context *context, const char *path, bool write)
+{
+    if (write && file_disk_full(path))
+        return context_fail(context, STATUS_FILE, "%s: cannot be written: No space left on device", path);
+    return layout_fail(context, path, write ? "written" : "read");
+}
+
+/* Collective; local status. Takes part in every round whatever happens in the ones before, since the others do. */
+static enum status dataset_move(struct context *context, const char *path, bool write, hid_t file, hid_t transfer,
+                                const struct checkpoint_dataset *dataset, int64_t limit, int64_t rounds)
+{
+    enum status status = STATUS_OK;
+    struct cursor cursor = {.dataset = dataset, .limit = limit_elements(limit)};
+    hid_t opened = H5Dopen2(file, dataset->name, H5P_DEFAULT);
+    hid_t space = opened >= 0 ? H5Dget_space(opened) : -1;
+    if (space < 0)
+        return layout_fail(context, path, "opened by all ranks");
+    for (int64_t round = 0; round < rounds; round++) {
+        float *data;
+        int64_t count;
+        float nothing = 0;
+        bool done = cursor_next(&cursor, space, &data, &count);
+        hsize_t size = (hsize_t)integer_max(count, 1);
+        hid_t memory = H5Screate_simple(1, &size, NULL);
+        if (count == 0)
+            done = H5Sselect_none(memory) >= 0 && done;
+        float *buffer = count ? data : &nothing;
+        herr_t moved = write ? H5Dwrite(opened, H5T_NATIVE_FLOAT, memory, space, transfer, buffer)
+                             : H5Dread(opened, H5T_NATIVE_FLOAT, memory, space, transfer, buffer);
+        if (status == STATUS_OK && (!done || moved < 0))
+            status = move_fail(context, path, write);
+        layout_release(memory);
+    }
+    layout_release(space);
+    layout_release(opened);
+    return status;
+}
+
+/* Collective; local status. */
+static enum status file_open_all(struct context *context, struct mesh *mesh, const char *path, bool write, hid_t *file)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    *file = -1;
+    if (H5Pset_fapl_mpio(access, mesh_communicator(mesh, MESH_WORLD), MPI_INFO_NULL) >= 0 &&
+        H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110) >= 0 &&
+        H5Pset_all_coll_metadata_ops(access, 1) >= 0 && H5Pset_coll_metadata_write(access, 1) >= 0)
+        *file = H5Fopen(path, write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access);
+    layout_release(access);
+    return *file < 0 ? layout_fail(context, path, "opened by all ranks") : STATUS_OK;
+}
+
+enum status transfer_run(struct context *context, struct mesh *mesh, const char *path, bool write,
+                         const struct checkpoint_dataset *datasets, int count, int64_t limit, const int64_t *rounds)
+{
+    hid_t file = -1;
+    bool opened = false;
+    enum status status;
+    hid_t transfer = H5Pcreate(H5P_DATASET_XFER);
+    status = H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE) < 0 ? layout_fail(context, path, "opened by all ranks")
+                                                                  : STATUS_OK;
+    TRY(mesh_agree(mesh, context, status));
+    TRY(mesh_agree(mesh, context, file_open_all(context, mesh, path, write, &file)));
+    opened = true;
+    for (int i = 0; i < count; i++) {
+        if (rounds[i] == 0)
+            continue;
+        status = dataset_move(context, path, write, file, transfer, &datasets[i], limit, rounds[i]);
+        TRY(mesh_agree(mesh, context, status));
+    }
+    if (write) {
+        status = H5Fflush(file, H5F_SCOPE_GLOBAL) < 0 ? layout_fail(context, path, "written to disk") : STATUS_OK;
+        TRY(mesh_agree(mesh, context, status));
+    }
+done:
+    /* Closing waits for all ranks; where only some have the file open it stays so until the end of the job. */
+    if (opened) {
+        enum status closed = H5Fclose(file) < 0 ? layout_fail(context, path, "closed") : STATUS_OK;
+        closed = mesh_agree(mesh, context, closed);
+        status = status == STATUS_OK ? closed : status;
+    }
+    layout_release(transfer);
+    return status;
+}

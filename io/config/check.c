@@ -1,0 +1,150 @@
+#include <string.h>
+
+#include "io/config/settings.h"
+
+/* Refuses the first of two settings that do not go together. The place is where a person wrote one of them. */
+#define REFUSE(source, first, second, ...) \
+    setting_fail(source, choose(source, offsetof(struct config, first), offsetof(struct config, second)), __VA_ARGS__)
+
+static bool is_given(const struct setting_source *source, const struct setting *setting)
+{
+    return source->line[setting - setting_table] || source->override[setting - setting_table];
+}
+
+static const struct setting *choose(const struct setting_source *source, size_t first, size_t second)
+{
+    return !is_given(source, setting_at(first)) && is_given(source, setting_at(second)) ? setting_at(second)
+                                                                                        : setting_at(first);
+}
+
+static enum status check_required(const struct setting_source *source)
+{
+    for (int i = 0; i < setting_count; i++) {
+        char expected[MESSAGE_LENGTH / 2];
+        if (setting_table[i].default_kind != DEFAULT_REQUIRED || is_given(source, &setting_table[i]))
+            continue;
+        setting_expectation(&setting_table[i], false, expected, sizeof expected);
+        return setting_fail(source, &setting_table[i], "missing; expected %s", expected);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_model_only(const struct setting_source *source)
+{
+    for (int i = 0; i < setting_count; i++)
+        if (source->model_only && is_given(source, &setting_table[i]) &&
+            strncmp(setting_table[i].key, "model.", 6) != 0)
+            return setting_fail(source, &setting_table[i], "expected keys of model: only");
+    return STATUS_OK;
+}
+
+static enum status derive_heads(const struct setting_source *source, struct model_config *model)
+{
+    if (!is_given(source, setting_at(offsetof(struct config, model.kv_heads))))
+        model->kv_heads = model->heads;
+    if (is_given(source, setting_at(offsetof(struct config, model.head_width))))
+        return STATUS_OK;
+    if (model->width % model->heads != 0)
+        return REFUSE(source, model.heads, model.width,
+                      "expected model.heads to divide model.width, or model.head_width to be given; got %lld and %lld",
+                      (long long)model->heads, (long long)model->width);
+    model->head_width = model->width / model->heads;
+    return STATUS_OK;
+}
+
+static enum status check_attention(const struct setting_source *source, const struct model_config *model)
+{
+    if (model->heads % model->kv_heads != 0)
+        return REFUSE(source, model.kv_heads, model.heads,
+                      "expected model.kv_heads to divide model.heads, got %lld and %lld", (long long)model->kv_heads,
+                      (long long)model->heads);
+    if (model->positions == POSITIONS_ROPE && model->head_width % 2 != 0)
+        return REFUSE(source, model.head_width, model.width,
+                      "expected an even model.head_width with model.positions rope, got %lld",
+                      (long long)model->head_width);
+    return STATUS_OK;
+}
+
+static enum status check_residual(const struct setting_source *source, const struct model_config *model)
+{
+    if (model->residual.kind != RESIDUAL_LAUREL)
+        return STATUS_OK;
+    if (model->parallel_block && model->residual.scope != RESIDUAL_LAYER)
+        return REFUSE(source, model.residual.scope, model.parallel_block,
+                      "expected model.residual.scope layer with model.parallel_block true and laurel, got sublayer");
+    if (model->residual.rank > model->width)
+        return REFUSE(source, model.residual.rank, model.width,
+                      "expected model.residual.rank to be at most model.width (%lld), got %lld",
+                      (long long)model->width, (long long)model->residual.rank);
+    return STATUS_OK;
+}
+
+static enum status check_recursions(const struct setting_source *source, const struct model_config *model)
+{
+    int64_t layers = model->layers;
+    int64_t recursions = model->depth.recursions;
+    bool is_middle = model->depth.sharing == SHARING_MIDDLE_CYCLE || model->depth.sharing == SHARING_MIDDLE_SEQUENCE;
+    bool is_cycle = model->depth.sharing == SHARING_CYCLE || model->depth.sharing == SHARING_MIDDLE_CYCLE;
+    if (is_middle && layers < 3)
+        return REFUSE(source, model.layers, model.depth.sharing,
+                      "expected at least 3 layers with model.depth.sharing %s, got %lld",
+                      setting_at(offsetof(struct config, model.depth.sharing))->words[model->depth.sharing],
+                      (long long)layers);
+    if ((is_middle ? layers - 2 : layers) % recursions != 0)
+        return REFUSE(source, model.depth.recursions, model.layers,
+                      "expected model.depth.recursions to divide %s (%lld) with model.depth.sharing %s, got %lld",
+                      is_middle ? "model.layers - 2" : "model.layers", (long long)(is_middle ? layers - 2 : layers),
+                      setting_at(offsetof(struct config, model.depth.sharing))->words[model->depth.sharing],
+                      (long long)recursions);
+    if (model->depth.routing != ROUTING_NONE && !is_cycle)
+        return REFUSE(source, model.depth.sharing, model.depth.routing,
+                      "expected model.depth.sharing cycle or middle_cycle with routing; sequence and middle_sequence "
+                      "need model.depth.routing none");
+    return STATUS_OK;
+}
+
+static enum status check_depth(const struct setting_source *source, const struct model_config *model)
+{
+    if (model->depth.kind == DEPTH_MOR)
+        return check_recursions(source, model);
+    if (model->depth.kind == DEPTH_MOD && model->depth.every > model->layers)
+        return REFUSE(source, model.depth.every, model.layers,
+                      "expected model.depth.every to be at most model.layers (%lld), or no layer is routed; got %lld",
+                      (long long)model->layers, (long long)model->depth.every);
+    return STATUS_OK;
+}
+
+static enum status check_run(const struct setting_source *source, const struct config *config)
+{
+    const struct optimizer_config *optimizer = &config->optimizer;
+    long long steps = (long long)config->training.steps;
+    if (config->model.positions == POSITIONS_LEARNED && config->model.max_positions < config->training.sequence_length)
+        return REFUSE(source, model.max_positions, training.sequence_length,
+                      "expected model.max_positions to be at least training.sequence_length (%lld) with learned "
+                      "positions, got %lld",
+                      (long long)config->training.sequence_length, (long long)config->model.max_positions);
+    if (config->mesh.virtual_stages > 1 && config->mesh.pipeline == 1)
+        return REFUSE(source, mesh.virtual_stages, mesh.pipeline,
+                      "expected mesh.virtual_stages 1 with mesh.pipeline 1, got %lld",
+                      (long long)config->mesh.virtual_stages);
+    if (optimizer->warmup_steps > steps)
+        return REFUSE(source, optimizer.warmup_steps, training.steps,
+                      "expected optimizer.warmup_steps to be at most training.steps (%lld), got %lld", steps,
+                      (long long)optimizer->warmup_steps);
+    if (optimizer->schedule == SCHEDULE_WSD && optimizer->decay_steps > steps)
+        return REFUSE(source, optimizer.decay_steps, training.steps,
+                      "expected optimizer.decay_steps to be at most training.steps (%lld), got %lld", steps,
+                      (long long)optimizer->decay_steps);
+    return STATUS_OK;
+}
+
+enum status config_check(const struct setting_source *source, struct config *config)
+{
+    CHECK(check_model_only(source));
+    CHECK(check_required(source));
+    CHECK(derive_heads(source, &config->model));
+    CHECK(check_attention(source, &config->model));
+    CHECK(check_residual(source, &config->model));
+    CHECK(check_depth(source, &config->model));
+    return source->model_only ? STATUS_OK : check_run(source, config);
+}

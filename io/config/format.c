@@ -1,0 +1,148 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "io/config/config.h"
+#include "io/config/settings.h"
+
+enum { LINE_WIDTH = 99, HELP_COLUMN = 23 };
+
+/* The bytes of a key path before its last point: its section. */
+static size_t section_length(const char *key)
+{
+    return (size_t)(strrchr(key, '.') - key);
+}
+
+static int depth_of(const char *key, size_t length)
+{
+    int depth = 0;
+    for (size_t i = 0; i < length; i++)
+        depth += key[i] == '.';
+    return depth;
+}
+
+/* Opens the maps of `key` that are not open since the row before it. */
+static void write_sections(const char *key, const char *before, struct config_writer *writer)
+{
+    for (const char *end = strchr(key, '.'); end; end = strchr(end + 1, '.')) {
+        size_t length = (size_t)(end - key);
+        if (strncmp(key, before, length + 1) == 0)
+            continue;
+        int depth = depth_of(key, length);
+        size_t start = length;
+        while (start > 0 && key[start - 1] != '.')
+            start--;
+        config_print(writer, "%*s%.*s:\n", depth * 2, "", (int)(length - start), key + start);
+    }
+}
+
+static void write_list(const struct setting *setting, const struct config *config, int indent,
+                       struct config_writer *writer)
+{
+    const struct text_list *list = (const struct text_list *)(const void *)((const char *)config + setting->offset);
+    if (list->count == 0)
+        config_print(writer, " []");
+    for (int i = 0; i < list->count; i++) {
+        config_print(writer, "\n%*s- ", indent + 2, "");
+        setting_write(setting, config, i, writer);
+    }
+}
+
+size_t config_format(const struct config *config, char *text, size_t size)
+{
+    struct config_writer writer = {.text = text, .size = size};
+    if (size > 0)
+        text[0] = '\0';
+    for (int i = 0; i < setting_count; i++) {
+        const struct setting *setting = &setting_table[i];
+        int indent = 2 * depth_of(setting->key, strlen(setting->key));
+        write_sections(setting->key, i ? setting_table[i - 1].key : "", &writer);
+        config_print(&writer, "%*s%s:", indent, "", strrchr(setting->key, '.') + 1);
+        if (setting->type == SETTING_LIST) {
+            write_list(setting, config, indent, &writer);
+        } else {
+            config_print(&writer, " ");
+            setting_write(setting, config, 0, &writer);
+        }
+        config_print(&writer, "\n");
+    }
+    return writer.length;
+}
+
+static size_t model_value(const struct setting *setting, const struct model_config *model, char *text, size_t size)
+{
+    /* Rows count from the start of struct config, of which the model is the first part. */
+    _Static_assert(offsetof(struct config, model) == 0, "the model stands first");
+    struct config_writer writer = {.text = text, .size = size};
+    setting_write(setting, (const struct config *)(const void *)model, 0, &writer);
+    return writer.length;
+}
+
+enum status config_same_model(struct context *context, const struct model_config *a, const struct model_config *b,
+                              const char *name_a, const char *name_b)
+{
+    for (int i = 0; i < setting_count; i++) {
+        char value_a[64];
+        char value_b[64];
+        if (setting_table[i].offset >= sizeof(struct model_config))
+            continue;
+        model_value(&setting_table[i], a, value_a, sizeof value_a);
+        model_value(&setting_table[i], b, value_b, sizeof value_b);
+        if (strcmp(value_a, value_b) != 0)
+            return context_fail(context, STATUS_USAGE, "%s: %s in %s, but %s in %s", setting_table[i].key, value_a,
+                                name_a, value_b, name_b);
+    }
+    return STATUS_OK;
+}
+
+/* Prints words from the present column on, breaking lines at HELP_COLUMN. */
+static int print_wrapped(FILE *out, const char *text, int column)
+{
+    while (text[0]) {
+        int length = (int)strcspn(text, " ");
+        if (column > HELP_COLUMN && column + 1 + length > LINE_WIDTH) {
+            fprintf(out, "\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        }
+        if (column > HELP_COLUMN) {
+            fputc(' ', out);
+            column++;
+        }
+        fprintf(out, "%.*s", length, text);
+        column += length;
+        text += length;
+        text += strspn(text, " ");
+    }
+    return column;
+}
+
+static void describe_setting(FILE *out, const struct setting *setting)
+{
+    char value[MESSAGE_LENGTH];
+    struct config_writer writer = {.text = value, .size = sizeof value};
+    setting_expectation(setting, false, value, sizeof value);
+    writer.length = strlen(value);
+    if (setting->default_kind == DEFAULT_REQUIRED)
+        config_print(&writer, "; required");
+    else if (setting->standard[0] == '\0')
+        config_print(&writer, "; default empty");
+    else
+        config_print(&writer, "; default %s", setting->standard);
+    fprintf(out, "  %-*s", HELP_COLUMN - 2, strrchr(setting->key, '.') + 1);
+    print_wrapped(out, value, HELP_COLUMN);
+    fprintf(out, "\n%*s", HELP_COLUMN, "");
+    print_wrapped(out, setting->help, HELP_COLUMN);
+    fputc('\n', out);
+}
+
+void config_describe(FILE *out)
+{
+    for (int i = 0; i < setting_count; i++) {
+        const char *key = setting_table[i].key;
+        size_t length = section_length(key);
+        bool is_new = i == 0 || section_length(setting_table[i - 1].key) != length ||
+                      strncmp(setting_table[i - 1].key, key, length) != 0;
+        if (is_new)
+            fprintf(out, "%s%.*s\n", i ? "\n" : "", (int)length, key);
+        describe_setting(out, &setting_table[i]);
+    }
+}

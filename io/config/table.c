@@ -1,0 +1,244 @@
+#include <math.h>
+#include <string.h>
+
+#include "io/config/settings.h"
+
+/* Bounds that only keep later arithmetic from overflowing; messages leave them out unless they were reached. */
+#define COUNT_MAXIMUM 1e15
+#define DIMENSION_MAXIMUM 2147483647.0
+
+#define FIELD(member) .key = #member, .offset = offsetof(struct config, member)
+#define INTEGER(member, low, high) FIELD(member), .type = SETTING_INTEGER, .minimum = (low), .maximum = (high)
+#define REAL(member, low, high) FIELD(member), .type = SETTING_REAL, .minimum = (low), .maximum = (high)
+#define BOOLEAN(member) FIELD(member), .type = SETTING_BOOLEAN
+#define WORD(member) FIELD(member), .type = SETTING_WORD
+#define TEXT(member, low) FIELD(member), .type = SETTING_TEXT, .minimum = (low), .maximum = TEXT_LENGTH - 1
+#define LIST(member) FIELD(member), .type = SETTING_LIST, .minimum = 1, .maximum = TEXT_LIST_ITEMS
+#define SEED(member) FIELD(member), .type = SETTING_SEED
+#define REQUIRED .default_kind = DEFAULT_REQUIRED
+#define DERIVED .default_kind = DEFAULT_DERIVED, .standard
+#define DEFAULT .standard
+#define AUTOMATIC .automatic = true, .standard = "auto"
+#define HELP .help
+
+/* clang-format off */
+const struct setting setting_table[] = {
+    {WORD(model.family), DEFAULT = "decoder",
+     .words = {[FAMILY_DECODER] = "decoder", [FAMILY_VIT] = "vit", [FAMILY_RESNET] = "resnet"},
+     HELP = "The kind of network: a causal language model, a vision transformer or a residual convolutional network."},
+    {INTEGER(model.vocabulary, 1, DIMENSION_MAXIMUM), REQUIRED,
+     HELP = "Number of different tokens; 256 for bytes."},
+    {INTEGER(model.width, 1, DIMENSION_MAXIMUM), REQUIRED,
+     HELP = "Width of the stream that runs through the layers."},
+    {INTEGER(model.layers, 1, 65536), REQUIRED,
+     HELP = "Number of layers a token passes; with recursions, counted unrolled."},
+    {INTEGER(model.heads, 1, 65536), REQUIRED,
+     HELP = "Query heads of an attention layer."},
+    {INTEGER(model.kv_heads, 1, 65536), DERIVED = "model.heads",
+     HELP = "Key and value heads; must divide heads. Fewer than heads is grouped-query attention."},
+    {INTEGER(model.head_width, 1, DIMENSION_MAXIMUM), DERIVED = "model.width / model.heads",
+     HELP = "Width of a head; even with rope."},
+    {INTEGER(model.hidden, 1, DIMENSION_MAXIMUM), REQUIRED,
+     HELP = "Inner width of the MLP."},
+    {WORD(model.mlp), DEFAULT = "swiglu", .words = {[MLP_SWIGLU] = "swiglu", [MLP_GELU] = "gelu"},
+     HELP = "The MLP: gated with SiLU (Llama), or plain with GELU (GPT-2)."},
+    {WORD(model.norm), DEFAULT = "rms", .words = {[NORM_RMS] = "rms", [NORM_LAYER] = "layer"},
+     HELP = "Normalisation in front of attention, MLP and output."},
+    {REAL(model.norm_epsilon, 0, 1), .above = true, DEFAULT = "1.0e-5",
+     HELP = "Added to the mean square before the root is taken."},
+    {WORD(model.positions), DEFAULT = "rope", .words = {[POSITIONS_ROPE] = "rope", [POSITIONS_LEARNED] = "learned"},
+     HELP = "How a token knows its place: rotated queries and keys, or a learned vector added to the embedding."},
+    {REAL(model.rope_base, 0, INFINITY), .above = true, DEFAULT = "10000.0",
+     HELP = "Base of the rotation frequencies of rope."},
+    {INTEGER(model.max_positions, 1, DIMENSION_MAXIMUM), DEFAULT = "1024",
+     HELP = "Number of learned positions; a sequence cannot be longer. Without meaning for rope."},
+    {BOOLEAN(model.bias), DEFAULT = "false",
+     HELP = "Biases in every linear layer and layer norm (GPT-2 has them)."},
+    {BOOLEAN(model.parallel_block), DEFAULT = "false",
+     HELP = "Attention and MLP side by side behind one norm (PaLM)."},
+    {BOOLEAN(model.tied_embeddings), DEFAULT = "false",
+     HELP = "The output layer uses the embedding matrix."},
+
+    {WORD(model.attention.kind), DEFAULT = "causal",
+     .words = {[ATTENTION_CAUSAL] = "causal", [ATTENTION_INFINI] = "infini"},
+     HELP = "Attention over the whole sequence, or Infini-attention: segments and a compressive memory."},
+    {INTEGER(model.attention.segment, 1, DIMENSION_MAXIMUM), DEFAULT = "32",
+     HELP = "infini: tokens in a segment."},
+    {WORD(model.attention.memory_update), DEFAULT = "linear",
+     .words = {[MEMORY_UPDATE_LINEAR] = "linear", [MEMORY_UPDATE_DELTA] = "delta"},
+     HELP = "infini: add a segment to the memory as it is, or only what the memory does not yet return."},
+
+    {WORD(model.residual.kind), DEFAULT = "plain",
+     .words = {[RESIDUAL_PLAIN] = "plain", [RESIDUAL_LAUREL] = "laurel"},
+     HELP = "Residual connections: plain sums, or learned ones (LAuReL)."},
+    {WORD(model.residual.scope), DEFAULT = "sublayer",
+     .words = {[RESIDUAL_SUBLAYER] = "sublayer", [RESIDUAL_LAYER] = "layer"},
+     HELP = "laurel: one connection around attention and one around the MLP, or one around the layer."},
+    {BOOLEAN(model.residual.weights), DEFAULT = "false",
+     HELP = "laurel: learned weights of the two summands (RW)."},
+    {INTEGER(model.residual.rank, 0, DIMENSION_MAXIMUM), DEFAULT = "0",
+     HELP = "laurel: rank of the learned part of the skip (LR); 0 is off."},
+    {INTEGER(model.residual.previous, 0, 65536), DEFAULT = "0",
+     HELP = "laurel: number of states of the stream that are used, the present one included (PA); 0 is off."},
+
+    {WORD(model.depth.kind), DEFAULT = "fixed",
+     .words = {[DEPTH_FIXED] = "fixed", [DEPTH_MOD] = "mod", [DEPTH_MOR] = "mor"},
+     HELP = "Every token takes every layer, or Mixture-of-Depths, or Mixture-of-Recursions."},
+    {INTEGER(model.depth.every, 1, 65536), DEFAULT = "2",
+     HELP = "mod: every how many layers one is routed."},
+    {REAL(model.depth.capacity, 0, 1), .above = true, DEFAULT = "0.125",
+     HELP = "mod: share of the tokens that take a routed layer."},
+    {WORD(model.depth.gate), DEFAULT = "linear", .words = {[GATE_LINEAR] = "linear", [GATE_SIGMOID] = "sigmoid"},
+     HELP = "mod: how the router's value scales the layer's output."},
+    {WORD(model.depth.causal_router), DEFAULT = "loss",
+     .words = {[CAUSAL_ROUTER_LOSS] = "loss", [CAUSAL_ROUTER_PREDICTOR] = "predictor"},
+     HELP = "mod: what decides when generating: the router, taught by a loss of its own, or a separate predictor."},
+    {REAL(model.depth.router_loss, 0, INFINITY), DEFAULT = "0.01",
+     HELP = "mod and mor: weight of the router's own loss; 0.001 is usual for mor."},
+    {INTEGER(model.depth.recursions, 1, 65536), DEFAULT = "3",
+     HELP = "mor: how often the shared layers are used."},
+    {WORD(model.depth.sharing), DEFAULT = "middle_cycle",
+     .words = {[SHARING_CYCLE] = "cycle", [SHARING_SEQUENCE] = "sequence", [SHARING_MIDDLE_CYCLE] = "middle_cycle",
+               [SHARING_MIDDLE_SEQUENCE] = "middle_sequence"},
+     HELP = "mor: which layers share their parameters; with middle_ the first and the last keep their own."},
+    {WORD(model.depth.routing), DEFAULT = "expert",
+     .words = {[ROUTING_EXPERT] = "expert", [ROUTING_TOKEN] = "token", [ROUTING_NONE] = "none"},
+     HELP = "mor: recursions choose tokens, tokens choose their depth, or all take all (a recursive transformer)."},
+    {WORD(model.depth.cache), DEFAULT = "recursion",
+     .words = {[CACHE_RECURSION] = "recursion", [CACHE_SHARED] = "shared"},
+     HELP = "mor: keys and values of each recursion's own tokens, or those of the first recursion for all."},
+    {REAL(model.depth.alpha, 0, INFINITY), DEFAULT = "0.1",
+     HELP = "mor: factor of the gate with routing expert."},
+
+    {INTEGER(mesh.data, 1, DIMENSION_MAXIMUM), AUTOMATIC,
+     HELP = "Ranks that hold different sequences; auto takes the ranks the other axes leave."},
+    {INTEGER(mesh.pipeline, 1, DIMENSION_MAXIMUM), .automatic = true, DEFAULT = "1",
+     HELP = "Ranks that hold different layers."},
+    {INTEGER(mesh.context, 1, DIMENSION_MAXIMUM), .automatic = true, DEFAULT = "1",
+     HELP = "Ranks that hold different parts of a sequence."},
+    {INTEGER(mesh.tensor, 1, DIMENSION_MAXIMUM), .automatic = true, DEFAULT = "1",
+     HELP = "Ranks that hold different parts of a layer."},
+    {INTEGER(mesh.virtual_stages, 1, 65536), DEFAULT = "1",
+     HELP = "Chunks of the model on a pipeline rank; more than 1 shortens the idle time for more messages."},
+
+    {WORD(compute.type), DEFAULT = "fp32", .words = {[COMPUTE_FP32] = "fp32", [COMPUTE_BF16] = "bf16"},
+     HELP = "Number type of weights and activations in matrix products; master weights are always fp32."},
+    {WORD(compute.recompute), DEFAULT = "none",
+     .words = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_ATTENTION] = "attention", [RECOMPUTE_LAYER] = "layer"},
+     HELP = "What is computed again in the backward pass instead of being kept in memory."},
+    {INTEGER(compute.threads, 1, 65536), AUTOMATIC,
+     HELP = "Threads of a rank; auto is its share of the cores."},
+    {INTEGER(compute.bucket_bytes, 1024, COUNT_MAXIMUM), DEFAULT = "26214400",
+     HELP = "Bytes of fp32 gradients that are reduced together."},
+
+    {LIST(data.train), DEFAULT = "",
+     HELP = "Files with the training text."},
+    {LIST(data.validation), DEFAULT = "",
+     HELP = "Files with the validation text; none takes the last part of the training text."},
+    {REAL(data.validation_fraction, 0, 0.9), DEFAULT = "0.05",
+     HELP = "How much of the training text is kept for validation when no files are given."},
+    {WORD(data.format), DEFAULT = "auto",
+     .words = {[DATA_AUTO] = "auto", [DATA_BYTES] = "bytes", [DATA_NANOGPT] = "nanogpt", [DATA_LLMC] = "llmc",
+               [DATA_MEGATRON] = "megatron"},
+     HELP = "Layout of the data files; auto looks at them."},
+    {WORD(data.sampling), DEFAULT = "shuffle",
+     .words = {[SAMPLING_SHUFFLE] = "shuffle", [SAMPLING_STREAM] = "stream"},
+     HELP = "Sequences in random order, or streams that continue from step to step."},
+    {SEED(data.seed), DEFAULT = "1",
+     HELP = "Seed of the order of the sequences."},
+
+    {REAL(optimizer.learning_rate, 0, INFINITY), DEFAULT = "3.0e-4",
+     HELP = "Largest learning rate, reached at the end of the warm-up."},
+    {REAL(optimizer.beta1, 0, 1), .below = true, DEFAULT = "0.9",
+     HELP = "Decay of the mean of the gradients."},
+    {REAL(optimizer.beta2, 0, 1), .below = true, DEFAULT = "0.95",
+     HELP = "Decay of the mean of their squares."},
+    {REAL(optimizer.epsilon, 0, INFINITY), .above = true, DEFAULT = "1.0e-8",
+     HELP = "Added to the root in the divisor of the update."},
+    {REAL(optimizer.weight_decay, 0, INFINITY), DEFAULT = "0.1",
+     HELP = "Weight decay of matrices, as a factor of the learning rate."},
+    {REAL(optimizer.clip, 0, INFINITY), DEFAULT = "1.0",
+     HELP = "Largest norm of the gradient over the whole model; 0 is off."},
+    {REAL(optimizer.gate_lr_factor, 0, INFINITY), DEFAULT = "1.0",
+     HELP = "Factor of the learning rate for the memory gates of Infini-attention."},
+    {WORD(optimizer.schedule), DEFAULT = "cosine",
+     .words = {[SCHEDULE_CONSTANT] = "constant", [SCHEDULE_COSINE] = "cosine", [SCHEDULE_LINEAR] = "linear",
+               [SCHEDULE_WSD] = "wsd"},
+     HELP = "Course of the learning rate after the warm-up; wsd stays constant and falls in the last decay_steps."},
+    {INTEGER(optimizer.warmup_steps, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "Steps in which the rate rises from 0."},
+    {INTEGER(optimizer.decay_steps, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "wsd: the last steps, in which the rate falls."},
+    {REAL(optimizer.minimum_ratio, 0, 1), DEFAULT = "0.1",
+     HELP = "Learning rate at the end as a share of learning_rate."},
+
+    {INTEGER(training.steps, 0, COUNT_MAXIMUM), DEFAULT = "1000",
+     HELP = "Optimiser steps of the whole run."},
+    {INTEGER(training.stop_at, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "End after this step, to be resumed later; 0 is after all steps."},
+    {INTEGER(training.batch, 1, DIMENSION_MAXIMUM), DEFAULT = "8",
+     HELP = "Sequences in a step, over all ranks."},
+    {INTEGER(training.micro_batch, 1, DIMENSION_MAXIMUM), DEFAULT = "1",
+     HELP = "Sequences that pass through the model together on one data rank."},
+    {INTEGER(training.sequence_length, 1, DIMENSION_MAXIMUM), DEFAULT = "256",
+     HELP = "Tokens in a sequence."},
+    {SEED(training.seed), DEFAULT = "1",
+     HELP = "Seed of the initial weights."},
+    {INTEGER(training.skip_limit, 1, COUNT_MAXIMUM), DEFAULT = "10",
+     HELP = "Skipped steps in a row that end the run."},
+
+    {INTEGER(evaluation.every, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "Steps between evaluations; 0 is only at the end."},
+    {INTEGER(evaluation.batches, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "Batches of an evaluation during training; 0 is the whole validation set."},
+
+    {INTEGER(checkpoint.every, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "Steps between checkpoints; 0 is only at the end."},
+    {INTEGER(checkpoint.keep_last, 1, COUNT_MAXIMUM), DEFAULT = "2",
+     HELP = "How many of the newest checkpoints are kept."},
+    {INTEGER(checkpoint.keep_every, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "Checkpoints whose step this divides are kept for good; 0 is none."},
+
+    {TEXT(run.folder, 1), DEFAULT = "runs/default",
+     HELP = "Folder for metrics, checkpoints and the resolved configuration."},
+    {INTEGER(run.log_every, 1, COUNT_MAXIMUM), DEFAULT = "1",
+     HELP = "Steps between progress lines."},
+    {TEXT(run.prompt, 0), DEFAULT = "",
+     HELP = "Text the model continues at the end of training; empty is off."},
+    {INTEGER(run.prompt_tokens, 0, DIMENSION_MAXIMUM), DEFAULT = "200",
+     HELP = "Tokens of that continuation."},
+};
+/* clang-format on */
+
+const int setting_count = sizeof setting_table / sizeof setting_table[0];
+
+_Static_assert(sizeof setting_table / sizeof setting_table[0] <= SETTING_LIMIT,
+               "the arrays over all settings are too short");
+_Static_assert(sizeof(enum model_family) == sizeof(int), "words are stored as int");
+
+const struct setting *setting_find(const char *key)
+{
+    for (int i = 0; i < setting_count; i++)
+        if (strcmp(setting_table[i].key, key) == 0)
+            return &setting_table[i];
+    return NULL;
+}
+
+const struct setting *setting_at(size_t offset)
+{
+    for (int i = 0; i < setting_count; i++)
+        if (setting_table[i].offset == offset)
+            return &setting_table[i];
+    return NULL;
+}
+
+int setting_section(const char *path)
+{
+    size_t length = strlen(path);
+    if (length == 0)
+        return 0;
+    for (int i = 0; i < setting_count; i++)
+        if (strncmp(setting_table[i].key, path, length) == 0 && setting_table[i].key[length] == '.')
+            return i;
+    return -1;
+}

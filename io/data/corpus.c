@@ -1,0 +1,237 @@
+/* A corpus: its files one behind the other, cut to a part, and where its documents begin. */
+#include "io/data/corpus_files.h"
+
+#include "src/core/integer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { SCAN_TOKENS = 4096 };
+
+int64_t search_last_not_above(const int64_t *values, int64_t count, int64_t value)
+{
+    int64_t low = 0;
+    int64_t high = count;
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        if (values[middle] <= value)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static const struct token_span *span_at(const struct corpus_file *file, int64_t token)
+{
+    int64_t low = 0;
+    int64_t high = file->span_count;
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        if (file->spans[middle].begin <= token)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &file->spans[low];
+}
+
+enum status corpus_add_document(struct corpus *corpus, int64_t token)
+{
+    int64_t begin = integer_max(token - corpus->first, 0);
+    bool empty = corpus->document_count > 0 && corpus->documents[corpus->document_count - 1] == begin;
+    if (begin >= corpus->tokens || empty)
+        return STATUS_OK;
+    if (corpus->document_count == corpus->document_capacity) {
+        int64_t capacity = integer_max(2 * corpus->document_capacity, 64);
+        int64_t *documents = memory_allocate(corpus->context, (size_t)capacity * sizeof *documents, MEMORY_OTHER);
+        if (!documents)
+            return STATUS_MEMORY;
+        if (corpus->document_count > 0)
+            memcpy(documents, corpus->documents, (size_t)corpus->document_count * sizeof *documents);
+        memory_free(corpus->context, corpus->documents);
+        corpus->documents = documents;
+        corpus->document_capacity = capacity;
+    }
+    corpus->documents[corpus->document_count++] = begin;
+    return STATUS_OK;
+}
+
+static enum status token_refuse(const struct corpus *corpus, const struct corpus_file *file,
+                                const struct token_span *span, int64_t begin, const int32_t *tokens)
+{
+    int64_t place = begin;
+    while (tokens[place - begin] >= 0)
+        place++;
+    return context_fail(corpus->context, STATUS_FILE,
+                        "%s: token %" PRId64 " is %" PRId64 ", but the vocabulary has %" PRId64
+                        " tokens; set model.vocabulary to that of the tokenizer, or check data.format",
+                        file->path, span->begin + place,
+                        token_value(span->kind, span->address + place * token_bytes(span->kind)), corpus->vocabulary);
+}
+
+/* Checks the tokens of a span that belong to the part and notes the documents that its delimiters begin. */
+static enum status span_scan(struct corpus *corpus, const struct corpus_file *file, const struct token_span *span)
+{
+    int32_t tokens[SCAN_TOKENS];
+    bool delimited = file->delimiter_place != DELIMITER_NONE;
+    int64_t before = file->begin + span->begin; /* tokens of the corpus in front of the span */
+    struct range part = range_intersect((struct range){.begin = before, .count = span->count},
+                                        (struct range){.begin = corpus->first, .count = corpus->tokens});
+    if (!delimited && span->kind == TOKEN_UINT8 && corpus->vocabulary > UINT8_MAX)
+        return STATUS_OK;
+    for (int64_t i = part.begin - before; i < part.begin - before + part.count; i += SCAN_TOKENS) {
+        int64_t count = integer_min(SCAN_TOKENS, part.begin - before + part.count - i);
+        tokens_decode(span->kind, span->address + i * token_bytes(span->kind), count, corpus->vocabulary, tokens);
+        int32_t signs = 0;
+        bool found = false;
+        for (int64_t j = 0; j < count; j++) {
+            signs |= tokens[j];
+            found |= tokens[j] == file->delimiter;
+        }
+        if (signs < 0)
+            return token_refuse(corpus, file, span, i, tokens);
+        for (int64_t j = 0; delimited && found && j < count; j++)
+            if (tokens[j] == file->delimiter)
+                CHECK(corpus_add_document(corpus, before + i + j + (file->delimiter_place == DELIMITER_LAST)));
+    }
+    return STATUS_OK;
+}
+
+static enum status corpus_scan(struct corpus *corpus)
+{
+    for (int i = 0; i < corpus->file_count; i++) {
+        struct corpus_file *file = &corpus->files[i];
+        if (file->index.mapping.address)
+            CHECK(megatron_add_documents(corpus, file));
+        else
+            CHECK(corpus_add_document(corpus, file->begin));
+        posix_madvise((void *)file->mapping.address, (size_t)file->mapping.bytes, POSIX_MADV_SEQUENTIAL);
+        for (int64_t j = 0; j < file->span_count; j++)
+            CHECK(span_scan(corpus, file, &file->spans[j]));
+        posix_madvise((void *)file->mapping.address, (size_t)file->mapping.bytes, POSIX_MADV_NORMAL);
+        mapping_close(&file->index.mapping);
+    }
+    return STATUS_OK;
+}
+
+static enum status corpus_cut(struct corpus *corpus, double part_begin, double part_end)
+{
+    const struct corpus_file *last = &corpus->files[corpus->file_count - 1];
+    int64_t total = last->begin + last->count;
+    corpus->first = (int64_t)floor(part_begin * (double)total);
+    corpus->tokens = (int64_t)floor(part_end * (double)total) - corpus->first;
+    if (corpus->tokens < 1)
+        return context_fail(corpus->context, STATUS_FILE,
+                            "%s: the part from %g to %g of %" PRId64
+                            " tokens is empty; use more text or change data.validation_fraction",
+                            corpus->files[0].path, part_begin, part_end, total);
+    return STATUS_OK;
+}
+
+enum status corpus_open(struct context *context, const struct text_list *files, enum data_format format,
+                        int64_t vocabulary, double part_begin, double part_end, struct corpus **corpus)
+{
+    enum status status = STATUS_OK;
+    struct corpus *opened = NULL;
+    *corpus = NULL;
+    if (files->count < 1)
+        return context_fail(context, STATUS_USAGE, "no token file is named; set data.train");
+    if (vocabulary < 1 || !(part_begin >= 0 && part_begin < part_end && part_end <= 1))
+        return context_fail(context, STATUS_INTERNAL, "corpus_open: vocabulary %" PRId64 ", part %g to %g", vocabulary,
+                            part_begin, part_end);
+    opened = memory_allocate(context, sizeof *opened, MEMORY_OTHER);
+    if (!opened)
+        return STATUS_MEMORY;
+    opened->context = context;
+    opened->vocabulary = integer_min(vocabulary, INT64_C(1) << 31);
+    int64_t begin = 0;
+    for (int i = 0; i < files->count; i++) {
+        struct corpus_file *file = &opened->files[opened->file_count++];
+        TRY(corpus_file_open(context, files->item[i], format, file));
+        file->begin = begin;
+        begin += file->count;
+    }
+    TRY(corpus_cut(opened, part_begin, part_end));
+    TRY(corpus_scan(opened));
+    *corpus = opened;
+    opened = NULL;
+done:
+    corpus_close(&opened);
+    return status;
+}
+
+void corpus_close(struct corpus **corpus)
+{
+    struct corpus *closed = *corpus;
+    if (!closed)
+        return;
+    struct context *context = closed->context;
+    for (int i = 0; i < closed->file_count; i++)
+        corpus_file_close(context, &closed->files[i]);
+    memory_free(context, closed->documents);
+    memory_free(context, closed);
+    *corpus = NULL;
+}
+
+int64_t corpus_tokens(const struct corpus *corpus)
+{
+    return corpus->tokens;
+}
+
+int64_t corpus_documents(const struct corpus *corpus)
+{
+    return corpus->document_count;
+}
+
+int64_t corpus_document_at(const struct corpus *corpus, int64_t token)
+{
+    return search_last_not_above(corpus->documents, corpus->document_count, token);
+}
+
+void corpus_read(const struct corpus *corpus, int64_t begin, int64_t count, int32_t *tokens)
+{
+    const struct corpus_file *file = corpus->files;
+    int64_t token = corpus->first + begin;
+    while (count > 0) {
+        while (token >= file->begin + file->count)
+            file++;
+        const struct token_span *span = span_at(file, token - file->begin);
+        int64_t skip = token - file->begin - span->begin;
+        int64_t part = integer_min(count, span->count - skip);
+        tokens_decode(span->kind, span->address + skip * token_bytes(span->kind), part, corpus->vocabulary, tokens);
+        tokens += part;
+        token += part;
+        count -= part;
+    }
+}
+
+void corpus_fill(const struct corpus *corpus, int64_t begin, int64_t count, int64_t length, int32_t *inputs,
+                 int32_t *targets)
+{
+    if (inputs) {
+        corpus_read(corpus, begin, count, inputs);
+        for (int64_t i = 0; i < length; i++)
+            inputs[i] = i < count && inputs[i] >= 0 ? inputs[i] : 0;
+    }
+    if (targets) {
+        corpus_read(corpus, begin + 1, count, targets);
+        for (int64_t i = count; i < length; i++)
+            targets[i] = -1;
+    }
+}
+
+int64_t corpus_windows(const struct corpus *corpus, int64_t length)
+{
+    return corpus->tokens < 2 ? 0 : (corpus->tokens - 2) / length + 1;
+}
+
+void corpus_window(const struct corpus *corpus, int64_t length, int64_t index, int32_t *inputs, int32_t *targets,
+                   int64_t *target_count)
+{
+    int64_t begin = index * length;
+    *target_count = integer_min(length, corpus->tokens - 1 - begin);
+    corpus_fill(corpus, begin, *target_count, length, inputs, targets);
+}

@@ -1,0 +1,107 @@
+/* Inside io/data: how the tokens of a corpus lie in its mapped files. */
+#ifndef CAIRN_IO_DATA_CORPUS_FILES_H
+#define CAIRN_IO_DATA_CORPUS_FILES_H
+
+#include "io/data/data.h"
+
+/* Every format is little-endian and is read as it lies in memory. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "corpora are read on little-endian machines only");
+
+enum { PATH_LENGTH = TEXT_LENGTH + 8 };
+
+enum token_kind { TOKEN_UINT8, TOKEN_INT8, TOKEN_INT16, TOKEN_INT32, TOKEN_INT64, TOKEN_UINT16, TOKEN_UINT32 };
+
+/* Which end of a document its delimiter belongs to. */
+enum delimiter_place { DELIMITER_NONE, DELIMITER_FIRST, DELIMITER_LAST };
+
+/* A whole file, mapped for reading. */
+struct mapping {
+    const unsigned char *address;
+    int64_t bytes;
+};
+
+/* Consecutive tokens of the corpus that lie one behind the other in a file, at any alignment. */
+struct token_span {
+    const unsigned char *address;
+    enum token_kind kind;
+    int64_t begin; /* of the first in the file's order */
+    int64_t count;
+};
+
+/* Megatron's index, whose three arrays begin at any alignment. */
+struct megatron_index {
+    struct mapping mapping; /* closed once the corpus is open */
+    int64_t sequences;
+    int64_t documents;
+    const unsigned char *lengths;         /* int32 [sequences] */
+    const unsigned char *pointers;        /* int64 [sequences], bytes into the token file */
+    const unsigned char *documents_first; /* int64 [documents + 1], the last is `sequences` */
+};
+
+struct corpus_file {
+    char path[PATH_LENGTH];
+    struct mapping mapping;
+    struct token_span *spans; /* rising in begin */
+    int64_t span_count;
+    int64_t begin; /* of its tokens in the corpus, before it is cut to its part */
+    int64_t count;
+    enum delimiter_place delimiter_place;
+    int32_t delimiter;
+    struct megatron_index index; /* mapped for Megatron's format only */
+};
+
+struct corpus {
+    struct context *context;
+    int64_t vocabulary;
+    int64_t first; /* of the part's tokens; everything below counts from it */
+    int64_t tokens;
+    int64_t *documents; /* where each begins, rising from 0; never an empty one */
+    int64_t document_count;
+    int64_t document_capacity;
+    int file_count;
+    struct corpus_file files[TEXT_LIST_ITEMS];
+};
+
+enum status mapping_open(struct context *context, const char *path, struct mapping *mapping) MUST_USE;
+void mapping_close(struct mapping *mapping);
+
+int64_t token_bytes(enum token_kind kind);
+int64_t token_value(enum token_kind kind, const unsigned char *address);
+
+/* The first `count` tokens at an address; -1 for each that is not in 0 .. limit - 1. */
+void tokens_decode(enum token_kind kind, const unsigned char *address, int64_t count, int64_t limit, int32_t *tokens);
+
+bool name_ends(const char *name, const char *end);
+
+/* Maps the files behind a name and finds where their tokens lie. FILE error; what was opened is closed with the
+ * corpus. `format` may be DATA_AUTO. */
+enum status corpus_file_open(struct context *context, const char *name, enum data_format format,
+                             struct corpus_file *file) MUST_USE;
+
+/* The whole file as one span from a byte on. */
+enum status corpus_file_set_span(struct context *context, struct corpus_file *file, enum token_kind kind,
+                                 int64_t offset, int64_t count) MUST_USE;
+void corpus_file_close(struct context *context, struct corpus_file *file);
+
+/* Whether a name means a Megatron pair without being told so. */
+bool megatron_recognize(const char *name);
+enum status megatron_open(struct context *context, const char *name, struct corpus_file *file) MUST_USE;
+
+/* Notes that a document begins at a token, counted before the cut; to be called in rising order. */
+enum status corpus_add_document(struct corpus *corpus, int64_t token) MUST_USE;
+enum status megatron_add_documents(struct corpus *corpus, const struct corpus_file *file) MUST_USE;
+
+/* Tokens of the part; the range must lie inside it. -1 for a token that is not below the vocabulary. */
+void corpus_read(const struct corpus *corpus, int64_t begin, int64_t count, int32_t *tokens);
+
+/* The document that holds a token. */
+int64_t corpus_document_at(const struct corpus *corpus, int64_t token);
+
+/* `count` inputs from `begin` on and the targets that follow them, padded to `length`; either may be NULL. */
+void corpus_fill(const struct corpus *corpus, int64_t begin, int64_t count, int64_t length, int32_t *inputs,
+                 int32_t *targets);
+
+/* The largest i in 0 .. count - 1 with values[i] <= value; values rise and values[0] <= value. */
+int64_t search_last_not_above(const int64_t *values, int64_t count, int64_t value);
+
+#endif

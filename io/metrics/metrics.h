@@ -1,0 +1,20 @@
+/* RUN/metrics.jsonl: one JSON object a line, flushed with each (formats.md, "Metrics"). Written by one rank. */
+#ifndef CAIRN_IO_METRICS_H
+#define CAIRN_IO_METRICS_H
+
+#include "src/core/context.h"
+
+struct metrics;
+
+struct metrics_field {
+    const char *name;
+    double value; /* not finite becomes null */
+    bool integer;
+};
+
+/* Opens PATH to be continued after `step`: lines of later steps, and a half-written last line, are cut off. */
+enum status metrics_open(struct context *context, const char *path, int64_t step, struct metrics **metrics) MUST_USE;
+enum status metrics_write(struct metrics *metrics, const struct metrics_field *fields, int count) MUST_USE;
+void metrics_close(struct metrics **metrics);
+
+#endif

@@ -1,0 +1,130 @@
+#include "src/cli/command.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/checkpoint/checkpoint.h"
+#include "src/core/text.h"
+
+static enum status take_option(struct command *command, const char *argument, const char *next, bool *took_next,
+                               const struct option_row *rows, int row_count)
+{
+    const char *equals = strchr(argument, '=');
+    size_t length = equals ? (size_t)(equals - argument) : strlen(argument);
+    bool is_set = length == 5 && strncmp(argument, "--set", 5) == 0;
+    const struct option_row *row = NULL;
+    for (int i = 0; i < row_count; i++)
+        if (strlen(rows[i].name) == length && strncmp(rows[i].name, argument, length) == 0)
+            row = &rows[i];
+    if (!row && !is_set)
+        return context_fail(&command->context, STATUS_USAGE, "%s: unknown option; see --help", argument);
+    if (row && row->present) {
+        *row->present = true;
+        return equals ? context_fail(&command->context, STATUS_USAGE, "%s takes no value", row->name) : STATUS_OK;
+    }
+    const char *value = equals ? equals + 1 : next;
+    *took_next = !equals;
+    if (!value)
+        return context_fail(&command->context, STATUS_USAGE, "%s needs a value", argument);
+    if (row) {
+        *row->value = value;
+        return STATUS_OK;
+    }
+    if (command->override_count == OVERRIDES)
+        return context_fail(&command->context, STATUS_USAGE, "more than %d times --set", OVERRIDES);
+    command->overrides[command->override_count++] = value;
+    return STATUS_OK;
+}
+
+enum status command_parse(struct command *command, int argc, char **argv, const struct option_row *rows, int row_count,
+                          const char **others, int most, int *other_count)
+{
+    *other_count = 0;
+    for (int i = 0; i < argc; i++) {
+        bool took_next = false;
+        if (strncmp(argv[i], "--", 2) == 0) {
+            CHECK(take_option(command, argv[i], i + 1 < argc ? argv[i + 1] : NULL, &took_next, rows, row_count));
+            i += took_next;
+        } else if (*other_count < most) {
+            others[(*other_count)++] = argv[i];
+        } else {
+            return context_fail(&command->context, STATUS_USAGE, "%s: one argument too many; see --help", argv[i]);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* A rank's share of the cores: those it is bound to, or its part of the host's. */
+static int threads_automatic(const struct mesh *mesh)
+{
+    const char *wanted = getenv("OMP_NUM_THREADS");
+    if (wanted && *wanted)
+        return omp_get_max_threads();
+    int granted = omp_get_num_procs();
+    bool bound = granted < (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return (int)integer_max(1, bound ? granted : granted / mesh_ranks_on_host(mesh));
+}
+
+enum status command_start(struct command *command, const struct mesh_config *mesh, const struct compute_config *compute)
+{
+    struct mesh_config resolved;
+    CHECK(mesh_resolve(&command->context, mesh, command->ranks, &resolved));
+    CHECK(mesh_create(&command->context, &resolved, &command->mesh));
+    int threads = compute->threads ? (int)compute->threads : threads_automatic(command->mesh);
+    CHECK(mesh_agree(command->mesh, &command->context, engine_create(&command->context, threads, &command->engine)));
+    command->engine_ready = true;
+    return STATUS_OK;
+}
+
+enum status command_checkpoint(struct command *command, const char *name, char *path, size_t size)
+{
+    struct context *context = &command->context;
+    struct stat entry;
+    char folder[CHECKPOINT_PATH];
+    char found_path[CHECKPOINT_PATH];
+    bool is_folder = stat(name, &entry) == 0 && S_ISDIR(entry.st_mode);
+    if (!is_folder) {
+        if (!text_copy(path, size, name))
+            return context_fail(context, STATUS_USAGE, "%s: the name is too long", name);
+        return STATUS_OK;
+    }
+    snprintf(folder, sizeof folder, "%s/checkpoints", name);
+    if (stat(folder, &entry) != 0)
+        text_copy(folder, sizeof folder, name);
+    bool found = false;
+    CHECK(checkpoint_find(context, command->mesh, folder, &found, found_path));
+    if (!found)
+        return context_fail(context, STATUS_FILE, "%s: no checkpoint there", name);
+    text_copy(path, size, found_path);
+    return STATUS_OK;
+}
+
+enum status command_integer(struct command *command, const char *option, const char *text, int64_t low, int64_t high,
+                            int64_t *value)
+{
+    int64_t parsed;
+    if (!text)
+        return STATUS_OK;
+    if (!text_to_integer(text, &parsed) || parsed < low || parsed > high)
+        return context_fail(&command->context, STATUS_USAGE, "%s: expected an integer from %lld to %lld, got \"%s\"",
+                            option, (long long)low, (long long)high, text);
+    *value = parsed;
+    return STATUS_OK;
+}
+
+enum status command_real(struct command *command, const char *option, const char *text, double low, double high,
+                         double *value)
+{
+    double parsed;
+    if (!text)
+        return STATUS_OK;
+    if (!text_to_real(text, &parsed) || !(parsed >= low && parsed <= high))
+        return context_fail(&command->context, STATUS_USAGE, "%s: expected a number from %g to %g, got \"%s\"", option,
+                            low, high, text);
+    *value = parsed;
+    return STATUS_OK;
+}

@@ -1,0 +1,54 @@
+/* The subcommands of `cairn`, and what they share. All ranks run them; only rank 0 prints. */
+#ifndef CAIRN_CLI_COMMAND_H
+#define CAIRN_CLI_COMMAND_H
+
+#include "dist/mesh/mesh.h"
+#include "src/core/config.h"
+#include "src/ops/engine.h"
+
+enum { OVERRIDES = 64 };
+
+struct command {
+    struct context context;
+    int rank;
+    int ranks;
+    struct mesh *mesh;
+    struct engine engine;
+    bool engine_ready;
+    const char *overrides[OVERRIDES];
+    int override_count;
+    int exit_code; /* of a command that did its work and has a verdict, as diff has */
+};
+
+/* One option of a subcommand; NULL value: it takes none, and *present is set. */
+struct option_row {
+    const char *name; /* with its dashes */
+    const char **value;
+    bool *present;
+};
+
+/* Takes arguments apart: options by the rows, `--set` into overrides, up to `most` others into `others`.
+ * USAGE error for anything else. */
+enum status command_parse(struct command *command, int argc, char **argv, const struct option_row *rows, int row_count,
+                          const char **others, int most, int *other_count) MUST_USE;
+
+/* Makes mesh and engine. Collective. */
+enum status command_start(struct command *command, const struct mesh_config *mesh,
+                          const struct compute_config *compute) MUST_USE;
+
+/* A checkpoint named by a file, a run's folder or its checkpoints' folder. Collective; agreed. */
+enum status command_checkpoint(struct command *command, const char *name, char *path, size_t size) MUST_USE;
+
+/* Numbers on the command line: USAGE error that names the option. NULL text leaves the value. */
+enum status command_integer(struct command *command, const char *option, const char *text, int64_t low, int64_t high,
+                            int64_t *value) MUST_USE;
+enum status command_real(struct command *command, const char *option, const char *text, double low, double high,
+                         double *value) MUST_USE;
+
+enum status command_train(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_eval(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_generate(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_checkpoint_tools(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_config(struct command *command, int argc, char **argv) MUST_USE;
+
+#endif

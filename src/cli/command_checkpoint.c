@@ -1,0 +1,55 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "io/checkpoint/checkpoint.h"
+#include "src/cli/command.h"
+
+static enum status verify(struct command *command, const char *path)
+{
+    CHECK(mesh_create(&command->context, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &command->mesh));
+    CHECK(checkpoint_verify(&command->context, command->mesh, path));
+    if (command->rank == 0)
+        printf("%s: every hash is right\n", path);
+    return STATUS_OK;
+}
+
+static enum status diff(struct command *command, const char *a, const char *b, double tolerance)
+{
+    struct checkpoint_difference difference = {0};
+    CHECK(checkpoint_diff(&command->context, a, b, tolerance, &difference));
+    if (difference.different == 0 && tolerance == 0.0)
+        printf("identical: %lld datasets\n", (long long)difference.datasets);
+    else
+        printf("%lld of %lld datasets differ by more than %g; the largest difference is %.3g\n",
+               (long long)difference.different, (long long)difference.datasets, tolerance, difference.largest);
+    command->exit_code = difference.different ? 1 : 0;
+    return STATUS_OK;
+}
+
+/* Serial tools run on rank 0; the others learn how it ended. */
+static enum status on_first_rank(struct command *command, enum status status)
+{
+    CHECK(mesh_agree(NULL, &command->context, status));
+    return STATUS_OK;
+}
+
+enum status command_checkpoint_tools(struct command *command, int argc, char **argv)
+{
+    const char *words[3] = {NULL, NULL, NULL};
+    const char *tolerance_text = NULL;
+    double tolerance = 0.0;
+    int count;
+    const struct option_row rows[] = {{"--tolerance", &tolerance_text, NULL}};
+    CHECK(command_parse(command, argc, argv, rows, 1, words, 3, &count));
+    CHECK(command_real(command, "--tolerance", tolerance_text, 0.0, 1e30, &tolerance));
+    const char *tool = count > 0 ? words[0] : "";
+    bool first = command->rank == 0;
+    if (strcmp(tool, "inspect") == 0 && count == 2)
+        return on_first_rank(command, first ? checkpoint_inspect(&command->context, words[1]) : STATUS_OK);
+    if (strcmp(tool, "verify") == 0 && count == 2)
+        return verify(command, words[1]);
+    if (strcmp(tool, "diff") == 0 && count == 3)
+        return on_first_rank(command, first ? diff(command, words[1], words[2], tolerance) : STATUS_OK);
+    return context_fail(&command->context, STATUS_USAGE,
+                        "checkpoint: inspect FILE, verify FILE or diff FILE FILE; see `cairn checkpoint --help`");
+}

@@ -1,0 +1,32 @@
+#include <string.h>
+
+#include "io/config/config.h"
+#include "src/cli/command.h"
+#include "src/train/train.h"
+
+enum status command_train(struct command *command, int argc, char **argv)
+{
+    struct context *context = &command->context;
+    const char *path = NULL;
+    const char *from = "auto";
+    int others;
+    const struct option_row rows[] = {{"--resume", &from, NULL}};
+    CHECK(command_parse(command, argc, argv, rows, 1, &path, 1, &others));
+    if (others != 1)
+        return context_fail(context, STATUS_USAGE, "train: name a configuration; see `cairn train --help`");
+    struct config *config = memory_allocate(context, sizeof *config, MEMORY_OTHER);
+    if (!config)
+        return STATUS_MEMORY;
+    struct resume resume = {.kind = RESUME_FILE, .path = from};
+    if (strcmp(from, "auto") == 0)
+        resume.kind = RESUME_AUTO;
+    else if (strcmp(from, "none") == 0)
+        resume.kind = RESUME_NONE;
+    enum status status = config_load(context, path, command->overrides, command->override_count, config);
+    TRY(mesh_agree(NULL, context, status));
+    TRY(command_start(command, &config->mesh, &config->compute));
+    TRY(train_run(context, command->mesh, &command->engine, config, &resume));
+done:
+    memory_free(context, config);
+    return status;
+}

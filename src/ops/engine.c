@@ -1,0 +1,129 @@
+#include "src/ops/engine.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/ops/kernels/kernels.h"
+#include "src/ops/matmul_plans.h"
+
+/* What a machine may be treated as, best first. */
+struct machine {
+    const char *name;
+    const struct kernels *kernels;
+    dnnl_cpu_isa_t library; /* the most that oneDNN may use */
+    bool native;            /* oneDNN multiplies BF16 where it can */
+    bool plain;             /* no oneDNN at all */
+};
+
+static const struct machine machines[] = {
+#ifdef CAIRN_KERNELS_X86
+    {"amx", &kernels_avx512, dnnl_cpu_isa_avx512_core_amx, true, false},
+    {"bf16", &kernels_avx512, dnnl_cpu_isa_avx512_core_bf16, true, false},
+    {"avx512", &kernels_avx512, dnnl_cpu_isa_avx512_core, true, false},
+    {"avx2", &kernels_avx2, dnnl_cpu_isa_avx2, false, false},
+#endif
+    {"portable", &kernels_reference, dnnl_cpu_isa_all, true, false},
+    {"reference", &kernels_reference, dnnl_cpu_isa_all, false, true},
+};
+
+enum { MACHINES = sizeof machines / sizeof machines[0] };
+
+static bool machine_available(const struct machine *machine)
+{
+#ifdef CAIRN_KERNELS_X86
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+                __builtin_cpu_supports("bmi2");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512cd");
+    bool half = avx512 && __builtin_cpu_supports("avx512bf16");
+    bool matrix = half && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16");
+    switch (machine->library) {
+    case dnnl_cpu_isa_avx512_core_amx:
+        return matrix;
+    case dnnl_cpu_isa_avx512_core_bf16:
+        return half;
+    case dnnl_cpu_isa_avx512_core:
+        return avx512;
+    case dnnl_cpu_isa_avx2:
+        return avx2;
+    default:
+        return true;
+    }
+#else
+    (void)machine;
+    return true;
+#endif
+}
+
+/* The best machine this one can be, or the one that `name` asks for. */
+static enum status machine_choose(struct context *context, const char *name, const struct machine **chosen)
+{
+    char available[128] = "";
+    size_t used = 0;
+    *chosen = NULL;
+    for (int i = 0; i < MACHINES; i++) {
+        const struct machine *machine = &machines[i];
+        if (!machine_available(machine))
+            continue;
+        used += (size_t)snprintf(available + used, sizeof available - used, "%s%s", used ? ", " : "", machine->name);
+        if (!*chosen && (!name || strcmp(name, machine->name) == 0))
+            *chosen = machine;
+    }
+    if (*chosen)
+        return STATUS_OK;
+    return context_fail(context, STATUS_USAGE, "CAIRN_CPU=%s: this machine can be one of %s", name, available);
+}
+
+enum status engine_create(struct context *context, int threads, struct engine *engine)
+{
+    *engine = (struct engine){.context = context, .threads = threads};
+    const char *name = getenv("CAIRN_CPU");
+    if (name && !*name)
+        name = NULL;
+    const struct machine *machine;
+    CHECK(machine_choose(context, name, &machine));
+    if (threads < 1)
+        return context_fail(context, STATUS_USAGE, "a rank needs at least one thread, not %d", threads);
+    engine->kernels = machine->kernels;
+    engine->isa = machine->name;
+    omp_set_num_threads(threads);
+    /* Once for a process and before its first product; a second engine has to live with the first one's choice. */
+    if (name && machine->library != dnnl_cpu_isa_all)
+        (void)dnnl_set_max_cpu_isa(machine->library);
+    enum status status = plans_create(context, &engine->plans);
+    if (status != STATUS_OK) {
+        engine_destroy(engine);
+        return status;
+    }
+    engine->plans->plain = machine->plain;
+    engine->plans->native = machine->native;
+    return STATUS_OK;
+}
+
+void engine_destroy(struct engine *engine)
+{
+    plans_destroy(engine->context, engine->plans);
+    memory_free(engine->context, engine->scratch);
+    engine->plans = NULL;
+    engine->scratch = NULL;
+    engine->scratch_size = 0;
+}
+
+void *engine_scratch(struct engine *engine, size_t bytes, size_t *stride)
+{
+    bytes = (bytes + 63) / 64 * 64;
+    if (bytes > engine->scratch_size || !engine->scratch) {
+        memory_free(engine->context, engine->scratch);
+        engine->scratch_size = 0;
+        engine->scratch = memory_allocate(engine->context, bytes * (size_t)engine->threads, MEMORY_BUFFERS);
+        if (!engine->scratch)
+            return NULL;
+        engine->scratch_size = bytes;
+    }
+    *stride = engine->scratch_size;
+    return engine->scratch;
+}

@@ -1,0 +1,43 @@
+/* The functions of the table in kernels.h, for this instruction set; the argument lists are there. */
+#ifndef CAIRN_OPS_KERNELS_DECLARE_H
+#define CAIRN_OPS_KERNELS_DECLARE_H
+
+#include "src/ops/kernels/vector.h"
+
+void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count);
+void KERNEL(accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta,
+                        int64_t count);
+void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype);
+void KERNEL(add_row)(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype);
+void KERNEL(sum_columns)(float *sum, const void *x, int64_t rows, int64_t columns, int64_t stride, enum dtype dtype);
+void KERNEL(norm_forward)(const struct norm_rows *norm, void *y);
+void KERNEL(norm_backward)(const struct norm_rows *norm, const void *dy, void *dx, float beta, float *dweight,
+                           float *dbias);
+void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype);
+void KERNEL(swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
+                             const void *up, int64_t count, enum dtype dtype);
+void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
+void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
+void KERNEL(rope)(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
+                  float sign, float beta, enum dtype dtype);
+float KERNEL(row_max)(const float *row, int64_t count);
+float KERNEL(row_sum_exp)(const float *row, float largest, int64_t count);
+void KERNEL(row_softmax)(float *gradient, const float *row, float log_sum, float scale, int64_t count);
+void KERNEL(tile_gather)(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows, int64_t columns,
+                         float factor, enum dtype dtype);
+void KERNEL(tile_gather_transposed)(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows,
+                                    int64_t columns, float factor, enum dtype dtype);
+void KERNEL(tile_scatter)(void *to, int64_t stride, const float *tile, int64_t ld, int64_t rows, int64_t columns,
+                          const float *factor, float beta, enum dtype dtype);
+void KERNEL(tile_multiply)(const struct tile_product *product);
+void KERNEL(tile_scale)(float *tile, int64_t ld, int64_t rows, int64_t columns, const float *factor);
+void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, int64_t first, float *largest,
+                          float *sum, float *factor);
+void KERNEL(softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, int64_t first,
+                            const float *log_sum, const float *mean);
+float KERNEL(dot)(const void *x, const void *y, int64_t count, enum dtype dtype);
+void KERNEL(adamw)(const struct kernel_adamw *step, float *master, float *m, float *v, const float *gradient,
+                   bf16 *values, int64_t count);
+double KERNEL(sum_of_squares)(const float *values, int64_t count);
+
+#endif

@@ -1,0 +1,114 @@
+/* The inner loops of the operations, compiled once for each instruction set (CMakeLists.txt). Each works on one thread
+ * on the rows or elements it is given; the operations divide the work. Data of type `dtype` is F32 or BF16, all
+ * arithmetic is fp32. `beta` is 0 or 1: result = beta * result + value. */
+#ifndef CAIRN_OPS_KERNELS_KERNELS_H
+#define CAIRN_OPS_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+
+#include "src/core/config.h"
+#include "src/core/dtype.h"
+
+/* Tiles of the attention are fp32 matrices whose leading dimension is a multiple of this many elements; their columns
+ * up to that multiple may be written. */
+enum { TILE_MULTIPLE = 16 };
+
+/* Rows of a norm: x, y [rows, columns]; mean and inverse (1 / deviation) [rows]. */
+struct norm_rows {
+    int64_t rows;
+    int64_t columns;
+    enum norm_kind kind;
+    enum dtype dtype;
+    float epsilon;
+    const void *x;
+    const float *weight;
+    const float *bias; /* or NULL */
+    float *mean;       /* of NORM_LAYER */
+    float *inverse;
+};
+
+/* tile C [m, n] = beta C + A B with A(i, p) at a[i * a_row + p * a_step], B [k, n] a tile. Columns of B and C up to
+ * the next multiple of TILE_MULTIPLE are used too. */
+struct tile_product {
+    int64_t m, n, k;
+    const float *a;
+    int64_t a_row, a_step;
+    const float *b;
+    int64_t ldb;
+    float *c;
+    int64_t ldc;
+    float beta;
+};
+
+struct kernel_adamw {
+    float gradient_scale, rate, beta1, beta2, epsilon, decay, correction1, correction2;
+};
+
+struct kernels {
+    const char *name;
+
+    void (*convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count);
+    void (*accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta, int64_t count);
+    void (*add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype);
+    /* y = x + bias in each row; y may be x. */
+    void (*add_row)(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype);
+    /* sum[c] += x[r, c]; rows begin `stride` elements apart. */
+    void (*sum_columns)(float *sum, const void *x, int64_t rows, int64_t columns, int64_t stride, enum dtype dtype);
+
+    void (*norm_forward)(const struct norm_rows *norm, void *y);
+    /* dx (or NULL) with beta; adds to dweight and dbias (or NULL) [columns]. */
+    void (*norm_backward)(const struct norm_rows *norm, const void *dy, void *dx, float beta, float *dweight,
+                          float *dbias);
+
+    void (*swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype);
+    /* dgate or dup may be NULL. */
+    void (*swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
+                            const void *up, int64_t count, enum dtype dtype);
+    void (*gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
+    void (*gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
+
+    /* One token: x, y [heads, width]; cosine and sine [width / 2]; sign -1 turns back. */
+    void (*rope)(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
+                 float sign, float beta, enum dtype dtype);
+
+    /* The largest of a row; a not-a-number is passed over, the sum below keeps it. */
+    float (*row_max)(const float *row, int64_t count);
+    float (*row_sum_exp)(const float *row, float largest, int64_t count);
+    /* gradient = scale * exp(row - log_sum); may be in place. */
+    void (*row_softmax)(float *gradient, const float *row, float log_sum, float scale, int64_t count);
+
+    /* tile [rows, columns] = factor * from, whose rows begin `stride` elements apart; columns up to ld become 0. */
+    void (*tile_gather)(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows, int64_t columns,
+                        float factor, enum dtype dtype);
+    /* The same, transposed: tile [columns, rows]. */
+    void (*tile_gather_transposed)(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows,
+                                   int64_t columns, float factor, enum dtype dtype);
+    /* to [rows, columns] = beta to + factor[row] * tile; factor NULL means 1. */
+    void (*tile_scatter)(void *to, int64_t stride, const float *tile, int64_t ld, int64_t rows, int64_t columns,
+                         const float *factor, float beta, enum dtype dtype);
+    void (*tile_multiply)(const struct tile_product *product);
+    void (*tile_scale)(float *tile, int64_t ld, int64_t rows, int64_t columns, const float *factor);
+
+    /* One step of the online softmax over scores [keys, queries]: query i sees keys j <= i + first. Scores become
+     * exp(score - largest), 0 where unseen; largest and sum [queries] move on, factor is what older sums and outputs
+     * have to be multiplied by. */
+    void (*softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, int64_t first, float *largest,
+                         float *sum, float *factor);
+    /* scores [queries, keys] become p = exp(score - log_sum[query]), 0 where unseen; slopes (d loss / d p) become
+     * p * (slope - mean[query]). */
+    void (*softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, int64_t first,
+                           const float *log_sum, const float *mean);
+    /* The sum of x * y. */
+    float (*dot)(const void *x, const void *y, int64_t count, enum dtype dtype);
+
+    /* values may be NULL. */
+    void (*adamw)(const struct kernel_adamw *step, float *master, float *m, float *v, const float *gradient,
+                  bf16 *values, int64_t count);
+    double (*sum_of_squares)(const float *values, int64_t count);
+};
+
+extern const struct kernels kernels_reference;
+extern const struct kernels kernels_avx2;
+extern const struct kernels kernels_avx512;
+
+#endif

@@ -1,0 +1,89 @@
+/* Softmax: over rows of logits, and step by step over tiles of attention scores. */
+#include "src/ops/kernels/declare.h"
+
+#include <math.h>
+
+float KERNEL(row_max)(const float *row, int64_t count)
+{
+    float largest = -INFINITY;
+#pragma omp simd reduction(max : largest)
+    for (int64_t i = 0; i < count; i++)
+        largest = row[i] > largest ? row[i] : largest;
+    return largest;
+}
+
+float KERNEL(row_sum_exp)(const float *row, float largest, int64_t count)
+{
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++)
+        sum += exponential(row[i] - largest);
+    return sum;
+}
+
+void KERNEL(row_softmax)(float *gradient, const float *row, float log_sum, float scale, int64_t count)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++)
+        gradient[i] = scale * exponential(row[i] - log_sum);
+}
+
+void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, int64_t first, float *largest,
+                          float *sum, float *factor)
+{
+    for (int64_t i = 0; i < queries; i++)
+        factor[i] = largest[i];
+    for (int64_t j = 0; j < keys; j++) {
+        const float *row = scores + j * ld;
+#pragma omp simd
+        for (int64_t i = 0; i < queries; i++)
+            largest[i] = i >= j - first && row[i] > largest[i] ? row[i] : largest[i];
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < queries; i++) {
+        factor[i] = factor[i] == largest[i] ? 1.0f : exponential(factor[i] - largest[i]);
+        sum[i] *= factor[i];
+    }
+    for (int64_t j = 0; j < keys; j++) {
+        float *row = scores + j * ld;
+#pragma omp simd
+        for (int64_t i = 0; i < queries; i++) {
+            float p = exponential(row[i] - largest[i]);
+            p = i >= j - first ? p : 0.0f;
+            row[i] = p;
+            sum[i] += p;
+        }
+    }
+}
+
+void KERNEL(softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, int64_t first,
+                            const float *log_sum, const float *mean)
+{
+    for (int64_t i = 0; i < queries; i++) {
+        float *p_row = scores + i * ld;
+        float *slope_row = slopes + i * ld;
+#pragma omp simd
+        for (int64_t j = 0; j < keys; j++) {
+            float p = exponential(p_row[j] - log_sum[i]);
+            p = j <= i + first ? p : 0.0f;
+            p_row[j] = p;
+            slope_row[j] = p * (slope_row[j] - mean[i]);
+        }
+    }
+}
+
+WORKER void dot_worker(float *sum, const void *x, const void *y, int64_t count, enum dtype dtype)
+{
+    float total = 0.0f;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < count; i++)
+        total += load(x, i, dtype) * load(y, i, dtype);
+    *sum = total;
+}
+
+float KERNEL(dot)(const void *x, const void *y, int64_t count, enum dtype dtype)
+{
+    float sum;
+    DISPATCH(dot_worker, dtype, &sum, x, y, count);
+    return sum;
+}

@@ -1,0 +1,136 @@
+#include "src/ops/matmul_plans.h"
+#include "src/ops/operation.h"
+
+/* -- fp32 ------------------------------------------------------------------------------------------------------ */
+
+static void row_multiply(const struct matmul *p, int64_t row)
+{
+    const float *a = (const float *)p->a + (p->a_transposed ? row : row * p->lda);
+    int64_t step = p->a_transposed ? p->lda : 1;
+    const float *b = p->b;
+    float *c = (float *)p->c + row * p->ldc;
+    if (p->beta == 0.0f)
+        memset(c, 0, (size_t)p->n * sizeof *c);
+    if (p->b_transposed) {
+        for (int64_t j = 0; j < p->n; j++) {
+            float sum = 0.0f;
+            for (int64_t i = 0; i < p->k; i++)
+                sum += a[i * step] * b[j * p->ldb + i];
+            c[j] += sum;
+        }
+    } else {
+        for (int64_t i = 0; i < p->k; i++)
+            for (int64_t j = 0; j < p->n; j++)
+                c[j] += a[i * step] * b[i * p->ldb + j];
+    }
+}
+
+static enum status multiply_floats(struct engine *engine, const struct matmul *p)
+{
+    if (engine->plans->plain) {
+#pragma omp parallel for schedule(static) num_threads(operation_threads(engine, p->m * p->n))
+        for (int64_t row = 0; row < p->m; row++)
+            row_multiply(p, row);
+        return STATUS_OK;
+    }
+    dnnl_status_t status = dnnl_sgemm(p->a_transposed ? 'T' : 'N', p->b_transposed ? 'T' : 'N', p->m, p->n, p->k, 1.0f,
+                                      p->a, p->lda, p->b, p->ldb, p->beta, p->c, p->ldc);
+    if (status == dnnl_success)
+        return STATUS_OK;
+    /* The context's error cannot be set by several threads. */
+    if (omp_in_parallel())
+        return STATUS_INTERNAL;
+    return context_fail(engine->context, STATUS_INTERNAL, "oneDNN failed in a product of %lld x %lld x %lld: status %d",
+                        (long long)p->m, (long long)p->n, (long long)p->k, (int)status);
+}
+
+/* -- BF16 widened to fp32 tile by tile, for machines whose library has no product of BF16
+ * ------------------------------ */
+
+enum { WIDE = 512 };
+
+/* An operand's rows and columns as they are stored, to a dense tile with leading dimension WIDE. */
+static void tile_widen(struct engine *engine, float *tile, const bf16 *from, int64_t leading, int64_t rows,
+                       int64_t columns)
+{
+#pragma omp parallel for schedule(static) num_threads(operation_threads(engine, rows *columns))
+    for (int64_t r = 0; r < rows; r++)
+        engine->kernels->convert(tile + r * WIDE, DTYPE_F32, from + r * leading, DTYPE_BF16, columns);
+}
+
+/* The block of an operand [rows, columns] at (row, column) of the matrix that is multiplied. */
+static void operand_widen(struct engine *engine, float *tile, const bf16 *from, int64_t leading, bool transposed,
+                          int64_t row, int64_t column, int64_t rows, int64_t columns)
+{
+    if (transposed)
+        tile_widen(engine, tile, from + column * leading + row, leading, columns, rows);
+    else
+        tile_widen(engine, tile, from + row * leading + column, leading, rows, columns);
+}
+
+static enum status block_multiply(struct engine *engine, const struct matmul *p, int64_t row, int64_t column,
+                                  float *tiles)
+{
+    float *a = tiles;
+    float *b = tiles + WIDE * WIDE;
+    float *c = tiles + 2 * WIDE * WIDE;
+    int64_t m = integer_min(WIDE, p->m - row);
+    int64_t n = integer_min(WIDE, p->n - column);
+    for (int64_t step = 0; step < p->k; step += WIDE) {
+        int64_t k = integer_min(WIDE, p->k - step);
+        operand_widen(engine, a, p->a, p->lda, p->a_transposed, row, step, m, k);
+        operand_widen(engine, b, p->b, p->ldb, p->b_transposed, step, column, k, n);
+        struct matmul wide = {.m = m,
+                              .n = n,
+                              .k = k,
+                              .a = a,
+                              .b = b,
+                              .c = c,
+                              .lda = WIDE,
+                              .ldb = WIDE,
+                              .ldc = WIDE,
+                              .type = DTYPE_F32,
+                              .c_type = DTYPE_F32,
+                              .a_transposed = p->a_transposed,
+                              .b_transposed = p->b_transposed,
+                              .beta = step > 0 ? 1.0f : 0.0f};
+        CHECK(multiply_floats(engine, &wide));
+    }
+    void *to = operation_at_mutable(p->c, row * p->ldc + column, p->c_type);
+    engine->kernels->tile_scatter(to, p->ldc, c, WIDE, m, n, NULL, p->beta, p->c_type);
+    return STATUS_OK;
+}
+
+static enum status multiply_widened(struct engine *engine, const struct matmul *p)
+{
+    size_t stride;
+    size_t bytes = 3 * WIDE * WIDE * sizeof(float);
+    float *tiles = engine_scratch(engine, bytes / (size_t)engine->threads + 64, &stride);
+    if (!tiles)
+        return STATUS_MEMORY;
+    for (int64_t row = 0; row < p->m; row += WIDE)
+        for (int64_t column = 0; column < p->n; column += WIDE)
+            CHECK(block_multiply(engine, p, row, column, tiles));
+    return STATUS_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- */
+
+enum status matmul_run(struct engine *engine, const struct matmul *p)
+{
+    if (p->m == 0 || p->n == 0)
+        return STATUS_OK;
+    if (p->k == 0) {
+        for (int64_t row = 0; row < p->m && p->beta == 0.0f; row++)
+            memset(operation_at_mutable(p->c, row * p->ldc, p->c_type), 0, (size_t)p->n * dtype_size(p->c_type));
+        return STATUS_OK;
+    }
+    if (p->type == DTYPE_F32)
+        return multiply_floats(engine, p);
+    if (omp_in_parallel())
+        return STATUS_INTERNAL;
+    bool done = false;
+    if (engine->plans->native)
+        CHECK(plans_run(engine->context, engine->plans, p, &done));
+    return done ? STATUS_OK : multiply_widened(engine, p);
+}

@@ -1,0 +1,82 @@
+#include "src/train/progress.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "src/core/clock.h"
+
+double progress_peak(struct context *context, struct mesh *mesh, struct engine *engine, enum dtype dtype)
+{
+    enum { SIZE = 512 };
+    const double duration = 0.1;
+    double rate = 0.0;
+    size_t bytes = (size_t)SIZE * SIZE * dtype_size(dtype);
+    char *a = memory_allocate(context, 3 * bytes, MEMORY_OTHER);
+    struct matmul product = {
+        .m = SIZE, .n = SIZE, .k = SIZE, .lda = SIZE, .ldb = SIZE, .ldc = SIZE, .type = dtype, .c_type = dtype};
+    if (a) {
+        product.a = a;
+        product.b = a + bytes;
+        product.c = a + 2 * bytes;
+        (void)matmul_run(engine, &product);
+    }
+    mesh_barrier(mesh, MESH_WORLD);
+    if (a) {
+        double start = clock_seconds();
+        double elapsed = 0.0;
+        int runs = 0;
+        while (elapsed < duration && matmul_run(engine, &product) == STATUS_OK) {
+            runs++;
+            elapsed = clock_seconds() - start;
+        }
+        rate = 2.0 * SIZE * SIZE * SIZE * runs / elapsed;
+    }
+    memory_free(context, a);
+    mesh_all_reduce(mesh, MESH_WORLD, &rate, 1, DTYPE_F64, MESH_SUM);
+    return rate;
+}
+
+void progress_create(struct progress *progress, bool shown)
+{
+    *progress = (struct progress){.shown = shown, .terminal = shown && isatty(STDERR_FILENO)};
+}
+
+static void format_duration(double seconds, char *text, size_t size)
+{
+    long total = (long)(seconds + 0.5);
+    if (total >= 86400)
+        snprintf(text, size, "%ldd %02ldh", total / 86400, total / 3600 % 24);
+    else if (total >= 3600)
+        snprintf(text, size, "%ldh %02ldm", total / 3600, total / 60 % 60);
+    else
+        snprintf(text, size, "%ldm %02lds", total / 60, total % 60);
+}
+
+void progress_show(struct progress *progress, const struct progress_line *line)
+{
+    if (!progress->shown)
+        return;
+    double smoothed = progress->seconds_per_step;
+    progress->seconds_per_step = smoothed > 0.0 ? 0.95 * smoothed + 0.05 * line->seconds : line->seconds;
+    double now = clock_seconds();
+    bool last = line->step == line->steps;
+    if (!last && now - progress->last_line < (progress->terminal ? 0.1 : 1.0))
+        return;
+    progress->last_line = now;
+    char left[32];
+    format_duration(progress->seconds_per_step * (double)(line->steps - line->step), left, sizeof left);
+    fprintf(stderr, "%sstep %lld/%lld  loss %.4f  rate %.2e  %.0f tokens/s  MFU %.1f %%  %s left%s%s",
+            progress->terminal ? "\r\x1b[K" : "", (long long)line->step, (long long)line->steps, line->loss, line->rate,
+            line->tokens_per_second, 100.0 * line->mfu, left, line->skipped ? "  SKIPPED" : "",
+            progress->terminal && !last ? "" : "\n");
+    fflush(stderr);
+    if (last)
+        progress->last_line = 0.0;
+}
+
+void progress_break(struct progress *progress)
+{
+    if (progress->shown && progress->terminal && progress->last_line > 0.0)
+        fputc('\n', stderr);
+    progress->last_line = 0.0;
+}

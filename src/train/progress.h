@@ -1,0 +1,37 @@
+/* What a run shows of itself: the measured peak of matrix products, and the live line. */
+#ifndef CAIRN_TRAIN_PROGRESS_H
+#define CAIRN_TRAIN_PROGRESS_H
+
+#include "dist/mesh/mesh.h"
+#include "src/ops/engine.h"
+
+/* FLOP/s of matrix products of this type on all ranks at once: the denominator of MFU. Collective. */
+double progress_peak(struct context *context, struct mesh *mesh, struct engine *engine, enum dtype dtype);
+
+struct progress {
+    bool shown;              /* this rank speaks */
+    bool terminal;           /* the line may be overwritten */
+    double seconds_per_step; /* smoothed */
+    double last_line;
+};
+
+struct progress_line {
+    int64_t step;
+    int64_t steps;
+    double loss;
+    double rate;
+    double seconds; /* of this step */
+    double tokens_per_second;
+    double mfu;
+    bool skipped;
+};
+
+void progress_create(struct progress *progress, bool shown);
+
+/* On a terminal the line replaces the one before; in a file there is one a second at most, and the last. */
+void progress_show(struct progress *progress, const struct progress_line *line);
+
+/* Ends a line that stands open, before something else is printed. */
+void progress_break(struct progress *progress);
+
+#endif

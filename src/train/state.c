@@ -1,0 +1,167 @@
+#include "src/train/state.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "io/config/config.h"
+#include "src/core/text.h"
+
+/* A parameter has one dataset for its values and one for each of the optimiser's slots. */
+enum { KINDS = 1 + OPTIMIZER_SLOTS };
+
+struct state_list {
+    struct checkpoint_dataset *datasets; /* [kinds * specs] */
+    struct checkpoint_piece *pieces;
+    int count;
+};
+
+static void list_destroy(struct context *context, struct state_list *list)
+{
+    memory_free(context, list->datasets);
+    memory_free(context, list->pieces);
+    *list = (struct state_list){0};
+}
+
+static void describe_dataset(const struct parameter_spec *spec, int kind, struct checkpoint_dataset *dataset)
+{
+    if (kind == 0)
+        snprintf(dataset->name, sizeof dataset->name, "/parameters/%s", spec->name);
+    else
+        snprintf(dataset->name, sizeof dataset->name, "/optimizer/%s/%s", optimizer_slot_name(kind - 1), spec->name);
+    dataset->rank = spec->rank;
+    memcpy(dataset->shape, spec->shape, sizeof dataset->shape);
+}
+
+static int spec_index(const struct decoder *decoder, const struct shard *shard)
+{
+    int index = 0;
+    while (strcmp(decoder->specs[index].name, shard->parameter->spec.name) != 0)
+        index++;
+    return index;
+}
+
+/* Adds the boxes of a shard's elements `flat` to a dataset, whose pieces begin at `pieces`. */
+static int add_pieces(const struct shard *shard, struct range flat, float *data, struct checkpoint_piece *pieces)
+{
+    struct box boxes[BOXES_OF_RANGE];
+    struct box block = parameter_box(shard->parameter);
+    int rank = shard->parameter->spec.rank;
+    int count = box_from_range(&block, rank, flat, boxes);
+    for (int i = 0; i < count; i++) {
+        pieces[i] = (struct checkpoint_piece){.box = boxes[i], .data = data};
+        data += box_count(&boxes[i], rank);
+    }
+    return count;
+}
+
+/* What this rank writes (only what it owns) or reads (all that it holds). */
+static enum status list_create(struct trainer *trainer, int kinds, bool writes, struct state_list *list)
+{
+    struct context *context = trainer->context;
+    const struct decoder *decoder = trainer->decoder;
+    int shard_count;
+    const struct shard *shards = replica_shards(decoder->replica, &shard_count);
+    *list = (struct state_list){.count = decoder->spec_count * kinds};
+    list->datasets = memory_allocate(context, (size_t)list->count * sizeof *list->datasets, MEMORY_OTHER);
+    list->pieces = memory_allocate(
+        context, ((size_t)shard_count * BOXES_OF_RANGE * (size_t)kinds + 1) * sizeof *list->pieces, MEMORY_OTHER);
+    if (!list->datasets || !list->pieces)
+        return STATUS_MEMORY;
+    for (int i = 0; i < decoder->spec_count; i++)
+        for (int kind = 0; kind < kinds; kind++)
+            describe_dataset(&decoder->specs[i], kind, &list->datasets[kind * decoder->spec_count + i]);
+    struct checkpoint_piece *next = list->pieces;
+    for (int i = 0; i < shard_count; i++) {
+        const struct shard *shard = &shards[i];
+        struct range flat = writes ? parameter_owned(shard->parameter, shard->flat) : shard->flat;
+        int64_t skip = flat.begin - shard->flat.begin;
+        int index = spec_index(decoder, shard);
+        for (int kind = 0; kind < kinds; kind++) {
+            struct checkpoint_dataset *dataset = &list->datasets[kind * decoder->spec_count + index];
+            float *data = kind == 0 ? shard->master : trainer->optimizer.slot[kind - 1] + shard->begin;
+            dataset->pieces = next;
+            dataset->piece_count = add_pieces(shard, flat, data + skip, next);
+            next += dataset->piece_count;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status fill_header(const struct trainer *trainer, struct checkpoint_header *header)
+{
+    const struct mesh_config *mesh = mesh_config(trainer->mesh);
+    header->step = trainer->step;
+    header->tokens = trainer->tokens;
+    header->sequences = trainer->sequences;
+    header->skipped = trainer->skipped;
+    header->skipped_in_row = trainer->skipped_in_row;
+    header->seed = (int64_t)trainer->config->data.seed;
+    snprintf(header->mesh, sizeof header->mesh, "data %lld x pipeline %lld x context %lld x tensor %lld",
+             (long long)mesh->data, (long long)mesh->pipeline, (long long)mesh->context, (long long)mesh->tensor);
+    time_t now = time(NULL);
+    struct tm utc;
+    gmtime_r(&now, &utc);
+    strftime(header->created, sizeof header->created, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    if (config_format(trainer->config, header->config, sizeof header->config) >= sizeof header->config)
+        return context_fail(trainer->context, STATUS_USAGE, "the configuration is longer than a checkpoint can hold");
+    return STATUS_OK;
+}
+
+enum status state_save(struct trainer *trainer, const char *folder)
+{
+    struct context *context = trainer->context;
+    struct state_list list = {0};
+    enum status status = STATUS_MEMORY;
+    struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
+    if (header) {
+        status = fill_header(trainer, header);
+        if (status == STATUS_OK)
+            status = list_create(trainer, KINDS, true, &list);
+    }
+    TRY(mesh_agree(trainer->mesh, context, status));
+    TRY(checkpoint_write(context, trainer->mesh, folder, header, list.datasets, list.count));
+done:
+    list_destroy(context, &list);
+    memory_free(context, header);
+    return status;
+}
+
+static enum status check_model(struct trainer *trainer, const char *path, const struct checkpoint_header *header)
+{
+    struct config *stored = memory_allocate(trainer->context, sizeof *stored, MEMORY_OTHER);
+    if (!stored)
+        return STATUS_MEMORY;
+    enum status status = config_parse(trainer->context, path, header->config, strlen(header->config), NULL, 0, stored);
+    if (status == STATUS_OK)
+        status =
+            config_same_model(trainer->context, &stored->model, &trainer->config->model, path, "the configuration");
+    memory_free(trainer->context, stored);
+    return status;
+}
+
+enum status state_load(struct trainer *trainer, const char *path)
+{
+    struct context *context = trainer->context;
+    struct state_list list = {0};
+    enum status status = STATUS_MEMORY;
+    int kinds = trainer->trains ? KINDS : 1;
+    struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
+    TRY(mesh_agree(trainer->mesh, context, header ? STATUS_OK : STATUS_MEMORY));
+    TRY(checkpoint_read_header(context, trainer->mesh, path, header));
+    status = check_model(trainer, path, header);
+    if (status == STATUS_OK)
+        status = list_create(trainer, kinds, false, &list);
+    TRY(mesh_agree(trainer->mesh, context, status));
+    TRY(checkpoint_read(context, trainer->mesh, path, list.datasets, list.count));
+    replica_gather(trainer->decoder->replica);
+    trainer->step = header->step;
+    trainer->tokens = header->tokens;
+    trainer->sequences = header->sequences;
+    trainer->skipped = header->skipped;
+    trainer->skipped_in_row = header->skipped_in_row;
+done:
+    list_destroy(context, &list);
+    memory_free(context, header);
+    return status;
+}

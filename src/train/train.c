@@ -1,0 +1,386 @@
+#include "src/train/train.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/config/config.h"
+#include "io/data/data.h"
+#include "io/metrics/metrics.h"
+#include "src/core/clock.h"
+#include "src/core/text.h"
+#include "src/train/evaluate.h"
+#include "src/train/generate.h"
+#include "src/train/progress.h"
+#include "src/train/state.h"
+
+enum { PATH_LENGTH = 700 };
+
+struct train {
+    struct context *context;
+    struct mesh *mesh;
+    const struct config *config;
+    bool root; /* the rank that writes and speaks */
+    char checkpoints[PATH_LENGTH];
+    struct corpus *train;
+    struct corpus *validation;
+    struct sampler sampler;
+    struct trainer trainer;
+    struct metrics *metrics; /* root only */
+    struct progress progress;
+    double peak; /* FLOP/s */
+    int64_t saved_step;
+};
+
+/* -- Set-up ------------------------------------------------------------------------------------------------------ */
+
+static enum status open_data(struct train *train)
+{
+    const struct config *config = train->config;
+    const struct data_config *data = &config->data;
+    struct context *context = train->context;
+    if (data->train.count == 0)
+        return context_fail(context, STATUS_USAGE, "data.train: name at least one file to train on");
+    bool own_validation = data->validation.count > 0;
+    double cut = own_validation ? 1.0 : 1.0 - data->validation_fraction;
+    int64_t vocabulary = config->model.vocabulary;
+    CHECK(corpus_open(context, &data->train, data->format, vocabulary, 0.0, cut, &train->train));
+    if (own_validation)
+        CHECK(corpus_open(context, &data->validation, data->format, vocabulary, 0.0, 1.0, &train->validation));
+    else if (cut < 1.0)
+        CHECK(corpus_open(context, &data->train, data->format, vocabulary, cut, 1.0, &train->validation));
+    return sampler_create(context, train->train, data, config->training.sequence_length, config->training.batch,
+                          &train->sampler);
+}
+
+static enum status make_folder(struct context *context, const char *path)
+{
+    char part[PATH_LENGTH];
+    text_copy(part, sizeof part, path);
+    for (char *c = part + 1;; c++) {
+        char end = *c;
+        if (end != '/' && end != '\0')
+            continue;
+        *c = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return context_fail(context, STATUS_FILE, "run.folder: cannot make %s: %s", part, strerror(errno));
+        *c = end;
+        if (end == '\0')
+            break;
+    }
+    struct stat status;
+    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))
+        return context_fail(context, STATUS_FILE, "run.folder: %s is not a folder; choose another", path);
+    if (access(path, W_OK) != 0)
+        return context_fail(context, STATUS_FILE, "run.folder: %s: %s", path, strerror(errno));
+    return STATUS_OK;
+}
+
+/* Starting anew must not lose what an earlier run left: it gets the first free number behind its name. */
+static enum status move_aside(struct train *train, const char *name)
+{
+    char from[PATH_LENGTH];
+    char to[PATH_LENGTH + 16];
+    snprintf(from, sizeof from, "%s/%s", train->config->run.folder, name);
+    if (access(from, F_OK) != 0)
+        return STATUS_OK;
+    int number = 1;
+    do
+        snprintf(to, sizeof to, "%s.%d", from, number++);
+    while (access(to, F_OK) == 0);
+    if (rename(from, to) != 0)
+        return context_fail(train->context, STATUS_FILE, "%s: cannot move it aside: %s", from, strerror(errno));
+    context_log(train->context, "moved %s to %s", from, to);
+    return STATUS_OK;
+}
+
+static enum status prepare_folder(struct train *train, const struct resume *resume)
+{
+    CHECK(make_folder(train->context, train->config->run.folder));
+    if (resume->kind != RESUME_NONE)
+        return STATUS_OK;
+    CHECK(move_aside(train, "checkpoints"));
+    return move_aside(train, "metrics.jsonl");
+}
+
+static enum status write_config(struct train *train)
+{
+    char path[PATH_LENGTH];
+    size_t size = CHECKPOINT_CONFIG_SIZE;
+    snprintf(path, sizeof path, "%s/config.yaml", train->config->run.folder);
+    char *text = memory_allocate(train->context, size, MEMORY_OTHER);
+    if (!text)
+        return STATUS_MEMORY;
+    config_format(train->config, text, size);
+    FILE *file = fopen(path, "w");
+    bool failed = !file || fputs(text, file) == EOF;
+    int code = errno;
+    if (file && fclose(file) != 0 && !failed) {
+        failed = true;
+        code = errno;
+    }
+    memory_free(train->context, text);
+    if (failed)
+        return context_fail(train->context, STATUS_FILE, "%s: cannot write it: %s", path, strerror(code));
+    return STATUS_OK;
+}
+
+static enum status restore(struct train *train, const struct resume *resume)
+{
+    char path[CHECKPOINT_PATH];
+    bool found = resume->kind == RESUME_FILE;
+    if (found)
+        text_copy(path, sizeof path, resume->path);
+    else if (resume->kind == RESUME_AUTO)
+        CHECK(checkpoint_find(train->context, train->mesh, train->checkpoints, &found, path));
+    if (!found)
+        return STATUS_OK;
+    if (resume->kind == RESUME_FILE)
+        CHECK(checkpoint_verify(train->context, train->mesh, path));
+    CHECK(state_load(&train->trainer, path));
+    train->saved_step = resume->kind == RESUME_AUTO ? train->trainer.step : -1;
+    context_log(train->context, "resuming after step %lld from %s", (long long)train->trainer.step, path);
+    return STATUS_OK;
+}
+
+static enum status open_outputs(struct train *train)
+{
+    char path[PATH_LENGTH];
+    snprintf(path, sizeof path, "%s/metrics.jsonl", train->config->run.folder);
+    CHECK(write_config(train));
+    return metrics_open(train->context, path, train->trainer.step, &train->metrics);
+}
+
+static void describe_run(const struct train *train)
+{
+    const struct decoder *decoder = train->trainer.decoder;
+    const struct mesh_config *mesh = mesh_config(train->mesh);
+    context_log(train->context,
+                "model: %.2f million parameters in %s; %lld tokens to train on; batch %lld x %lld tokens",
+                1e-6 * (double)decoder_parameter_total(decoder), decoder->dtype == DTYPE_BF16 ? "bf16" : "fp32",
+                (long long)corpus_tokens(train->train), (long long)train->config->training.batch,
+                (long long)train->config->training.sequence_length);
+    context_log(train->context,
+                "mesh: data %lld x pipeline %lld x context %lld x tensor %lld, %d thread%s a rank, %s kernels, "
+                "%.0f GFLOP/s of matrix products measured on all ranks",
+                (long long)mesh->data, (long long)mesh->pipeline, (long long)mesh->context, (long long)mesh->tensor,
+                train->trainer.engine->threads, train->trainer.engine->threads == 1 ? "" : "s",
+                train->trainer.engine->isa, 1e-9 * train->peak);
+}
+
+/* -- The loop ---------------------------------------------------------------------------------------------------- */
+
+static void fill_batch(struct train *train)
+{
+    struct trainer *trainer = &train->trainer;
+    struct batch *batch = &trainer->batch;
+    int64_t targets = 0;
+    for (int64_t row = 0; row < batch->rows; row++) {
+        int64_t local = row - batch->mine.begin;
+        bool mine = local >= 0 && local < batch->mine.count;
+        struct sequence sequence;
+        sampler_sequence(&train->sampler, trainer->sequences + row, mine ? batch->inputs + local * batch->length : NULL,
+                         mine ? batch->targets + local * batch->length : NULL, &sequence);
+        targets += sequence.targets;
+    }
+    trainer_scale_batch(trainer, targets);
+}
+
+static enum status run_evaluation(struct train *train, int64_t batches)
+{
+    struct evaluation evaluation;
+    CHECK(evaluate(&train->trainer, train->validation, batches, &evaluation));
+    progress_break(&train->progress);
+    context_log(train->context, "step %lld: held-out loss %.4f nats a token (perplexity %.2f) over %lld tokens",
+                (long long)train->trainer.step, evaluation.loss, exp(evaluation.loss), (long long)evaluation.targets);
+    enum status status = STATUS_OK;
+    if (train->root) {
+        const struct metrics_field fields[] = {
+            {"step", (double)train->trainer.step, true},
+            {"validation_loss", evaluation.loss, false},
+            {"validation_tokens", (double)evaluation.targets, true},
+            {"validation_seconds", evaluation.seconds, false},
+        };
+        status = metrics_write(train->metrics, fields, (int)(sizeof fields / sizeof *fields));
+    }
+    return mesh_agree(train->mesh, train->context, status);
+}
+
+/* A save that fails must not end a run that could go on: it is reported, and tried again with the next. */
+static enum status save(struct train *train, bool last)
+{
+    const struct checkpoint_config *checkpoint = &train->config->checkpoint;
+    if (train->saved_step == train->trainer.step)
+        return STATUS_OK;
+    progress_break(&train->progress);
+    enum status status = state_save(&train->trainer, train->checkpoints);
+    if (status != STATUS_OK && !last) {
+        context_log(train->context, "checkpoint of step %lld failed: %s; training goes on",
+                    (long long)train->trainer.step, train->context->text);
+        context_clear(train->context);
+        return STATUS_OK;
+    }
+    CHECK(status);
+    train->saved_step = train->trainer.step;
+    checkpoint_prune(train->context, train->mesh, train->checkpoints, checkpoint->keep_last, checkpoint->keep_every);
+    return STATUS_OK;
+}
+
+static enum status report_step(struct train *train, const struct step_result *result, double seconds,
+                               int64_t allocations)
+{
+    const struct trainer *trainer = &train->trainer;
+    double tokens = (double)(trainer->batch.rows * trainer->batch.length);
+    double flops = tokens * decoder_flops_per_token(&train->config->model, trainer->batch.length);
+    struct progress_line line = {.step = trainer->step,
+                                 .steps = train->config->training.steps,
+                                 .loss = result->loss,
+                                 .rate = result->rate,
+                                 .seconds = seconds,
+                                 .tokens_per_second = tokens / seconds,
+                                 .mfu = flops / seconds / train->peak,
+                                 .skipped = result->skipped};
+    progress_show(&train->progress, &line);
+    if (!train->root || trainer->step % train->config->run.log_every != 0)
+        return STATUS_OK;
+    const struct metrics_field fields[] = {
+        {"step", (double)trainer->step, true},
+        {"tokens", (double)trainer->tokens, true},
+        {"loss", result->loss, false},
+        {"learning_rate", result->rate, false},
+        {"grad_norm", result->gradient_norm, false},
+        {"skipped", (double)trainer->skipped, true},
+        {"seconds", seconds, false},
+        {"tokens_per_second", line.tokens_per_second, false},
+        {"mfu", line.mfu, false},
+        {"memory_bytes", (double)train->context->memory.bytes_total, true},
+        {"memory_resident_bytes", (double)memory_resident(), true},
+        {"step_allocations", (double)allocations, true},
+    };
+    return metrics_write(train->metrics, fields, (int)(sizeof fields / sizeof *fields));
+}
+
+static enum status run_step(struct train *train)
+{
+    struct trainer *trainer = &train->trainer;
+    int64_t limit = train->config->training.skip_limit;
+    int64_t allocations = train->context->memory.allocations;
+    double start = clock_seconds();
+    struct step_result result;
+    fill_batch(train);
+    CHECK(trainer_step(trainer, &result));
+    double seconds = clock_seconds() - start;
+    CHECK(report_step(train, &result, seconds, train->context->memory.allocations - allocations));
+    if (result.skipped && trainer->skipped_in_row >= limit) {
+        enum status status = context_fail(
+            train->context, STATUS_NUMERIC,
+            "%lld steps in a row had a loss or gradient norm that is not finite (step %lld: loss %g, norm %g); lower "
+            "optimizer.learning_rate, or resume from an earlier checkpoint",
+            (long long)trainer->skipped_in_row, (long long)trainer->step, result.loss, result.gradient_norm);
+        train->context->agreed = true; /* every rank computed the same loss and norm */
+        return status;
+    }
+    return STATUS_OK;
+}
+
+static enum status run_steps(struct train *train)
+{
+    const struct config *config = train->config;
+    int64_t end = config->training.stop_at ? integer_min(config->training.stop_at, config->training.steps)
+                                           : config->training.steps;
+    while (train->trainer.step < end) {
+        CHECK(run_step(train));
+        int64_t step = train->trainer.step;
+        if (step == end)
+            break;
+        if (train->validation && config->evaluation.every && step % config->evaluation.every == 0)
+            CHECK(run_evaluation(train, config->evaluation.batches));
+        if (config->checkpoint.every && step % config->checkpoint.every == 0)
+            CHECK(save(train, false));
+    }
+    progress_break(&train->progress);
+    CHECK(save(train, true));
+    if (train->validation)
+        CHECK(run_evaluation(train, 0));
+    return STATUS_OK;
+}
+
+static void print_byte(void *self, int32_t token)
+{
+    const struct train *train = self;
+    if (train->root) {
+        putchar(token);
+        fflush(stdout);
+    }
+}
+
+/* Shows what a model of bytes has learned. */
+static enum status show_sample(struct train *train)
+{
+    const struct run_config *run = &train->config->run;
+    int32_t prompt[TEXT_LENGTH];
+    int64_t length = (int64_t)strlen(run->prompt);
+    struct sampling sampling = {.temperature = 0.7, .top_p = 1.0, .seed = train->config->training.seed};
+    if (length == 0 || run->prompt_tokens == 0 || train->config->model.vocabulary != 256)
+        return STATUS_OK;
+    for (int64_t i = 0; i < length; i++)
+        prompt[i] = (unsigned char)run->prompt[i];
+    int32_t *tokens = memory_allocate(train->context, (size_t)run->prompt_tokens * sizeof *tokens, MEMORY_OTHER);
+    if (!tokens)
+        mesh_abort(1);
+    if (train->root)
+        printf("\n%s", run->prompt);
+    enum status status =
+        generate(&train->trainer, &sampling, prompt, length, run->prompt_tokens, tokens, print_byte, train);
+    if (train->root)
+        printf("\n");
+    memory_free(train->context, tokens);
+    return status;
+}
+
+static enum status prepare(struct train *train, const struct resume *resume)
+{
+    struct context *context = train->context;
+    CHECK(mesh_agree(train->mesh, context, open_data(train)));
+    CHECK(mesh_agree(train->mesh, context, train->root ? prepare_folder(train, resume) : STATUS_OK));
+    CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
+    CHECK(restore(train, resume));
+    CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train) : STATUS_OK));
+    train->peak = progress_peak(context, train->mesh, train->trainer.engine, train->trainer.decoder->dtype);
+    describe_run(train);
+    return STATUS_OK;
+}
+
+enum status train_run(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
+                      const struct resume *resume)
+{
+    enum status status = STATUS_MEMORY;
+    struct train *train = memory_allocate(context, sizeof *train, MEMORY_OTHER);
+    if (!train)
+        return status;
+    train->context = context;
+    train->mesh = mesh;
+    train->config = config;
+    train->root = mesh_rank(mesh, MESH_WORLD) == 0;
+    train->trainer.context = context;
+    train->trainer.engine = engine;
+    train->saved_step = -1;
+    snprintf(train->checkpoints, sizeof train->checkpoints, "%s/checkpoints", config->run.folder);
+    progress_create(&train->progress, train->root);
+    TRY(prepare(train, resume));
+    TRY(run_steps(train));
+    TRY(show_sample(train));
+done:
+    progress_break(&train->progress);
+    metrics_close(&train->metrics);
+    trainer_destroy(&train->trainer);
+    sampler_destroy(&train->sampler);
+    corpus_close(&train->train);
+    corpus_close(&train->validation);
+    memory_free(context, train);
+    return status;
+}

@@ -1,0 +1,23 @@
+/* A training run: data, steps, evaluation, checkpoints, metrics and what the person who watches sees. */
+#ifndef CAIRN_TRAIN_TRAIN_H
+#define CAIRN_TRAIN_TRAIN_H
+
+#include "dist/mesh/mesh.h"
+#include "src/core/config.h"
+#include "src/ops/engine.h"
+
+/* Where a run begins: with the folder's newest good checkpoint if there is one (AUTO), anew (NONE: what the folder held
+ * is moved aside), or with a given checkpoint. */
+enum resume_kind { RESUME_AUTO, RESUME_NONE, RESUME_FILE };
+
+struct resume {
+    enum resume_kind kind;
+    const char *path; /* of RESUME_FILE */
+};
+
+/* Runs to training.stop_at or training.steps. Collective; on failure the status is agreed unless the context says
+ * otherwise. */
+enum status train_run(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
+                      const struct resume *resume) MUST_USE;
+
+#endif

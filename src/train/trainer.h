@@ -1,0 +1,75 @@
+/* A model with its optimiser on a mesh: steps over batches that are given, evaluation of batches, and the state that
+ * a checkpoint holds. Knows nothing of corpora and folders. */
+#ifndef CAIRN_TRAIN_TRAINER_H
+#define CAIRN_TRAIN_TRAINER_H
+
+#include "dist/parallel/pipeline.h"
+#include "src/model/decoder.h"
+#include "src/optim/optimizer.h"
+
+/* The sequences of a step, of which each data rank computes its part (range_partition of the rows) in micro-batches.
+ * All ranks of a model hold the same. */
+struct batch {
+    int64_t rows;          /* of the step, over all data ranks */
+    int64_t length;        /* T */
+    struct range mine;     /* rows of this data rank */
+    int64_t micro_batches; /* the same on every data rank; some may have no rows */
+    int32_t *inputs;       /* [mine.count, length] */
+    int32_t *targets;
+    int32_t *positions;
+    int64_t *tokens;             /* [micro_batches] */
+    struct decoder_input *micro; /* [micro_batches] */
+    int64_t target_count;        /* that count, over all data ranks */
+};
+
+struct trainer {
+    struct context *context;
+    struct mesh *mesh;
+    struct engine *engine;
+    const struct config *config;
+    bool trains;
+    struct decoder *decoder;
+    struct optimizer optimizer;
+    struct arena work;
+    struct pool pool;
+    struct batch batch;
+    struct pipeline *forward_backward;
+    struct pipeline *forward;
+    struct tape_listener listener;
+
+    int64_t step; /* finished */
+    int64_t tokens;
+    int64_t sequences;
+    int64_t skipped;
+    int64_t skipped_in_row;
+};
+
+struct step_result {
+    double loss;
+    double gradient_norm;
+    double rate;
+    bool skipped;
+};
+
+/* Collective, agreed status. config and engine must outlive the trainer. One that does not `train` has neither
+ * gradients nor optimiser: trainer_loss and generation are all it can do. */
+enum status trainer_create(struct context *context, struct mesh *mesh, struct engine *engine,
+                           const struct config *config, bool trains, struct trainer *trainer) MUST_USE;
+void trainer_destroy(struct trainer *trainer);
+
+/* Prepares trainer->batch for its targets: positions 0.. in each row, loss averaged over the targets that count
+ * (target_count, the same on all ranks). */
+void trainer_scale_batch(struct trainer *trainer, int64_t target_count);
+
+/* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The loss is the
+ * same on all ranks. Collective. On failure only mesh_abort is safe. */
+enum status trainer_gradients(struct trainer *trainer, double *loss, double *gradient_norm) MUST_USE;
+
+/* One step: gradients, and the update unless the loss or the norm is not finite (then all ranks skip it).
+ * Collective. */
+enum status trainer_step(struct trainer *trainer, struct step_result *result) MUST_USE;
+
+/* The mean loss over trainer->batch without gradients. Collective. */
+enum status trainer_loss(struct trainer *trainer, double *loss) MUST_USE;
+
+#endif

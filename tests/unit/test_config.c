@@ -1,0 +1,628 @@
+#include "tests/support/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/config/config.h"
+#include "src/core/random.h"
+
+enum { FORMAT_SIZE = 1 << 18, LARGE_TEXT = 1 << 20 };
+
+#define MODEL "model:\n  vocabulary: 256\n  width: 64\n  layers: 8\n  heads: 4\n  hidden: 176\n"
+
+struct fixture {
+    struct context context;
+    struct config config;
+    struct config other;
+    char text[FORMAT_SIZE];
+    char again[FORMAT_SIZE];
+};
+
+static int setup(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    context_create(&fixture->context);
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t held = fixture->context.memory.bytes_total;
+    free(fixture);
+    return held == 0 ? 0 : -1;
+}
+
+static enum status parse(struct fixture *fixture, const char *text, const char *override)
+{
+    return config_parse(&fixture->context, "a.yaml", text, strlen(text), &override, override ? 1 : 0, &fixture->config);
+}
+
+static void expect_message(struct fixture *fixture, enum status status, const char *text, const char *message)
+{
+    if (status != STATUS_USAGE || strcmp(fixture->context.text, message) != 0)
+        fail_msg("status %d for\n%.400s\nmessage:  %s\nexpected: %s", (int)status, text, fixture->context.text,
+                 message);
+    context_clear(&fixture->context);
+}
+
+struct wrong {
+    const char *text;
+    const char *message;
+};
+
+static void expect_wrong(struct fixture *fixture, const struct wrong *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        expect_message(fixture, parse(fixture, cases[i].text, NULL), cases[i].text, cases[i].message);
+}
+
+#define EXPECT_WRONG(fixture, cases) expect_wrong(fixture, cases, sizeof(cases) / sizeof((cases)[0]))
+
+/* The settings of `text` after MODEL, one of which is wrong. */
+static void expect_wrong_value(struct fixture *fixture, const char *text, const char *message)
+{
+    char whole[4096];
+    snprintf(whole, sizeof whole, "%s%s", MODEL, text);
+    expect_message(fixture, parse(fixture, whole, NULL), whole, message);
+}
+
+static void expect_wrong_override(struct fixture *fixture, const char *override, const char *message)
+{
+    expect_message(fixture, parse(fixture, MODEL, override), override, message);
+}
+
+static void test_defaults(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct config *config = &fixture->config;
+    assert_ok(&fixture->context, parse(fixture, MODEL, NULL));
+    assert_int_equal(config->model.family, FAMILY_DECODER);
+    assert_int_equal(config->model.vocabulary, 256);
+    assert_int_equal(config->model.kv_heads, 4);
+    assert_int_equal(config->model.head_width, 16);
+    assert_int_equal(config->model.mlp, MLP_SWIGLU);
+    assert_true(config->model.norm_epsilon == 1e-5);
+    assert_true(config->model.rope_base == 10000.0);
+    assert_int_equal(config->model.attention.segment, 32);
+    assert_int_equal(config->model.depth.sharing, SHARING_MIDDLE_CYCLE);
+    assert_true(config->model.depth.capacity == 0.125);
+    assert_false(config->model.bias);
+    assert_int_equal(config->mesh.data, 0);
+    assert_int_equal(config->mesh.pipeline, 1);
+    assert_int_equal(config->compute.threads, 0);
+    assert_int_equal(config->compute.bucket_bytes, 26214400);
+    assert_int_equal(config->data.train.count, 0);
+    assert_int_equal(config->data.seed, 1);
+    assert_true(config->optimizer.learning_rate == 3e-4);
+    assert_int_equal(config->optimizer.schedule, SCHEDULE_COSINE);
+    assert_int_equal(config->training.steps, 1000);
+    assert_int_equal(config->checkpoint.keep_last, 2);
+    assert_string_equal(config->run.folder, "runs/default");
+    assert_string_equal(config->run.prompt, "");
+}
+
+static void test_every_type(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct config *config = &fixture->config;
+    assert_ok(&fixture->context,
+              parse(fixture,
+                    MODEL "  bias: true\n  norm_epsilon: .5e-3\n  norm: 'layer'\n  rope_base: 500000\n"
+                          "mesh: {data: 4, tensor: auto}\n"
+                          "compute:\n"
+                          "data:\n  train: one file\n  validation: [\"a, b\", c]\n  seed: 18446744073709551615\n"
+                          "optimizer: {clip: 0, beta1: 0.}\n"
+                          "run:\n  prompt: \"\\\"Once\\\"\\n\\tupon \\u00e9\"\n  folder: 7\n",
+                    NULL));
+    assert_true(config->model.bias);
+    assert_true(config->model.norm_epsilon == 5e-4);
+    assert_int_equal(config->model.norm, NORM_LAYER);
+    assert_true(config->model.rope_base == 5e5);
+    assert_int_equal(config->mesh.data, 4);
+    assert_int_equal(config->mesh.tensor, 0);
+    assert_int_equal(config->data.train.count, 1);
+    assert_string_equal(config->data.train.item[0], "one file");
+    assert_int_equal(config->data.validation.count, 2);
+    assert_string_equal(config->data.validation.item[0], "a, b");
+    assert_true(config->data.seed == UINT64_MAX);
+    assert_true(config->optimizer.clip == 0.0 && config->optimizer.beta1 == 0.0);
+    assert_string_equal(config->run.prompt, "\"Once\"\n\tupon \xc3\xa9");
+    assert_string_equal(config->run.folder, "7");
+}
+
+static void test_unknown_keys(void **state)
+{
+    static const struct wrong cases[] = {
+        {"modle:\n  width: 5\n", "a.yaml:1: modle: unknown key; did you mean model?"},
+        {MODEL "  widht: 5\n", "a.yaml:7: model.widht: unknown key; did you mean model.width?"},
+        {MODEL "  attention:\n    segments: 5\n",
+         "a.yaml:8: model.attention.segments: unknown key; did you mean model.attention.segment?"},
+        {MODEL "  learning_rate: 5\n",
+         "a.yaml:7: model.learning_rate: unknown key; did you mean optimizer.learning_rate?"},
+        {MODEL "evaluation:\n  interval: 5\n",
+         "a.yaml:8: evaluation.interval: unknown key; expected one of every, batches"},
+        {"zzzzzzz: 1\n", "a.yaml:1: zzzzzzz: unknown key; expected one of model, mesh, compute, data, optimizer, "
+                         "training, evaluation, checkpoint, run"},
+        {"model.width: 5\n",
+         "a.yaml:1: \"model.width\": unknown key; write nested maps, the point works in --set only"},
+        {"[model]: 5\n", "a.yaml:1: expected a key, got a list"},
+        {"{? : 5}\n", "a.yaml:1: expected a key, got nothing"},
+        {"\"a\\e[2J\": 5\n", "a.yaml:1: a?[2J: unknown key; expected one of model, mesh, compute, data, optimizer, "
+                             "training, evaluation, checkpoint, run"},
+    };
+    EXPECT_WRONG((struct fixture *)*state, cases);
+}
+
+static void test_wrong_numbers(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const integers[] = {"abc", "1.0", "1e9", "0x10", "010", "-5", "0", "--5", "5 5", "1_000"};
+    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
+        char text[128];
+        char message[256];
+        snprintf(text, sizeof text, "training:\n  batch: %s\n", integers[i]);
+        bool is_digits = strspn(integers[i], "0123456789") == strlen(integers[i]);
+        snprintf(message, sizeof message, "a.yaml:8: training.batch: expected an integer %s, got \"%s\"",
+                 is_digits ? "from 1 to 2147483647" : "of at least 1", integers[i]);
+        expect_wrong_value(fixture, text, message);
+    }
+    static const char *const reals[] = {".nan",  "nan",   "inf", ".inf", "-.inf", "infinity",
+                                        "0x1p3", "1e999", "-1",  "e",    "1,5"};
+    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
+        char text[128];
+        char message[256];
+        snprintf(text, sizeof text, "optimizer:\n  clip: %s\n", reals[i]);
+        snprintf(message, sizeof message, "a.yaml:8: optimizer.clip: expected a number of at least 0, got \"%s\"",
+                 reals[i]);
+        expect_wrong_value(fixture, text, message);
+    }
+    expect_wrong_value(fixture, "training:\n  steps: 99999999999999999999\n",
+                       "a.yaml:8: training.steps: expected an integer from 0 to 1000000000000000, got "
+                       "\"99999999999999999999\"");
+    expect_wrong_value(fixture, "mesh:\n  data: 0\n",
+                       "a.yaml:8: mesh.data: expected an integer from 1 to 2147483647 or auto, got \"0\"");
+    expect_wrong_value(fixture, "mesh:\n  virtual_stages: auto\n",
+                       "a.yaml:8: mesh.virtual_stages: expected an integer from 1 to 65536, got \"auto\"");
+    expect_wrong_value(fixture, "optimizer:\n  beta1: 1.0\n",
+                       "a.yaml:8: optimizer.beta1: expected a number of at least 0 and below 1, got \"1.0\"");
+    expect_wrong_value(fixture, "optimizer:\n  epsilon: 0\n",
+                       "a.yaml:8: optimizer.epsilon: expected a number above 0, got \"0\"");
+    expect_wrong_value(fixture, "data:\n  seed: 18446744073709551616\n",
+                       "a.yaml:8: data.seed: expected an integer from 0 to 18446744073709551615, got "
+                       "\"18446744073709551616\"");
+}
+
+static void test_wrong_values(void **state)
+{
+    static const struct wrong cases[] = {
+        {MODEL "  bias: yes\n", "a.yaml:7: model.bias: expected true or false, got \"yes\""},
+        {MODEL "  norm: group\n", "a.yaml:7: model.norm: expected one of rms, layer, got \"group\""},
+        {MODEL "  norm:\n", "a.yaml:7: model.norm: expected one of rms, layer, got nothing"},
+        {"model:\n  width: \"64\"\n", "a.yaml:2: model.width: expected an integer of at least 1, got the text \"64\""},
+        {"model:\n  width:\n    64: 5\n", "a.yaml:3: model.width: expected an integer of at least 1, got a map"},
+        {"model:\n  width: [64]\n", "a.yaml:2: model.width: expected an integer of at least 1, got a list"},
+        {"model: 5\n", "a.yaml:1: model: expected a map of keys, got \"5\""},
+        {"model: [5]\n", "a.yaml:1: model: expected a map of keys, got a list"},
+        {"model:\n  width: 6\n\n  width: 7\n", "a.yaml:4: model.width: given twice; the first is in line 2"},
+        {MODEL "run: {}\nmodel: {}\n", "a.yaml:8: model: given twice; the first is in line 1"},
+        {MODEL "data:\n  train:\n    - a\n    - [b]\n",
+         "a.yaml:10: data.train: expected at most 64 texts of 1 to 511 bytes, got a list"},
+        {MODEL "data:\n  train: {a: b}\n",
+         "a.yaml:8: data.train: expected at most 64 texts of 1 to 511 bytes, got a map"},
+        {MODEL "run:\n  prompt: \"a\\0b\"\n",
+         "a.yaml:8: run.prompt: expected text of at most 511 bytes of UTF-8 without a zero byte, got \"a?b\""},
+        {MODEL "run:\n  folder: ''\n",
+         "a.yaml:8: run.folder: expected text of 1 to 511 bytes of UTF-8 without a zero byte, got \"\""},
+        {MODEL "run:\n  folder: null\n", "a.yaml:8: run.folder: expected text of 1 to 511 bytes, got nothing"},
+    };
+    EXPECT_WRONG((struct fixture *)*state, cases);
+}
+
+static void test_wrong_yaml(void **state)
+{
+    static const struct wrong cases[] = {
+        {"", "a.yaml: empty; expected a map of settings"},
+        {"# nothing\n\n", "a.yaml: empty; expected a map of settings"},
+        {"---\n", "a.yaml:2: expected a map of settings, got nothing"},
+        {"- a\n", "a.yaml:1: expected a map of settings, got a list"},
+        {"text\n", "a.yaml:1: expected a map of settings, got \"text\""},
+        {MODEL "---\n" MODEL, "a.yaml:7: a second document; expected one"},
+        {"model: &m\n  width: 5\n", "a.yaml:1: anchors and aliases (& and *) are not accepted; write the value out"},
+        {"model: *m\n", "a.yaml:1: anchors and aliases (& and *) are not accepted; write the value out"},
+        {"model: &m\n  attention: *m\n",
+         "a.yaml:1: anchors and aliases (& and *) are not accepted; write the value out"},
+        {"<<: &m {width: 5}\n",
+         "a.yaml:1: <<: unknown key; expected one of model, mesh, compute, data, optimizer, training, evaluation, "
+         "checkpoint, run"},
+        {"model:\n  width: !!int 5\n", "a.yaml:2: tags (!) are not accepted; the key decides the type"},
+        {"model:\n\twidth: 5\n", "a.yaml:2: not valid YAML: found character that cannot start any token"},
+        {"model:\n  width: 5\n heads: 2\n", "a.yaml:3: not valid YAML: did not find expected key"},
+        {"model: {width: 5\n", "a.yaml:2: not valid YAML: did not find expected ',' or '}'"},
+        {"run:\n  folder: \"abc\n", "a.yaml:3: not valid YAML: found unexpected end of stream"},
+        {"model:\n  width: 5\nrun: \xff\n", "a.yaml:3: not valid YAML: invalid leading UTF-8 octet"},
+        {"model: {width: 5}\nrun: \x01\n", "a.yaml:2: not valid YAML: control characters are not allowed"},
+    };
+    EXPECT_WRONG((struct fixture *)*state, cases);
+}
+
+static void test_required(void **state)
+{
+    static const struct wrong cases[] = {
+        {"run: {}\n", "a.yaml: model.vocabulary: missing; expected an integer of at least 1"},
+        {"model: {vocabulary: 5, width: 4, heads: 2, hidden: 3}\n",
+         "a.yaml: model.layers: missing; expected an integer from 1 to 65536"},
+    };
+    EXPECT_WRONG((struct fixture *)*state, cases);
+}
+
+static void test_combinations_of_a_model(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct wrong cases[] = {
+        {"  kv_heads: 3\n", "a.yaml:7: model.kv_heads: expected model.kv_heads to divide model.heads, got 3 and 4"},
+        {"  head_width: 5\n",
+         "a.yaml:7: model.head_width: expected an even model.head_width with model.positions rope, got 5"},
+        {"  parallel_block: true\n  residual: {kind: laurel}\n",
+         "a.yaml:7: model.parallel_block: expected model.residual.scope layer with model.parallel_block true and "
+         "laurel, got sublayer"},
+        {"  residual: {kind: laurel, rank: 65}\n",
+         "a.yaml:7: model.residual.rank: expected model.residual.rank to be at most model.width (64), got 65"},
+        {"  depth: {kind: mod, every: 9}\n",
+         "a.yaml:7: model.depth.every: expected model.depth.every to be at most model.layers (8), or no layer is "
+         "routed; got 9"},
+        {"  depth:\n    kind: mor\n    recursions: 4\n",
+         "a.yaml:9: model.depth.recursions: expected model.depth.recursions to divide model.layers - 2 (6) with "
+         "model.depth.sharing middle_cycle, got 4"},
+        {"  depth: {kind: mor, sharing: cycle}\n",
+         "a.yaml:4: model.layers: expected model.depth.recursions to divide model.layers (8) with "
+         "model.depth.sharing cycle, got 3"},
+        {"  depth: {kind: mor, sharing: middle_sequence}\n",
+         "a.yaml:7: model.depth.sharing: expected model.depth.sharing cycle or middle_cycle with routing; sequence "
+         "and middle_sequence need model.depth.routing none"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        expect_wrong_value(fixture, cases[i].text, cases[i].message);
+    assert_ok(&fixture->context,
+              parse(fixture, MODEL "  depth: {kind: mor, routing: none, sharing: sequence, recursions: 2}\n", NULL));
+    assert_ok(&fixture->context, parse(fixture, MODEL "  family: vit\n", NULL));
+    expect_wrong_override(fixture, "model.heads=5",
+                          "--set model.heads=5: expected model.heads to divide model.width, or model.head_width to be "
+                          "given; got 5 and 64");
+    static const char small[] = "model: {vocabulary: 9, width: 8, layers: 2, heads: 2, hidden: 8, depth: {kind: mor}}";
+    expect_message(fixture, parse(fixture, small, NULL), small,
+                   "a.yaml:1: model.layers: expected at least 3 layers with model.depth.sharing middle_cycle, got 2");
+}
+
+static void test_combinations_of_a_run(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct wrong cases[] = {
+        {"  positions: learned\ntraining:\n  sequence_length: 2000\n",
+         "a.yaml:9: training.sequence_length: expected model.max_positions to be at least training.sequence_length "
+         "(2000) with learned positions, got 1024"},
+        {"mesh:\n  virtual_stages: 2\n",
+         "a.yaml:8: mesh.virtual_stages: expected mesh.virtual_stages 1 with mesh.pipeline 1, got 2"},
+        {"optimizer:\n  warmup_steps: 1001\n",
+         "a.yaml:8: optimizer.warmup_steps: expected optimizer.warmup_steps to be at most training.steps (1000), got "
+         "1001"},
+        {"optimizer:\n  schedule: wsd\n  decay_steps: 1001\n",
+         "a.yaml:9: optimizer.decay_steps: expected optimizer.decay_steps to be at most training.steps (1000), got "
+         "1001"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        expect_wrong_value(fixture, cases[i].text, cases[i].message);
+    assert_ok(&fixture->context, parse(fixture, MODEL "mesh: {virtual_stages: 2, pipeline: auto}\n", NULL));
+    assert_ok(&fixture->context, parse(fixture, MODEL "optimizer: {decay_steps: 1001}\n", NULL));
+}
+
+static void test_overrides(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct config *config = &fixture->config;
+    static const char *const overrides[] = {
+        "model.width=128", "data.train=a=b,c d", "run.prompt=", "run.folder=x", "run.folder=y", "mesh.data=auto",
+    };
+    static const char text[] = MODEL "mesh: {data: 4}\ndata: {train: [x, y, z]}\nrun: {prompt: p}\n";
+    assert_ok(&fixture->context,
+              config_parse(&fixture->context, "a.yaml", text, sizeof text - 1, overrides, 6, &fixture->config));
+    assert_int_equal(config->model.width, 128);
+    assert_int_equal(config->model.head_width, 32);
+    assert_int_equal(config->mesh.data, 0);
+    assert_int_equal(config->data.train.count, 2);
+    assert_string_equal(config->data.train.item[0], "a=b");
+    assert_string_equal(config->data.train.item[1], "c d");
+    assert_string_equal(config->run.prompt, "");
+    assert_string_equal(config->run.folder, "y");
+    assert_ok(&fixture->context, parse(fixture, text, "data.train="));
+    assert_int_equal(config->data.train.count, 0);
+}
+
+static void test_wrong_overrides(void **state)
+{
+    struct fixture *fixture = *state;
+    expect_wrong_override(fixture, "model.width=abc",
+                          "--set model.width=abc: expected an integer of at least 1, got \"abc\"");
+    expect_wrong_override(fixture, "model.width=", "--set model.width=: expected an integer of at least 1, got \"\"");
+    expect_wrong_override(fixture, "model.widht=5", "--set model.widht: unknown key; did you mean model.width?");
+    expect_wrong_override(fixture, "modle.width=5", "--set modle.width: unknown key; did you mean model?");
+    expect_wrong_override(fixture, "width=5", "--set width: unknown key; did you mean model.width?");
+    expect_wrong_override(fixture, "model=5", "--set model: a map of keys, not a value");
+    expect_wrong_override(fixture, "model.width", "--set \"model.width\": expected key.path=value");
+    expect_wrong_override(fixture, "=5", "--set \"=5\": expected key.path=value");
+    expect_wrong_override(fixture, "data.train=a,,b",
+                          "--set data.train=a,,b: expected at most 64 texts of 1 to 511 bytes of UTF-8 without a zero "
+                          "byte, got \"a,,b\"");
+    expect_wrong_override(fixture, "data.train=a,",
+                          "--set data.train=a,: expected at most 64 texts of 1 to 511 bytes of UTF-8 without a zero "
+                          "byte, got \"a,\"");
+    expect_wrong_override(fixture, "model.kv_heads=3",
+                          "--set model.kv_heads=3: expected model.kv_heads to divide model.heads, got 3 and 4");
+    assert_fails(&fixture->context, parse(fixture, MODEL, "run.prompt=\xc3("), STATUS_USAGE, "of UTF-8");
+    char *large = fixture->text;
+    memset(large, 'x', 4000);
+    large[4000] = '\0';
+    assert_fails(&fixture->context, parse(fixture, MODEL, large), STATUS_USAGE, "xxx...\": expected key.path=value");
+    memcpy(large, "run.folder=", 11);
+    assert_fails(&fixture->context, parse(fixture, MODEL, large), STATUS_USAGE, "xxx...: expected text of 1 to 511");
+    memcpy(large + 2000, "=", 1);
+    memset(large, 'y', 11);
+    assert_fails(&fixture->context, parse(fixture, MODEL, large), STATUS_USAGE, "unknown key; expected one of model");
+}
+
+/* Every key with a value that is not its default. */
+static const char all_changed[] =
+    "model:\n"
+    "  {family: resnet, vocabulary: 300, width: 96, layers: 9, heads: 6, kv_heads: 3, head_width: 8, hidden: 100,\n"
+    "   mlp: gelu, norm: layer, norm_epsilon: 1.2345678901234567e-6, positions: learned, rope_base: 500000.5,\n"
+    "   max_positions: 4096, bias: true, parallel_block: true, tied_embeddings: true,\n"
+    "   attention: {kind: infini, segment: 48, memory_update: delta},\n"
+    "   residual: {kind: laurel, scope: layer, weights: true, rank: 4, previous: 3},\n"
+    "   depth: {kind: mor, every: 3, capacity: 0.1, gate: sigmoid, causal_router: predictor, router_loss: 0.001,\n"
+    "           recursions: 3, sharing: sequence, routing: none, cache: shared, alpha: 0.30000000000000004}}\n"
+    "mesh: {data: 2, pipeline: 4, context: auto, tensor: 3, virtual_stages: 2}\n"
+    "compute: {type: bf16, recompute: layer, threads: 6, bucket_bytes: 4096}\n"
+    "data: {train: [a, \"b \\\"c\\\" \\\\ \\x01\\n\\r\\t\\x7f\\e\", \"\\N\\_\\L\\P\\uFEFF\\uFFFF \\u00e9 "
+    "\\U0001F600\"],\n"
+    "       validation: 'null', validation_fraction: 0.25, format: megatron, sampling: stream,\n"
+    "       seed: 18446744073709551615}\n"
+    "optimizer: {learning_rate: 1e-300, beta1: 0.85, beta2: 0.99, epsilon: 5.0e-324, weight_decay: 0, clip: 1e300,\n"
+    "            gate_lr_factor: 10, schedule: wsd, warmup_steps: 7, decay_steps: 11, minimum_ratio: 0.05}\n"
+    "training: {steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, sequence_length: 128,\n"
+    "           seed: 77, skip_limit: 3}\n"
+    "evaluation: {every: 100, batches: 4}\n"
+    "checkpoint: {every: 50, keep_last: 5, keep_every: 200}\n"
+    "run: {folder: '# : - {}', log_every: 10, prompt: \" x \\n y: [ \", prompt_tokens: 9}\n";
+
+static void check_round_trip(struct fixture *fixture)
+{
+    size_t length = config_format(&fixture->config, fixture->text, sizeof fixture->text);
+    assert_int_equal(length, strlen(fixture->text));
+    assert_ok(&fixture->context,
+              config_parse(&fixture->context, "again", fixture->text, length, NULL, 0, &fixture->other));
+    assert_memory_equal(&fixture->config, &fixture->other, sizeof fixture->config);
+    config_format(&fixture->other, fixture->again, sizeof fixture->again);
+    assert_string_equal(fixture->text, fixture->again);
+}
+
+static void test_round_trip(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_ok(&fixture->context, parse(fixture, MODEL, NULL));
+    check_round_trip(fixture);
+    char *defaults = strdup(fixture->text);
+    assert_ok(&fixture->context, parse(fixture, MODEL, "model.width=2147483640"));
+    check_round_trip(fixture);
+    assert_ok(&fixture->context, parse(fixture, all_changed, NULL));
+    check_round_trip(fixture);
+
+    /* Line by line nothing but the names of the maps and recursions is as in the defaults. */
+    int same = 0;
+    for (char *line = strtok(defaults, "\n"); line; line = strtok(NULL, "\n")) {
+        const char *found = strstr(fixture->text, line);
+        bool is_map = line[strlen(line) - 1] == ':';
+        bool is_same = found && found[strlen(line)] == '\n' && (found == fixture->text || found[-1] == '\n');
+        if (is_same && !is_map && !strstr(line, "recursions: 3"))
+            same++;
+    }
+    free(defaults);
+    assert_int_equal(same, 0);
+
+    struct text_list *list = &fixture->config.data.train;
+    list->count = TEXT_LIST_ITEMS;
+    for (int i = 0; i < TEXT_LIST_ITEMS; i++)
+        memset(list->item[i], i % 2 ? '\x01' : 'a', TEXT_LENGTH - 1);
+    check_round_trip(fixture);
+}
+
+static void test_format_cuts_like_snprintf(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_ok(&fixture->context, parse(fixture, MODEL, NULL));
+    size_t length = config_format(&fixture->config, NULL, 0);
+    char *exact = malloc(length + 1);
+    assert_int_equal(config_format(&fixture->config, exact, length + 1), length);
+    assert_int_equal(strlen(exact), length);
+    assert_int_equal(config_format(&fixture->config, exact, 100), length);
+    assert_int_equal(strlen(exact), 99);
+    free(exact);
+}
+
+static void test_model_only(void **state)
+{
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    struct model_config model;
+    static const char text[] = MODEL "  positions: learned\n  max_positions: 48\n";
+    assert_ok(context, config_parse_model(context, "case.h5", text, sizeof text - 1, &model));
+    assert_int_equal(model.max_positions, 48);
+    assert_int_equal(model.head_width, 16);
+    static const char more[] = MODEL "run:\n  folder: x\n";
+    assert_fails(context, config_parse_model(context, "case.h5", more, sizeof more - 1, &model), STATUS_USAGE,
+                 "case.h5:8: run.folder: expected keys of model: only");
+}
+
+static void test_same_model(void **state)
+{
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    struct model_config given;
+    struct model_config derived;
+    static const char text[] = MODEL "  kv_heads: 4\n  head_width: 16\n  norm: rms\n";
+    assert_ok(context, config_parse_model(context, "a", MODEL, sizeof MODEL - 1, &derived));
+    assert_ok(context, config_parse_model(context, "b", text, sizeof text - 1, &given));
+    assert_ok(context, config_same_model(context, &given, &derived, "a.yaml", "b.h5"));
+    given.depth.alpha = 0.5;
+    assert_fails(context, config_same_model(context, &given, &derived, "a.yaml", "b.h5"), STATUS_USAGE,
+                 "model.depth.alpha: 0.5 in a.yaml, but 0.1 in b.h5");
+    given.norm = NORM_LAYER;
+    assert_fails(context, config_same_model(context, &given, &derived, "a.yaml", "b.h5"), STATUS_USAGE,
+                 "model.norm: layer in a.yaml, but rms in b.h5");
+}
+
+static void test_describe(void **state)
+{
+    struct fixture *fixture = *state;
+    FILE *out = fmemopen(fixture->text, sizeof fixture->text, "w");
+    config_describe(out);
+    fclose(out);
+    assert_non_null(strstr(fixture->text, "\n  width                an integer of at least 1; required\n"));
+    assert_non_null(strstr(fixture->text, "default middle_cycle\n"));
+    assert_non_null(strstr(fixture->text, "\nmodel.attention\n"));
+    for (char *line = strtok(fixture->text, "\n"); line; line = strtok(NULL, "\n"))
+        assert_true(strlen(line) <= 100 && line[strlen(line) - 1] != ' ');
+}
+
+static void write_file(const char *path, const char *text, size_t length)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, length, file), length);
+    fclose(file);
+}
+
+static void test_files(void **state)
+{
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    char path[] = "test_config_XXXXXX";
+    char inside[64];
+    assert_non_null(mkdtemp(path));
+    snprintf(inside, sizeof inside, "%s/a.yaml", path);
+    assert_fails(context, config_load(context, inside, NULL, 0, &fixture->config), STATUS_USAGE,
+                 "a.yaml: cannot be opened: No such file or directory");
+    assert_fails(context, config_load(context, path, NULL, 0, &fixture->config), STATUS_USAGE,
+                 "cannot be read: Is a directory");
+    write_file(inside, MODEL, sizeof MODEL - 1);
+    assert_ok(context, config_load(context, inside, NULL, 0, &fixture->config));
+    assert_int_equal(fixture->config.model.width, 64);
+    static const char *const override = "model.hidden=x";
+    assert_fails(context, config_load(context, inside, &override, 1, &fixture->config), STATUS_USAGE,
+                 "--set model.hidden=x: expected");
+    if (geteuid() != 0) {
+        chmod(inside, 0);
+        assert_fails(context, config_load(context, inside, NULL, 0, &fixture->config), STATUS_USAGE,
+                     "cannot be opened: Permission denied");
+    }
+    assert_fails(context, config_load(context, "/dev/zero", NULL, 0, &fixture->config), STATUS_USAGE,
+                 "/dev/zero: larger than 1048576 bytes");
+    unlink(inside);
+    rmdir(path);
+}
+
+static void test_attacks(void **state)
+{
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    static const char *const units[] = {"[",    "{",   "- ",  "? ", "{a: ", "\"", "a",     "\n",
+                                        "- \n", "*a ", "&a ", "! ", "%",    "\r", "a: a\n"};
+    char *text = malloc(LARGE_TEXT + 16);
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        static const char *const starts[] = {"", "model: ", "data: {train: "};
+        for (size_t j = 0; j < 3; j++) {
+            size_t unit = strlen(units[i]);
+            size_t length = strlen(starts[j]);
+            memcpy(text, starts[j], length);
+            for (; length + unit <= LARGE_TEXT; length += unit)
+                memcpy(text + length, units[i], unit);
+            assert_int_equal(config_parse(context, "a", text, length, NULL, 0, &fixture->config), STATUS_USAGE);
+            context_clear(context);
+        }
+    }
+    memset(text, ' ', LARGE_TEXT + 1);
+    assert_fails(context, config_parse(context, "a", text, LARGE_TEXT + 1, NULL, 0, &fixture->config), STATUS_USAGE,
+                 "a: larger than 1048576 bytes");
+    size_t length = (size_t)sprintf(text, "data: {train: [");
+    for (int i = 0; i <= TEXT_LIST_ITEMS; i++)
+        length += (size_t)sprintf(text + length, "f%d, ", i);
+    assert_fails(context, config_parse(context, "a", text, length, NULL, 0, &fixture->config), STATUS_USAGE,
+                 "a:1: data.train: expected at most 64 texts");
+    free(text);
+}
+
+/* Random damage to a valid text: any answer is right, as long as it is one. */
+static void test_mutations(void **state)
+{
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    static const char spice[] = "&*!:{}[]-?|>'\"%#\n\t ,\\~0";
+    uint64_t key = random_key(1, "config mutations");
+    uint64_t draw = 0;
+    int accepted = 0;
+    for (int i = 0; i < 20000; i++) {
+        size_t length = sizeof all_changed - 1;
+        memcpy(fixture->text, all_changed, length);
+        int count = 1 + (int)(random_bits(key, draw++) % 4);
+        for (int j = 0; j < count; j++) {
+            char *at = fixture->text + random_bits(key, draw++) % length;
+            size_t rest = length - (size_t)(at - fixture->text);
+            uint64_t bits = random_bits(key, draw++);
+            char byte = bits & 8 ? (char)(bits >> 8) : spice[(bits >> 8) % (sizeof spice - 1)];
+            if (bits % 3 == 0) {
+                *at = byte;
+            } else if (bits % 3 == 1) {
+                memmove(at + 1, at, rest);
+                *at = byte;
+                length++;
+            } else {
+                memmove(at, at + 1, rest - 1);
+                length--;
+            }
+        }
+        enum status status = config_parse(context, "a", fixture->text, length, NULL, 0, &fixture->config);
+        assert_true(status == STATUS_OK || (status == STATUS_USAGE && context->text[0]));
+        accepted += status == STATUS_OK;
+        context_clear(context);
+    }
+    assert_in_range(accepted, 100, 19900);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_every_type, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unknown_keys, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_wrong_numbers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_wrong_values, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_wrong_yaml, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_required, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_combinations_of_a_model, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_combinations_of_a_run, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_overrides, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_wrong_overrides, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_format_cuts_like_snprintf, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_model_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_same_model, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_describe, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_attacks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_mutations, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
