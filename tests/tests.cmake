@@ -69,6 +69,10 @@ cairn_mpi(pipeline   RANKS 1 2 3 4 LABELS LINKS parallel)
 cairn_mpi(checkpoint RANKS 1 2 3 4 LABELS LINKS checkpoint)
 cairn_mpi(train      RANKS 1 2 3 4 8 LABELS LINKS train)
 
+add_executable(conformance tests/conformance/main.c tests/conformance/case.c)
+target_link_libraries(conformance PRIVATE train PkgConfig::HDF5)
+set_target_properties(conformance PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
 cairn_script(lint.layers lint/layers.sh LABELS lint check TIMEOUT 60)
 cairn_script(lint.format lint/format.sh LABELS lint check TIMEOUT 60)
 cairn_script(end.smoke end_to_end/smoke.sh LABELS end check TIMEOUT 60)

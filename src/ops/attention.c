@@ -241,6 +241,7 @@ static void backward_pair(const struct attention_pass *pass, const struct backwa
     const struct attention_shape *shape = pass->shape;
     const struct kernels *kernels = pass->kernels;
     int64_t queries = integer_min(QUERY_BLOCK, shape->length - begin);
+    keys = integer_min(keys, first + queries); /* the last query sees no more */
     int64_t at = vector_index(shape, row * shape->length + begin, shape->heads, head);
     int64_t scalars = (row * shape->heads + head) * shape->length + begin;
     int64_t stride = shape->heads * shape->width;

@@ -1,0 +1,469 @@
+/* The conformance runner (formats.md): runs cases of the float64 reference in fp32 under a mesh and compares.
+ *
+ *     mpirun -n W conformance [--data D] [--pipeline P] [--context C] [--tensor Q] [--tolerance X] FILE... */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/config/config.h"
+#include "src/core/text.h"
+#include "src/train/generate.h"
+#include "tests/conformance/case.h"
+
+struct runner {
+    struct context context;
+    struct mesh *mesh;
+    struct engine engine;
+    struct mesh_config wanted;
+    double tolerance;
+    bool speaks;
+    int failed, passed, skipped;
+};
+
+/* One case under way. */
+struct run {
+    struct runner *runner;
+    struct context *context;
+    struct conformance_case *test;
+    struct config config;
+    struct trainer trainer;
+    int64_t rows, length, vocabulary;
+    double *logits; /* [rows, length, vocabulary] */
+    double worst;
+    char where[CASE_NAME];
+};
+
+/* -- Between the reference's whole tensors and this rank's parts ----------------------------------------------------
+ */
+
+/* Calls `visit` for each element of a box, in order, with its index in the whole tensor. */
+static void visit_box(const struct box *box, const struct parameter_spec *spec,
+                      void (*visit)(void *self, int64_t index), void *self)
+{
+    int64_t count = box_count(box, spec->rank);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t rest = i;
+        int64_t index = 0;
+        int64_t stride = 1;
+        for (int axis = spec->rank - 1; axis >= 0; axis--) {
+            index += (box->offset[axis] + rest % box->extent[axis]) * stride;
+            rest /= box->extent[axis];
+            stride *= spec->shape[axis];
+        }
+        visit(self, index);
+    }
+}
+
+struct transfer {
+    float *local;
+    const float *from;
+    double *whole;
+};
+
+static void take(void *self, int64_t index)
+{
+    struct transfer *transfer = self;
+    *transfer->local++ = (float)transfer->whole[index];
+}
+
+static void give(void *self, int64_t index)
+{
+    struct transfer *transfer = self;
+    transfer->whole[index] += (double)*transfer->from++;
+}
+
+static void visit_range(const struct shard *shard, struct range flat, void (*visit)(void *self, int64_t index),
+                        struct transfer *transfer)
+{
+    struct box boxes[BOXES_OF_RANGE];
+    struct box block = parameter_box(shard->parameter);
+    int count = box_from_range(&block, shard->parameter->spec.rank, flat, boxes);
+    for (int i = 0; i < count; i++)
+        visit_box(&boxes[i], &shard->parameter->spec, visit, transfer);
+}
+
+static bool same_shape(const struct case_tensor *tensor, const struct parameter_spec *spec)
+{
+    bool same = tensor->rank == spec->rank;
+    for (int i = 0; same && i < spec->rank; i++)
+        same = tensor->shape[i] == spec->shape[i];
+    return same;
+}
+
+static enum status load_parameters(struct run *run, struct trainer *trainer)
+{
+    const struct decoder *decoder = trainer->decoder;
+    int given = 0;
+    for (int i = 0; i < run->test->count; i++)
+        given += strncmp(run->test->tensors[i].name, "/parameters/", 12) == 0;
+    if (given != decoder->spec_count)
+        return context_fail(run->context, STATUS_FILE, "the case has %d parameters, the model %d", given,
+                            decoder->spec_count);
+    for (int i = 0; i < decoder->spec_count; i++) {
+        const struct case_tensor *tensor = case_find(run->test, "/parameters/", decoder->specs[i].name);
+        if (!tensor || !same_shape(tensor, &decoder->specs[i]))
+            return context_fail(run->context, STATUS_FILE, "/parameters/%s is missing or has another shape",
+                                decoder->specs[i].name);
+    }
+    int count;
+    const struct shard *shards = replica_shards(decoder->replica, &count);
+    for (int i = 0; i < count; i++) {
+        struct case_tensor *tensor = case_find(run->test, "/parameters/", shards[i].parameter->spec.name);
+        struct transfer transfer = {.local = shards[i].master, .whole = tensor->values};
+        visit_range(&shards[i], shards[i].flat, take, &transfer);
+    }
+    replica_gather(decoder->replica);
+    return STATUS_OK;
+}
+
+/* The whole of a parameter, or of its gradient, on all ranks. */
+static void collect(struct run *run, const char *name, bool gradient, double *whole, int64_t size)
+{
+    int count;
+    const struct shard *shards = replica_shards(run->trainer.decoder->replica, &count);
+    memset(whole, 0, (size_t)size * sizeof *whole);
+    for (int i = 0; i < count; i++) {
+        const struct shard *shard = &shards[i];
+        if (strcmp(shard->parameter->spec.name, name) != 0)
+            continue;
+        struct range owned = parameter_owned(shard->parameter, shard->flat);
+        const float *from = gradient ? shard->gradient : shard->master;
+        struct transfer transfer = {.from = from + owned.begin - shard->flat.begin, .whole = whole};
+        visit_range(shard, owned, give, &transfer);
+    }
+    mesh_all_reduce(run->runner->mesh, MESH_WORLD, whole, size, DTYPE_F64, MESH_SUM);
+}
+
+/* -- Comparison ------------------------------------------------------------------------------------------------------
+ */
+
+/* max |a - b| / max |b|. A tensor that is nothing but rounding beside `scale` (below 1e-6 of it) is measured against
+ * scale: some gradients are exactly zero. */
+static void compare(struct run *run, struct case_tensor *expected, const double *values, double scale)
+{
+    double difference = 0.0;
+    double largest = 0.0;
+    for (int64_t i = 0; i < expected->count; i++) {
+        double d = fabs(values[i] - expected->values[i]);
+        if (!(d <= difference))
+            difference = d;
+        largest = fmax(largest, fabs(expected->values[i]));
+    }
+    if (largest < 1e-6 * scale)
+        largest = scale;
+    double error = largest > 0.0 ? difference / largest : difference;
+    if (!(error <= run->worst)) {
+        run->worst = error;
+        snprintf(run->where, sizeof run->where, "%s", expected->name);
+    }
+    expected->checked = true;
+}
+
+static double largest_gradient(const struct conformance_case *test)
+{
+    double largest = 0.0;
+    for (int i = 0; i < test->count; i++)
+        if (strncmp(test->tensors[i].name, "/expect/gradients/", 18) == 0)
+            for (int64_t e = 0; e < test->tensors[i].count; e++)
+                largest = fmax(largest, fabs(test->tensors[i].values[e]));
+    return largest;
+}
+
+/* Compares all parameters with what stands under `prefix`. */
+static enum status compare_parameters(struct run *run, const char *prefix, bool gradient)
+{
+    const struct decoder *decoder = run->trainer.decoder;
+    double scale = gradient ? largest_gradient(run->test) : 0.0;
+    for (int i = 0; i < decoder->spec_count; i++) {
+        const struct parameter_spec *spec = &decoder->specs[i];
+        struct case_tensor *expected = case_find(run->test, prefix, spec->name);
+        if (!expected || !same_shape(expected, spec))
+            return context_fail(run->context, STATUS_FILE, "%s%s is missing or has another shape", prefix, spec->name);
+        double *whole = memory_allocate(run->context, (size_t)expected->count * sizeof *whole, MEMORY_OTHER);
+        if (!whole)
+            return STATUS_MEMORY;
+        collect(run, spec->name, gradient, whole, expected->count);
+        compare(run, expected, whole, scale);
+        memory_free(run->context, whole);
+    }
+    return STATUS_OK;
+}
+
+/* -- A case ----------------------------------------------------------------------------------------------------------
+ */
+
+static void see_logits(void *self, const struct tensor *logits)
+{
+    struct run *run = self;
+    const struct decoder *decoder = run->trainer.decoder;
+    const struct batch *batch = &run->trainer.batch;
+    const float *values = logits->data;
+    int64_t micro = 0;
+    while (batch->micro[micro].see_logits != see_logits)
+        micro++;
+    struct range rows = range_partition(batch->mine.count, batch->micro_batches, micro);
+    for (int64_t n = 0; n < rows.count * run->length; n++)
+        for (int64_t v = 0; v < decoder->vocabulary.count; v++) {
+            int64_t token = (batch->mine.begin + rows.begin) * run->length + n;
+            run->logits[token * run->vocabulary + decoder->vocabulary.begin + v] =
+                (double)values[n * decoder->vocabulary.count + v];
+        }
+    /* Micro-batches pass in order: the next to come is the next with its eye open. */
+    run->trainer.batch.micro[micro].see_logits = NULL;
+}
+
+static enum status set_up(struct run *run)
+{
+    struct conformance_case *test = run->test;
+    struct config *config = &run->config;
+    CHECK(config_parse_model(run->context, "model", test->model, strlen(test->model), &config->model));
+    const struct case_tensor *tokens = case_find(test, "/tokens", "");
+    if (!tokens || tokens->rank != 2 || tokens->shape[1] < 2)
+        return context_fail(run->context, STATUS_FILE, "/tokens is missing or has another shape");
+    run->rows = tokens->shape[0];
+    run->length = tokens->shape[1] - 1;
+    run->vocabulary = config->model.vocabulary;
+    config->compute.bucket_bytes = 16384; /* several buckets, small as the model is */
+    config->training.batch = run->rows;
+    config->training.micro_batch = mesh_size(run->runner->mesh, MESH_PIPELINE) > 1 ? 1 : run->rows;
+    config->training.sequence_length = run->length;
+    config->training.steps = 1;
+    config->optimizer = (struct optimizer_config){.learning_rate = test->learning_rate,
+                                                  .beta1 = test->beta1,
+                                                  .beta2 = test->beta2,
+                                                  .epsilon = test->epsilon,
+                                                  .weight_decay = test->weight_decay,
+                                                  .clip = test->clip,
+                                                  .gate_lr_factor = test->gate_lr_factor,
+                                                  .schedule = SCHEDULE_CONSTANT};
+    return STATUS_OK;
+}
+
+static void fill_tokens(struct run *run)
+{
+    const struct case_tensor *tokens = case_find(run->test, "/tokens", "");
+    struct batch *batch = &run->trainer.batch;
+    for (int64_t row = 0; row < batch->mine.count; row++)
+        for (int64_t t = 0; t < run->length; t++) {
+            const double *from = tokens->values + (batch->mine.begin + row) * (run->length + 1) + t;
+            batch->inputs[row * run->length + t] = (int32_t)from[0];
+            batch->targets[row * run->length + t] = (int32_t)from[1];
+        }
+    trainer_scale_batch(&run->trainer, run->rows * run->length);
+    for (int64_t i = 0; i < batch->micro_batches; i++) {
+        batch->micro[i].see_logits = see_logits;
+        batch->micro[i].see_self = run;
+    }
+}
+
+static enum status check_gradients(struct run *run)
+{
+    int64_t size = run->rows * run->length * run->vocabulary;
+    struct case_tensor *logits = case_find(run->test, "/expect/logits", "");
+    struct case_tensor *loss = case_find(run->test, "/expect/loss_lm", "");
+    if (!logits || logits->count != size || !loss || loss->count != 1)
+        return context_fail(run->context, STATUS_FILE, "/expect/logits or loss_lm is missing or has another shape");
+    run->logits = memory_allocate(run->context, (size_t)size * sizeof *run->logits, MEMORY_OTHER);
+    if (!run->logits)
+        return STATUS_MEMORY;
+    double value;
+    double gradient_norm;
+    CHECK(trainer_gradients(&run->trainer, &value, &gradient_norm));
+    mesh_all_reduce(run->runner->mesh, MESH_WORLD, run->logits, size, DTYPE_F64, MESH_SUM);
+    compare(run, logits, run->logits, 0.0);
+    compare(run, loss, &value, 0.0);
+    return compare_parameters(run, "/expect/gradients/", true);
+}
+
+static enum status check_updates(struct run *run)
+{
+    if (!run->test->has_optimizer)
+        return STATUS_OK;
+    struct case_tensor *losses = case_find(run->test, "/expect/losses", "");
+    if (!losses || losses->count != run->test->steps)
+        return context_fail(run->context, STATUS_FILE, "/expect/losses is missing or has another shape");
+    double *values = memory_allocate(run->context, (size_t)losses->count * sizeof *values, MEMORY_OTHER);
+    if (!values)
+        return STATUS_MEMORY;
+    for (int64_t i = 0; i < losses->count; i++) {
+        struct step_result result;
+        CHECK(trainer_step(&run->trainer, &result));
+        values[i] = result.loss;
+    }
+    compare(run, losses, values, 0.0);
+    memory_free(run->context, values);
+    return compare_parameters(run, "/expect/parameters_after/", false);
+}
+
+static enum status continue_prompt(struct run *run, struct trainer *trainer, const struct case_tensor *prompt,
+                                   struct case_tensor *generated)
+{
+    int64_t given = prompt->shape[1];
+    int64_t whole = generated->shape[1];
+    struct sampling greedy = {.temperature = 0.0, .top_p = 1.0};
+    int32_t *tokens = memory_allocate(run->context, (size_t)whole * sizeof *tokens, MEMORY_OTHER);
+    double *values = memory_allocate(run->context, (size_t)generated->count * sizeof *values, MEMORY_OTHER);
+    if (!tokens || !values)
+        return STATUS_MEMORY;
+    for (int64_t row = 0; row < generated->shape[0]; row++) {
+        for (int64_t i = 0; i < given; i++)
+            tokens[i] = (int32_t)prompt->values[row * given + i];
+        CHECK(generate(trainer, &greedy, tokens, given, whole - given, tokens + given, NULL, NULL));
+        for (int64_t i = 0; i < whole; i++)
+            values[row * whole + i] = tokens[i];
+    }
+    compare(run, generated, values, 0.0);
+    memory_free(run->context, tokens);
+    memory_free(run->context, values);
+    return STATUS_OK;
+}
+
+static enum status check_generation(struct run *run)
+{
+    const struct case_tensor *prompt = case_find(run->test, "/prompt", "");
+    struct case_tensor *generated = case_find(run->test, "/expect/generated", "");
+    if (!generated)
+        return STATUS_OK;
+    if (!prompt || prompt->rank != 2 || generated->rank != 2 || prompt->shape[0] != generated->shape[0])
+        return context_fail(run->context, STATUS_FILE, "/prompt is missing or has another shape");
+    struct trainer trainer;
+    run->config.training.sequence_length = generated->shape[1];
+    enum status status =
+        trainer_create(run->context, run->runner->mesh, &run->runner->engine, &run->config, false, &trainer);
+    TRY(status);
+    TRY(load_parameters(run, &trainer));
+    TRY(continue_prompt(run, &trainer, prompt, generated));
+done:
+    trainer_destroy(&trainer);
+    return status;
+}
+
+/* Everything the reference expects must have been looked at. */
+static enum status check_complete(struct run *run)
+{
+    for (int i = 0; i < run->test->count; i++) {
+        const struct case_tensor *tensor = &run->test->tensors[i];
+        if (strncmp(tensor->name, "/expect/", 8) == 0 && !tensor->checked)
+            return context_fail(run->context, STATUS_FILE, "%s is expected, but nothing was compared with it",
+                                tensor->name);
+    }
+    return STATUS_OK;
+}
+
+static enum status run_case(struct run *run, bool *unsupported)
+{
+    CHECK(mesh_agree(run->runner->mesh, run->context, set_up(run)));
+    enum status status =
+        trainer_create(run->context, run->runner->mesh, &run->runner->engine, &run->config, true, &run->trainer);
+    *unsupported = status == STATUS_USAGE;
+    CHECK(status);
+    CHECK(load_parameters(run, &run->trainer));
+    fill_tokens(run);
+    CHECK(check_gradients(run));
+    CHECK(check_generation(run));
+    CHECK(check_updates(run));
+    return check_complete(run);
+}
+
+static void report(struct runner *runner, const char *path, const char *word, const char *text)
+{
+    const char *name = strrchr(path, '/');
+    if (runner->speaks)
+        printf("%-8s %-32s %s\n", word, name ? name + 1 : path, text);
+}
+
+static void run_file(struct runner *runner, const char *path)
+{
+    struct context *context = &runner->context;
+    struct conformance_case test;
+    struct run *run = calloc(1, sizeof *run);
+    char text[3 * CASE_NAME];
+    bool unsupported = false;
+    if (!run)
+        mesh_abort(1);
+    *run = (struct run){.runner = runner, .context = context, .test = &test};
+    run->trainer.context = context;
+    enum status status = mesh_agree(runner->mesh, context, case_read(context, path, &test));
+    if (status == STATUS_OK)
+        status = run_case(run, &unsupported);
+    if (unsupported) {
+        runner->skipped++;
+        report(runner, path, "skipped", context->text);
+    } else if (status != STATUS_OK) {
+        runner->failed++;
+        report(runner, path, "FAILED", context->text);
+    } else {
+        bool good = run->worst <= runner->tolerance;
+        runner->passed += good;
+        runner->failed += !good;
+        snprintf(text, sizeof text, "%.2e at %s", run->worst, run->where);
+        report(runner, path, good ? "ok" : "FAILED", text);
+    }
+    context_clear(context);
+    trainer_destroy(&run->trainer);
+    memory_free(context, run->logits);
+    case_destroy(context, &test);
+    free(run);
+}
+
+static int parse(struct runner *runner, int argc, char **argv, int *first)
+{
+    struct {
+        const char *name;
+        int64_t *value;
+    } const sizes[] = {{"--data", &runner->wanted.data},
+                       {"--pipeline", &runner->wanted.pipeline},
+                       {"--context", &runner->wanted.context},
+                       {"--tensor", &runner->wanted.tensor},
+                       {"--virtual-stages", &runner->wanted.virtual_stages}};
+    int i = 1;
+    for (; i < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
+        bool known =
+            i + 1 < argc && strcmp(argv[i], "--tolerance") == 0 && text_to_real(argv[i + 1], &runner->tolerance);
+        for (size_t s = 0; !known && i + 1 < argc && s < sizeof sizes / sizeof *sizes; s++)
+            known = strcmp(argv[i], sizes[s].name) == 0 && text_to_integer(argv[i + 1], sizes[s].value);
+        if (!known)
+            return 2;
+    }
+    *first = i;
+    return i < argc ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+    struct runner runner = {.wanted = {1, 1, 1, 1, 1}, .tolerance = 2e-4};
+    struct mesh_config resolved;
+    int rank;
+    int ranks;
+    int first = 0;
+    context_create(&runner.context);
+    enum status status = mesh_start(&runner.context, &argc, &argv, &rank, &ranks);
+    runner.speaks = rank == 0;
+    runner.context.quiet = rank != 0;
+    int code = parse(&runner, argc, argv, &first);
+    if (code != 0 && runner.speaks)
+        fprintf(stderr, "usage: conformance [--data D] [--pipeline P] [--context C] [--tensor Q] [--virtual-stages V]\n"
+                        "                   [--tolerance X] FILE...\n");
+    if (code == 0 && status == STATUS_OK)
+        status = mesh_resolve(&runner.context, &runner.wanted, ranks, &resolved);
+    if (code == 0 && status == STATUS_OK)
+        status = mesh_create(&runner.context, &resolved, &runner.mesh);
+    if (code == 0 && status == STATUS_OK)
+        status = engine_create(&runner.context, 1, &runner.engine);
+    if (code == 0 && status == STATUS_OK) {
+        for (int i = first; i < argc; i++)
+            run_file(&runner, argv[i]);
+        if (runner.speaks)
+            printf("%d passed, %d failed, %d skipped\n", runner.passed, runner.failed, runner.skipped);
+        code = runner.failed ? 1 : 0;
+        engine_destroy(&runner.engine);
+    } else if (code == 0) {
+        if (runner.speaks)
+            fprintf(stderr, "conformance: %s\n", runner.context.text);
+        code = 2;
+    }
+    mesh_destroy(&runner.mesh);
+    mesh_stop();
+    return code;
+}
