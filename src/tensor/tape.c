@@ -28,13 +28,12 @@ void tape_destroy(struct tape *tape)
 
 void tape_reset(struct tape *tape)
 {
-    for (struct tape_record *record = tape->last; record; record = record->previous) {
+    for (struct tape_record *record = tape->last; record; record = record->previous)
         tape_release(tape, record->output);
-        for (int i = 0; i < RECORD_INPUTS; i++)
-            if (record->input[i] && !record->input[i]->parameter)
-                tape_release(tape, record->input[i]);
-    }
+    for (struct tape_leaf *leaf = tape->leaves; leaf; leaf = leaf->previous)
+        tape_release(tape, &leaf->tensor);
     tape->last = NULL;
+    tape->leaves = NULL;
     arena_reset(tape->arena);
 }
 
@@ -62,12 +61,14 @@ struct tensor *tape_matrix(struct tape *tape, enum dtype dtype, int64_t rows, in
 struct tensor *tape_leaf(struct tape *tape, enum dtype dtype, int rank, const int64_t *shape, void *data,
                          bool needs_gradient)
 {
-    struct tensor *tensor = arena_allocate(tape->arena, sizeof *tensor);
-    if (!tensor)
+    struct tape_leaf *leaf = arena_allocate(tape->arena, sizeof *leaf);
+    if (!leaf)
         return NULL;
-    *tensor = (struct tensor){.dtype = dtype, .rank = rank, .data = data, .needs_gradient = needs_gradient};
-    memcpy(tensor->shape, shape, (size_t)rank * sizeof *shape);
-    return tensor;
+    leaf->tensor = (struct tensor){.dtype = dtype, .rank = rank, .data = data, .needs_gradient = needs_gradient};
+    memcpy(leaf->tensor.shape, shape, (size_t)rank * sizeof *shape);
+    leaf->previous = tape->leaves;
+    tape->leaves = leaf;
+    return &leaf->tensor;
 }
 
 void *tape_save(struct tape *tape, size_t bytes)
@@ -239,6 +240,7 @@ static struct tape tape_inner(const struct tape *tape, bool recording)
     struct tape inner = *tape;
     inner.arena = tape->work;
     inner.last = NULL;
+    inner.leaves = NULL;
     inner.recording = recording;
     return inner;
 }
@@ -257,11 +259,11 @@ static void recompute_backward(struct tape *tape, const struct tape_record *reco
         output->gradient->references++;
         inner.final = tape->final;
         tape_backward(&inner);
-        if (leaf->gradient) {
+        if (leaf->gradient)
             tape_pass(tape, leaf, input);
-            tape_release(tape, leaf);
-        }
     }
+    for (struct tape_leaf *made = inner.leaves; made; made = made->previous)
+        tape_release(tape, &made->tensor);
     arena_rewind(tape->work, mark);
 }
 
@@ -286,8 +288,10 @@ struct tensor *tape_recompute(struct tape *tape, tape_function function, const v
     if (!result)
         return NULL;
     /* The parameters inside need gradients even where the input does not. */
-    if (tape->recording)
-        input->needs_gradient = true;
+    if (tape->recording && !input->needs_gradient)
+        input = tape_leaf(tape, input->dtype, input->rank, input->shape, input->data, true);
+    if (!input)
+        return NULL;
     return tape_push(
         tape, (struct tape_record){.backward = recompute_backward, .input = {input}, .output = output, .saved = saved});
 }

@@ -27,6 +27,11 @@ struct tape_record {
     struct tape_record *previous;
 };
 
+struct tape_leaf {
+    struct tensor tensor;
+    struct tape_leaf *previous;
+};
+
 struct tape_listener {
     void *self;
     /* Backward will not touch this parameter's gradient again in this step; may start reducing it. */
@@ -43,6 +48,7 @@ struct tape {
     struct arena *work;  /* shared by tapes: temporaries between mark and rewind, and recomputed functions */
     struct pool *pool;   /* shared by tapes: gradients of activations */
     struct tape_record *last;
+    struct tape_leaf *leaves; /* that may have got a gradient */
     bool recording;
     bool final; /* the last pass of a step over these parameters: their uses are counted, listener is told */
     const struct tape_listener *listener; /* may be NULL */
@@ -95,7 +101,7 @@ void tape_seed(struct tape *tape, struct tensor *tensor, const void *values);
 
 void tape_backward(struct tape *tape);
 
-/* Gives a leaf's gradient back to the pool. */
+/* Gives a tensor's gradient back to the pool before tape_reset does. */
 void tape_release(struct tape *tape, struct tensor *tensor);
 
 /* A function of one tensor, to be run without keeping its activations and run again in backward. */

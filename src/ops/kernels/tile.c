@@ -10,8 +10,6 @@ enum { LANES = 8, BLOCK_ROWS = 6, BLOCK_VECTORS = 2 };
 enum { LANES = 4, BLOCK_ROWS = 6, BLOCK_VECTORS = 2 };
 #endif
 
-enum { ROWS_AHEAD = 8 };
-
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 WORKER void block_multiply(const struct tile_product *p, int64_t row, int64_t column, const int rows, const int vectors)
@@ -96,10 +94,6 @@ WORKER void gather_worker(float *tile, int64_t ld, const void *from, int64_t str
     for (int64_t r = 0; r < rows; r++) {
         float *to = tile + r * ld;
         const void *row = element(from, r * stride, dtype);
-        /* Rows lie too far apart for the machine to guess the next. */
-        if (r + ROWS_AHEAD < rows)
-            for (int64_t c = 0; c < columns; c += 64 / (int64_t)dtype_size(dtype))
-                __builtin_prefetch(element(from, (r + ROWS_AHEAD) * stride + c, dtype));
 #pragma omp simd
         for (int64_t c = 0; c < columns; c++)
             to[c] = factor * load(row, c, dtype);

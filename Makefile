@@ -1,0 +1,76 @@
+# The short way in; CMake and CTest below it do the work. `make help` lists the targets.
+
+RANKS   ?= 4
+CONFIG  ?= configs/bible.yaml
+SET     ?=
+RESUME  ?= auto
+SECONDS ?= 60
+
+BOOK := runs/data/kjv.txt
+
+# More ranks than cores must yield and not be bound, single-copy needs rights that containers withhold, and Open MPI
+# wants to be asked twice before it runs as root.
+ENVIRONMENT := OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+               OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none \
+               $(if $(filter 0,$(shell id -u)),OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
+CAIRN := $(ENVIRONMENT) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} mpirun -n $(RANKS) build/cairn
+OVERRIDES = $(foreach setting,$(SET),--set '$(setting)')
+
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+.PHONY: help setup build data train bench check test asan-build asan fuzz format clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@echo
+	@echo '  RANKS=$(RANKS) CONFIG=$(CONFIG) RESUME=$(RESUME)   of train and bench'
+	@echo '  SET="training.steps=100 model.width=64"   settings that override those of CONFIG'
+
+setup: ## install what is missing (Debian and its like)
+	@.ci/setup
+
+build: setup ## the program and its tests, in build/
+	@.ci/configure build -DCAIRN_SANITIZE= -DCAIRN_FUZZ=OFF
+	@cmake --build build
+
+data: setup
+	@test -s $(BOOK) || { mkdir -p $(dir $(BOOK)) && echo 'Writing $(BOOK)' && bible -f gen1:1-rev22:21 > $(BOOK).$$$$ && \
+	  test -s $(BOOK).$$$$ && mv $(BOOK).$$$$ $(BOOK) || { rm -f $(BOOK).$$$$; false; }; }
+
+train: build data ## train CONFIG on RANKS ranks; a run that was stopped goes on where it was
+	@$(CAIRN) train $(CONFIG) $(OVERRIDES) --resume $(RESUME)
+	@echo; echo 'To start anew: make train RESUME=none'
+
+bench: build data ## 60 steps of CONFIG: the median of its tokens per second
+	@rm -rf runs/bench
+	@$(CAIRN) train $(CONFIG) --set run.folder=runs/bench --set training.steps=60 --set run.prompt= \
+	  --set data.validation_fraction=0 $(OVERRIDES) --resume none
+	@sed -n 's/.*"tokens_per_second":\([^,}]*\).*/\1/p' runs/bench/metrics.jsonl | tail -n +11 | sort -g | \
+	  awk '{ rate[NR] = $$1 } END { printf "median %.0f tokens/s\n", rate[int((NR + 1) / 2)] }'
+
+check: build ## the quick tests: format, layers, unit tests, a run on two ranks
+	@.ci/count build:check
+
+test: build asan-build ## every test, then the unit tests under the address and undefined behaviour sanitizers
+	@.ci/count build: build-asan:unit
+
+asan-build: setup
+	@.ci/configure build-asan -DCAIRN_SANITIZE=address,undefined -DCAIRN_FUZZ=OFF
+	@cmake --build build-asan
+
+asan: asan-build ## the unit tests under the sanitizers
+	@.ci/count build-asan:unit
+
+fuzz: ## each fuzzer of tests/fault for SECONDS
+	@.ci/setup clang libclang-rt-dev
+	@.ci/configure build-fuzz -DCMAKE_C_COMPILER=clang -DCAIRN_FUZZ=ON
+	@cmake --build build-fuzz --target fuzzers
+	@failed=0; for fuzzer in build-fuzz/fuzz/*; do name=$${fuzzer##*/}; echo "== $$name"; \
+	  mkdir -p build-fuzz/corpus/$$name; $(ENVIRONMENT) $$fuzzer -max_total_time=$(SECONDS) -verbosity=0 \
+	  -print_final_stats=1 -artifact_prefix=build-fuzz/$$name- build-fuzz/corpus/$$name || failed=1; done; exit $$failed
+
+format: setup ## lay out all C files by .clang-format
+	@tests/lint/format.sh . fix
+
+clean: ## remove the build folders; runs/ stays
+	rm -rf build build-asan build-fuzz

@@ -1,0 +1,182 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/mpi_main.h"
+
+static void coordinates_and_sizes_agree(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    int tensor = fixture->ranks % 2 == 0 ? 2 : 1;
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, tensor, 1});
+    assert_int_equal(mesh_size(mesh, MESH_TENSOR), tensor);
+    assert_int_equal(mesh_size(mesh, MESH_DATA), fixture->ranks / tensor);
+    assert_int_equal(mesh_rank(mesh, MESH_TENSOR), fixture->rank % tensor);
+    assert_int_equal(mesh_rank(mesh, MESH_DATA), fixture->rank / tensor);
+    assert_int_equal(mesh_size(mesh, MESH_REPLICA), fixture->ranks / tensor);
+    assert_int_equal(mesh_size(mesh, MESH_ENDS), 1);
+    assert_int_equal(mesh_ranks_on_host(mesh), fixture->ranks);
+    mesh_destroy(&mesh);
+    mesh = mpi_mesh(fixture, (struct mesh_config){1, 0, 1, 1, 1});
+    bool end = fixture->rank == 0 || fixture->rank == fixture->ranks - 1;
+    assert_int_equal(mesh_size(mesh, MESH_ENDS), !end ? 0 : fixture->ranks > 1 ? 2 : 1);
+    mesh_destroy(&mesh);
+}
+
+static void a_mesh_that_does_not_fit_is_refused(void **state)
+{
+    struct context *context = &mpi_fixture_of(state)->context;
+    struct mesh_config resolved;
+    assert_fails(context, mesh_resolve(context, &(struct mesh_config){2, 2, 1, 2, 1}, 4, &resolved), STATUS_USAGE,
+                 "is 8 ranks, but 4 were started; mesh.data=1 would fit");
+    assert_fails(context, mesh_resolve(context, &(struct mesh_config){0, 3, 1, 1, 1}, 4, &resolved), STATUS_USAGE,
+                 "mpirun -n 3");
+    assert_fails(context, mesh_resolve(context, &(struct mesh_config){0, 0, 1, 1, 1}, 4, &resolved), STATUS_USAGE,
+                 "only one of the sizes may be auto");
+    assert_fails(context, mesh_resolve(context, &(struct mesh_config){1, 1, 1, 5, 1}, 4, &resolved), STATUS_USAGE,
+                 "mesh.tensor: 5 does not fit 4 ranks");
+    assert_fails(context, mesh_resolve(context, &(struct mesh_config){4, 1, 1, 1, 2}, 4, &resolved), STATUS_USAGE,
+                 "virtual_stages");
+    assert_ok(context, mesh_resolve(context, &(struct mesh_config){0, 2, 1, 3, 1}, 12, &resolved));
+    assert_int_equal(resolved.data, 2);
+}
+
+static void the_lowest_failing_rank_is_heard_by_all(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct context *context = &fixture->context;
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1});
+    assert_ok(context, mesh_agree(mesh, context, STATUS_OK));
+    int guilty = fixture->ranks / 2;
+    enum status mine = STATUS_OK;
+    if (fixture->rank >= guilty)
+        mine = context_fail(context, STATUS_FILE, "rank %d lost its file", fixture->rank);
+    char expected[64];
+    snprintf(expected, sizeof expected, "rank %d lost its file", guilty);
+    enum status agreed = mesh_agree(mesh, context, mine);
+    assert_int_equal(agreed, STATUS_FILE);
+    assert_true(context->agreed);
+    assert_string_equal(context->text, expected);
+    context_clear(context);
+    mesh_destroy(&mesh);
+}
+
+static void sums_and_extremes(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1});
+    int n = fixture->ranks;
+    double sum = fixture->rank + 1.0;
+    float largest = (float)fixture->rank;
+    int64_t least = -fixture->rank;
+    bf16 narrow[3] = {bf16_from_float(1.0f), bf16_from_float((float)fixture->rank), 0};
+    mesh_all_reduce(mesh, MESH_WORLD, &sum, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_WORLD, &largest, 1, DTYPE_F32, MESH_MAX);
+    mesh_all_reduce(mesh, MESH_WORLD, &least, 1, DTYPE_I64, MESH_MIN);
+    mesh_all_reduce(mesh, MESH_WORLD, narrow, 3, DTYPE_BF16, MESH_SUM);
+    assert_true(sum == n * (n + 1) / 2.0);
+    assert_true(largest == (float)(n - 1));
+    assert_int_equal(least, 1 - n);
+    assert_true(bf16_to_float(narrow[0]) == (float)n);
+    assert_true(bf16_to_float(narrow[1]) == (float)(n * (n - 1) / 2));
+    int32_t word = fixture->rank == n - 1 ? 77 : 0;
+    mesh_broadcast(mesh, MESH_WORLD, n - 1, &word, 1, DTYPE_I32);
+    assert_int_equal(word, 77);
+    mesh_destroy(&mesh);
+}
+
+/* Row counts that do not divide, and fewer rows than ranks. */
+static void gather_and_scatter_uneven_rows(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 1, 1, 0, 1});
+    enum { COLUMNS = 3, MOST = 9 };
+    for (int64_t rows = 0; rows <= MOST; rows++) {
+        struct range part = range_partition(rows, fixture->ranks, fixture->rank);
+        float mine[MOST * COLUMNS] = {0};
+        float all[MOST * COLUMNS] = {0};
+        for (int64_t i = 0; i < part.count * COLUMNS; i++)
+            mine[i] = (float)(part.begin * COLUMNS + i);
+        mesh_all_gather(mesh, MESH_TENSOR, mine, all, rows, COLUMNS, DTYPE_F32);
+        for (int64_t i = 0; i < rows * COLUMNS; i++)
+            assert_true(all[i] == (float)i);
+        for (int64_t i = 0; i < rows * COLUMNS; i++)
+            all[i] *= (float)(fixture->rank + 1);
+        mesh_reduce_scatter(mesh, MESH_TENSOR, all, mine, rows, COLUMNS, DTYPE_F32);
+        float factor = (float)(fixture->ranks * (fixture->ranks + 1)) / 2.0f;
+        for (int64_t i = 0; i < part.count * COLUMNS; i++)
+            assert_true(mine[i] == factor * (float)(part.begin * COLUMNS + i));
+        bf16 narrow[MOST * COLUMNS] = {0};
+        bf16 narrow_mine[MOST * COLUMNS] = {0};
+        for (int64_t i = 0; i < rows * COLUMNS; i++)
+            narrow[i] = bf16_from_float((float)i);
+        mesh_reduce_scatter(mesh, MESH_TENSOR, narrow, narrow_mine, rows, COLUMNS, DTYPE_BF16);
+        for (int64_t i = 0; i < part.count * COLUMNS; i++)
+            assert_true(bf16_to_float(narrow_mine[i]) == (float)(fixture->ranks * (part.begin * COLUMNS + i)));
+    }
+    mesh_destroy(&mesh);
+}
+
+static void messages_and_started_collectives_complete(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 0, 1, 1, 1});
+    int n = fixture->ranks;
+    struct mesh_request none;
+    mesh_request_clear(&none);
+    assert_true(mesh_test(&none));
+    mesh_wait(&none);
+    struct mesh_request send;
+    struct mesh_request receive;
+    float out = (float)fixture->rank;
+    float in = -1.0f;
+    mesh_receive(mesh, MESH_PIPELINE, (fixture->rank + n - 1) % n, 5, &in, 1, DTYPE_F32, &receive);
+    mesh_send(mesh, MESH_PIPELINE, (fixture->rank + 1) % n, 5, &out, 1, DTYPE_F32, &send);
+    while (!mesh_test(&receive))
+        ;
+    mesh_wait(&send);
+    assert_true(in == (float)((fixture->rank + n - 1) % n));
+    mesh_destroy(&mesh);
+
+    mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1});
+    float all[8];
+    float mine[2];
+    for (int i = 0; i < 2 * n; i++)
+        all[i] = (float)i;
+    struct mesh_request request;
+    mesh_reduce_scatter_start(mesh, MESH_REPLICA, all, mine, 2, &request);
+    mesh_wait(&request);
+    assert_true(mine[0] == (float)(n * 2 * fixture->rank) && mine[1] == (float)(n * (2 * fixture->rank + 1)));
+    memset(all, 0, sizeof all);
+    all[2 * fixture->rank] = (float)fixture->rank;
+    all[2 * fixture->rank + 1] = 1.0f;
+    mesh_all_gather_start(mesh, MESH_REPLICA, all, 2, DTYPE_F32, &request);
+    mesh_wait(&request);
+    for (int i = 0; i < n; i++)
+        assert_true(all[2 * i] == (float)i && all[2 * i + 1] == 1.0f);
+    mesh_destroy(&mesh);
+}
+
+static void traffic_is_counted(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 1, 1, 0, 1});
+    float values[10] = {0};
+    mesh_all_reduce(mesh, MESH_TENSOR, values, 10, DTYPE_F32, MESH_SUM);
+    struct mesh_traffic traffic = mesh_traffic(mesh, MESH_TENSOR);
+    assert_int_equal(traffic.calls, fixture->ranks > 1);
+    assert_int_equal(traffic.bytes, fixture->ranks > 1 ? 40 : 0);
+    assert_int_equal(mesh_traffic(mesh, MESH_DATA).calls, 0);
+    mesh_destroy(&mesh);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(coordinates_and_sizes_agree),
+    cmocka_unit_test(a_mesh_that_does_not_fit_is_refused),
+    cmocka_unit_test(the_lowest_failing_rank_is_heard_by_all),
+    cmocka_unit_test(sums_and_extremes),
+    cmocka_unit_test(gather_and_scatter_uneven_rows),
+    cmocka_unit_test(messages_and_started_collectives_complete),
+    cmocka_unit_test(traffic_is_counted),
+};
+
+MPI_MAIN(tests)

@@ -1,0 +1,283 @@
+#include <math.h>
+#include <string.h>
+
+#include "dist/parallel/replica.h"
+#include "dist/parallel/split.h"
+#include "src/ops/ops.h"
+#include "tests/support/mpi_main.h"
+
+/* A tape and what it needs, on a mesh. */
+struct bench {
+    struct mpi_fixture *fixture;
+    struct context *context;
+    struct mesh *mesh;
+    struct engine engine;
+    struct arena work;
+    struct pool pool;
+    struct tape tape;
+};
+
+static void bench_create(struct bench *bench, void **state, struct mesh_config mesh)
+{
+    bench->fixture = mpi_fixture_of(state);
+    bench->context = &bench->fixture->context;
+    bench->mesh = mpi_mesh(bench->fixture, mesh);
+    assert_ok(bench->context, engine_create(bench->context, 1, &bench->engine));
+    arena_create(&bench->work, bench->context, MEMORY_ACTIVATIONS);
+    pool_create(&bench->pool, bench->context, MEMORY_ACTIVATIONS);
+    tape_create(&bench->tape, bench->context, &bench->engine, &bench->work, &bench->pool);
+    bench->tape.recording = true;
+}
+
+static void bench_destroy(struct bench *bench)
+{
+    tape_reset(&bench->tape);
+    tape_destroy(&bench->tape);
+    arena_destroy(&bench->work);
+    pool_destroy(&bench->pool);
+    engine_destroy(&bench->engine);
+    mesh_destroy(&bench->mesh);
+    assert_int_equal(bench->context->memory.bytes_total, 0);
+}
+
+enum { COLUMNS = 5 };
+
+static void gathering_and_scattering_are_each_others_backward(void **state)
+{
+    struct bench bench;
+    bench_create(&bench, state, (struct mesh_config){1, 1, 1, 0, 1});
+    int ranks = bench.fixture->ranks;
+    for (int64_t tokens = 0; tokens <= 7; tokens++) {
+        struct range part = sequence_part(bench.mesh, tokens);
+        float values[7 * COLUMNS];
+        for (int64_t i = 0; i < part.count * COLUMNS; i++)
+            values[i] = (float)(part.begin * COLUMNS + i);
+        struct tensor *x = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){part.count, COLUMNS}, values, true);
+        struct tensor *all = sequence_gather(&bench.tape, bench.mesh, x, tokens);
+        assert_int_equal(tensor_rows(all), tokens);
+        for (int64_t i = 0; i < tokens * COLUMNS; i++)
+            assert_true(((float *)all->data)[i] == (float)i);
+        /* Every rank has the same sum in hand, so scattering counts it once a rank. */
+        struct tensor *y = sequence_scatter(&bench.tape, bench.mesh, all);
+        assert_int_equal(tensor_rows(y), part.count);
+        for (int64_t i = 0; i < part.count * COLUMNS; i++)
+            assert_true(((float *)y->data)[i] == (float)(ranks * (part.begin * COLUMNS + i)));
+        float seed[7 * COLUMNS];
+        for (int64_t i = 0; i < part.count * COLUMNS; i++)
+            seed[i] = 1.0f + (float)(part.begin * COLUMNS + i);
+        tape_seed(&bench.tape, y, seed);
+        tape_backward(&bench.tape);
+        const float *gradient = tape_gradient(x);
+        for (int64_t i = 0; i < part.count * COLUMNS; i++)
+            assert_true(gradient[i] == (float)ranks * seed[i]);
+        tape_reset(&bench.tape);
+    }
+    bench_destroy(&bench);
+}
+
+/* Against one rank's sum over all logits, with more ranks than columns, and a target that does not count. */
+static void the_loss_does_not_depend_on_who_holds_the_vocabulary(void **state)
+{
+    enum { TOKENS = 6, MOST = 23 };
+    static const int32_t targets[TOKENS] = {0, 2, 1, -1, 2, 0};
+    static const int64_t vocabularies[] = {3, 7, MOST};
+    struct bench bench;
+    bench_create(&bench, state, (struct mesh_config){1, 1, 1, 0, 1});
+    for (size_t v = 0; v < sizeof vocabularies / sizeof *vocabularies; v++) {
+        int64_t vocabulary = vocabularies[v];
+        float logits[TOKENS * MOST];
+        fill_random(logits, TOKENS * vocabulary, "logits");
+        logits[4] = 80.0f; /* large enough to overflow without the maximum */
+        double expected = 0.0;
+        double expected_gradient[TOKENS * MOST];
+        const double scale = 0.25;
+        for (int64_t n = 0; n < TOKENS; n++) {
+            double sum = 0.0;
+            for (int64_t i = 0; i < vocabulary; i++)
+                sum += exp((double)logits[n * vocabulary + i]);
+            bool counts = targets[n] >= 0;
+            if (counts)
+                expected += scale * (log(sum) - (double)logits[n * vocabulary + targets[n]]);
+            for (int64_t i = 0; i < vocabulary; i++)
+                expected_gradient[n * vocabulary + i] =
+                    counts ? scale * (exp((double)logits[n * vocabulary + i]) / sum - (i == targets[n])) : 0.0;
+        }
+        struct range mine = range_partition(vocabulary, bench.fixture->ranks, bench.fixture->rank);
+        float local[TOKENS * MOST];
+        for (int64_t n = 0; n < TOKENS; n++)
+            memcpy(local + n * mine.count, logits + n * vocabulary + mine.begin, (size_t)mine.count * sizeof(float));
+        struct tensor *x = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){TOKENS, mine.count}, local, true);
+        struct tensor *loss = vocabulary_loss(&bench.tape, bench.mesh, x, targets, mine.begin, (float)scale);
+        assert_close((double)*(float *)loss->data, expected, 1e-6, 0.0);
+        tape_seed(&bench.tape, loss, NULL);
+        tape_backward(&bench.tape);
+        const float *gradient = tape_gradient(x);
+        for (int64_t n = 0; n < TOKENS; n++)
+            for (int64_t i = 0; i < mine.count; i++)
+                assert_close((double)gradient[n * mine.count + i], expected_gradient[n * vocabulary + mine.begin + i],
+                             0.0, 1e-7);
+        tape_reset(&bench.tape);
+    }
+    bench_destroy(&bench);
+}
+
+/* -- Replicas --------------------------------------------------------------------------------------------------------
+ */
+
+enum { PARAMETERS = 6 };
+
+/* Two exclusive ones, two that tensor ranks hold whole, one of which they hold overlapping rows, one tied. */
+static void make_parameters(const struct mesh *mesh, struct parameter *parameters)
+{
+    static const int64_t shapes[PARAMETERS][2] = {{7, 5}, {3, 1}, {11, 2}, {4, 3}, {6, 5}, {9, 3}};
+    int tensor = mesh_size(mesh, MESH_TENSOR);
+    int rank = mesh_rank(mesh, MESH_TENSOR);
+    memset(parameters, 0, PARAMETERS * sizeof *parameters);
+    for (int i = 0; i < PARAMETERS; i++) {
+        struct parameter *parameter = &parameters[i];
+        parameter->spec = (struct parameter_spec){.rank = 2, .shape = {shapes[i][0], shapes[i][1]}};
+        parameter->spec.name[0] = (char)('a' + i);
+        struct range all = {.begin = 0, .count = shapes[i][0]};
+        bool divided = i < 2 || i == 5;
+        parameter->slice = divided ? range_partition(shapes[i][0], tensor, rank) : all;
+        parameter->owned = parameter->slice;
+        parameter->replicated = !divided && tensor > 1;
+        if (!divided && rank > 0)
+            parameter->owned.count = 0;
+        parameter->tied = i == 5 && mesh_size(mesh, MESH_ENDS) == 2;
+        if (parameter->tied && mesh_rank(mesh, MESH_PIPELINE) > 0)
+            parameter->owned.count = 0;
+    }
+    if (tensor > 1) {
+        /* Rank t holds rows t and t + 1 of six, and owns the first of them (the last rank both). */
+        struct parameter *overlapping = &parameters[4];
+        overlapping->overlapping = true;
+        overlapping->slice = (struct range){.begin = rank, .count = 2};
+        overlapping->owned = (struct range){.begin = rank, .count = rank == tensor - 1 ? 2 : 1};
+    }
+}
+
+/* What this rank puts into a gradient at a row and column of the whole: different on every rank. */
+static float own_gradient(const struct mesh *mesh, int64_t row, int64_t column)
+{
+    return (float)((mesh_rank(mesh, MESH_WORLD) + 1) * (row + 1)) + 0.5f * (float)column;
+}
+
+/* The sum over all ranks that hold this row. */
+static double whole_gradient(const struct mesh *mesh, int parameter, int64_t rows, int64_t row, int64_t column)
+{
+    int tensor = mesh_size(mesh, MESH_TENSOR);
+    int stages = mesh_size(mesh, MESH_PIPELINE);
+    int my_stage = mesh_rank(mesh, MESH_PIPELINE);
+    int data = mesh_size(mesh, MESH_DATA);
+    double sum = 0.0;
+    for (int d = 0; d < data; d++)
+        for (int p = 0; p < stages; p++)
+            for (int t = 0; t < tensor; t++) {
+                struct range part = range_partition(rows, tensor, t);
+                if (parameter == 4 && tensor > 1)
+                    part = (struct range){.begin = t, .count = 2};
+                bool divided = parameter < 2 || parameter == 5 || (parameter == 4 && tensor > 1);
+                bool holds = !divided || (row >= part.begin && row < part.begin + part.count);
+                bool ends = (p == 0 || p == stages - 1) && (my_stage == 0 || my_stage == stages - 1);
+                bool this_stage = p == my_stage || (parameter == 5 && ends);
+                int world = (d * stages + p) * tensor + t;
+                if (holds && this_stage)
+                    sum += (double)((world + 1) * (row + 1)) + 0.5 * (double)column;
+            }
+    return sum;
+}
+
+static void check_replicas(void **state, struct mesh_config sizes, enum dtype dtype, int64_t bucket_bytes)
+{
+    struct bench bench;
+    struct parameter parameters[PARAMETERS];
+    struct parameter *list[PARAMETERS];
+    struct replica *replica;
+    bench_create(&bench, state, sizes);
+    make_parameters(bench.mesh, parameters);
+    for (int i = 0; i < PARAMETERS; i++)
+        list[i] = &parameters[i];
+    assert_ok(bench.context, replica_create(bench.context, bench.mesh, &bench.engine, list, PARAMETERS, dtype,
+                                            bucket_bytes, true, &replica));
+    struct tape_listener listener = replica_listener(replica);
+    for (int round = 0; round < 2; round++) {
+        replica_begin(replica);
+        for (int i = PARAMETERS - 1; i >= 0; i--) {
+            int64_t columns = parameters[i].spec.shape[1];
+            for (int64_t e = 0; e < parameters[i].slice.count * columns; e++)
+                parameters[i].gradient[e] =
+                    own_gradient(bench.mesh, parameters[i].slice.begin + e / columns, e % columns);
+            /* The last is never told of: finish must see to it. */
+            if (i > 0)
+                listener.parameter_done(listener.self, &parameters[i]);
+            listener.progress(listener.self);
+        }
+        replica_finish(replica);
+    }
+    int count;
+    const struct shard *shards = replica_shards(replica, &count);
+    double owned_here = 0.0;
+    double stages = 0.0;
+    for (int s = 0; s < count; s++) {
+        int index = (int)(shards[s].parameter - parameters);
+        int64_t columns = parameters[index].spec.shape[1];
+        for (int64_t e = 0; e < shards[s].flat.count; e++) {
+            int64_t local = shards[s].flat.begin + e;
+            double expected = whole_gradient(bench.mesh, index, parameters[index].spec.shape[0],
+                                             parameters[index].slice.begin + local / columns, local % columns);
+            assert_close((double)shards[s].gradient[e], expected, 1e-6, 0.0);
+            shards[s].master[e] = (float)expected;
+        }
+        owned_here += (double)parameter_owned(&parameters[index], shards[s].flat).count;
+    }
+    /* Every element of every stage's parameters is owned by one rank; of the tied one's copies the first stage's
+     * counts. */
+    mesh_all_reduce(bench.mesh, MESH_WORLD, &owned_here, 1, DTYPE_F64, MESH_SUM);
+    stages = mesh_size(bench.mesh, MESH_PIPELINE);
+    int64_t elements = 0;
+    for (int i = 0; i < PARAMETERS; i++) {
+        double copies = i == 5 && stages > 1.0 ? stages - 1.0 : stages;
+        int64_t rows = i == 4 && mesh_size(bench.mesh, MESH_TENSOR) > 1 ? mesh_size(bench.mesh, MESH_TENSOR) + 1
+                                                                        : parameters[i].spec.shape[0];
+        elements += (int64_t)copies * rows * parameters[i].spec.shape[1];
+    }
+    assert_true(owned_here == (double)elements);
+    replica_gather(replica);
+    for (int i = 0; i < PARAMETERS; i++) {
+        int64_t columns = parameters[i].spec.shape[1];
+        for (int64_t e = 0; e < parameters[i].slice.count * columns; e++) {
+            float expected = (float)whole_gradient(bench.mesh, i, parameters[i].spec.shape[0],
+                                                   parameters[i].slice.begin + e / columns, e % columns);
+            if (dtype == DTYPE_BF16)
+                assert_int_equal(((bf16 *)parameters[i].value.data)[e], bf16_from_float(expected));
+            else
+                assert_true(fabsf(((float *)parameters[i].value.data)[e] - expected) <= 1e-6f * expected);
+        }
+    }
+    replica_destroy(&replica);
+    bench_destroy(&bench);
+}
+
+static void replicas_sum_every_gradient_once(void **state)
+{
+    int ranks = mpi_fixture_of(state)->ranks;
+    check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_F32, 1);
+    check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_BF16, 64);
+    check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_F32, 1 << 20);
+    check_replicas(state, (struct mesh_config){1, 1, 1, 0, 1}, DTYPE_F32, 64);
+    check_replicas(state, (struct mesh_config){1, 0, 1, 1, 1}, DTYPE_F32, 64);
+    if (ranks % 2 == 0) {
+        check_replicas(state, (struct mesh_config){0, 1, 1, 2, 1}, DTYPE_F32, 64);
+        check_replicas(state, (struct mesh_config){0, 2, 1, 1, 1}, DTYPE_BF16, 64);
+        check_replicas(state, (struct mesh_config){1, 0, 1, 2, 1}, DTYPE_F32, 64);
+    }
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(gathering_and_scattering_are_each_others_backward),
+    cmocka_unit_test(the_loss_does_not_depend_on_who_holds_the_vocabulary),
+    cmocka_unit_test(replicas_sum_every_gradient_once),
+};
+
+MPI_MAIN(tests)

@@ -1,0 +1,243 @@
+#include "tests/support/support.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "src/core/arena.h"
+#include "src/core/dtype.h"
+#include "src/core/integer.h"
+#include "src/core/random.h"
+#include "src/core/text.h"
+
+static void partitions_cover_everything_once(void **state)
+{
+    (void)state;
+    for (int64_t total = 0; total < 40; total++)
+        for (int64_t parts = 1; parts < 9; parts++) {
+            int64_t next = 0;
+            for (int64_t i = 0; i < parts; i++) {
+                struct range range = range_partition(total, parts, i);
+                assert_int_equal(range.begin, next);
+                assert_true(range.count == total / parts || range.count == total / parts + 1);
+                next += range.count;
+            }
+            assert_int_equal(next, total);
+        }
+}
+
+static void ranges_intersect(void **state)
+{
+    (void)state;
+    struct range a = {.begin = 3, .count = 5};
+    struct range middle = range_intersect(a, (struct range){.begin = 5, .count = 10});
+    assert_int_equal(middle.begin, 5);
+    assert_int_equal(middle.count, 3);
+    assert_int_equal(range_intersect(a, (struct range){.begin = 8, .count = 2}).count, 0);
+    assert_int_equal(range_intersect(a, (struct range){.begin = 0, .count = 3}).count, 0);
+}
+
+static void random_numbers_have_their_distribution(void **state)
+{
+    (void)state;
+    enum { DRAWS = 200000 };
+    uint64_t key = random_key(7, "model.norm.weight");
+    double sum = 0.0;
+    double squares = 0.0;
+    double fourth = 0.0;
+    double uniform = 0.0;
+    for (uint64_t i = 0; i < DRAWS; i++) {
+        double x = random_normal(key, i);
+        sum += x;
+        squares += x * x;
+        fourth += x * x * x * x;
+        double u = random_uniform(key, i);
+        assert_true(u >= 0.0 && u < 1.0);
+        uniform += u;
+    }
+    assert_close(sum / DRAWS, 0.0, 0.0, 0.01);
+    assert_close(squares / DRAWS, 1.0, 0.0, 0.02);
+    assert_close(fourth / DRAWS, 3.0, 0.0, 0.15);
+    assert_close(uniform / DRAWS, 0.5, 0.0, 0.005);
+}
+
+static void random_numbers_depend_on_seed_name_and_index_alone(void **state)
+{
+    (void)state;
+    assert_true(random_key(1, "a") != random_key(2, "a"));
+    assert_true(random_key(1, "a") != random_key(1, "b"));
+    assert_true(random_key(1, "ab") != random_key(1, "ba"));
+    assert_true(random_bits(5, 1) != random_bits(5, 2));
+    /* The numbers themselves are part of what a seed means: a change would change every model. */
+    assert_true(random_bits(random_key(1, "model.embed_tokens.weight"), 0) == UINT64_C(0x41c9d228e3e51feb));
+    assert_true(random_bits(random_key(42, "lm_head.weight"), 123456789) == UINT64_C(0xe6af0659a008132e));
+}
+
+static void permutations_hit_every_place_once(void **state)
+{
+    (void)state;
+    static const int64_t counts[] = {1, 2, 3, 4, 5, 7, 16, 17, 63, 64, 65, 1000};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        bool seen[1000] = {false};
+        int64_t fixed = 0;
+        for (int64_t i = 0; i < counts[c]; i++) {
+            int64_t place = random_permute(99, i, counts[c]);
+            assert_in_range(place, 0, counts[c] - 1);
+            assert_false(seen[place]);
+            seen[place] = true;
+            fixed += place == i;
+        }
+        assert_true(counts[c] < 100 || fixed < 20);
+    }
+}
+
+static void bf16_rounds_to_nearest_even(void **state)
+{
+    (void)state;
+    assert_int_equal(bf16_from_float(1.0f), 0x3f80);
+    assert_true(bf16_to_float(bf16_from_float(1.0f + 0x1p-9f)) == 1.0f);          /* below the middle */
+    assert_true(bf16_to_float(bf16_from_float(1.0f + 0x1p-8f)) == 1.0f);          /* a tie: to even */
+    assert_true(bf16_to_float(bf16_from_float(1.0f + 3 * 0x1p-8f)) == 1.015625f); /* a tie: to even, upwards */
+    assert_true(bf16_to_float(bf16_from_float(-3.0f)) == -3.0f);
+    assert_true(isinf(bf16_to_float(bf16_from_float(3.4e38f))));
+    assert_true(isnan(bf16_to_float(bf16_from_float(NAN))));
+    for (uint32_t bits = 0; bits < 0x10000; bits++)
+        if (!isnan(bf16_to_float((bf16)bits)))
+            assert_int_equal(bf16_from_float(bf16_to_float((bf16)bits)), bits);
+}
+
+static void the_memory_account_balances(void **state)
+{
+    (void)state;
+    struct context context;
+    context_create(&context);
+    char *a = memory_allocate(&context, 1000, MEMORY_PARAMETERS);
+    char *b = memory_allocate(&context, 0, MEMORY_BUFFERS);
+    assert_non_null(a);
+    assert_non_null(b);
+    assert_int_equal((uintptr_t)a % 64, 0);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(a[i], 0);
+    assert_int_equal(context.memory.bytes[MEMORY_PARAMETERS], 1000);
+    assert_int_equal(context.memory.allocations, 2);
+    memory_free(&context, a);
+    memory_free(&context, b);
+    assert_int_equal(context.memory.bytes_total, 0);
+    assert_int_equal(context.memory.bytes_peak, 1000);
+    assert_null(memory_allocate(&context, SIZE_MAX - 5, MEMORY_OTHER));
+    assert_int_equal(context.status, STATUS_MEMORY);
+    context_clear(&context);
+    assert_null(memory_allocate(&context, (size_t)1 << 60, MEMORY_OTHER));
+    assert_non_null(strstr(context.text, "out of memory"));
+}
+
+static void the_first_error_wins(void **state)
+{
+    (void)state;
+    struct context context;
+    context_create(&context);
+    assert_int_equal(context_fail(&context, STATUS_FILE, "first %d", 1), STATUS_FILE);
+    assert_int_equal(context_fail(&context, STATUS_USAGE, "second"), STATUS_USAGE);
+    assert_string_equal(context.text, "first 1");
+    assert_int_equal(context.status, STATUS_FILE);
+    context_clear(&context);
+    assert_int_equal(context.status, STATUS_OK);
+}
+
+static void arenas_are_used_again(void **state)
+{
+    (void)state;
+    struct context context;
+    struct arena arena;
+    context_create(&context);
+    arena_create(&arena, &context, MEMORY_ACTIVATIONS);
+    for (int round = 0; round < 3; round++) {
+        char *first = arena_allocate(&arena, 100);
+        struct arena_mark mark = arena_mark(&arena);
+        char *big = arena_allocate(&arena, 3 << 20); /* more than a block */
+        char *after = arena_allocate(&arena, 10);
+        assert_int_equal((uintptr_t)first % 64 + (uintptr_t)big % 64 + (uintptr_t)after % 64, 0);
+        memset(big, round, 3 << 20);
+        arena_rewind(&arena, mark);
+        char *again = arena_allocate(&arena, 3 << 20);
+        assert_ptr_equal(again, big);
+        arena_reset(&arena);
+    }
+    int64_t allocations = context.memory.allocations;
+    arena_allocate(&arena, 100);
+    arena_allocate(&arena, 3 << 20);
+    assert_int_equal(context.memory.allocations, allocations);
+    arena_destroy(&arena);
+    assert_int_equal(context.memory.bytes_total, 0);
+}
+
+static void rewinding_to_an_empty_arena_works(void **state)
+{
+    (void)state;
+    struct context context;
+    struct arena arena;
+    context_create(&context);
+    arena_create(&arena, &context, MEMORY_ACTIVATIONS);
+    struct arena_mark start = arena_mark(&arena);
+    char *first = arena_allocate(&arena, 64);
+    arena_rewind(&arena, start);
+    assert_ptr_equal(arena_allocate(&arena, 64), first);
+    arena_destroy(&arena);
+}
+
+static void pools_return_blocks_of_the_same_size(void **state)
+{
+    (void)state;
+    struct context context;
+    struct pool pool;
+    context_create(&context);
+    pool_create(&pool, &context, MEMORY_ACTIVATIONS);
+    void *a = pool_allocate(&pool, 1000);
+    void *b = pool_allocate(&pool, 2000);
+    pool_release(&pool, a);
+    assert_ptr_not_equal(pool_allocate(&pool, 2000), a);
+    assert_ptr_equal(pool_allocate(&pool, 1000), a);
+    assert_int_equal(context.memory.allocations, 3);
+    pool_release(&pool, a);
+    pool_release(&pool, b);
+    pool_destroy(&pool);
+}
+
+static void numbers_are_read_strictly(void **state)
+{
+    (void)state;
+    int64_t integer = 5;
+    double real = 5.0;
+    assert_true(text_to_integer("-12", &integer));
+    assert_int_equal(integer, -12);
+    static const char *const bad[] = {"", " 1", "1 ", "1x", "x", "9223372036854775808", "0x10", "1.5"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(text_to_integer(bad[i], &integer));
+    assert_int_equal(integer, -12);
+    assert_true(text_to_real("2.5e-3", &real));
+    assert_true(real == 2.5e-3);
+    assert_false(text_to_real("1e999", &real));
+    assert_false(text_to_real("1,5", &real));
+    char cut[4];
+    assert_true(text_copy(cut, sizeof cut, "abc"));
+    assert_false(text_copy(cut, sizeof cut, "abcd"));
+    assert_string_equal(cut, "abc");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(partitions_cover_everything_once),
+        cmocka_unit_test(ranges_intersect),
+        cmocka_unit_test(random_numbers_have_their_distribution),
+        cmocka_unit_test(random_numbers_depend_on_seed_name_and_index_alone),
+        cmocka_unit_test(permutations_hit_every_place_once),
+        cmocka_unit_test(bf16_rounds_to_nearest_even),
+        cmocka_unit_test(the_memory_account_balances),
+        cmocka_unit_test(the_first_error_wins),
+        cmocka_unit_test(arenas_are_used_again),
+        cmocka_unit_test(rewinding_to_an_empty_arena_works),
+        cmocka_unit_test(pools_return_blocks_of_the_same_size),
+        cmocka_unit_test(numbers_are_read_strictly),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
