@@ -67,14 +67,15 @@ enum status file_sync(struct context *context, int descriptor, const char *path)
     return STATUS_OK;
 }
 
-enum status file_reserve(struct context *context, const char *path)
+enum status file_reserve(struct context *context, const char *path, bool *reserved)
 {
     int descriptor;
     int64_t size;
     enum status status;
+    *reserved = false;
     TRY(file_open(context, path, true, &descriptor, &size));
-    if (size > 0 && fallocate(descriptor, 0, 0, size) != 0 && errno != EOPNOTSUPP && errno != ENOSYS &&
-        errno != EINVAL && errno != EINTR)
+    *reserved = size == 0 || fallocate(descriptor, 0, 0, size) == 0;
+    if (!*reserved && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EIO))
         status = context_fail(context, STATUS_FILE, "%s: no space for %.1f MiB: %s", path, (double)size / (1 << 20),
                               strerror(errno));
 done:

@@ -17,8 +17,9 @@ enum status file_write(struct context *context, int descriptor, const char *path
 
 enum status file_sync(struct context *context, int descriptor, const char *path) MUST_USE;
 
-/* Takes disk space for all of the file, so that a full disk shows here. File systems that cannot are left alone. */
-enum status file_reserve(struct context *context, const char *path) MUST_USE;
+/* Takes disk space for all of the file, so that a full disk shows here; `reserved` is false where the file system
+ * cannot do that. */
+enum status file_reserve(struct context *context, const char *path, bool *reserved) MUST_USE;
 
 /* True when nothing more can be written beside this file: MPI-IO does not always say why it failed. */
 bool file_disk_full(const char *path);

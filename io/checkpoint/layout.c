@@ -6,21 +6,29 @@
 
 #define FORMAT "cairn-checkpoint"
 
+enum { REASON = 256 };
+
+/* Keeps the first description: of the innermost function, of which only the system's own message is for people. */
 static herr_t reason_take(unsigned index, const H5E_error2_t *error, void *to)
 {
+    char *reason = to;
     (void)index;
-    const char **reason = to;
-    if (!*reason && error->desc && error->desc[0])
-        *reason = error->desc;
+    if (reason[0] || !error->desc || !error->desc[0])
+        return 0;
+    static const char mark[] = "error message = '";
+    const char *system = strstr(error->desc, mark);
+    snprintf(reason, REASON, "%s", system ? system + strlen(mark) : error->desc);
+    if (system)
+        reason[strcspn(reason, "'")] = '\0';
     return 0;
 }
 
 enum status layout_fail(struct context *context, const char *path, const char *action)
 {
-    const char *reason = NULL;
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, reason_take, &reason);
+    char reason[REASON] = "";
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, reason_take, reason);
     return context_fail(context, STATUS_FILE, "%s: cannot be %s: %s", path, action,
-                        reason ? reason : "HDF5 gives no reason");
+                        reason[0] ? reason : "HDF5 gives no reason");
 }
 
 void layout_quiet(void)
@@ -103,9 +111,16 @@ static bool checksums_write(hid_t file, const struct checkpoint_dataset *dataset
     return done;
 }
 
-/* Creates a contiguous dataset, extends the range of bytes that hold elements and counts them. */
+/* Where the elements are. */
+struct placement {
+    int64_t *offsets;
+    int64_t begin;
+    int64_t end;
+    int64_t bytes;
+};
+
 static bool dataset_create(hid_t file, const struct checkpoint_dataset *dataset, hid_t links, hid_t creation,
-                           int64_t *begin, int64_t *end, int64_t *bytes)
+                           struct placement *placement, int index)
 {
     hsize_t shape[TENSOR_RANK];
     int64_t size = sizeof(float);
@@ -118,17 +133,19 @@ static bool dataset_create(hid_t file, const struct checkpoint_dataset *dataset,
     haddr_t offset = made >= 0 && size > 0 ? H5Dget_offset(made) : HADDR_UNDEF;
     bool done = made >= 0 && (size == 0 || offset != HADDR_UNDEF);
     if (done && size > 0) {
-        *begin = *bytes ? integer_min(*begin, (int64_t)offset) : (int64_t)offset;
-        *end = integer_max(*end, (int64_t)offset + size);
-        *bytes += size;
+        int64_t at = (int64_t)offset;
+        placement->begin = placement->bytes ? integer_min(placement->begin, at) : at;
+        placement->end = integer_max(placement->end, at + size);
+        placement->bytes += size;
+        placement->offsets[index] = at;
     }
     layout_release(made);
     layout_release(space);
     return done;
 }
 
-static bool datasets_create(hid_t file, const struct checkpoint_dataset *datasets, int count, int64_t *begin,
-                            int64_t *end, int64_t *bytes)
+static bool datasets_create(hid_t file, const struct checkpoint_dataset *datasets, int count,
+                            struct placement *placement)
 {
     hid_t links = H5Pcreate(H5P_LINK_CREATE);
     hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
@@ -136,7 +153,7 @@ static bool datasets_create(hid_t file, const struct checkpoint_dataset *dataset
                 H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY) >= 0 &&
                 H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER) >= 0 && H5Pset_obj_track_times(creation, 0) >= 0;
     for (int i = 0; done && i < count; i++)
-        done = dataset_create(file, &datasets[i], links, creation, begin, end, bytes);
+        done = dataset_create(file, &datasets[i], links, creation, placement, i);
     layout_release(creation);
     layout_release(links);
     return done;
@@ -151,11 +168,8 @@ int64_t layout_overhead(const struct checkpoint_header *header, int count)
  * elements follow each other without a gap. */
 static bool layout_try(const char *path, const struct checkpoint_header *header,
                        const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes, int64_t room,
-                       int64_t *begin, int64_t *end, bool *fits)
+                       struct placement *placement, bool *fits)
 {
-    int64_t bytes = 0;
-    *begin = 0;
-    *end = 0;
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     hid_t file = -1;
@@ -164,10 +178,10 @@ static bool layout_try(const char *path, const struct checkpoint_header *header,
         H5Pset_meta_block_size(access, (hsize_t)room) >= 0 && H5Pset_small_data_block_size(access, 0) >= 0)
         file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
     bool done = file >= 0 && header_write(file, header) && checksums_write(file, datasets, count, hashes) &&
-                datasets_create(file, datasets, count, begin, end, &bytes) && H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0;
-    if (bytes == 0)
-        *begin = *end = SEAL_SIZE;
-    *fits = *end - *begin == bytes;
+                datasets_create(file, datasets, count, placement) && H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0;
+    if (placement->bytes == 0)
+        placement->begin = placement->end = SEAL_SIZE;
+    *fits = placement->end - placement->begin == placement->bytes;
     if (!done)
         layout_release(file);
     else if (H5Fclose(file) < 0)
@@ -178,14 +192,17 @@ static bool layout_try(const char *path, const struct checkpoint_header *header,
 }
 
 enum status layout_create(struct context *context, const char *path, const struct checkpoint_header *header,
-                          const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes, int64_t *begin,
-                          int64_t *end)
+                          const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes,
+                          int64_t *offsets, int64_t *begin, int64_t *end)
 {
     int64_t room = layout_overhead(header, count);
     for (int tries = 0; tries < 8; tries++, room *= 2) {
+        struct placement placement = {.offsets = offsets};
         bool fits;
-        if (!layout_try(path, header, datasets, count, hashes, room, begin, end, &fits))
+        if (!layout_try(path, header, datasets, count, hashes, room, &placement, &fits))
             return layout_fail(context, path, "created");
+        *begin = placement.begin;
+        *end = placement.end;
         if (fits)
             return STATUS_OK;
     }
@@ -194,7 +211,7 @@ enum status layout_create(struct context *context, const char *path, const struc
 
 /* -- Reading ------------------------------------------------------------------------------------------------------ */
 
-static hid_t file_open_serial(const char *path)
+hid_t layout_open(const char *path)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     hid_t file = -1;
@@ -233,7 +250,7 @@ enum status layout_header(struct context *context, const char *path, struct chec
     char format[32];
     int64_t version;
     memset(header, 0, sizeof *header);
-    hid_t file = file_open_serial(path);
+    hid_t file = layout_open(path);
     hid_t group = file >= 0 ? H5Gopen2(file, "/progress", H5P_DEFAULT) : -1;
     if (group < 0 || !text_read(file, "format", format, sizeof format) || !integer_read(file, "version", &version) ||
         !text_read(file, "config", header->config, sizeof header->config) ||
@@ -315,7 +332,7 @@ enum status layout_list(struct context *context, const char *path, const struct 
     H5O_info_t info = {0};
     hid_t group = -1;
     int64_t bytes = 0;
-    hid_t file = file_open_serial(path);
+    hid_t file = layout_open(path);
     if (file < 0 || (group = H5Gopen2(file, "/checksums", H5P_DEFAULT)) < 0 ||
         H5Oget_info2(group, &info, H5O_INFO_NUM_ATTRS) < 0 || info.num_attrs > (1 << 24)) {
         status = layout_fail(context, path, "read as a checkpoint");
@@ -356,7 +373,7 @@ done:
 enum status layout_shapes(struct context *context, const char *path, const struct checkpoint_dataset *datasets,
                           int count, struct layout_entry *entries)
 {
-    hid_t file = file_open_serial(path);
+    hid_t file = layout_open(path);
     if (file < 0)
         return layout_fail(context, path, "opened");
     for (int i = 0; i < count; i++) {

@@ -20,6 +20,9 @@ struct layout_entry {
 /* Fails with the innermost reason that HDF5 gives: "PATH: cannot be ACTION: reason". */
 enum status layout_fail(struct context *context, const char *path, const char *action) MUST_USE;
 
+/* Opens a file for reading by this rank alone. */
+hid_t layout_open(const char *path);
+
 /* Stops HDF5 from printing; the errors go into the context's text. */
 void layout_quiet(void);
 
@@ -29,10 +32,11 @@ void layout_release(hid_t handle);
 /* An upper bound on the bytes besides the elements of the datasets. */
 int64_t layout_overhead(const struct checkpoint_header *header, int count);
 
-/* Creates the file with everything but the elements, for which it leaves the bytes from begin to end. */
+/* Creates the file with everything but the elements, for which it leaves the bytes from begin to end; `offsets` are
+ * those of the datasets in the file. */
 enum status layout_create(struct context *context, const char *path, const struct checkpoint_header *header,
-                          const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes, int64_t *begin,
-                          int64_t *end) MUST_USE;
+                          const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes,
+                          int64_t *offsets, int64_t *begin, int64_t *end) MUST_USE;
 
 /* All three: of a file whose seal has been checked. */
 enum status layout_header(struct context *context, const char *path, struct checkpoint_header *header) MUST_USE;

@@ -57,7 +57,8 @@ static enum status shapes_compare(struct context *context, const char *path, con
 }
 
 enum status checkpoint_read_tuned(struct context *context, struct mesh *mesh, const char *path,
-                                  const struct checkpoint_dataset *datasets, int count, int64_t transfer_bytes)
+                                  const struct checkpoint_dataset *datasets, int count, bool together,
+                                  int64_t transfer_bytes)
 {
     struct layout_entry *entries = NULL;
     int64_t *rounds = NULL;
@@ -79,7 +80,13 @@ enum status checkpoint_read_tuned(struct context *context, struct mesh *mesh, co
     TRY(mesh_agree(mesh, context, shapes_compare(context, path, datasets, count, entries)));
     TRY(transfer_visible(context, mesh, path, false, size));
     transfer_plan(mesh, datasets, count, transfer_bytes, rounds);
-    TRY(transfer_run(context, mesh, path, false, datasets, count, transfer_bytes, rounds));
+    const struct transfer transfer = {.path = path,
+                                      .datasets = datasets,
+                                      .count = count,
+                                      .collective = together,
+                                      .limit = transfer_bytes,
+                                      .rounds = rounds};
+    TRY(transfer_run(context, mesh, &transfer));
 done:
     memory_free(context, rounds);
     memory_free(context, entries);
@@ -89,5 +96,7 @@ done:
 enum status checkpoint_read(struct context *context, struct mesh *mesh, const char *path,
                             const struct checkpoint_dataset *datasets, int count)
 {
-    return checkpoint_read_tuned(context, mesh, path, datasets, count, TRANSFER_BYTES);
+    int32_t method = (int32_t)write_method_wanted();
+    mesh_broadcast(mesh, MESH_WORLD, 0, &method, 1, DTYPE_I32);
+    return checkpoint_read_tuned(context, mesh, path, datasets, count, method != WRITE_ALONE, TRANSFER_BYTES);
 }

@@ -7,6 +7,7 @@
 #include "dist/mesh/mesh_mpi.h"
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/layout.h"
+#include "io/checkpoint/runs.h"
 
 /* Where the walk over a dataset's pieces stands: every piece is cut in parts of at most `limit` elements, one after
  * the other in memory. */
@@ -161,24 +162,26 @@ enum status transfer_visible(struct context *context, struct mesh *mesh, const c
     return mesh_agree(mesh, context, status);
 }
 
-static enum status move_fail(struct context *context, const char *path, bool write)
+static enum status move_fail(struct context *context, const struct transfer *transfer)
 {
-    if (write && file_disk_full(path))
-        return context_fail(context, STATUS_FILE, "%s: cannot be written: No space left on device", path);
-    return layout_fail(context, path, write ? "written" : "read");
+    if (transfer->write && file_disk_full(transfer->path))
+        return context_fail(context, STATUS_FILE, "%s: cannot be written: No space left on device", transfer->path);
+    return layout_fail(context, transfer->path, transfer->write ? "written" : "read");
 }
 
-/* Collective; local status. Takes part in every round whatever happens in the ones before, since the others do. */
-static enum status dataset_move(struct context *context, const char *path, bool write, hid_t file, hid_t transfer,
-                                const struct checkpoint_dataset *dataset, int64_t limit, int64_t rounds)
+/* Takes part in every round whatever happens in the ones before, since the others do. Collective if `properties` are;
+ * local status. */
+static enum status dataset_move(struct context *context, const struct transfer *transfer, hid_t file, hid_t properties,
+                                int index)
 {
     enum status status = STATUS_OK;
-    struct cursor cursor = {.dataset = dataset, .limit = limit_elements(limit)};
+    const struct checkpoint_dataset *dataset = &transfer->datasets[index];
+    struct cursor cursor = {.dataset = dataset, .limit = limit_elements(transfer->limit)};
     hid_t opened = H5Dopen2(file, dataset->name, H5P_DEFAULT);
     hid_t space = opened >= 0 ? H5Dget_space(opened) : -1;
     if (space < 0)
-        return layout_fail(context, path, "opened by all ranks");
-    for (int64_t round = 0; round < rounds; round++) {
+        status = layout_fail(context, transfer->path, "opened");
+    for (int64_t round = 0; space >= 0 && round < transfer->rounds[index]; round++) {
         float *data;
         int64_t count;
         float nothing = 0;
@@ -188,10 +191,10 @@ static enum status dataset_move(struct context *context, const char *path, bool 
         if (count == 0)
             done = H5Sselect_none(memory) >= 0 && done;
         float *buffer = count ? data : &nothing;
-        herr_t moved = write ? H5Dwrite(opened, H5T_NATIVE_FLOAT, memory, space, transfer, buffer)
-                             : H5Dread(opened, H5T_NATIVE_FLOAT, memory, space, transfer, buffer);
+        herr_t moved = transfer->write ? H5Dwrite(opened, H5T_NATIVE_FLOAT, memory, space, properties, buffer)
+                                       : H5Dread(opened, H5T_NATIVE_FLOAT, memory, space, properties, buffer);
         if (status == STATUS_OK && (!done || moved < 0))
-            status = move_fail(context, path, write);
+            status = move_fail(context, transfer);
         layout_release(memory);
     }
     layout_release(space);
@@ -199,48 +202,99 @@ static enum status dataset_move(struct context *context, const char *path, bool 
     return status;
 }
 
+/* -- All together ---------------------------------------------------------------------------------------------------
+ */
+
 /* Collective; local status. */
-static enum status file_open_all(struct context *context, struct mesh *mesh, const char *path, bool write, hid_t *file)
+static enum status file_open_all(struct context *context, struct mesh *mesh, const struct transfer *transfer,
+                                 hid_t *file)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     *file = -1;
     if (H5Pset_fapl_mpio(access, mesh_communicator(mesh, MESH_WORLD), MPI_INFO_NULL) >= 0 &&
         H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110) >= 0 &&
         H5Pset_all_coll_metadata_ops(access, 1) >= 0 && H5Pset_coll_metadata_write(access, 1) >= 0)
-        *file = H5Fopen(path, write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access);
+        *file = H5Fopen(transfer->path, transfer->write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access);
+    enum status status = *file < 0 ? layout_fail(context, transfer->path, "opened by all ranks") : STATUS_OK;
     layout_release(access);
-    return *file < 0 ? layout_fail(context, path, "opened by all ranks") : STATUS_OK;
+    return status;
 }
 
-enum status transfer_run(struct context *context, struct mesh *mesh, const char *path, bool write,
-                         const struct checkpoint_dataset *datasets, int count, int64_t limit, const int64_t *rounds)
+static enum status run_together(struct context *context, struct mesh *mesh, const struct transfer *transfer)
 {
     hid_t file = -1;
     bool opened = false;
     enum status status;
-    hid_t transfer = H5Pcreate(H5P_DATASET_XFER);
-    status = H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE) < 0 ? layout_fail(context, path, "opened by all ranks")
-                                                                  : STATUS_OK;
+    hid_t properties = H5Pcreate(H5P_DATASET_XFER);
+    status = H5Pset_dxpl_mpio(properties, H5FD_MPIO_COLLECTIVE) < 0 ? layout_fail(context, transfer->path, "opened")
+                                                                    : STATUS_OK;
     TRY(mesh_agree(mesh, context, status));
-    TRY(mesh_agree(mesh, context, file_open_all(context, mesh, path, write, &file)));
+    TRY(mesh_agree(mesh, context, file_open_all(context, mesh, transfer, &file)));
     opened = true;
-    for (int i = 0; i < count; i++) {
-        if (rounds[i] == 0)
-            continue;
-        status = dataset_move(context, path, write, file, transfer, &datasets[i], limit, rounds[i]);
-        TRY(mesh_agree(mesh, context, status));
-    }
-    if (write) {
-        status = H5Fflush(file, H5F_SCOPE_GLOBAL) < 0 ? layout_fail(context, path, "written to disk") : STATUS_OK;
+    for (int i = 0; i < transfer->count; i++)
+        if (transfer->rounds[i] > 0)
+            TRY(mesh_agree(mesh, context, dataset_move(context, transfer, file, properties, i)));
+    if (transfer->write) {
+        status =
+            H5Fflush(file, H5F_SCOPE_GLOBAL) < 0 ? layout_fail(context, transfer->path, "written to disk") : STATUS_OK;
         TRY(mesh_agree(mesh, context, status));
     }
 done:
     /* Closing waits for all ranks; where only some have the file open it stays so until the end of the job. */
     if (opened) {
-        enum status closed = H5Fclose(file) < 0 ? layout_fail(context, path, "closed") : STATUS_OK;
+        enum status closed = H5Fclose(file) < 0 ? layout_fail(context, transfer->path, "closed") : STATUS_OK;
         closed = mesh_agree(mesh, context, closed);
         status = status == STATUS_OK ? closed : status;
     }
-    layout_release(transfer);
+    layout_release(properties);
     return status;
+}
+
+/* -- Each rank by itself --------------------------------------------------------------------------------------------
+ */
+
+static enum status read_alone(struct context *context, const struct transfer *transfer)
+{
+    enum status status = STATUS_OK;
+    hid_t file = layout_open(transfer->path);
+    if (file < 0)
+        return layout_fail(context, transfer->path, "opened");
+    for (int i = 0; status == STATUS_OK && i < transfer->count; i++)
+        if (transfer->datasets[i].piece_count > 0)
+            status = dataset_move(context, transfer, file, H5P_DEFAULT, i);
+    layout_release(file);
+    return status;
+}
+
+static enum status write_alone(struct context *context, const struct transfer *transfer)
+{
+    int descriptor;
+    int64_t size;
+    const int64_t bytes = sizeof(float);
+    enum status status;
+    TRY(file_open(context, transfer->path, true, &descriptor, &size));
+    for (int i = 0; i < transfer->count; i++) {
+        const struct checkpoint_dataset *dataset = &transfer->datasets[i];
+        for (int p = 0; p < dataset->piece_count; p++) {
+            const struct checkpoint_piece *piece = &dataset->pieces[p];
+            struct runs runs = runs_of_box(&piece->box, dataset->rank, dataset->shape);
+            for (int64_t r = 0; r < runs.count; r++) {
+                int64_t begin = runs_begin(&runs, &piece->box, dataset->rank, dataset->shape, r);
+                TRY(file_write(context, descriptor, transfer->path, transfer->offsets[i] + begin * bytes,
+                               piece->data + r * runs.length, runs.length * bytes));
+            }
+        }
+    }
+    TRY(file_sync(context, descriptor, transfer->path));
+done:
+    if (descriptor >= 0)
+        close(descriptor);
+    return status;
+}
+
+enum status transfer_run(struct context *context, struct mesh *mesh, const struct transfer *transfer)
+{
+    if (transfer->collective)
+        return run_together(context, mesh, transfer);
+    return mesh_agree(mesh, context, transfer->write ? write_alone(context, transfer) : read_alone(context, transfer));
 }

@@ -22,10 +22,23 @@ void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets,
 enum status transfer_visible(struct context *context, struct mesh *mesh, const char *path, bool write,
                              int64_t size) MUST_USE;
 
-/* Opens the file on all ranks, moves all pieces, and, if writing, brings them to disk. Ranks without work in a round
- * take part in it with nothing. Collective over the world; agreed status. */
-enum status transfer_run(struct context *context, struct mesh *mesh, const char *path, bool write,
-                         const struct checkpoint_dataset *datasets, int count, int64_t limit,
-                         const int64_t *rounds) MUST_USE;
+/* Moves the pieces in one of two ways, and, if writing, brings them to disk. Collective over the world; agreed status.
+ *
+ * collective: by HDF5 and MPI-IO, all ranks in every round, those without work with nothing. If a write fails on some
+ * ranks only, MPI-IO may leave the others waiting for ever; so it is used where the disk space has been reserved.
+ * Otherwise every rank reads by itself through HDF5, or writes by itself at `offsets`, where the datasets begin in the
+ * file: nobody waits, and every error comes out. */
+struct transfer {
+    const char *path;
+    const struct checkpoint_dataset *datasets;
+    int count;
+    bool write;
+    bool collective;
+    int64_t limit;         /* bytes a rank moves in one collective call */
+    const int64_t *rounds; /* of transfer_plan */
+    const int64_t *offsets;
+};
+
+enum status transfer_run(struct context *context, struct mesh *mesh, const struct transfer *transfer) MUST_USE;
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,7 +27,10 @@ struct writer {
     int64_t *sums; /* hash and number of elements of each dataset, first of this rank, then of all */
     uint64_t *hashes;
     int64_t *rounds;
+    int64_t *offsets;
     int64_t data[2]; /* begin and end in the file; of rank 0 */
+    int64_t size;
+    int64_t reserved;
 };
 
 static enum status writer_prepare(struct writer *writer)
@@ -38,7 +42,8 @@ static enum status writer_prepare(struct writer *writer)
     writer->sums = memory_allocate(context, 2 * count * sizeof *writer->sums, MEMORY_OTHER);
     writer->hashes = memory_allocate(context, count * sizeof *writer->hashes, MEMORY_OTHER);
     writer->rounds = memory_allocate(context, count * sizeof *writer->rounds, MEMORY_OTHER);
-    return writer->sums && writer->hashes && writer->rounds ? STATUS_OK : STATUS_MEMORY;
+    writer->offsets = memory_allocate(context, count * sizeof *writer->offsets, MEMORY_OTHER);
+    return writer->sums && writer->hashes && writer->rounds && writer->offsets ? STATUS_OK : STATUS_MEMORY;
 }
 
 /* Hashes what is in memory, so that nothing between memory and disk goes unnoticed. Collective. */
@@ -71,7 +76,7 @@ static enum status writer_hash(struct writer *writer)
 }
 
 /* On rank 0: the file with all but its elements, and disk space for those. */
-static enum status writer_create(struct writer *writer, int64_t *size)
+static enum status writer_create(struct writer *writer)
 {
     struct context *context = writer->context;
     struct checkpoint_header header = *writer->header;
@@ -87,14 +92,39 @@ static enum status writer_create(struct writer *writer, int64_t *size)
     if (writer->tuning->check_space)
         CHECK(folder_has_space(context, writer->folder, bytes + bytes / 100));
     CHECK(layout_create(context, writer->partial, &header, writer->datasets, writer->count, writer->hashes,
-                        &writer->data[0], &writer->data[1]));
+                        writer->offsets, &writer->data[0], &writer->data[1]));
+    bool reserved = false;
     if (writer->tuning->reserve_space)
-        CHECK(file_reserve(context, writer->partial));
+        CHECK(file_reserve(context, writer->partial, &reserved));
+    writer->reserved = reserved;
     int descriptor;
-    enum status status = file_open(context, writer->partial, false, &descriptor, size);
+    enum status status = file_open(context, writer->partial, false, &descriptor, &writer->size);
     if (descriptor >= 0)
         close(descriptor);
     return status;
+}
+
+/* Collective; agreed status. */
+static enum status writer_transfer(struct writer *writer)
+{
+    struct mesh *mesh = writer->mesh;
+    mesh_broadcast(mesh, MESH_WORLD, 0, &writer->size, 1, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_WORLD, 0, &writer->reserved, 1, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_WORLD, 0, writer->offsets, writer->count, DTYPE_I64);
+    transfer_plan(mesh, writer->datasets, writer->count, writer->tuning->transfer_bytes, writer->rounds);
+    CHECK(transfer_visible(writer->context, mesh, writer->partial, true, writer->size));
+    enum write_method method = writer->tuning->method;
+    const struct transfer transfer = {
+        .path = writer->partial,
+        .datasets = writer->datasets,
+        .count = writer->count,
+        .write = true,
+        .collective = method == WRITE_TOGETHER || (method == WRITE_AS_FITS && writer->reserved),
+        .limit = writer->tuning->transfer_bytes,
+        .rounds = writer->rounds,
+        .offsets = writer->offsets,
+    };
+    return transfer_run(writer->context, mesh, &transfer);
 }
 
 /* On rank 0: a partial file becomes a checkpoint, and the newest. */
@@ -121,31 +151,39 @@ enum status checkpoint_write_tuned(struct context *context, struct mesh *mesh, c
                             .tuning = tuning};
     bool first = mesh_rank(mesh, MESH_WORLD) == 0;
     bool created = false;
-    int64_t size = 0;
     enum status status;
     layout_quiet();
     TRY(mesh_agree(mesh, context, writer_prepare(&writer)));
     TRY(mesh_agree(mesh, context, writer_hash(&writer)));
-    transfer_plan(mesh, datasets, count, tuning->transfer_bytes, writer.rounds);
     created = true;
-    TRY(mesh_agree(mesh, context, first ? writer_create(&writer, &size) : STATUS_OK));
-    mesh_broadcast(mesh, MESH_WORLD, 0, &size, 1, DTYPE_I64);
-    TRY(transfer_visible(context, mesh, writer.partial, true, size));
-    TRY(transfer_run(context, mesh, writer.partial, true, datasets, count, tuning->transfer_bytes, writer.rounds));
+    TRY(mesh_agree(mesh, context, first ? writer_create(&writer) : STATUS_OK));
+    TRY(writer_transfer(&writer));
     TRY(mesh_agree(mesh, context, first ? writer_finish(&writer) : STATUS_OK));
 done:
     if (status != STATUS_OK && created && first)
         unlink(writer.partial);
+    memory_free(context, writer.offsets);
     memory_free(context, writer.rounds);
     memory_free(context, writer.hashes);
     memory_free(context, writer.sums);
     return status;
 }
 
+enum write_method write_method_wanted(void)
+{
+    const char *wanted = getenv("CAIRN_CHECKPOINT_IO");
+    if (wanted && strcmp(wanted, "individual") == 0)
+        return WRITE_ALONE;
+    return wanted && strcmp(wanted, "collective") == 0 ? WRITE_TOGETHER : WRITE_AS_FITS;
+}
+
 enum status checkpoint_write(struct context *context, struct mesh *mesh, const char *folder,
                              const struct checkpoint_header *header, const struct checkpoint_dataset *datasets,
                              int count)
 {
+    /* Ranks may be started with different environments. */
+    int32_t method = (int32_t)write_method_wanted();
+    mesh_broadcast(mesh, MESH_WORLD, 0, &method, 1, DTYPE_I32);
     const struct write_tuning tuning = {.transfer_bytes = TRANSFER_BYTES, .check_space = true, .reserve_space = true};
     return checkpoint_write_tuned(context, mesh, folder, header, datasets, count, &tuning);
 }

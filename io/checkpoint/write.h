@@ -4,10 +4,13 @@
 
 #include "io/checkpoint/checkpoint.h"
 
+enum write_method { WRITE_AS_FITS, WRITE_TOGETHER, WRITE_ALONE };
+
 struct write_tuning {
-    int64_t transfer_bytes; /* the most a rank writes in one call */
-    bool check_space;       /* refuse before writing if the disk has too little space */
-    bool reserve_space;     /* take the space before the ranks write */
+    enum write_method method; /* transfer.h; as fits: together if the space could be reserved */
+    int64_t transfer_bytes;   /* the most a rank writes in one call */
+    bool check_space;         /* refuse before writing if the disk has too little space */
+    bool reserve_space;       /* take the space before the ranks write */
 };
 
 /* checkpoint_write with these choices. Collective; agreed status. */
@@ -15,9 +18,12 @@ enum status checkpoint_write_tuned(struct context *context, struct mesh *mesh, c
                                    const struct checkpoint_header *header, const struct checkpoint_dataset *datasets,
                                    int count, const struct write_tuning *tuning) MUST_USE;
 
-/* checkpoint_read with at most so many bytes a call. Collective; agreed status. */
+/* The choice of the environment variable CAIRN_CHECKPOINT_IO: collective, individual, or none. */
+enum write_method write_method_wanted(void);
+
+/* checkpoint_read with these. Collective; agreed status. */
 enum status checkpoint_read_tuned(struct context *context, struct mesh *mesh, const char *path,
-                                  const struct checkpoint_dataset *datasets, int count,
+                                  const struct checkpoint_dataset *datasets, int count, bool together,
                                   int64_t transfer_bytes) MUST_USE;
 
 #endif

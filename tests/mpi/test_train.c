@@ -1,0 +1,234 @@
+#include <math.h>
+#include <string.h>
+
+#include "src/core/random.h"
+#include "src/train/generate.h"
+#include "tests/support/mpi_main.h"
+
+/* An odd model: uneven heads, kv heads that tensor ranks share, odd vocabulary and layer count. */
+static void make_config(struct config *config)
+{
+    memset(config, 0, sizeof *config);
+    config->model = (struct model_config){.vocabulary = 53,
+                                          .width = 24,
+                                          .layers = 5,
+                                          .heads = 6,
+                                          .kv_heads = 3,
+                                          .head_width = 4,
+                                          .hidden = 37,
+                                          .norm = NORM_LAYER,
+                                          .norm_epsilon = 1e-5,
+                                          .rope_base = 10000.0,
+                                          .bias = true,
+                                          .tied_embeddings = true};
+    config->compute.bucket_bytes = 4096;
+    config->optimizer = (struct optimizer_config){
+        .learning_rate = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .clip = 1.0};
+    config->training = (struct training_config){
+        .steps = 10, .batch = 5, .micro_batch = 2, .sequence_length = 7, .seed = 11, .skip_limit = 3};
+}
+
+struct bench {
+    struct context *context;
+    struct mesh *mesh;
+    struct engine engine;
+    struct config config;
+    struct trainer trainer;
+};
+
+static void bench_create(struct bench *bench, void **state, struct mesh_config mesh, enum compute_type type)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    bench->context = &fixture->context;
+    make_config(&bench->config);
+    bench->config.compute.type = type;
+    bench->mesh = mpi_mesh(fixture, mesh);
+    assert_ok(bench->context, engine_create(bench->context, 1, &bench->engine));
+    assert_ok(bench->context,
+              trainer_create(bench->context, bench->mesh, &bench->engine, &bench->config, true, &bench->trainer));
+    struct batch *batch = &bench->trainer.batch;
+    uint64_t key = random_key(5, "tokens");
+    for (int64_t i = 0; i < batch->mine.count * batch->length; i++) {
+        uint64_t global = (uint64_t)(batch->mine.begin * batch->length + i);
+        batch->inputs[i] = (int32_t)(random_bits(key, global) % 53);
+        batch->targets[i] = (int32_t)(random_bits(key, global + 1000) % 53);
+    }
+    trainer_scale_batch(&bench->trainer, batch->rows * batch->length);
+}
+
+static void bench_destroy(struct bench *bench)
+{
+    trainer_destroy(&bench->trainer);
+    engine_destroy(&bench->engine);
+    mesh_destroy(&bench->mesh);
+    assert_int_equal(bench->context->memory.bytes_total, 0);
+}
+
+/* The meshes of this many ranks that the model can be split over. */
+static int list_meshes(int ranks, struct mesh_config *meshes)
+{
+    int count = 0;
+    for (int tensor = 1; tensor <= 6; tensor++)
+        for (int pipeline = 1; pipeline <= 5; pipeline++)
+            if (ranks % (tensor * pipeline) == 0)
+                meshes[count++] = (struct mesh_config){ranks / (tensor * pipeline), pipeline, 1, tensor, 1};
+    if (ranks == 2)
+        meshes[count++] = (struct mesh_config){1, 2, 1, 1, 2};
+    return count;
+}
+
+static void check_initial_values(struct bench *bench)
+{
+    const struct decoder *decoder = bench->trainer.decoder;
+    for (int i = 0; i < decoder->parameter_count; i++) {
+        const struct parameter *parameter = &decoder->parameters[i];
+        struct parameter whole = *parameter;
+        whole.axis = 0;
+        whole.slice = (struct range){.begin = 0, .count = whole.spec.shape[0]};
+        struct box box = parameter_box(parameter);
+        int64_t columns = box.extent[parameter->spec.rank - 1];
+        for (int64_t e = 0; e < box_count(&box, parameter->spec.rank); e++) {
+            int64_t index = box.offset[0] + e;
+            if (parameter->spec.rank == 2)
+                index = (box.offset[0] + e / columns) * whole.spec.shape[1] + box.offset[1] + e % columns;
+            float expected;
+            parameter_initialize(&whole, 11, (struct range){.begin = index, .count = 1}, &expected);
+            if (parameter->value.dtype == DTYPE_BF16)
+                assert_int_equal(((bf16 *)parameter->value.data)[e], bf16_from_float(expected));
+            else
+                assert_true(((float *)parameter->value.data)[e] == expected);
+        }
+    }
+}
+
+static void initial_parameters_are_the_same_on_every_mesh(void **state)
+{
+    struct mesh_config meshes[32];
+    int count = list_meshes(mpi_fixture_of(state)->ranks, meshes);
+    for (int i = 0; i < count; i++)
+        for (int type = COMPUTE_FP32; type <= COMPUTE_BF16; type++) {
+            struct bench bench;
+            bench_create(&bench, state, meshes[i], (enum compute_type)type);
+            assert_int_equal(bench.trainer.decoder->spec_count, 2 + 5 * 18 + 1);
+            check_initial_values(&bench);
+            bench_destroy(&bench);
+        }
+}
+
+/* The losses of one rank, written down: every mesh of every number of ranks must come to them. */
+static void every_mesh_computes_the_same_losses(void **state)
+{
+    enum { STEPS = 3 };
+    struct mesh_config meshes[32];
+    int count = list_meshes(mpi_fixture_of(state)->ranks, meshes);
+    static const double expected[STEPS] = {3.96773022, 3.86822045, 3.68828356};
+    for (int i = 0; i < count; i++) {
+        struct bench bench;
+        bench_create(&bench, state, meshes[i], COMPUTE_FP32);
+        for (int step = 0; step < STEPS; step++) {
+            struct step_result result;
+            assert_ok(bench.context, trainer_step(&bench.trainer, &result));
+            assert_false(result.skipped);
+            assert_close(result.loss, expected[step], 1e-5, 0.0);
+        }
+        double evaluated;
+        assert_ok(bench.context, trainer_loss(&bench.trainer, &evaluated));
+        assert_true(evaluated < expected[STEPS - 1]);
+        bench_destroy(&bench);
+    }
+}
+
+static void a_step_that_is_not_finite_is_skipped_by_all(void **state)
+{
+    struct mesh_config meshes[32];
+    int count = list_meshes(mpi_fixture_of(state)->ranks, meshes);
+    for (int i = 0; i < count; i++) {
+        struct bench bench;
+        struct step_result result;
+        bench_create(&bench, state, meshes[i], COMPUTE_FP32);
+        struct decoder *decoder = bench.trainer.decoder;
+        /* One rank's part of one parameter goes bad. */
+        float *spoiled = decoder->blocks[0].down.weight->value.data;
+        float good = spoiled[0];
+        if (mesh_rank(bench.mesh, MESH_WORLD) == 0)
+            spoiled[0] = NAN;
+        float before = ((float *)decoder->parameters[0].value.data)[1];
+        assert_ok(bench.context, trainer_step(&bench.trainer, &result));
+        assert_true(result.skipped);
+        assert_int_equal(bench.trainer.skipped, 1);
+        assert_int_equal(bench.trainer.skipped_in_row, 1);
+        assert_true(((float *)decoder->parameters[0].value.data)[1] == before);
+        spoiled[0] = good;
+        assert_ok(bench.context, trainer_step(&bench.trainer, &result));
+        assert_false(result.skipped);
+        assert_int_equal(bench.trainer.skipped_in_row, 0);
+        assert_int_equal(bench.trainer.step, 2);
+        bench_destroy(&bench);
+    }
+}
+
+static void a_model_that_the_mesh_cannot_split_is_refused(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct context *context = &fixture->context;
+    if (fixture->ranks < 2)
+        skip();
+    struct config config;
+    struct engine engine;
+    struct trainer trainer;
+    make_config(&config);
+    config.model.layers = 1;
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 0, 1, 1, 1});
+    assert_ok(context, engine_create(context, 1, &engine));
+    assert_fails(context, trainer_create(context, mesh, &engine, &config, true, &trainer), STATUS_USAGE,
+                 "cannot share 1 layers");
+    trainer_destroy(&trainer);
+    mesh_destroy(&mesh);
+    mesh = mpi_mesh(fixture, (struct mesh_config){1, 1, 1, 0, 1});
+    config.model.heads = config.model.kv_heads = 1;
+    assert_fails(context, trainer_create(context, mesh, &engine, &config, true, &trainer), STATUS_USAGE,
+                 "cannot share 1 heads");
+    trainer_destroy(&trainer);
+    mesh_destroy(&mesh);
+    engine_destroy(&engine);
+    assert_int_equal(context->memory.bytes_total, 0);
+}
+
+static void draws_follow_the_probabilities(void **state)
+{
+    enum { DRAWS = 20000 };
+    static const float logits[] = {0.0f, 1.0f, 2.0f, -50.0f};
+    struct context *context = &mpi_fixture_of(state)->context;
+    struct arena work;
+    arena_create(&work, context, MEMORY_BUFFERS);
+    struct sampling sampling = {.temperature = 0.5, .top_p = 1.0, .seed = 4};
+    int seen[4] = {0};
+    for (int i = 0; i < DRAWS; i++)
+        seen[sampling_draw(&sampling, logits, 4, i, &work)]++;
+    double sum = 1.0 + exp(2.0) + exp(4.0);
+    for (int i = 0; i < 3; i++)
+        assert_close((double)seen[i] / DRAWS, exp(2.0 * i) / sum, 0.0, 0.01);
+    assert_int_equal(seen[3], 0);
+    sampling.top_k = 2;
+    memset(seen, 0, sizeof seen);
+    for (int i = 0; i < DRAWS; i++)
+        seen[sampling_draw(&sampling, logits, 4, i, &work)]++;
+    assert_int_equal(seen[0], 0);
+    assert_close((double)seen[1] / DRAWS, 1.0 / (1.0 + exp(2.0)), 0.0, 0.01);
+    sampling = (struct sampling){.temperature = 1.0, .top_p = 0.6, .seed = 4};
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(sampling_draw(&sampling, logits, 4, i, &work), 2);
+    sampling.temperature = 0.0;
+    assert_int_equal(sampling_draw(&sampling, logits, 4, 0, &work), 2);
+    arena_destroy(&work);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(initial_parameters_are_the_same_on_every_mesh),
+    cmocka_unit_test(every_mesh_computes_the_same_losses),
+    cmocka_unit_test(a_step_that_is_not_finite_is_skipped_by_all),
+    cmocka_unit_test(a_model_that_the_mesh_cannot_split_is_refused),
+    cmocka_unit_test(draws_follow_the_probabilities),
+};
+
+MPI_MAIN(tests)

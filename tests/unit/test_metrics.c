@@ -1,0 +1,115 @@
+#include "tests/support/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/metrics/metrics.h"
+
+struct fixture {
+    struct context context;
+    char path[64];
+};
+
+static int set_up(void **state)
+{
+    static struct fixture fixture;
+    context_create(&fixture.context);
+    strcpy(fixture.path, "/tmp/cairn-metrics-XXXXXX");
+    int file = mkstemp(fixture.path);
+    close(file);
+    *state = &fixture;
+    return file < 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+    unlink(fixture->path);
+    return fixture->context.memory.bytes_total == 0 ? 0 : -1;
+}
+
+static void write_steps(struct fixture *fixture, int64_t after, int from, int to)
+{
+    struct metrics *metrics;
+    assert_ok(&fixture->context, metrics_open(&fixture->context, fixture->path, after, &metrics));
+    for (int step = from; step <= to; step++) {
+        const struct metrics_field fields[] = {{"step", step, true}, {"loss", 0.1 * step, false}};
+        assert_ok(&fixture->context, metrics_write(metrics, fields, 2));
+    }
+    metrics_close(&metrics);
+}
+
+static void expect_file(struct fixture *fixture, const char *expected)
+{
+    char text[1024] = {0};
+    FILE *file = fopen(fixture->path, "r");
+    size_t length = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    assert_true(length < sizeof text - 1);
+    assert_string_equal(text, expected);
+}
+
+static void lines_are_objects(void **state)
+{
+    struct fixture *fixture = *state;
+    struct metrics *metrics;
+    assert_ok(&fixture->context, metrics_open(&fixture->context, fixture->path, 0, &metrics));
+    const struct metrics_field fields[] = {
+        {"step", 3, true}, {"loss", 2.5, false}, {"bad", NAN, false}, {"tokens", 1e12, true}};
+    assert_ok(&fixture->context, metrics_write(metrics, fields, 4));
+    /* Flushed with each line: whoever looks sees it before the file is closed. */
+    expect_file(fixture, "{\"step\":3,\"loss\":2.5,\"bad\":null,\"tokens\":1000000000000}\n");
+    metrics_close(&metrics);
+}
+
+static void a_resumed_run_neither_repeats_nor_loses_a_step(void **state)
+{
+    struct fixture *fixture = *state;
+    write_steps(fixture, 0, 1, 5);
+    write_steps(fixture, 3, 4, 6);
+    expect_file(fixture, "{\"step\":1,\"loss\":0.1}\n{\"step\":2,\"loss\":0.2}\n{\"step\":3,\"loss\":0.3}\n"
+                         "{\"step\":4,\"loss\":0.4}\n{\"step\":5,\"loss\":0.5}\n{\"step\":6,\"loss\":0.6}\n");
+}
+
+static void a_half_written_line_is_cut_off(void **state)
+{
+    struct fixture *fixture = *state;
+    write_steps(fixture, 0, 1, 2);
+    FILE *file = fopen(fixture->path, "a");
+    fputs("{\"step\":2,\"lo", file);
+    fclose(file);
+    write_steps(fixture, 2, 3, 3);
+    expect_file(fixture, "{\"step\":1,\"loss\":0.1}\n{\"step\":2,\"loss\":0.2}\n{\"step\":3,\"loss\":0.3}\n");
+}
+
+static void starting_anew_empties_the_file(void **state)
+{
+    struct fixture *fixture = *state;
+    write_steps(fixture, 0, 1, 4);
+    write_steps(fixture, 0, 1, 1);
+    expect_file(fixture, "{\"step\":1,\"loss\":0.1}\n");
+}
+
+static void failures_name_the_file(void **state)
+{
+    struct fixture *fixture = *state;
+    struct metrics *metrics = NULL;
+    assert_fails(&fixture->context, metrics_open(&fixture->context, "/nowhere/metrics.jsonl", 0, &metrics), STATUS_FILE,
+                 "/nowhere/metrics.jsonl: cannot open it: No such file");
+    metrics_close(&metrics);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(lines_are_objects, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_resumed_run_neither_repeats_nor_loses_a_step, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_half_written_line_is_cut_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(starting_anew_empties_the_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(failures_name_the_file, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,138 @@
+#include "tests/support/support.h"
+
+#include <math.h>
+
+#include "src/optim/optimizer.h"
+
+static void warm_up_is_linear_and_cosine_ends_at_the_minimum(void **state)
+{
+    (void)state;
+    struct optimizer_config config = {
+        .learning_rate = 2.0, .schedule = SCHEDULE_COSINE, .warmup_steps = 10, .minimum_ratio = 0.1};
+    assert_close(schedule_rate(&config, 110, 1), 0.2, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 110, 10), 2.0, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 110, 60), 2.0 * (0.1 + 0.9 * 0.5), 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 110, 35), 2.0 * (0.1 + 0.9 * 0.5 * (1.0 + sqrt(0.5))), 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 110, 110), 0.2, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 110, 500), 0.2, 1e-12, 0.0);
+}
+
+static void linear_and_constant(void **state)
+{
+    (void)state;
+    struct optimizer_config config = {.learning_rate = 1.0, .schedule = SCHEDULE_LINEAR, .minimum_ratio = 0.5};
+    assert_close(schedule_rate(&config, 100, 50), 0.75, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 100, 100), 0.5, 1e-12, 0.0);
+    config.schedule = SCHEDULE_CONSTANT;
+    assert_close(schedule_rate(&config, 100, 100), 1.0, 1e-12, 0.0);
+}
+
+static void warm_up_stable_decay(void **state)
+{
+    (void)state;
+    struct optimizer_config config = {
+        .learning_rate = 1.0, .schedule = SCHEDULE_WSD, .warmup_steps = 10, .decay_steps = 20, .minimum_ratio = 0.0};
+    assert_close(schedule_rate(&config, 100, 5), 0.5, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 100, 11), 1.0, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 100, 80), 1.0, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 100, 90), 0.5, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 100, 100), 0.0, 0.0, 1e-12);
+}
+
+static void degenerate_schedules_stay_finite(void **state)
+{
+    (void)state;
+    for (int kind = SCHEDULE_CONSTANT; kind <= SCHEDULE_WSD; kind++)
+        for (int64_t warm_up = 0; warm_up <= 3; warm_up++) {
+            struct optimizer_config config = {
+                .learning_rate = 1.0, .schedule = (enum schedule_kind)kind, .warmup_steps = warm_up};
+            for (int64_t step = 1; step <= 4; step++) {
+                double rate = schedule_rate(&config, 3, step);
+                assert_true(isfinite(rate) && rate >= 0.0 && rate <= 1.0);
+            }
+        }
+}
+
+static void clipping_scales_to_the_limit(void **state)
+{
+    (void)state;
+    struct optimizer_config config = {.clip = 2.0};
+    assert_true(optimizer_clip_scale(&config, 1.0) == 1.0);
+    assert_close(optimizer_clip_scale(&config, 8.0), 2.0 / (8.0 + 1e-6), 1e-12, 0.0);
+    config.clip = 0.0;
+    assert_true(optimizer_clip_scale(&config, 8.0) == 1.0);
+}
+
+/* Two parameters, one without decay and with its own rate, against the formula in double. */
+static void updates_follow_the_formula(void **state)
+{
+    (void)state;
+    enum { COUNT = 37, STEPS = 4 };
+    struct context context;
+    struct engine engine;
+    struct optimizer optimizer;
+    struct optimizer_config config = {
+        .learning_rate = 0.1, .beta1 = 0.9, .beta2 = 0.97, .epsilon = 1e-6, .weight_decay = 0.2};
+    context_create(&context);
+    assert_ok(&context, engine_create(&context, 2, &engine));
+    assert_ok(&context, optimizer_create(&context, &config, 2 * COUNT, &optimizer));
+    struct parameter parameters[2] = {
+        {.spec = {.rank = 1, .shape = {COUNT}, .decay = true, .rate_factor = 1.0}, .slice = {0, COUNT}},
+        {.spec = {.rank = 1, .shape = {COUNT}, .decay = false, .rate_factor = 3.0}, .slice = {0, COUNT}},
+    };
+    parameters[0].owned = parameters[0].slice;
+    float values[2][COUNT];
+    float gradients[2][COUNT];
+    double p[2][COUNT];
+    double m[2][COUNT] = {{0}};
+    double v[2][COUNT] = {{0}};
+    struct shard shards[2];
+    for (int i = 0; i < 2; i++) {
+        fill_random(values[i], COUNT, "values");
+        fill_random(gradients[i], COUNT, i ? "one" : "two");
+        for (int e = 0; e < COUNT; e++)
+            p[i][e] = (double)values[i][e];
+        shards[i] = (struct shard){.parameter = &parameters[i],
+                                   .flat = {0, COUNT},
+                                   .begin = i * COUNT,
+                                   .master = values[i],
+                                   .gradient = gradients[i]};
+    }
+    double squares = 0.0;
+    for (int e = 0; e < COUNT; e++)
+        squares += (double)gradients[0][e] * (double)gradients[0][e];
+    /* The second parameter belongs to another rank. */
+    assert_close(optimizer_norm_squares(&engine, shards, 2), squares, 1e-12, 0.0);
+    for (int t = 1; t <= STEPS; t++) {
+        optimizer_update(&optimizer, &engine, shards, 2, t, 0.05, 0.5);
+        for (int i = 0; i < 2; i++)
+            for (int e = 0; e < COUNT; e++) {
+                double g = 0.5 * (double)gradients[i][e];
+                m[i][e] = 0.9 * m[i][e] + 0.1 * g;
+                v[i][e] = 0.97 * v[i][e] + 0.03 * g * g;
+                double step = m[i][e] / (1.0 - pow(0.9, t)) / (sqrt(v[i][e] / (1.0 - pow(0.97, t))) + 1e-6);
+                p[i][e] -= 0.05 * (i ? 3.0 : 1.0) * (step + (i ? 0.0 : 0.2) * p[i][e]);
+            }
+    }
+    for (int i = 0; i < 2; i++)
+        for (int e = 0; e < COUNT; e++) {
+            assert_close((double)values[i][e], p[i][e], 2e-5, 1e-6);
+            assert_close((double)optimizer.slot[0][i * COUNT + e], m[i][e], 1e-5, 1e-8);
+        }
+    optimizer_destroy(&optimizer);
+    engine_destroy(&engine);
+    assert_int_equal(context.memory.bytes_total, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(warm_up_is_linear_and_cosine_ends_at_the_minimum),
+        cmocka_unit_test(linear_and_constant),
+        cmocka_unit_test(warm_up_stable_decay),
+        cmocka_unit_test(degenerate_schedules_stay_finite),
+        cmocka_unit_test(clipping_scales_to_the_limit),
+        cmocka_unit_test(updates_follow_the_formula),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
