@@ -74,6 +74,27 @@ add_executable(conformance tests/conformance/main.c tests/conformance/case.c)
 target_link_libraries(conformance PRIVATE train PkgConfig::HDF5)
 set_target_properties(conformance PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
+# cairn_conformance(NAME RANKS arguments...): all cases of the reference under one mesh.
+file(GLOB CASES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/conformance/cases/*.h5)
+function(cairn_conformance NAME RANKS)
+  add_test(NAME conformance.${NAME}
+           COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${RANKS} $<TARGET_FILE:conformance> ${ARGN} ${CASES})
+  set_tests_properties(conformance.${NAME} PROPERTIES LABELS conformance TIMEOUT 300 PROCESSORS 2
+                       ENVIRONMENT "${MPI_ENVIRONMENT}")
+endfunction()
+
+cairn_conformance(one 1)
+cairn_conformance(tensor2 2 --tensor 2)
+cairn_conformance(tensor3 3 --tensor 3)
+cairn_conformance(tensor4 4 --tensor 4)
+cairn_conformance(pipeline2 2 --pipeline 2)
+cairn_conformance(pipeline4 4 --pipeline 4)
+cairn_conformance(virtual2 2 --pipeline 2 --virtual-stages 2)
+cairn_conformance(data2 2 --data 2)
+cairn_conformance(data3 3 --data 3)
+cairn_conformance(tensor2-pipeline2 4 --tensor 2 --pipeline 2)
+cairn_conformance(tensor2-pipeline2-data2 8 --tensor 2 --pipeline 2 --data 2)
+
 cairn_script(lint.layers lint/layers.sh LABELS lint check TIMEOUT 60)
 cairn_script(lint.layers_catches lint/layers_test.sh LABELS lint check TIMEOUT 60)
 cairn_script(lint.format lint/format.sh LABELS lint check TIMEOUT 60)

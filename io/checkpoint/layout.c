@@ -6,7 +6,7 @@
 
 #define FORMAT "cairn-checkpoint"
 
-enum { REASON = 256 };
+enum { REASON = 256, PAGE = 4096 }; /* of an error; of the file */
 
 /* Keeps the first description: of the innermost function, of which only the system's own message is for people. */
 static herr_t reason_take(unsigned index, const H5E_error2_t *error, void *to)
@@ -195,8 +195,9 @@ enum status layout_create(struct context *context, const char *path, const struc
                           const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes,
                           int64_t *offsets, int64_t *begin, int64_t *end)
 {
-    int64_t room = layout_overhead(header, count);
-    for (int tries = 0; tries < 8; tries++, room *= 2) {
+    /* The elements begin at a whole page. */
+    int64_t room = integer_round_up(SEAL_SIZE + layout_overhead(header, count) - PAGE, PAGE) - SEAL_SIZE;
+    for (int tries = 0; tries < 8; tries++, room = 2 * room + SEAL_SIZE) {
         struct placement placement = {.offsets = offsets};
         bool fits;
         if (!layout_try(path, header, datasets, count, hashes, room, &placement, &fits))
