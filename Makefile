@@ -24,7 +24,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo
 	@echo '  RANKS=$(RANKS) CONFIG=$(CONFIG) RESUME=$(RESUME)   of train and bench'
-	@echo '  SET="training.steps=100 model.width=64"   settings that override those of CONFIG'
+	@echo '  SET="training.stop_at=100 run.log_every=10"   settings that override those of CONFIG'
 
 setup: ## install what is missing (Debian and its like)
 	@.ci/setup
@@ -43,7 +43,7 @@ train: build data ## train CONFIG on RANKS ranks; a run that was stopped goes on
 
 bench: build data ## 60 steps of CONFIG: the median of its tokens per second
 	@rm -rf runs/bench
-	@$(CAIRN) train $(CONFIG) --set run.folder=runs/bench --set training.steps=60 --set run.prompt= \
+	@$(CAIRN) train $(CONFIG) --set run.folder=runs/bench --set training.stop_at=60 --set run.prompt= \
 	  --set data.validation_fraction=0 $(OVERRIDES) --resume none
 	@sed -n 's/.*"tokens_per_second":\([^,}]*\).*/\1/p' runs/bench/metrics.jsonl | tail -n +11 | sort -g | \
 	  awk '{ rate[NR] = $$1 } END { printf "median %.0f tokens/s\n", rate[int((NR + 1) / 2)] }'
@@ -66,7 +66,7 @@ fuzz: ## each fuzzer of tests/fault for SECONDS
 	@.ci/configure build-fuzz -DCMAKE_C_COMPILER=clang -DCAIRN_FUZZ=ON
 	@cmake --build build-fuzz --target fuzzers
 	@failed=0; for fuzzer in build-fuzz/fuzz/*; do name=$${fuzzer##*/}; echo "== $$name"; \
-	  mkdir -p build-fuzz/corpus/$$name; $(ENVIRONMENT) $$fuzzer -max_total_time=$(SECONDS) -verbosity=0 \
+	  mkdir -p build-fuzz/corpus/$$name; $(ENVIRONMENT) $$fuzzer -max_total_time=$(SECONDS) -verbosity=0 -print_funcs=0 \
 	  -print_final_stats=1 -artifact_prefix=build-fuzz/$$name- build-fuzz/corpus/$$name || failed=1; done; exit $$failed
 
 format: setup ## lay out all C files by .clang-format

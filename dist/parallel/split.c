@@ -1,6 +1,5 @@
 #include "dist/parallel/split.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "src/ops/ops.h"
@@ -92,60 +91,4 @@ struct tensor *sequence_scatter(struct tape *tape, struct mesh *mesh, struct ten
     mesh_reduce_scatter(mesh, MESH_TENSOR, x->data, y->data, tokens, tensor_columns(x), x->dtype);
     return tape_push(tape,
                      (struct tape_record){.backward = scatter_backward, .input = {x}, .output = y, .saved = saved});
-}
-
-struct loss_saved {
-    const int32_t *targets;
-    float *log_sum; /* [N], over the whole vocabulary */
-    int64_t first;
-    float scale;
-};
-
-static void loss_backward(struct tape *tape, const struct tape_record *record)
-{
-    const struct loss_saved *saved = record->saved;
-    struct tensor *logits = record->input[0];
-    struct gradient_target target = tape_target(tape, logits);
-    if (!target.data)
-        return;
-    if (target.beta != 0.0f) {
-        context_fail(tape->context, STATUS_INTERNAL, "the logits of a loss have a second use");
-        return;
-    }
-    float upstream = *(const float *)tape_gradient(record->output);
-    cross_entropy_gradient(tape->engine, logits, saved->log_sum, saved->targets, saved->first, saved->scale * upstream,
-                           target.data);
-}
-
-struct tensor *vocabulary_loss(struct tape *tape, struct mesh *mesh, struct tensor *logits, const int32_t *targets,
-                               int64_t first, float scale)
-{
-    if (!logits)
-        return NULL;
-    int64_t n = tensor_rows(logits);
-    struct tensor *loss = tape_tensor(tape, DTYPE_F32, 1, (int64_t[]){1});
-    struct loss_saved *saved = tape_save(tape, sizeof *saved);
-    float *log_sum = tape_save(tape, (size_t)n * sizeof *log_sum);
-    if (!loss || !saved || !log_sum)
-        return NULL;
-    struct arena_mark mark = arena_mark(tape->work);
-    float *sums = arena_allocate(tape->work, 2 * (size_t)n * sizeof *sums);
-    if (!sums)
-        return NULL;
-    float *target_logit = sums + n;
-    cross_entropy_max(tape->engine, logits, log_sum);
-    mesh_all_reduce(mesh, MESH_TENSOR, log_sum, n, DTYPE_F32, MESH_MAX);
-    cross_entropy_sums(tape->engine, logits, log_sum, targets, first, sums, target_logit);
-    mesh_all_reduce(mesh, MESH_TENSOR, sums, 2 * n, DTYPE_F32, MESH_SUM);
-    double total = 0.0;
-    for (int64_t i = 0; i < n; i++) {
-        log_sum[i] += logf(sums[i]);
-        if (targets[i] >= 0)
-            total += (double)log_sum[i] - (double)target_logit[i];
-    }
-    arena_rewind(tape->work, mark);
-    *(float *)loss->data = (float)(scale * total);
-    *saved = (struct loss_saved){.targets = targets, .log_sum = log_sum, .first = first, .scale = scale};
-    return tape_push(
-        tape, (struct tape_record){.backward = loss_backward, .input = {logits}, .output = loss, .saved = saved});
 }

@@ -19,10 +19,4 @@ struct tensor *sequence_gather(struct tape *tape, struct mesh *mesh, struct tens
 /* Sums x [tokens, D] over ranks, each keeping its part. Backward gathers. */
 struct tensor *sequence_scatter(struct tape *tape, struct mesh *mesh, struct tensor *x);
 
-/* Cross entropy over a vocabulary whose columns first.. are here: logits [N, V local] F32, targets [N] (negative:
- * does not count). Returns [1] F32: scale * sum over tokens of -log softmax(logits)[target], the same on all tensor
- * ranks. Logits are never gathered. targets live until tape_reset. */
-struct tensor *vocabulary_loss(struct tape *tape, struct mesh *mesh, struct tensor *logits, const int32_t *targets,
-                               int64_t first, float scale);
-
 #endif

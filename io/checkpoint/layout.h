@@ -29,7 +29,7 @@ void layout_quiet(void);
 /* Releases any handle, keeping the errors so far; a negative one is none. */
 void layout_release(hid_t handle);
 
-/* An upper bound on the bytes besides the elements of the datasets. */
+/* More than enough bytes for what is in the file besides the elements. */
 int64_t layout_overhead(const struct checkpoint_header *header, int count);
 
 /* Creates the file with everything but the elements, for which it leaves the bytes from begin to end; `offsets` are

@@ -184,6 +184,9 @@ enum status checkpoint_write(struct context *context, struct mesh *mesh, const c
     /* Ranks may be started with different environments. */
     int32_t method = (int32_t)write_method_wanted();
     mesh_broadcast(mesh, MESH_WORLD, 0, &method, 1, DTYPE_I32);
-    const struct write_tuning tuning = {.transfer_bytes = TRANSFER_BYTES, .check_space = true, .reserve_space = true};
+    const struct write_tuning tuning = {.method = (enum write_method)method,
+                                        .transfer_bytes = TRANSFER_BYTES,
+                                        .check_space = true,
+                                        .reserve_space = true};
     return checkpoint_write_tuned(context, mesh, folder, header, datasets, count, &tuning);
 }

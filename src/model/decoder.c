@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "dist/parallel/vocabulary.h"
 #include "src/model/decoder_private.h"
 
 /* -- The equations of model.md section 2 ------------------------------------------------------------------------- */
@@ -150,12 +151,18 @@ static struct tensor *head_loss(struct tape *tape, struct decoder *decoder, cons
     n = sequence_gather(tape, decoder->mesh, n, input->rows * input->length);
     if (n && input->cache)
         n = last_token(tape, n);
+    if (input->targets) {
+        struct vocabulary_targets targets = {.tokens = input->targets,
+                                             .first = decoder->vocabulary.begin,
+                                             .scale = input->scale,
+                                             .see = input->see_logits,
+                                             .see_self = input->see_self};
+        return vocabulary_loss(tape, decoder->mesh, n, value_of(decoder->head), &targets);
+    }
     struct tensor *logits = linear(tape, n, value_of(decoder->head), NULL, DTYPE_F32);
     if (logits && input->see_logits)
-        input->see_logits(input->see_self, logits);
-    if (!input->targets)
-        return NULL;
-    return vocabulary_loss(tape, decoder->mesh, logits, input->targets, decoder->vocabulary.begin, input->scale);
+        input->see_logits(input->see_self, 0, logits);
+    return NULL;
 }
 
 struct tensor *decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, const struct decoder_input *input,

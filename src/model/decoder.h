@@ -73,9 +73,9 @@ struct decoder_input {
     int64_t length;
     float scale;                 /* of the loss */
     struct decoder_cache *cache; /* keys and values of earlier tokens, for one row; NULL without */
-    /* Shown the logits [rows * length, local vocabulary] F32 of the last chunk; NULL if nobody looks. With a cache only
-     * the last token's are computed. */
-    void (*see_logits)(void *self, const struct tensor *logits);
+    /* Shown the logits [tokens, local vocabulary] F32 of the tokens row.. on the last chunk; NULL if nobody looks. With
+     * a cache only the last token's are computed. */
+    void (*see_logits)(void *self, int64_t row, const struct tensor *logits);
     void *see_self;
 };
 

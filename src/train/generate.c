@@ -85,8 +85,9 @@ static struct tensor *run_stage(void *self, struct tape *tape, int chunk, int64_
 }
 
 /* Each tensor rank has some columns. */
-static void see_logits(void *self, const struct tensor *logits)
+static void see_logits(void *self, int64_t row, const struct tensor *logits)
 {
+    (void)row;
     struct generation *generation = self;
     const struct decoder *decoder = generation->trainer->decoder;
     memset(generation->logits, 0, (size_t)decoder->config.vocabulary * sizeof(float));

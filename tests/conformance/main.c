@@ -21,6 +21,8 @@ struct runner {
     int failed, passed, skipped;
 };
 
+struct eye;
+
 /* One case under way. */
 struct run {
     struct runner *runner;
@@ -29,7 +31,8 @@ struct run {
     struct config config;
     struct trainer trainer;
     int64_t rows, length, vocabulary;
-    double *logits; /* [rows, length, vocabulary] */
+    double *logits;   /* [rows, length, vocabulary] */
+    struct eye *eyes; /* [micro-batches] */
     double worst;
     char where[CASE_NAME];
 };
@@ -193,24 +196,23 @@ static enum status compare_parameters(struct run *run, const char *prefix, bool 
 /* -- A case ----------------------------------------------------------------------------------------------------------
  */
 
-static void see_logits(void *self, const struct tensor *logits)
+/* A micro-batch of a run, whose first row is `row` of the case. */
+struct eye {
+    struct run *run;
+    int64_t row;
+};
+
+static void see_logits(void *self, int64_t first, const struct tensor *logits)
 {
-    struct run *run = self;
+    const struct eye *eye = self;
+    struct run *run = eye->run;
     const struct decoder *decoder = run->trainer.decoder;
-    const struct batch *batch = &run->trainer.batch;
     const float *values = logits->data;
-    int64_t micro = 0;
-    while (batch->micro[micro].see_logits != see_logits)
-        micro++;
-    struct range rows = range_partition(batch->mine.count, batch->micro_batches, micro);
-    for (int64_t n = 0; n < rows.count * run->length; n++)
-        for (int64_t v = 0; v < decoder->vocabulary.count; v++) {
-            int64_t token = (batch->mine.begin + rows.begin) * run->length + n;
-            run->logits[token * run->vocabulary + decoder->vocabulary.begin + v] =
+    int64_t token = eye->row * run->length + first;
+    for (int64_t n = 0; n < tensor_rows(logits); n++)
+        for (int64_t v = 0; v < decoder->vocabulary.count; v++)
+            run->logits[(token + n) * run->vocabulary + decoder->vocabulary.begin + v] =
                 (double)values[n * decoder->vocabulary.count + v];
-        }
-    /* Micro-batches pass in order: the next to come is the next with its eye open. */
-    run->trainer.batch.micro[micro].see_logits = NULL;
 }
 
 static enum status set_up(struct run *run)
@@ -252,8 +254,10 @@ static void fill_tokens(struct run *run)
         }
     trainer_scale_batch(&run->trainer, run->rows * run->length);
     for (int64_t i = 0; i < batch->micro_batches; i++) {
+        run->eyes[i].run = run;
+        run->eyes[i].row = batch->mine.begin + range_partition(batch->mine.count, batch->micro_batches, i).begin;
         batch->micro[i].see_logits = see_logits;
-        batch->micro[i].see_self = run;
+        batch->micro[i].see_self = &run->eyes[i];
     }
 }
 
@@ -359,8 +363,14 @@ static enum status run_case(struct run *run, bool *unsupported)
     *unsupported = status == STATUS_USAGE;
     CHECK(status);
     CHECK(load_parameters(run, &run->trainer));
+    run->eyes =
+        memory_allocate(run->context, (size_t)run->trainer.batch.micro_batches * sizeof *run->eyes, MEMORY_OTHER);
+    if (!run->eyes)
+        return STATUS_MEMORY;
     fill_tokens(run);
     CHECK(check_gradients(run));
+    for (int64_t i = 0; i < run->trainer.batch.micro_batches; i++)
+        run->trainer.batch.micro[i].see_logits = NULL;
     CHECK(check_generation(run));
     CHECK(check_updates(run));
     return check_complete(run);
@@ -403,6 +413,7 @@ static void run_file(struct runner *runner, const char *path)
     context_clear(context);
     trainer_destroy(&run->trainer);
     memory_free(context, run->logits);
+    memory_free(context, run->eyes);
     case_destroy(context, &test);
     free(run);
 }

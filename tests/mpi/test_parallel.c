@@ -3,6 +3,7 @@
 
 #include "dist/parallel/replica.h"
 #include "dist/parallel/split.h"
+#include "dist/parallel/vocabulary.h"
 #include "src/ops/ops.h"
 #include "tests/support/mpi_main.h"
 
@@ -75,48 +76,94 @@ static void gathering_and_scattering_are_each_others_backward(void **state)
     bench_destroy(&bench);
 }
 
-/* Against one rank's sum over all logits, with more ranks than columns, and a target that does not count. */
+/* Against one rank's sum over all logits in double, with more ranks than columns, and targets that do not count. */
+struct head {
+    int64_t tokens, width, vocabulary;
+    float *n, *weight;
+    int32_t *targets;
+    double scale, loss;
+    double *dn, *dweight;
+};
+
+static void head_expect(struct head *head)
+{
+    memset(head->dn, 0, (size_t)(head->tokens * head->width) * sizeof(double));
+    memset(head->dweight, 0, (size_t)(head->vocabulary * head->width) * sizeof(double));
+    head->loss = 0.0;
+    for (int64_t t = 0; t < head->tokens; t++) {
+        double logits[64] = {0};
+        double sum = 0.0;
+        const float *n = head->n + t * head->width;
+        for (int64_t v = 0; v < head->vocabulary; v++) {
+            for (int64_t d = 0; d < head->width; d++)
+                logits[v] += (double)n[d] * (double)head->weight[v * head->width + d];
+            sum += exp(logits[v]);
+        }
+        if (head->targets[t] < 0)
+            continue;
+        head->loss += head->scale * (log(sum) - logits[head->targets[t]]);
+        for (int64_t v = 0; v < head->vocabulary; v++) {
+            double slope = head->scale * (exp(logits[v]) / sum - (v == head->targets[t]));
+            for (int64_t d = 0; d < head->width; d++) {
+                head->dn[t * head->width + d] += slope * (double)head->weight[v * head->width + d];
+                head->dweight[v * head->width + d] += slope * (double)n[d];
+            }
+        }
+    }
+}
+
+static void check_head(struct bench *bench, struct head *head)
+{
+    struct tape *tape = &bench->tape;
+    struct range mine = range_partition(head->vocabulary, bench->fixture->ranks, bench->fixture->rank);
+    struct tensor *n = tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){head->tokens, head->width}, head->n, true);
+    struct tensor *weight = tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){mine.count, head->width},
+                                      head->weight + mine.begin * head->width, true);
+    struct vocabulary_targets targets = {.tokens = head->targets, .first = mine.begin, .scale = (float)head->scale};
+    struct tensor *loss = vocabulary_loss(tape, bench->mesh, n, weight, &targets);
+    assert_non_null(loss);
+    assert_close((double)*(float *)loss->data, head->loss, 1e-6, 0.0);
+    tape_seed(tape, loss, NULL);
+    tape_backward(tape);
+    int64_t count = head->tokens * head->width;
+    float *dn = memory_allocate(bench->context, (size_t)count * sizeof *dn, MEMORY_OTHER);
+    memcpy(dn, tape_gradient(n), (size_t)count * sizeof *dn);
+    mesh_all_reduce(bench->mesh, MESH_TENSOR, dn, count, DTYPE_F32, MESH_SUM);
+    for (int64_t i = 0; i < count; i++)
+        assert_close((double)dn[i], head->dn[i], 1e-4, 1e-7);
+    memory_free(bench->context, dn);
+    for (int64_t i = 0; i < mine.count * head->width; i++)
+        assert_close((double)((const float *)tape_gradient(weight))[i], head->dweight[mine.begin * head->width + i],
+                     1e-4, 1e-6);
+    tape_reset(tape);
+}
+
 static void the_loss_does_not_depend_on_who_holds_the_vocabulary(void **state)
 {
-    enum { TOKENS = 6, MOST = 23 };
-    static const int32_t targets[TOKENS] = {0, 2, 1, -1, 2, 0};
-    static const int64_t vocabularies[] = {3, 7, MOST};
+    /* The last has more tokens than one block. */
+    static const int64_t shapes[][3] = {{6, 4, 3}, {1, 3, 7}, {9, 5, 23}, {2500, 3, 11}};
     struct bench bench;
     bench_create(&bench, state, (struct mesh_config){1, 1, 1, 0, 1});
-    for (size_t v = 0; v < sizeof vocabularies / sizeof *vocabularies; v++) {
-        int64_t vocabulary = vocabularies[v];
-        float logits[TOKENS * MOST];
-        fill_random(logits, TOKENS * vocabulary, "logits");
-        logits[4] = 80.0f; /* large enough to overflow without the maximum */
-        double expected = 0.0;
-        double expected_gradient[TOKENS * MOST];
-        const double scale = 0.25;
-        for (int64_t n = 0; n < TOKENS; n++) {
-            double sum = 0.0;
-            for (int64_t i = 0; i < vocabulary; i++)
-                sum += exp((double)logits[n * vocabulary + i]);
-            bool counts = targets[n] >= 0;
-            if (counts)
-                expected += scale * (log(sum) - (double)logits[n * vocabulary + targets[n]]);
-            for (int64_t i = 0; i < vocabulary; i++)
-                expected_gradient[n * vocabulary + i] =
-                    counts ? scale * (exp((double)logits[n * vocabulary + i]) / sum - (i == targets[n])) : 0.0;
-        }
-        struct range mine = range_partition(vocabulary, bench.fixture->ranks, bench.fixture->rank);
-        float local[TOKENS * MOST];
-        for (int64_t n = 0; n < TOKENS; n++)
-            memcpy(local + n * mine.count, logits + n * vocabulary + mine.begin, (size_t)mine.count * sizeof(float));
-        struct tensor *x = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){TOKENS, mine.count}, local, true);
-        struct tensor *loss = vocabulary_loss(&bench.tape, bench.mesh, x, targets, mine.begin, (float)scale);
-        assert_close((double)*(float *)loss->data, expected, 1e-6, 0.0);
-        tape_seed(&bench.tape, loss, NULL);
-        tape_backward(&bench.tape);
-        const float *gradient = tape_gradient(x);
-        for (int64_t n = 0; n < TOKENS; n++)
-            for (int64_t i = 0; i < mine.count; i++)
-                assert_close((double)gradient[n * mine.count + i], expected_gradient[n * vocabulary + mine.begin + i],
-                             0.0, 1e-7);
-        tape_reset(&bench.tape);
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        struct head head = {.tokens = shapes[s][0], .width = shapes[s][1], .vocabulary = shapes[s][2], .scale = 0.25};
+        size_t inputs = (size_t)(head.tokens * head.width);
+        size_t weights = (size_t)(head.vocabulary * head.width);
+        head.n = memory_allocate(bench.context, inputs * sizeof(float), MEMORY_OTHER);
+        head.weight = memory_allocate(bench.context, weights * sizeof(float), MEMORY_OTHER);
+        head.targets = memory_allocate(bench.context, (size_t)head.tokens * sizeof(int32_t), MEMORY_OTHER);
+        head.dn = memory_allocate(bench.context, inputs * sizeof(double), MEMORY_OTHER);
+        head.dweight = memory_allocate(bench.context, weights * sizeof(double), MEMORY_OTHER);
+        fill_random(head.n, (int64_t)inputs, "n");
+        fill_random(head.weight, (int64_t)weights, "weight");
+        head.n[0] = 60.0f; /* logits large enough to overflow without the maximum, in float */
+        head.weight[0] = 2.0f;
+        for (int64_t t = 0; t < head.tokens; t++)
+            head.targets[t] = t % 5 == 3 ? -1 : (int32_t)(t * 7 % head.vocabulary);
+        head_expect(&head);
+        check_head(&bench, &head);
+        void *owned[] = {head.n, head.weight, head.targets, head.dn, head.dweight};
+        for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+            memory_free(bench.context, owned[i]);
     }
     bench_destroy(&bench);
 }
