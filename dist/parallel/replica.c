@@ -212,6 +212,7 @@ void replica_destroy(struct replica **replica)
     struct replica *r = *replica;
     if (!r)
         return;
+    engine_forget(r->engine);
     void *owned[] = {r->parameters, r->position, r->buckets, r->values, r->gradients,
                      r->reduced,    r->master,   r->scratch, r->shards, r};
     struct context *context = r->context;
@@ -330,6 +331,7 @@ void replica_gather(struct replica *replica)
             const struct shard *shard = &replica->shards[i];
             convert(replica->engine, shard->values, DTYPE_BF16, shard->master, DTYPE_F32, shard->flat.count);
         }
+    engine_forget(replica->engine);
     if (replica->replicas == 1)
         return;
     size_t size = dtype_size(replica->dtype);

@@ -46,7 +46,8 @@ static double chunk_loss(const struct vocabulary_pass *pass, int64_t row, int64_
                                               .ldc = pass->columns,
                                               .type = pass->n->dtype,
                                               .c_type = DTYPE_F32,
-                                              .b_transposed = true});
+                                              .b_transposed = true,
+                                              .b_lasts = pass->weight->parameter != NULL});
     if (pass->targets->see)
         pass->targets->see(pass->targets->see_self, row, &logits);
     cross_entropy_max(engine, &logits, pass->log_sum);
@@ -86,7 +87,8 @@ static void block_gradients(const struct vocabulary_pass *pass, int64_t row, int
                                                   .ldb = pass->width,
                                                   .ldc = pass->width,
                                                   .type = dtype,
-                                                  .c_type = dtype});
+                                                  .c_type = dtype,
+                                                  .b_lasts = pass->weight->parameter != NULL});
     if (dweight->data)
         (void)matmul_run(engine, &(struct matmul){.m = pass->columns,
                                                   .n = pass->width,

@@ -113,6 +113,11 @@ void engine_destroy(struct engine *engine)
     engine->scratch_size = 0;
 }
 
+void engine_forget(struct engine *engine)
+{
+    engine->plans->epoch++;
+}
+
 void *engine_scratch(struct engine *engine, size_t bytes, size_t *stride)
 {
     bytes = (bytes + 63) / 64 * 64;

@@ -27,6 +27,9 @@ void engine_destroy(struct engine *engine);
  * operation. Grows only when a larger one is asked for. NULL with the context's error when memory is out. */
 void *engine_scratch(struct engine *engine, size_t bytes, size_t *stride);
 
+/* Parameters have new values (or are no more): their kept forms are made anew at the next use. */
+void engine_forget(struct engine *engine);
+
 /* C = A B + beta C for row-major matrices, C [m, n], A [m, k], B [k, n]; a transposed operand is stored as its
  * transpose. Leading dimensions count elements. A and B have one type (F32 or BF16); C has that type or F32; sums are
  * fp32. Any of m, n, k may be 0. Runs on all threads, or on one when called inside a parallel region. */
@@ -38,6 +41,7 @@ struct matmul {
     enum dtype type; /* of A and B */
     enum dtype c_type;
     bool a_transposed, b_transposed;
+    bool b_lasts; /* B is a parameter: a form of it that suits the machine may be kept until engine_forget */
     float beta; /* 0 or 1 */
 };
 

@@ -54,6 +54,7 @@ static void linear_backward(struct tape *tape, const struct tape_record *record)
                                                         .ldc = inputs,
                                                         .type = x->dtype,
                                                         .c_type = dx.dtype,
+                                                        .b_lasts = weight->parameter != NULL,
                                                         .beta = dx.beta});
     arena_rewind(tape->work, mark);
 }
@@ -83,7 +84,8 @@ struct tensor *linear(struct tape *tape, struct tensor *x, struct tensor *weight
                                                         .ldc = outputs,
                                                         .type = x->dtype,
                                                         .c_type = out,
-                                                        .b_transposed = true}) != STATUS_OK)
+                                                        .b_transposed = true,
+                                                        .b_lasts = weight->parameter != NULL}) != STATUS_OK)
         return NULL;
     if (bias && !bias_add_in_place(tape, y, bias))
         return NULL;

@@ -5,16 +5,35 @@
 /* Routed models may bring a new shape each step; beyond this many the plans start over. */
 enum { PLANS_LIMIT = 2048, PLANS_FIRST = 64, KEY_PARTS = 7 };
 
+/* With fewer rows than this a product is over before packing B has paid. */
+enum { PACKED_ROWS = 32 };
+
 struct plan {
     int64_t key[KEY_PARTS];
     bool used;
     dnnl_primitive_t primitive; /* NULL when the library cannot do it */
     dnnl_memory_t a, b, c;
+    bool packs;               /* b is in the library's own layout */
+    dnnl_memory_desc_t plain; /* of b as it comes */
+};
+
+/* A parameter in the layout of a plan. */
+struct packed {
+    const void *from;
+    dnnl_memory_desc_t stored; /* how it lies at `from`: a square one may be used both ways */
+    dnnl_memory_desc_t layout;
+    dnnl_memory_t memory;
+    dnnl_primitive_t reorder;
+    dnnl_memory_t plain;
+    void *data;
+    int64_t epoch;
+    struct packed *next;
 };
 
 static void key_fill(int64_t key[KEY_PARTS], const struct matmul *p)
 {
-    int64_t flags = p->a_transposed | p->b_transposed << 1 | (p->beta != 0.0f) << 2 | (int)p->c_type << 3;
+    int64_t flags =
+        p->a_transposed | p->b_transposed << 1 | (p->beta != 0.0f) << 2 | (int)p->c_type << 3 | p->b_lasts << 8;
     int64_t parts[KEY_PARTS] = {p->m, p->n, p->k, p->lda, p->ldb, p->ldc, flags};
     memcpy(key, parts, sizeof parts);
 }
@@ -84,11 +103,28 @@ enum status plans_create(struct context *context, struct matmul_plans **created)
     return STATUS_OK;
 }
 
+static void packed_destroy(struct context *context, struct packed *packed)
+{
+    if (packed->reorder)
+        dnnl_primitive_destroy(packed->reorder);
+    if (packed->memory)
+        dnnl_memory_destroy(packed->memory);
+    if (packed->plain)
+        dnnl_memory_destroy(packed->plain);
+    memory_free(context, packed->data);
+    memory_free(context, packed);
+}
+
 void plans_destroy(struct context *context, struct matmul_plans *plans)
 {
     if (!plans)
         return;
     plans_clear(plans);
+    while (plans->packed) {
+        struct packed *next = plans->packed->next;
+        packed_destroy(context, plans->packed);
+        plans->packed = next;
+    }
     memory_free(context, plans->table);
     if (plans->stream)
         dnnl_stream_destroy(plans->stream);
@@ -106,8 +142,9 @@ static dnnl_status_t matrix_describe(dnnl_memory_desc_t *description, int64_t ro
     return dnnl_memory_desc_init_by_strides(description, 2, shape, dtype == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32, strides);
 }
 
+/* `weights` becomes the layout in which the primitive wants B. */
 static dnnl_status_t primitive_create(dnnl_engine_t engine, const dnnl_matmul_desc_t *description, bool sum,
-                                      dnnl_primitive_t *primitive)
+                                      dnnl_primitive_t *primitive, dnnl_memory_desc_t *weights)
 {
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_post_ops_t after = NULL;
@@ -122,6 +159,8 @@ static dnnl_status_t primitive_create(dnnl_engine_t engine, const dnnl_matmul_de
     if (status == dnnl_success)
         status = dnnl_primitive_desc_create(&prepared, description, attributes, engine, NULL);
     if (status == dnnl_success)
+        *weights = *dnnl_primitive_desc_query_md(prepared, dnnl_query_weights_md, 0);
+    if (status == dnnl_success)
         status = dnnl_primitive_create(primitive, prepared);
     if (prepared)
         dnnl_primitive_desc_destroy(prepared);
@@ -132,35 +171,106 @@ static dnnl_status_t primitive_create(dnnl_engine_t engine, const dnnl_matmul_de
     return status;
 }
 
-/* Leaves plan->primitive NULL when the library refuses. */
-static enum status plan_fill(struct context *context, struct matmul_plans *plans, const struct matmul *p,
-                             struct plan *plan)
+static dnnl_status_t plan_prepare(struct matmul_plans *plans, const struct matmul *p, struct plan *plan)
 {
     dnnl_memory_desc_t a, b, c;
     dnnl_matmul_desc_t description;
+    dnnl_dims_t shape = {p->k, p->n};
+    plan->packs = p->b_lasts && p->m >= PACKED_ROWS;
     dnnl_status_t status = matrix_describe(&a, p->m, p->k, p->lda, p->a_transposed, p->type);
     if (status == dnnl_success)
-        status = matrix_describe(&b, p->k, p->n, p->ldb, p->b_transposed, p->type);
+        status = matrix_describe(&plan->plain, p->k, p->n, p->ldb, p->b_transposed, p->type);
+    b = plan->plain;
+    if (status == dnnl_success && plan->packs)
+        status = dnnl_memory_desc_init_by_tag(&b, 2, shape, dnnl_bf16, dnnl_format_tag_any);
     if (status == dnnl_success)
         status = matrix_describe(&c, p->m, p->n, p->ldc, false, p->c_type);
     if (status == dnnl_success)
         status = dnnl_matmul_desc_init(&description, &a, &b, NULL, &c);
     if (status == dnnl_success)
-        status = primitive_create(plans->engine, &description, p->beta != 0.0f, &plan->primitive);
-    if (status == dnnl_unimplemented) {
-        plan->primitive = NULL;
-        return STATUS_OK;
-    }
+        status = primitive_create(plans->engine, &description, p->beta != 0.0f, &plan->primitive, &b);
     if (status == dnnl_success)
         status = dnnl_memory_create(&plan->a, &a, plans->engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success)
         status = dnnl_memory_create(&plan->b, &b, plans->engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success)
         status = dnnl_memory_create(&plan->c, &c, plans->engine, DNNL_MEMORY_NONE);
+    return status;
+}
+
+/* Leaves plan->primitive NULL when the library refuses. */
+static enum status plan_fill(struct context *context, struct matmul_plans *plans, const struct matmul *p,
+                             struct plan *plan)
+{
+    dnnl_status_t status = plan_prepare(plans, p, plan);
+    if (status == dnnl_unimplemented) {
+        plan->primitive = NULL;
+        return STATUS_OK;
+    }
     if (status != dnnl_success)
         return context_fail(context, STATUS_INTERNAL,
                             "oneDNN cannot prepare a product of %lld x %lld x %lld: status %d", (long long)p->m,
                             (long long)p->n, (long long)p->k, (int)status);
+    return STATUS_OK;
+}
+
+static dnnl_status_t reorder_create(struct matmul_plans *plans, const dnnl_memory_desc_t *from,
+                                    const dnnl_memory_desc_t *to, dnnl_primitive_t *reorder)
+{
+    dnnl_primitive_desc_t prepared = NULL;
+    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&prepared, from, plans->engine, to, plans->engine, NULL);
+    if (status == dnnl_success)
+        status = dnnl_primitive_create(reorder, prepared);
+    if (prepared)
+        dnnl_primitive_desc_destroy(prepared);
+    return status;
+}
+
+static enum status packed_create(struct context *context, struct matmul_plans *plans, const struct plan *plan,
+                                 const void *from, struct packed **created)
+{
+    const dnnl_memory_desc_t *layout;
+    dnnl_memory_get_memory_desc(plan->b, &layout);
+    struct packed *packed = memory_allocate(context, sizeof *packed, MEMORY_OTHER);
+    void *data = memory_allocate(context, dnnl_memory_desc_get_size(layout), MEMORY_PARAMETERS);
+    if (!packed || !data) {
+        memory_free(context, packed);
+        memory_free(context, data);
+        return STATUS_MEMORY;
+    }
+    *packed = (struct packed){
+        .from = from, .stored = plan->plain, .layout = *layout, .data = data, .epoch = -1, .next = plans->packed};
+    plans->packed = packed;
+    *created = packed;
+    dnnl_status_t status = dnnl_memory_create(&packed->memory, layout, plans->engine, data);
+    if (status == dnnl_success)
+        status = dnnl_memory_create(&packed->plain, &plan->plain, plans->engine, (void *)(uintptr_t)from);
+    if (status == dnnl_success)
+        status = reorder_create(plans, &plan->plain, layout, &packed->reorder);
+    if (status != dnnl_success)
+        return context_fail(context, STATUS_INTERNAL, "oneDNN cannot pack a parameter: status %d", (int)status);
+    return STATUS_OK;
+}
+
+/* The parameter at `from` in the layout of the plan, made anew if its values are. */
+static enum status packed_find(struct context *context, struct matmul_plans *plans, const struct plan *plan,
+                               const void *from, dnnl_memory_t *memory)
+{
+    const dnnl_memory_desc_t *layout;
+    dnnl_memory_get_memory_desc(plan->b, &layout);
+    struct packed *packed = plans->packed;
+    while (packed && (packed->from != from || !dnnl_memory_desc_equal(&packed->stored, &plan->plain) ||
+                      !dnnl_memory_desc_equal(&packed->layout, layout)))
+        packed = packed->next;
+    if (!packed)
+        CHECK(packed_create(context, plans, plan, from, &packed));
+    *memory = packed->memory;
+    if (packed->epoch == plans->epoch)
+        return STATUS_OK;
+    dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, packed->plain}, {DNNL_ARG_TO, packed->memory}};
+    if (dnnl_primitive_execute(packed->reorder, plans->stream, 2, arguments) != dnnl_success)
+        return context_fail(context, STATUS_INTERNAL, "oneDNN failed to pack a parameter");
+    packed->epoch = plans->epoch;
     return STATUS_OK;
 }
 
@@ -182,9 +292,13 @@ enum status plans_run(struct context *context, struct matmul_plans *plans, const
         return STATUS_OK;
     /* The library takes inputs through pointers to data that is not const, and only reads them. */
     dnnl_memory_set_data_handle(plan->a, (void *)(uintptr_t)p->a);
-    dnnl_memory_set_data_handle(plan->b, (void *)(uintptr_t)p->b);
+    dnnl_memory_t b = plan->b;
+    if (plan->packs)
+        CHECK(packed_find(context, plans, plan, p->b, &b));
+    else
+        dnnl_memory_set_data_handle(b, (void *)(uintptr_t)p->b);
     dnnl_memory_set_data_handle(plan->c, p->c);
-    dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, plan->a}, {DNNL_ARG_WEIGHTS, plan->b}, {DNNL_ARG_DST, plan->c}};
+    dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, plan->a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, plan->c}};
     dnnl_status_t status = dnnl_primitive_execute(plan->primitive, plans->stream, 3, arguments);
     if (status != dnnl_success)
         return context_fail(context, STATUS_INTERNAL, "oneDNN failed in a product of %lld x %lld x %lld: status %d",

@@ -1,4 +1,5 @@
-/* Matrix products of BF16 prepared by oneDNN, one plan for each shape. Not safe for several threads. */
+/* Matrix products of BF16 prepared by oneDNN, one plan for each shape, and parameters packed for them once per
+ * optimiser step. Not safe for several threads. */
 #ifndef CAIRN_OPS_MATMUL_PLANS_H
 #define CAIRN_OPS_MATMUL_PLANS_H
 
@@ -7,6 +8,7 @@
 #include "src/ops/engine.h"
 
 struct plan;
+struct packed;
 
 struct matmul_plans {
     bool plain;  /* no library: C loops only */
@@ -16,6 +18,8 @@ struct matmul_plans {
     struct plan *table; /* open addressing; capacity is 0 or a power of two */
     int64_t capacity;
     int64_t count;
+    struct packed *packed; /* parameters in the layouts that plans ask for */
+    int64_t epoch;         /* of the parameters' values */
 };
 
 enum status plans_create(struct context *context, struct matmul_plans **plans) MUST_USE;
