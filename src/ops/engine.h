@@ -42,7 +42,7 @@ struct matmul {
     enum dtype c_type;
     bool a_transposed, b_transposed;
     bool b_lasts; /* B is a parameter: a form of it that suits the machine may be kept until engine_forget */
-    float beta; /* 0 or 1 */
+    float beta;   /* 0 or 1 */
 };
 
 enum status matmul_run(struct engine *engine, const struct matmul *product);

@@ -5,7 +5,7 @@
 #include "dist/mesh/mesh.h"
 #include "src/ops/engine.h"
 
-/* FLOP/s of matrix products of this type on all ranks at once: the denominator of MFU. Collective. */
+/* FLOP/s of matrix products of this type on all ranks, the best of a few: the denominator of MFU. Collective. */
 double progress_peak(struct context *context, struct mesh *mesh, struct engine *engine, enum dtype dtype);
 
 struct progress {

@@ -23,7 +23,10 @@ mpirun -n 2 "$cairn" train smoke.yaml
 # looks further back gets below 0.5.
 awk -F'"loss":' '
     NF > 1 { steps++; loss = $2 + 0 }
-    END { printf "%d steps, last loss %g\n", steps, loss; exit !(steps == 30 && loss > 0 && loss < 0.5) }' run/metrics.jsonl
+    END {
+        printf "%d steps, last loss %g\n", steps, loss
+        exit !(steps == 30 && loss > 0 && loss < 0.5)
+    }' run/metrics.jsonl
 
 checkpoints=(run/checkpoints/*.h5)
 mpirun -n 2 "$cairn" checkpoint verify "${checkpoints[0]}"

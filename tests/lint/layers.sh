@@ -123,9 +123,10 @@ words 'ScaLAPACK outside of dist' '^dist/' '[^A-Za-z0-9_](Cblacs_|blacs_|p[sd](g
 words 'exit outside of src/cli' '^src/cli/' '[^A-Za-z0-9_](exit|_exit|_Exit|quick_exit|abort) *\\('
 words 'numbers that depend on a hidden state' '^$' '[^A-Za-z0-9_](s?rand|rand_r|s?random|[a-z]rand48) *\\('
 
-# -- Sizes ---------------------------------------------------------------------------------------------------------------
+# -- Sizes -------------------------------------------------------------------------------------------------------------
 
-awk -v most=$most_lines 'FNR == most + 1 { print FILENAME ": has more than " most " lines" }' "${files[@]}" | report length
+awk -v most=$most_lines 'FNR == most + 1 { print FILENAME ": has more than " most " lines" }' "${files[@]}" |
+    report length
 # The braces of a function, and of nothing else, stand alone at the left edge.
 awk -v most=$most_function_lines '
     FNR == 1 { start = 0 }
@@ -136,7 +137,7 @@ awk -v most=$most_function_lines '
         start = 0
     }' "${files[@]}" | report length
 
-# -- Headers that stand alone --------------------------------------------------------------------------------------------
+# -- Headers that stand alone ------------------------------------------------------------------------------------------
 
 flags=$(mpicc -showme:compile && pkg-config --cflags hdf5-openmpi yaml-0.1 jansson libxxhash) ||
     echo "no flags from mpicc and pkg-config" | report headers
@@ -144,7 +145,7 @@ flags=$(mpicc -showme:compile && pkg-config --cflags hdf5-openmpi yaml-0.1 janss
 cc -std=c17 -fsyntax-only -fopenmp -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -DKERNEL_ISA=reference \
     -Wall -Wextra -Werror -I. $flags -x c "${headers[@]}" 2>&1 | grep -E 'error|warning' | report 'header alone'
 
-# -- Mutable globals -----------------------------------------------------------------------------------------------------
+# -- Mutable globals ---------------------------------------------------------------------------------------------------
 
 # Constants with addresses in them lie in .data.rel.ro. Sanitizers add variables of their own.
 if ! grep -qsE '^CAIRN_(SANITIZE:STRING=.|FUZZ:BOOL=ON)' "$build/CMakeCache.txt"; then
@@ -161,7 +162,7 @@ if ! grep -qsE '^CAIRN_(SANITIZE:STRING=.|FUZZ:BOOL=ON)' "$build/CMakeCache.txt"
     fi
 fi
 
-# -- The top level -------------------------------------------------------------------------------------------------------
+# -- The top level -----------------------------------------------------------------------------------------------------
 
 git -c safe.directory='*' ls-files 2>/dev/null | sed 's/\/.*//' | sort -u |
     grep -vE '^(src|dist|io|configs|tests|slurm|CMakeLists\.txt|README\.md|Makefile|\..*)$' | report 'at the top level'

@@ -18,7 +18,8 @@ complain() {
     failures=$((failures + 1))
 }
 
-build 'const int constant = 1; static int *const address = 0; int *const *both(void); int *const *both(void) { return &address; }'
+build 'const int constant = 1; static int *const address = 0;
+       int *const *both(void); int *const *both(void) { return &address; }'
 output=$(bash "$lint" "$copy" "$copy/build") || complain 'the copy should be clean:'
 
 # plant FILE TEXT MESSAGE: the text in a file of the copy must give a line with file and message.
@@ -49,13 +50,14 @@ plant src/train/planted_exit.c '/* a comment */ exit(1);' 'exit outside'
 plant io/data/planted_abort.c '    abort();' 'exit outside'
 plant src/core/planted_rand.c 'return rand();' 'hidden state'
 plant src/core/planted_long.c "$(yes '' | head -n 501; echo x)" 'more than 500 lines'
-plant src/core/planted_function.c "$(echo 'void f(void)'; echo '{'; yes ';' | head -n 70; echo '}')" 'a function of 72 lines'
+plant src/core/planted_function.c "$(printf 'void f(void)\n{\n'; yes ';' | head -n 70; echo '}')" 'a function of 72 lines'
 plant src/core/planted_alone.h 'int64_t planted(void);' 'header alone'
 plant planted.txt '' 'at the top level'
 git -C "$copy" add planted.txt
 # Words in comments and texts are no offence.
 printf '%s\n' '/* MPI_Send,' 'exit( */ const char *s = "H5Fopen exit(1) // /*";' '// abort()' >"$copy/src/core/harmless.c"
-build 'int counter; static int hidden = 1; int *both(void); int *both(void) { return counter ? &counter : &hidden; }'
+build 'int counter; static int hidden = 1;
+       int *both(void); int *both(void) { return counter ? &counter : &hidden; }'
 planted+=(libplanted.a 'variable of the whole program' counter 'variable of the whole program')
 planted+=(hidden 'variable of the whole program')
 
