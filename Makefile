@@ -23,7 +23,8 @@ OVERRIDES = $(foreach setting,$(SET),--set '$(setting)')
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo
-	@echo '  RANKS=$(RANKS) CONFIG=$(CONFIG) RESUME=$(RESUME)   of train and bench'
+	@echo '  RANKS=$(RANKS) CONFIG=$(CONFIG) RESUME=$(RESUME)   of train'
+	@echo '  CAIRN_PYTHON=python3 LLMC= CORES=2 ROUNDS=2 STEPS=3 in the environment of bench'
 	@echo '  SET="training.stop_at=100 run.log_every=10"   settings that override those of CONFIG'
 
 setup: ## install what is missing (Debian and its like)
@@ -41,12 +42,8 @@ train: build data ## train CONFIG on RANKS ranks; a run that was stopped goes on
 	@$(CAIRN) train $(CONFIG) $(OVERRIDES) --resume $(RESUME)
 	@echo; echo 'To start anew: make train RESUME=none'
 
-bench: build data ## 60 steps of CONFIG: the median of its tokens per second
-	@rm -rf runs/bench
-	@$(CAIRN) train $(CONFIG) --set run.folder=runs/bench --set training.stop_at=60 --set run.prompt= \
-	  --set data.validation_fraction=0 $(OVERRIDES) --resume none
-	@sed -n 's/.*"tokens_per_second":\([^,}]*\).*/\1/p' runs/bench/metrics.jsonl | tail -n +11 | sort -g | \
-	  awk '{ rate[NR] = $$1 } END { printf "median %.0f tokens/s\n", rate[int((NR + 1) / 2)] }'
+bench: build ## a training step of GPT-2 124M here, in PyTorch and llm.c where installed: runs/bench/comparison.md
+	@$(ENVIRONMENT) tests/peers/compare.sh build/cairn configs/gpt2-124m.yaml runs/bench/comparison.md
 
 check: build ## the quick tests: format, layers, unit tests, a run on two ranks
 	@.ci/count build:check

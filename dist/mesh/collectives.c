@@ -46,7 +46,9 @@ static MPI_Op operation_of(const struct mesh *mesh, enum mesh_operation operatio
 
 void mesh_barrier(struct mesh *mesh, enum mesh_axis axis)
 {
+    enum time_kind before = mesh_enter(mesh);
     MPI_Barrier(mesh->communicator[axis]);
+    mesh_leave(mesh, before);
 }
 
 void mesh_all_reduce(struct mesh *mesh, enum mesh_axis axis, void *buffer, int64_t count, enum dtype dtype,
@@ -55,8 +57,10 @@ void mesh_all_reduce(struct mesh *mesh, enum mesh_axis axis, void *buffer, int64
     if (mesh->size[axis] == 1 || count == 0)
         return;
     int number = mesh_count(mesh, axis, count, dtype);
+    enum time_kind before = mesh_enter(mesh);
     MPI_Allreduce(MPI_IN_PLACE, buffer, number, mesh_datatype(mesh, dtype), operation_of(mesh, operation, dtype),
                   mesh->communicator[axis]);
+    mesh_leave(mesh, before);
 }
 
 void mesh_broadcast(struct mesh *mesh, enum mesh_axis axis, int root, void *buffer, int64_t count, enum dtype dtype)
@@ -64,7 +68,9 @@ void mesh_broadcast(struct mesh *mesh, enum mesh_axis axis, int root, void *buff
     if (mesh->size[axis] == 1 || count == 0)
         return;
     int number = mesh_count(mesh, axis, count, dtype);
+    enum time_kind before = mesh_enter(mesh);
     MPI_Bcast(buffer, number, mesh_datatype(mesh, dtype), root, mesh->communicator[axis]);
+    mesh_leave(mesh, before);
 }
 
 /* Fills mesh->counts and offsets with each rank's part of the rows, in elements. */
@@ -92,12 +98,14 @@ void mesh_all_gather(struct mesh *mesh, enum mesh_axis axis, const void *mine, v
     mesh->traffic[axis].bytes -= (rows - part.count) * columns * (int64_t)dtype_size(dtype);
     MPI_Datatype type = mesh_datatype(mesh, dtype);
     int number = (int)(part.count * columns);
+    enum time_kind before = mesh_enter(mesh);
     if (rows % size == 0) {
         MPI_Allgather(mine, number, type, all, number, type, mesh->communicator[axis]);
-        return;
+    } else {
+        divide_rows(mesh, axis, rows, columns);
+        MPI_Allgatherv(mine, number, type, all, mesh->counts, mesh->offsets, type, mesh->communicator[axis]);
     }
-    divide_rows(mesh, axis, rows, columns);
-    MPI_Allgatherv(mine, number, type, all, mesh->counts, mesh->offsets, type, mesh->communicator[axis]);
+    mesh_leave(mesh, before);
 }
 
 void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all, void *mine, int64_t rows,
@@ -113,7 +121,9 @@ void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all
     mesh_count(mesh, axis, rows * columns, dtype);
     MPI_Datatype type = mesh_datatype(mesh, dtype);
     divide_rows(mesh, axis, rows, columns);
+    enum time_kind before = mesh_enter(mesh);
     MPI_Reduce_scatter(all, mine, mesh->counts, type, operation_of(mesh, MESH_SUM, dtype), mesh->communicator[axis]);
+    mesh_leave(mesh, before);
 }
 
 /* -- What runs behind the computation ---------------------------------------------------------------------------- */
@@ -133,8 +143,16 @@ static void request_set(struct mesh_request *request, MPI_Request mpi)
     memcpy(&request->state, &mpi, sizeof mpi);
 }
 
+static void request_started(struct mesh_request *request, struct mesh *mesh, MPI_Request mpi, enum time_kind before)
+{
+    mesh_leave(mesh, before);
+    request->mesh = mesh;
+    request_set(request, mpi);
+}
+
 void mesh_request_clear(struct mesh_request *request)
 {
+    request->mesh = NULL;
     request_set(request, MPI_REQUEST_NULL);
 }
 
@@ -143,16 +161,18 @@ void mesh_send(struct mesh *mesh, enum mesh_axis axis, int to, int tag, const vo
 {
     MPI_Request mpi;
     int number = mesh_count(mesh, axis, count, dtype);
+    enum time_kind before = mesh_enter(mesh);
     MPI_Isend(data, number, mesh_datatype(mesh, dtype), to, tag, mesh->communicator[axis], &mpi);
-    request_set(request, mpi);
+    request_started(request, mesh, mpi, before);
 }
 
 void mesh_receive(struct mesh *mesh, enum mesh_axis axis, int from, int tag, void *data, int64_t count,
                   enum dtype dtype, struct mesh_request *request)
 {
     MPI_Request mpi;
+    enum time_kind before = mesh_enter(mesh);
     MPI_Irecv(data, (int)count, mesh_datatype(mesh, dtype), from, tag, mesh->communicator[axis], &mpi);
-    request_set(request, mpi);
+    request_started(request, mesh, mpi, before);
 }
 
 void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const float *all, float *mine, int64_t each,
@@ -161,8 +181,9 @@ void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const flo
     MPI_Request mpi;
     int number = mesh_count(mesh, axis, each, DTYPE_F32);
     mesh->traffic[axis].bytes += each * (mesh->size[axis] - 1) * (int64_t)sizeof *all;
+    enum time_kind before = mesh_enter(mesh);
     MPI_Ireduce_scatter_block(all, mine, number, MPI_FLOAT, MPI_SUM, mesh->communicator[axis], &mpi);
-    request_set(request, mpi);
+    request_started(request, mesh, mpi, before);
 }
 
 void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, int64_t each, enum dtype dtype,
@@ -170,23 +191,32 @@ void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, in
 {
     MPI_Request mpi;
     int number = mesh_count(mesh, axis, each, dtype);
+    enum time_kind before = mesh_enter(mesh);
     MPI_Iallgather(MPI_IN_PLACE, number, mesh_datatype(mesh, dtype), all, number, mesh_datatype(mesh, dtype),
                    mesh->communicator[axis], &mpi);
-    request_set(request, mpi);
+    request_started(request, mesh, mpi, before);
 }
 
 bool mesh_test(struct mesh_request *request)
 {
+    if (!request->mesh)
+        return true;
     MPI_Request mpi = request_get(request);
     int done = 0;
+    enum time_kind before = mesh_enter(request->mesh);
     MPI_Test(&mpi, &done, MPI_STATUS_IGNORE);
+    mesh_leave(request->mesh, before);
     request_set(request, mpi);
     return done;
 }
 
 void mesh_wait(struct mesh_request *request)
 {
+    if (!request->mesh)
+        return;
     MPI_Request mpi = request_get(request);
+    enum time_kind before = mesh_enter(request->mesh);
     MPI_Wait(&mpi, MPI_STATUS_IGNORE);
+    mesh_leave(request->mesh, before);
     request_set(request, mpi);
 }

@@ -141,10 +141,10 @@ enum status mesh_create(struct context *context, const struct mesh_config *confi
     axis_create(m, MESH_DATA, true, (stage * contexts + along) * tensors + tensor, data);
     axis_create(m, MESH_REPLICA, true, stage * tensors + tensor, data * contexts + along);
     axis_create(m, MESH_ENDS, stage == 0 || stage == stages - 1, (data * contexts + along) * tensors + tensor, stage);
-    MPI_Comm host;
-    MPI_Comm_split_type(m->communicator[MESH_WORLD], MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &host);
-    MPI_Comm_size(host, &m->ranks_on_host);
-    MPI_Comm_free(&host);
+    MPI_Comm *host = &m->communicator[MESH_HOST];
+    MPI_Comm_split_type(m->communicator[MESH_WORLD], MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, host);
+    MPI_Comm_size(*host, &m->size[MESH_HOST]);
+    MPI_Comm_rank(*host, &m->rank[MESH_HOST]);
     MPI_Type_contiguous(2, MPI_BYTE, &m->bf16);
     MPI_Type_commit(&m->bf16);
     MPI_Op_create(bf16_sum, 1, &m->bf16_sum);
@@ -183,7 +183,7 @@ int mesh_rank(const struct mesh *mesh, enum mesh_axis axis)
 
 int mesh_ranks_on_host(const struct mesh *mesh)
 {
-    return mesh->ranks_on_host;
+    return mesh->size[MESH_HOST];
 }
 
 const struct mesh_config *mesh_config(const struct mesh *mesh)

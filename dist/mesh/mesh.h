@@ -18,6 +18,7 @@ enum mesh_axis {
     MESH_TENSOR,
     MESH_REPLICA, /* data and context together: ranks that hold the same slices of the same parameters */
     MESH_ENDS,    /* the first and the last pipeline stage: 2 ranks there (1 if pipeline is 1), 0 elsewhere */
+    MESH_HOST,    /* ranks that share this one's host, in the order of the world */
     MESH_WORLD,
     MESH_AXES,
 };
@@ -81,6 +82,7 @@ void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all
 /* What runs behind the computation. mesh_request_clear makes a request that is complete. */
 struct mesh_request {
     void *state;
+    struct mesh *mesh; /* NULL when it was never started */
 };
 
 void mesh_request_clear(struct mesh_request *request);

@@ -10,7 +10,6 @@ struct mesh {
     MPI_Comm communicator[MESH_AXES]; /* MPI_COMM_NULL where this rank takes no part */
     int size[MESH_AXES];
     int rank[MESH_AXES];
-    int ranks_on_host;
     struct mesh_traffic traffic[MESH_AXES];
     MPI_Datatype bf16;
     MPI_Op bf16_sum;
@@ -19,6 +18,17 @@ struct mesh {
 };
 
 MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype);
+
+/* The account of the time that calls of MPI take. */
+static inline enum time_kind mesh_enter(struct mesh *mesh)
+{
+    return time_enter(&mesh->context->time, TIME_COMMUNICATION);
+}
+
+static inline void mesh_leave(struct mesh *mesh, enum time_kind before)
+{
+    time_leave(&mesh->context->time, before);
+}
 
 /* Counts bytes and calls; ends the job if `count` does not fit in MPI's int. */
 int mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype);

@@ -57,9 +57,12 @@ enum status checkpoint_read(struct context *context, struct mesh *mesh, const ch
 enum status checkpoint_verify(struct context *context, struct mesh *mesh, const char *path) MUST_USE;
 
 /* Collective; agreed status. The newest checkpoint of a folder that verifies; damaged ones are named in the log and
- * passed over. found is false when there is none. Leftovers of interrupted writes are removed. */
+ * passed over. found is false when there is none. Changes nothing, so it may look into the folder of a running job. */
 enum status checkpoint_find(struct context *context, struct mesh *mesh, const char *folder, bool *found,
                             char path[CHECKPOINT_PATH]) MUST_USE;
+
+/* Rank 0 removes what interrupted writes left: only for the run that the folder belongs to. */
+void checkpoint_clean(struct context *context, struct mesh *mesh, const char *folder);
 
 /* Rank 0 removes old checkpoints: keeps the newest keep_last, and all whose step keep_every (if not 0) divides. */
 void checkpoint_prune(struct context *context, struct mesh *mesh, const char *folder, int64_t keep_last,

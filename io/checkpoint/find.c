@@ -74,7 +74,6 @@ static enum status steps_share(struct context *context, struct mesh *mesh, const
     *count = 0;
     if (first) {
         int found = 0;
-        folder_clean(context, folder);
         status = folder_steps(context, folder, steps, &found);
         *count = found;
     }
@@ -87,6 +86,12 @@ static enum status steps_share(struct context *context, struct mesh *mesh, const
     CHECK(mesh_agree(mesh, context, status));
     mesh_broadcast(mesh, MESH_WORLD, 0, *steps, *count, DTYPE_I64);
     return STATUS_OK;
+}
+
+void checkpoint_clean(struct context *context, struct mesh *mesh, const char *folder)
+{
+    if (mesh_rank(mesh, MESH_WORLD) == 0)
+        folder_clean(context, folder);
 }
 
 enum status checkpoint_find(struct context *context, struct mesh *mesh, const char *folder, bool *found,

@@ -13,6 +13,7 @@ struct metrics {
     struct context *context;
     FILE *file;
     char path[PATH_LENGTH];
+    json_t *last; /* fields of the step that was the last when the file was opened */
 };
 
 static enum status fail(struct metrics *metrics, const char *what)
@@ -20,28 +21,27 @@ static enum status fail(struct metrics *metrics, const char *what)
     return context_fail(metrics->context, STATUS_FILE, "%s: cannot %s: %s", metrics->path, what, strerror(errno));
 }
 
-/* The step of a complete line; -1 if it is none. */
-static int64_t step_of(const char *line)
+/* The step of a line's object; -1 if it has none. */
+static int64_t step_of(const json_t *object)
 {
-    int64_t step = -1;
-    json_t *object = json_loads(line, 0, NULL);
     const json_t *value = json_object_get(object, "step");
-    if (json_is_integer(value))
-        step = json_integer_value(value);
-    json_decref(object);
-    return step;
+    return json_is_integer(value) ? json_integer_value(value) : -1;
 }
 
-/* Where the lines up to `step` end. */
-static long end_of_step(FILE *file, int64_t step)
+/* Where the lines up to `step` end; the fields of those of that very step are kept. */
+static long end_of_step(struct metrics *metrics, int64_t step)
 {
     char line[LINE_LENGTH];
     long end = 0;
-    while (fgets(line, sizeof line, file)) {
-        int64_t found = strchr(line, '\n') ? step_of(line) : -1;
-        if (found < 0 || found > step)
-            break;
-        end = ftell(file);
+    int64_t found = 0;
+    while (found >= 0 && found <= step && fgets(line, sizeof line, metrics->file)) {
+        json_t *object = strchr(line, '\n') ? json_loads(line, 0, NULL) : NULL;
+        found = step_of(object);
+        if (found >= 0 && found <= step)
+            end = ftell(metrics->file);
+        if (found == step)
+            json_object_update(metrics->last, object);
+        json_decref(object);
     }
     return end;
 }
@@ -57,11 +57,17 @@ enum status metrics_open(struct context *context, const char *path, int64_t step
     m->file = fopen(path, "a+");
     if (!m->file)
         return fail(m, "open it");
+    m->last = json_object();
     rewind(m->file);
-    long end = end_of_step(m->file, step);
+    long end = end_of_step(m, step);
     if (fflush(m->file) != 0 || ftruncate(fileno(m->file), end) != 0 || fseek(m->file, 0, SEEK_END) != 0)
         return fail(m, "shorten it");
     return STATUS_OK;
+}
+
+bool metrics_seen(const struct metrics *metrics, const char *field)
+{
+    return json_object_get(metrics->last, field) != NULL;
 }
 
 enum status metrics_write(struct metrics *metrics, const struct metrics_field *fields, int count)
@@ -89,6 +95,7 @@ void metrics_close(struct metrics **metrics)
         return;
     if (m->file)
         fclose(m->file);
+    json_decref(m->last);
     memory_free(m->context, m);
     *metrics = NULL;
 }

@@ -14,6 +14,9 @@ struct metrics_field {
 
 /* Opens PATH to be continued after `step`: lines of later steps, and a half-written last line, are cut off. */
 enum status metrics_open(struct context *context, const char *path, int64_t step, struct metrics **metrics) MUST_USE;
+/* Whether a kept line of exactly that step has this field. */
+bool metrics_seen(const struct metrics *metrics, const char *field);
+
 enum status metrics_write(struct metrics *metrics, const struct metrics_field *fields, int count) MUST_USE;
 void metrics_close(struct metrics **metrics);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "io/checkpoint/checkpoint.h"
+#include "src/cli/threads.h"
 #include "src/core/text.h"
 
 static enum status take_option(struct command *command, const char *argument, const char *next, bool *took_next,
@@ -77,7 +78,7 @@ enum status command_start(struct command *command, const struct mesh_config *mes
     int threads = compute->threads ? (int)compute->threads : threads_automatic(command->mesh);
     CHECK(mesh_agree(command->mesh, &command->context, engine_create(&command->context, threads, &command->engine)));
     command->engine_ready = true;
-    return STATUS_OK;
+    return threads_settle(&command->context, command->mesh, &command->engine);
 }
 
 enum status command_checkpoint(struct command *command, const char *name, char *path, size_t size)
@@ -88,17 +89,17 @@ enum status command_checkpoint(struct command *command, const char *name, char *
     char found_path[CHECKPOINT_PATH];
     bool is_folder = stat(name, &entry) == 0 && S_ISDIR(entry.st_mode);
     if (!is_folder) {
-        if (!text_copy(path, size, name))
-            return context_fail(context, STATUS_USAGE, "%s: the name is too long", name);
-        return STATUS_OK;
+        bool fits = text_copy(path, size, name);
+        return mesh_agree(command->mesh, context,
+                          fits ? STATUS_OK : context_fail(context, STATUS_USAGE, "%s: the name is too long", name));
     }
     snprintf(folder, sizeof folder, "%s/checkpoints", name);
     if (stat(folder, &entry) != 0)
         text_copy(folder, sizeof folder, name);
     bool found = false;
     CHECK(checkpoint_find(context, command->mesh, folder, &found, found_path));
-    if (!found)
-        return context_fail(context, STATUS_FILE, "%s: no checkpoint there", name);
+    CHECK(mesh_agree(command->mesh, context,
+                     found ? STATUS_OK : context_fail(context, STATUS_FILE, "%s: no checkpoint there", name)));
     text_copy(path, size, found_path);
     return STATUS_OK;
 }

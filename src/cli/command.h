@@ -32,7 +32,7 @@ struct option_row {
 enum status command_parse(struct command *command, int argc, char **argv, const struct option_row *rows, int row_count,
                           const char **others, int most, int *other_count) MUST_USE;
 
-/* Makes mesh and engine. Collective. */
+/* Makes mesh and engine, and says who runs on which cores. Collective. */
 enum status command_start(struct command *command, const struct mesh_config *mesh,
                           const struct compute_config *compute) MUST_USE;
 
@@ -49,6 +49,7 @@ enum status command_train(struct command *command, int argc, char **argv) MUST_U
 enum status command_eval(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_generate(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_checkpoint_tools(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_bench(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_config(struct command *command, int argc, char **argv) MUST_USE;
 
 #endif

@@ -26,6 +26,18 @@ static enum status open_corpus(struct context *context, const struct config *con
                        corpus);
 }
 
+static enum status open_text(struct context *context, const struct config *config, const char *data,
+                             struct corpus **corpus)
+{
+    const char *name = data                                ? data
+                       : config->data.validation.count > 0 ? config->data.validation.item[0]
+                                                           : config->data.train.item[0];
+    CHECK(open_corpus(context, config, data, corpus));
+    if (corpus_windows(*corpus, config->training.sequence_length) == 0)
+        return context_fail(context, STATUS_FILE, "%s: fewer than two tokens to evaluate on", name);
+    return STATUS_OK;
+}
+
 static void print_result(const struct command *command, const struct config *config,
                          const struct evaluation *evaluation)
 {
@@ -63,12 +75,7 @@ static enum status run(struct command *command, const struct eval_options *optio
     enum status status = load_config(command, options, config);
     TRY(mesh_agree(NULL, context, status));
     TRY(command_start(command, &config->mesh, &config->compute));
-    TRY(mesh_agree(command->mesh, context, open_corpus(context, config, options->data, &corpus)));
-    if (corpus_windows(corpus, config->training.sequence_length) == 0) {
-        status = mesh_agree(command->mesh, context,
-                            context_fail(context, STATUS_FILE, "eval: the text has fewer than two tokens"));
-        goto done;
-    }
+    TRY(mesh_agree(command->mesh, context, open_text(context, config, options->data, &corpus)));
     TRY(command_checkpoint(command, options->checkpoint ? options->checkpoint : config->run.folder, path, sizeof path));
     TRY(checkpoint_verify(context, command->mesh, path));
     TRY(trainer_create(context, command->mesh, &command->engine, config, false, &trainer));

@@ -46,6 +46,20 @@ static const struct subcommand subcommands[] = {
      "inspect   what a checkpoint holds\n"
      "verify    recomputes every hash; exits with 1 if anything is damaged\n"
      "diff      compares two checkpoints; exits with 1 if they differ by more than the tolerance (0), norm-wise\n"},
+    {"bench", command_bench, "measure operations, collectives or whole training steps",
+     "usage: cairn bench kernels [--type fp32|bf16] [--quick] [--json]\n"
+     "       cairn bench collectives [--quick] [--json]\n"
+     "       cairn bench step CONFIG [--steps N] [--warmup N] [--peak-gflops X] [--set KEY=VALUE]... [--quick] "
+     "[--json]\n\n"
+     "kernels       every operation at the shapes of GPT-2 124M, beside the ceilings of this machine\n"
+     "collectives   every collective of training over all ranks, by size (mpirun -n 2 or more)\n"
+     "step          training steps on generated tokens: where the time goes, FLOPs, memory\n\n"
+     "  --type TYPE            of kernels: fp32 or bf16 (bf16)\n"
+     "  --steps N              steps that are measured (5)\n"
+     "  --warmup N             steps before them (2)\n"
+     "  --peak-gflops X        what the makers say all ranks' cores can do together: a second MFU\n" HELP_SET
+     "  --quick                tiny sizes and short looks, to see that it runs; the numbers mean nothing\n"
+     "  --json                 one JSON object instead of tables\n"},
     {"config", command_config, "explain all settings, or show the resolved settings of a file",
      "usage: cairn config [CONFIG [--set KEY=VALUE]...]\n\n"
      "Without CONFIG: every key with its type, default and meaning. With it: the settings a run would have.\n"},

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define ALIGNMENT 64
@@ -19,6 +20,7 @@ _Static_assert(sizeof(struct memory_header) <= ALIGNMENT, "the header must fit i
 void context_create(struct context *context)
 {
     memset(context, 0, sizeof *context);
+    context->time.since = clock_seconds();
 }
 
 enum status context_fail(struct context *context, enum status status, const char *format, ...)
@@ -72,6 +74,12 @@ int64_t memory_resident(void)
         pages_resident = 0;
     fclose(file);
     return (int64_t)pages_resident * sysconf(_SC_PAGESIZE);
+}
+
+int64_t memory_resident_peak(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
 }
 
 void *memory_allocate(struct context *context, size_t bytes, enum memory_kind kind)

@@ -1,4 +1,4 @@
-/* What every part of the program is handed: the error of this process, its log, its memory account and the
+/* What every part of the program is handed: the error of this process, its log, its accounts of memory and time and the
  * choices made for this machine. There are no mutable globals.
  *
  * Errors are values. A function that can fail returns a status, and the text for the person who has to act stands
@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "src/core/clock.h"
 
 #define MUST_USE __attribute__((warn_unused_result))
 #define PRINTF_LIKE(string, first) __attribute__((format(printf, string, first)))
@@ -46,6 +48,7 @@ struct context {
     char text[2048];
     bool quiet; /* no log lines from this rank: set on all but the first */
     struct memory_account memory;
+    struct time_account time;
 };
 
 void context_create(struct context *context);
@@ -64,6 +67,9 @@ const char *memory_kind_name(enum memory_kind kind);
 
 /* The resident memory of this process in bytes as the system counts it; 0 where it cannot be read. */
 int64_t memory_resident(void);
+
+/* The most it has ever been. */
+int64_t memory_resident_peak(void);
 
 /* Zeroed memory, aligned to 64 bytes, counted in the account; NULL with the context's error set on failure.
  * A size of 0 gives a valid pointer. Free it with memory_free. */

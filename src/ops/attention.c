@@ -51,6 +51,15 @@ static int64_t vector_index(const struct attention_shape *shape, int64_t token, 
     return (token * heads + head) * shape->width;
 }
 
+/* The account of executed operations: `products` of a query by a key or value for every pair that is seen. */
+static void attention_count(struct engine *engine, const struct attention_shape *shape, double products)
+{
+    double first = (double)(shape->keys_length - shape->length);
+    double pairs = (double)shape->length * (first + 0.5 * ((double)shape->length + 1.0));
+    engine->context->time.flops[TIME_ATTENTION] +=
+        products * 2.0 * (double)shape->width * (double)(shape->rows * shape->heads) * pairs;
+}
+
 /* The next `count` floats of a thread's scratch. */
 static float *scratch_take(float **scratch, int64_t count)
 {
@@ -374,6 +383,7 @@ static void attention_backward(struct tape *tape, const struct tape_record *reco
     if (!mean || !pass.dquery || !scratch)
         return;
     pass.mean = mean;
+    enum time_kind before = time_enter(&engine->context->time, TIME_ATTENTION);
     backward_means(engine, &pass, record->output->data, mean);
     /* In the order in which they are written, should one tensor be more than one of them. */
     pass.dkey = tape_target(tape, record->input[1]);
@@ -389,6 +399,8 @@ static void attention_backward(struct tape *tape, const struct tape_record *reco
     struct gradient_target dquery = tape_target(tape, record->input[0]);
     if (dquery.data)
         backward_queries_join(engine, &pass, dquery);
+    attention_count(engine, shape, 5.0);
+    time_leave(&engine->context->time, before);
     arena_rewind(tape->work, mark);
 }
 
@@ -451,6 +463,9 @@ struct tensor *attention(struct tape *tape, struct tensor *query, struct tensor 
         *saved = (struct attention_saved){.shape = *shape, .log_sum = pass.log_sum};
         record.saved = saved;
     }
+    enum time_kind before = time_enter(&engine->context->time, TIME_ATTENTION);
     attention_forward(engine, &pass, scratch, stride);
+    attention_count(engine, shape, 2.0);
+    time_leave(&engine->context->time, before);
     return tape_push(tape, record);
 }

@@ -116,6 +116,14 @@ static enum status multiply_widened(struct engine *engine, const struct matmul *
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
+static enum status multiply_bf16(struct engine *engine, const struct matmul *p)
+{
+    bool done = false;
+    if (engine->plans->native)
+        CHECK(plans_run(engine->context, engine->plans, p, &done));
+    return done ? STATUS_OK : multiply_widened(engine, p);
+}
+
 enum status matmul_run(struct engine *engine, const struct matmul *p)
 {
     if (p->m == 0 || p->n == 0)
@@ -125,12 +133,13 @@ enum status matmul_run(struct engine *engine, const struct matmul *p)
             memset(operation_at_mutable(p->c, row * p->ldc, p->c_type), 0, (size_t)p->n * dtype_size(p->c_type));
         return STATUS_OK;
     }
-    if (p->type == DTYPE_F32)
-        return multiply_floats(engine, p);
+    /* The accounts are the first thread's alone. */
     if (omp_in_parallel())
-        return STATUS_INTERNAL;
-    bool done = false;
-    if (engine->plans->native)
-        CHECK(plans_run(engine->context, engine->plans, p, &done));
-    return done ? STATUS_OK : multiply_widened(engine, p);
+        return p->type == DTYPE_F32 ? multiply_floats(engine, p) : STATUS_INTERNAL;
+    struct time_account *time = &engine->context->time;
+    enum time_kind before = time_enter(time, TIME_PRODUCTS);
+    enum status status = p->type == DTYPE_F32 ? multiply_floats(engine, p) : multiply_bf16(engine, p);
+    time->flops[TIME_PRODUCTS] += 2.0 * (double)p->m * (double)p->n * (double)p->k;
+    time_leave(time, before);
+    return status;
 }

@@ -98,13 +98,11 @@ static enum status move_aside(struct train *train, const char *name)
     return STATUS_OK;
 }
 
-static enum status prepare_folder(struct train *train, const struct resume *resume)
+static enum status move_run_aside(struct train *train)
 {
-    CHECK(make_folder(train->context, train->config->run.folder));
-    if (resume->kind != RESUME_NONE)
-        return STATUS_OK;
     CHECK(move_aside(train, "checkpoints"));
-    return move_aside(train, "metrics.jsonl");
+    CHECK(move_aside(train, "metrics.jsonl"));
+    return move_aside(train, "config.yaml");
 }
 
 static enum status write_config(struct train *train)
@@ -135,8 +133,10 @@ static enum status restore(struct train *train, const struct resume *resume)
     bool found = resume->kind == RESUME_FILE;
     if (found)
         text_copy(path, sizeof path, resume->path);
-    else if (resume->kind == RESUME_AUTO)
+    else if (resume->kind == RESUME_AUTO) {
+        checkpoint_clean(train->context, train->mesh, train->checkpoints);
         CHECK(checkpoint_find(train->context, train->mesh, train->checkpoints, &found, path));
+    }
     if (!found)
         return STATUS_OK;
     if (resume->kind == RESUME_FILE)
@@ -147,9 +147,11 @@ static enum status restore(struct train *train, const struct resume *resume)
     return STATUS_OK;
 }
 
-static enum status open_outputs(struct train *train)
+static enum status open_outputs(struct train *train, const struct resume *resume)
 {
     char path[PATH_LENGTH];
+    if (resume->kind == RESUME_NONE)
+        CHECK(move_run_aside(train));
     snprintf(path, sizeof path, "%s/metrics.jsonl", train->config->run.folder);
     CHECK(write_config(train));
     return metrics_open(train->context, path, train->trainer.step, &train->metrics);
@@ -301,6 +303,7 @@ static enum status run_steps(struct train *train)
     const struct config *config = train->config;
     int64_t end = config->training.stop_at ? integer_min(config->training.stop_at, config->training.steps)
                                            : config->training.steps;
+    bool runs = train->trainer.step < end;
     while (train->trainer.step < end) {
         CHECK(run_step(train));
         int64_t step = train->trainer.step;
@@ -313,7 +316,10 @@ static enum status run_steps(struct train *train)
     }
     progress_break(&train->progress);
     CHECK(save(train, true));
-    if (train->validation)
+    /* A run that was finished before may have its last evaluation, too. */
+    int64_t seen = train->root && metrics_seen(train->metrics, "validation_loss");
+    mesh_broadcast(train->mesh, MESH_WORLD, 0, &seen, 1, DTYPE_I64);
+    if (train->validation && (runs || !seen))
         CHECK(run_evaluation(train, 0));
     return STATUS_OK;
 }
@@ -355,10 +361,10 @@ static enum status prepare(struct train *train, const struct resume *resume)
 {
     struct context *context = train->context;
     CHECK(mesh_agree(train->mesh, context, open_data(train)));
-    CHECK(mesh_agree(train->mesh, context, train->root ? prepare_folder(train, resume) : STATUS_OK));
+    CHECK(mesh_agree(train->mesh, context, train->root ? make_folder(context, train->config->run.folder) : STATUS_OK));
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
     CHECK(restore(train, resume));
-    CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train) : STATUS_OK));
+    CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train, resume) : STATUS_OK));
     measure_peak(train);
     describe_run(train);
     return STATUS_OK;

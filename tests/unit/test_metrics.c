@@ -85,6 +85,25 @@ static void a_half_written_line_is_cut_off(void **state)
     expect_file(fixture, "{\"step\":1,\"loss\":0.1}\n{\"step\":2,\"loss\":0.2}\n{\"step\":3,\"loss\":0.3}\n");
 }
 
+static void an_evaluation_of_the_last_step_is_known(void **state)
+{
+    struct fixture *fixture = *state;
+    struct metrics *metrics;
+    write_steps(fixture, 0, 1, 3);
+    assert_ok(&fixture->context, metrics_open(&fixture->context, fixture->path, 3, &metrics));
+    assert_true(metrics_seen(metrics, "loss"));
+    assert_false(metrics_seen(metrics, "validation_loss"));
+    const struct metrics_field fields[] = {{"step", 3, true}, {"validation_loss", 1.5, false}};
+    assert_ok(&fixture->context, metrics_write(metrics, fields, 2));
+    metrics_close(&metrics);
+    assert_ok(&fixture->context, metrics_open(&fixture->context, fixture->path, 3, &metrics));
+    assert_true(metrics_seen(metrics, "validation_loss"));
+    metrics_close(&metrics);
+    assert_ok(&fixture->context, metrics_open(&fixture->context, fixture->path, 2, &metrics));
+    assert_false(metrics_seen(metrics, "validation_loss"));
+    metrics_close(&metrics);
+}
+
 static void starting_anew_empties_the_file(void **state)
 {
     struct fixture *fixture = *state;
@@ -108,6 +127,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(lines_are_objects, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_resumed_run_neither_repeats_nor_loses_a_step, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_half_written_line_is_cut_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_evaluation_of_the_last_step_is_known, set_up, tear_down),
         cmocka_unit_test_setup_teardown(starting_anew_empties_the_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failures_name_the_file, set_up, tear_down),
     };

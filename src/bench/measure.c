@@ -1,0 +1,98 @@
+#include "src/bench/measure.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "src/ops/peak.h"
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double measure_median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    return 0.5 * (values[(count - 1) / 2] + values[count / 2]);
+}
+
+enum status ceilings_measure(struct mesh *mesh, struct engine *engine, int threads, bool quick,
+                             struct ceilings *ceilings)
+{
+    enum { TIMES_CACHE = 4 };
+    const size_t small = (size_t)1 << 20;
+    const size_t large = (size_t)512 << 20;
+    size_t bytes = quick ? small : TIMES_CACHE * peak_cache();
+    double seconds = quick ? 0.001 : 0.03;
+    mesh_barrier(mesh, MESH_WORLD);
+    ceilings->fp32 = peak_flops(engine, DTYPE_F32, threads, seconds, &ceilings->fp32_instruction);
+    mesh_barrier(mesh, MESH_WORLD);
+    ceilings->bf16 = peak_flops(engine, DTYPE_BF16, threads, seconds, &ceilings->bf16_instruction);
+    mesh_barrier(mesh, MESH_WORLD);
+    ceilings->bandwidth = peak_bandwidth(engine, threads, bytes < large ? bytes : large);
+    return mesh_agree(mesh, engine->context, engine->context->status);
+}
+
+double ceilings_flops(const struct ceilings *ceilings, enum dtype dtype)
+{
+    return dtype == DTYPE_BF16 ? ceilings->bf16 : ceilings->fp32;
+}
+
+struct ceilings ceilings_best(const struct ceilings *a, const struct ceilings *b)
+{
+    struct ceilings best = *a;
+    best.fp32 = fmax(a->fp32, b->fp32);
+    best.bf16 = fmax(a->bf16, b->bf16);
+    best.bandwidth = fmax(a->bandwidth, b->bandwidth);
+    return best;
+}
+
+void ceilings_print(const char *label, const struct ceilings *ceilings)
+{
+    printf("%-22s %8.1f GFLOP/s %-14s %8.1f GFLOP/s %-14s %6.1f GB/s\n", label, 1e-9 * ceilings->fp32,
+           ceilings->fp32_instruction, 1e-9 * ceilings->bf16, ceilings->bf16_instruction, 1e-9 * ceilings->bandwidth);
+}
+
+json_t *ceilings_json(const struct ceilings *ceilings)
+{
+    return json_pack("{s:f, s:s, s:f, s:s, s:f}", "fp32_gflops", 1e-9 * ceilings->fp32, "fp32_instruction",
+                     ceilings->fp32_instruction, "bf16_gflops", 1e-9 * ceilings->bf16, "bf16_instruction",
+                     ceilings->bf16_instruction, "memory_gbytes", 1e-9 * ceilings->bandwidth);
+}
+
+struct shown show_seconds(double seconds)
+{
+    struct shown shown;
+    if (seconds < 1e-3)
+        snprintf(shown.text, sizeof shown.text, "%.4g us", 1e6 * seconds);
+    else if (seconds < 1.0)
+        snprintf(shown.text, sizeof shown.text, "%.4g ms", 1e3 * seconds);
+    else
+        snprintf(shown.text, sizeof shown.text, "%.4g s", seconds);
+    return shown;
+}
+
+struct shown show_bytes(double bytes)
+{
+    static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    struct shown shown;
+    int i = 0;
+    for (; bytes >= 1024.0 && i < 4; i++)
+        bytes /= 1024.0;
+    snprintf(shown.text, sizeof shown.text, "%.4g %s", bytes, unit[i]);
+    return shown;
+}
+
+enum status print_json(struct context *context, json_t *object)
+{
+    char *text = object ? json_dumps(object, JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(object);
+    if (!text)
+        return context_fail(context, STATUS_MEMORY, "out of memory: the result as JSON");
+    puts(text);
+    free(text);
+    return STATUS_OK;
+}

@@ -1,0 +1,41 @@
+/* What the measurements share: medians, the ceilings of the run, and how numbers are shown. */
+#ifndef CAIRN_BENCH_MEASURE_H
+#define CAIRN_BENCH_MEASURE_H
+
+#include <jansson.h>
+
+#include "src/bench/bench.h"
+
+/* The median; sorts the values. */
+double measure_median(double *values, int count);
+
+/* Ceilings of one rank while all ranks measure; rates in FLOP/s and B/s. */
+struct ceilings {
+    const char *fp32_instruction;
+    const char *bf16_instruction;
+    double fp32, bf16, bandwidth;
+};
+
+/* On `threads` threads of each rank at once. Collective. */
+enum status ceilings_measure(struct mesh *mesh, struct engine *engine, int threads, bool quick,
+                             struct ceilings *ceilings) MUST_USE;
+
+double ceilings_flops(const struct ceilings *ceilings, enum dtype dtype);
+
+/* The higher of two looks at each. */
+struct ceilings ceilings_best(const struct ceilings *a, const struct ceilings *b);
+
+void ceilings_print(const char *label, const struct ceilings *ceilings);
+json_t *ceilings_json(const struct ceilings *ceilings);
+
+/* "12.3 us", "4.56 s": eleven characters at most. */
+struct shown {
+    char text[24];
+};
+struct shown show_seconds(double seconds);
+struct shown show_bytes(double bytes);
+
+/* Prints one object on standard output and frees it; MEMORY error when it could not be made. */
+enum status print_json(struct context *context, json_t *object) MUST_USE;
+
+#endif

@@ -1,0 +1,161 @@
+/* Whole training steps on generated tokens. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "src/bench/measure.h"
+#include "src/bench/step_private.h"
+#include "src/core/clock.h"
+#include "src/core/random.h"
+#include "src/ops/peak.h"
+#include "src/train/trainer.h"
+
+/* Every rank of a model draws the same tokens: they depend on the place in the step's batch alone. */
+static void fill_batch(struct trainer *trainer, int64_t step)
+{
+    struct batch *batch = &trainer->batch;
+    uint64_t key = random_key((uint64_t)step, "bench tokens");
+    uint64_t vocabulary = (uint64_t)trainer->config->model.vocabulary;
+    uint64_t stride = (uint64_t)batch->length + 1;
+    for (int64_t row = 0; row < batch->mine.count; row++)
+        for (int64_t i = 0; i < batch->length; i++) {
+            uint64_t place = (uint64_t)(batch->mine.begin + row) * stride + (uint64_t)i;
+            batch->inputs[row * batch->length + i] = (int32_t)(random_bits(key, place) % vocabulary);
+            batch->targets[row * batch->length + i] = (int32_t)(random_bits(key, place + 1) % vocabulary);
+        }
+    trainer_scale_batch(trainer, batch->rows * batch->length);
+}
+
+static enum status run_step(struct trainer *trainer, struct step_sample *sample)
+{
+    struct time_account *account = &trainer->context->time;
+    mesh_barrier(trainer->mesh, MESH_WORLD);
+    (void)time_enter(account, TIME_OTHER);
+    struct time_account start = *account;
+    struct step_result result;
+    fill_batch(trainer, trainer->step);
+    /* What no operation claims for itself is the work of the others. */
+    (void)time_enter(account, TIME_COMPUTE);
+    enum status status = trainer_step(trainer, &result);
+    (void)time_enter(account, TIME_OTHER);
+    *sample = (struct step_sample){.seconds = account->since - start.since, .loss = result.loss};
+    for (int kind = 0; kind < TIME_KINDS; kind++) {
+        sample->part[kind] = account->seconds[kind] - start.seconds[kind];
+        sample->executed += account->flops[kind] - start.flops[kind];
+    }
+    return status;
+}
+
+static void keep_memory(const struct trainer *trainer, struct step_report *report)
+{
+    const struct memory_account *memory = &trainer->context->memory;
+    for (int kind = 0; kind < MEMORY_KINDS; kind++)
+        report->memory[kind] = (double)memory->bytes[kind];
+    report->memory_peak = (double)memory->bytes_peak;
+    report->resident_peak = (double)memory_resident_peak();
+    report->resident_most = report->resident_peak;
+    mesh_all_reduce(trainer->mesh, MESH_WORLD, &report->resident_most, 1, DTYPE_F64, MESH_MAX);
+}
+
+static double measure_peak(struct mesh *mesh, struct engine *engine, enum dtype dtype, bool quick, const char **name)
+{
+    mesh_barrier(mesh, MESH_WORLD);
+    double peak = peak_flops(engine, dtype, engine->threads, quick ? 0.001 : 0.03, name);
+    mesh_all_reduce(mesh, MESH_WORLD, &peak, 1, DTYPE_F64, MESH_SUM);
+    return peak;
+}
+
+/* The first rank's step of median time, the same step on all ranks. */
+static int choose_median(struct mesh *mesh, const struct step_sample *samples, int count)
+{
+    int32_t chosen = 0;
+    for (int i = 0; i < count; i++) {
+        int faster = 0;
+        for (int j = 0; j < count; j++)
+            faster += samples[j].seconds < samples[i].seconds || (samples[j].seconds == samples[i].seconds && j < i);
+        if (faster == (count - 1) / 2)
+            chosen = i;
+    }
+    mesh_broadcast(mesh, MESH_WORLD, 0, &chosen, 1, DTYPE_I32);
+    return chosen;
+}
+
+/* Splits of the first rank, and of the one that is busy longest: the others wait for it. */
+static enum status gather_splits(struct context *context, struct mesh *mesh, const struct step_sample *sample,
+                                 struct step_report *report)
+{
+    int ranks = mesh_size(mesh, MESH_WORLD);
+    double *all = memory_allocate(context, (size_t)(ranks * TIME_KINDS) * sizeof *all, MEMORY_OTHER);
+    CHECK(mesh_agree(mesh, context, all ? STATUS_OK : STATUS_MEMORY));
+    mesh_all_gather(mesh, MESH_WORLD, sample->part, all, ranks, TIME_KINDS, DTYPE_F64);
+    double most = -1.0;
+    for (int rank = 0; rank < ranks; rank++) {
+        const double *part = all + (ptrdiff_t)rank * TIME_KINDS;
+        double busy = 0.0;
+        for (int kind = 0; kind < TIME_KINDS; kind++)
+            busy += kind == TIME_COMMUNICATION ? 0.0 : part[kind];
+        if (busy > most) {
+            most = busy;
+            report->slowest = rank;
+            memcpy(report->slowest_part, part, sizeof report->slowest_part);
+        }
+    }
+    memcpy(report->part, all, sizeof report->part);
+    memory_free(context, all);
+    return STATUS_OK;
+}
+
+static enum status measure_steps(struct trainer *trainer, const struct bench_options *options,
+                                 struct step_sample *samples)
+{
+    struct step_sample ignored;
+    for (int64_t i = 0; i < options->warmup; i++)
+        CHECK(run_step(trainer, &ignored));
+    for (int64_t i = 0; i < options->steps; i++)
+        CHECK(run_step(trainer, &samples[i]));
+    return STATUS_OK;
+}
+
+static enum status summarize(struct trainer *trainer, const struct step_sample *samples, int count,
+                             struct step_report *report)
+{
+    const struct config *config = trainer->config;
+    const struct step_sample *median = &samples[choose_median(trainer->mesh, samples, count)];
+    report->tokens = trainer->batch.rows * trainer->batch.length;
+    report->parameters = decoder_parameter_total(trainer->decoder);
+    report->useful_per_token = decoder_flops_per_token(&config->model, trainer->batch.length);
+    report->seconds = median->seconds;
+    report->loss = median->loss;
+    report->executed = median->executed;
+    mesh_all_reduce(trainer->mesh, MESH_WORLD, &report->executed, 1, DTYPE_F64, MESH_SUM);
+    report->least = report->most = median->seconds;
+    for (int i = 0; i < count; i++) {
+        report->least = fmin(report->least, samples[i].seconds);
+        report->most = fmax(report->most, samples[i].seconds);
+    }
+    return gather_splits(trainer->context, trainer->mesh, median, report);
+}
+
+enum status bench_step(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
+                       const struct bench_options *options)
+{
+    struct trainer trainer = {.context = context};
+    struct step_report report = {.config = config, .mesh = mesh, .engine = engine, .options = options};
+    enum dtype dtype = config->compute.type == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    int count = (int)options->steps;
+    struct step_sample *samples = memory_allocate(context, (size_t)count * sizeof *samples, MEMORY_OTHER);
+    enum status status;
+    TRY(mesh_agree(mesh, context, context->status));
+    TRY(trainer_create(context, mesh, engine, config, true, &trainer));
+    report.peak_before = measure_peak(mesh, engine, dtype, options->quick, &report.instruction);
+    TRY(measure_steps(&trainer, options, samples));
+    keep_memory(&trainer, &report);
+    report.peak_after = measure_peak(mesh, engine, dtype, options->quick, &report.instruction);
+    TRY(summarize(&trainer, samples, count, &report));
+    if (mesh_rank(mesh, MESH_WORLD) == 0)
+        status = options->json ? step_print_json(context, &report) : (step_print(&report), STATUS_OK);
+done:
+    trainer_destroy(&trainer);
+    memory_free(context, samples);
+    return status;
+}

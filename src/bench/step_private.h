@@ -1,0 +1,40 @@
+/* What a measurement of training steps found, for src/bench/step*.c. Times in seconds, memory in bytes. */
+#ifndef CAIRN_BENCH_STEP_PRIVATE_H
+#define CAIRN_BENCH_STEP_PRIVATE_H
+
+#include "src/bench/bench.h"
+#include "src/core/clock.h"
+
+struct step_sample {
+    double seconds;
+    double part[TIME_KINDS];
+    double executed; /* FLOPs of this rank */
+    double loss;
+};
+
+struct step_report {
+    const struct config *config;
+    const struct mesh *mesh;
+    const struct engine *engine;
+    const struct bench_options *options;
+    int64_t parameters;
+    int64_t tokens;     /* of a step */
+    double seconds;     /* the median */
+    double least, most; /* of all measured steps */
+    double loss;
+    double useful_per_token;
+    double executed;                /* FLOPs of a step, all ranks */
+    const char *instruction;        /* of the peaks */
+    double peak_before, peak_after; /* FLOP/s of all ranks */
+    double part[TIME_KINDS];        /* of the first rank in the median step */
+    int slowest;                    /* the rank that waits least for others */
+    double slowest_part[TIME_KINDS];
+    double memory[MEMORY_KINDS]; /* of the first rank, after the steps */
+    double memory_peak;
+    double resident_peak, resident_most; /* of the first rank, of any */
+};
+
+void step_print(const struct step_report *report);
+enum status step_print_json(struct context *context, const struct step_report *report) MUST_USE;
+
+#endif

@@ -1,0 +1,159 @@
+#include <math.h>
+#include <stdio.h>
+
+#include "src/bench/measure.h"
+#include "src/bench/step_private.h"
+
+static const struct {
+    const char *words;
+    const char *key;
+    enum time_kind kind;
+} kinds[TIME_KINDS] = {
+    {"matrix products", "products", TIME_PRODUCTS}, {"attention", "attention", TIME_ATTENTION},
+    {"other compute", "compute", TIME_COMPUTE},     {"exposed communication", "communication", TIME_COMMUNICATION},
+    {"optimiser", "optimizer", TIME_OPTIMIZER},     {"other", "other", TIME_OTHER},
+};
+
+static const char *plural(int count)
+{
+    return count == 1 ? "" : "s";
+}
+
+/* Of a rate in the measured peak; 0 where the system let nobody measure it. */
+static double share_of_peak(const struct step_report *report, double rate)
+{
+    double peak = fmax(report->peak_before, report->peak_after);
+    return peak > 0.0 ? rate / peak : 0.0;
+}
+
+static double useful(const struct step_report *report)
+{
+    return report->useful_per_token * (double)report->tokens;
+}
+
+static void print_run(const struct step_report *report)
+{
+    const struct mesh_config *mesh = mesh_config(report->mesh);
+    const struct training_config *training = &report->config->training;
+    int ranks = mesh_size(report->mesh, MESH_WORLD);
+    int threads = report->engine->threads;
+    printf("%-12s %.2f million parameters in %s; batch %lld x %lld tokens in micro-batches of %lld\n", "model",
+           1e-6 * (double)report->parameters, report->config->compute.type == COMPUTE_BF16 ? "bf16" : "fp32",
+           (long long)training->batch, (long long)training->sequence_length, (long long)training->micro_batch);
+    printf("%-12s data %lld x pipeline %lld x context %lld x tensor %lld; %d rank%s of %d thread%s, %s kernels\n",
+           "mesh", (long long)mesh->data, (long long)mesh->pipeline, (long long)mesh->context, (long long)mesh->tensor,
+           ranks, plural(ranks), threads, plural(threads), report->engine->isa);
+    printf("%-12s %.1f GFLOP/s before the steps, %.1f after, by %s on all ranks at once\n", "peak",
+           1e-9 * report->peak_before, 1e-9 * report->peak_after, report->instruction);
+    printf("%-12s %s, the median of %lld (%.4g to %.4g s); %.1f tokens/s; loss %.4f\n\n", "step",
+           show_seconds(report->seconds).text, (long long)report->options->steps, report->least, report->most,
+           (double)report->tokens / report->seconds, report->loss);
+}
+
+static void print_split(const struct step_report *report)
+{
+    char slowest[40];
+    snprintf(slowest, sizeof slowest, "busiest rank (%d)", report->slowest);
+    printf("%-24s %12s %9s   %18s\n", "time of the median step", "rank 0", "share", slowest);
+    for (int i = 0; i < TIME_KINDS; i++)
+        printf("%-24s %12s %7.1f %%   %18s\n", kinds[i].words, show_seconds(report->part[kinds[i].kind]).text,
+               100.0 * report->part[kinds[i].kind] / report->seconds,
+               show_seconds(report->slowest_part[kinds[i].kind]).text);
+}
+
+static void print_flops(const struct step_report *report)
+{
+    double datasheet = report->options->datasheet;
+    const struct {
+        const char *words;
+        double flops;
+    } rows[] = {{"useful", useful(report)}, {"executed", report->executed}};
+    printf("\n%-24s %12s %13s %14s", "arithmetic", "TFLOP a step", "GFLOP/s", "measured peak");
+    printf(datasheet > 0.0 ? " %15s\n" : "\n", "datasheet peak");
+    for (int i = 0; i < 2; i++) {
+        double rate = rows[i].flops / report->seconds;
+        printf("%-24s %12.4g %13.4g %12.1f %%", rows[i].words, 1e-12 * rows[i].flops, 1e-9 * rate,
+               100.0 * share_of_peak(report, rate));
+        if (datasheet > 0.0)
+            printf(" %13.1f %%", 100.0 * rate / datasheet);
+        printf("\n");
+    }
+    printf("The useful row's shares are MFU. Executed counts what ran: recomputation too.\n");
+}
+
+static void print_memory(const struct step_report *report)
+{
+    printf("\n%-24s %12s\n", "memory of rank 0", "held");
+    for (int kind = 0; kind < MEMORY_KINDS; kind++)
+        printf("%-24s %12s\n", memory_kind_name((enum memory_kind)kind), show_bytes(report->memory[kind]).text);
+    printf("%-24s %12s\n", "most held at once", show_bytes(report->memory_peak).text);
+    printf("%-24s %12s   (of any rank %s)\n", "most resident", show_bytes(report->resident_peak).text,
+           show_bytes(report->resident_most).text);
+}
+
+void step_print(const struct step_report *report)
+{
+    print_run(report);
+    print_split(report);
+    print_flops(report);
+    print_memory(report);
+}
+
+static json_t *split_json(const double *part)
+{
+    json_t *object = json_object();
+    for (int i = 0; i < TIME_KINDS; i++)
+        json_object_set_new(object, kinds[i].key, json_real(part[kinds[i].kind]));
+    return object;
+}
+
+static json_t *memory_json(const struct step_report *report)
+{
+    json_t *object = json_object();
+    for (int kind = 0; kind < MEMORY_KINDS; kind++)
+        json_object_set_new(object, memory_kind_name((enum memory_kind)kind),
+                            json_integer((json_int_t)report->memory[kind]));
+    json_object_set_new(object, "held_peak", json_integer((json_int_t)report->memory_peak));
+    json_object_set_new(object, "resident_peak", json_integer((json_int_t)report->resident_peak));
+    json_object_set_new(object, "resident_peak_of_any_rank", json_integer((json_int_t)report->resident_most));
+    return object;
+}
+
+static json_t *flops_json(const struct step_report *report)
+{
+    double rate = useful(report) / report->seconds;
+    double executed = report->executed / report->seconds;
+    double datasheet = report->options->datasheet;
+    json_t *object = json_pack("{s:f, s:f, s:f, s:f, s:f}", "useful_per_token", report->useful_per_token, "useful",
+                               useful(report), "executed", report->executed, "mfu", share_of_peak(report, rate),
+                               "executed_share", share_of_peak(report, executed));
+    if (object && datasheet > 0.0)
+        json_object_set_new(object, "mfu_of_datasheet", json_real(rate / datasheet));
+    return object;
+}
+
+enum status step_print_json(struct context *context, const struct step_report *report)
+{
+    const struct mesh_config *mesh = mesh_config(report->mesh);
+    const struct training_config *training = &report->config->training;
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I}", "bench", "step", "type",
+                  report->config->compute.type == COMPUTE_BF16 ? "bf16" : "fp32", "isa", report->engine->isa, "ranks",
+                  mesh_size(report->mesh, MESH_WORLD), "threads", report->engine->threads, "parameters",
+                  (json_int_t)report->parameters, "batch", (json_int_t)training->batch, "micro_batch",
+                  (json_int_t)training->micro_batch, "sequence_length", (json_int_t)training->sequence_length);
+    json_t *rest = json_pack(
+        "{s:{s:I, s:I, s:I, s:I}, s:I, s:f, s:f, s:f, s:f, s:f, s:{s:s, s:f, s:f}, s:o, s:{s:o, s:i, s:o}, s:o}",
+        "mesh", "data", (json_int_t)mesh->data, "pipeline", (json_int_t)mesh->pipeline, "context",
+        (json_int_t)mesh->context, "tensor", (json_int_t)mesh->tensor, "tokens", (json_int_t)report->tokens, "seconds",
+        report->seconds, "seconds_least", report->least, "seconds_most", report->most, "tokens_per_second",
+        (double)report->tokens / report->seconds, "loss", isfinite(report->loss) ? report->loss : 0.0, "peak",
+        "instruction", report->instruction, "gflops_before", 1e-9 * report->peak_before, "gflops_after",
+        1e-9 * report->peak_after, "flops", flops_json(report), "seconds_by_kind", "rank_0", split_json(report->part),
+        "busiest_rank", report->slowest, "busiest", split_json(report->slowest_part), "memory_bytes",
+        memory_json(report));
+    if (object && rest)
+        json_object_update(object, rest);
+    json_decref(rest);
+    return print_json(context, object);
+}

@@ -1,0 +1,78 @@
+#include <string.h>
+
+#include "io/config/config.h"
+#include "src/bench/bench.h"
+#include "src/cli/command.h"
+
+/* Options of the command line, as they stand. */
+struct bench_words {
+    const char *type, *steps, *warmup, *peak;
+};
+
+static enum status read_options(struct command *command, const struct bench_words *words, struct bench_options *options)
+{
+    const int64_t most = 100000;
+    double gigaflops = 0.0;
+    if (words->type && strcmp(words->type, "fp32") != 0 && strcmp(words->type, "bf16") != 0)
+        return context_fail(&command->context, STATUS_USAGE, "--type: expected fp32 or bf16, got \"%s\"", words->type);
+    if (words->type && strcmp(words->type, "fp32") == 0)
+        options->type = COMPUTE_FP32;
+    CHECK(command_integer(command, "--steps", words->steps, 1, most, &options->steps));
+    CHECK(command_integer(command, "--warmup", words->warmup, 0, most, &options->warmup));
+    CHECK(command_real(command, "--peak-gflops", words->peak, 1e-3, 1e15, &gigaflops));
+    options->datasheet = 1e9 * gigaflops;
+    return STATUS_OK;
+}
+
+/* What takes no configuration runs on all ranks as they are. */
+static enum status start_plain(struct command *command)
+{
+    if (command->override_count > 0)
+        return context_fail(&command->context, STATUS_USAGE, "bench: --set is for `bench step` only");
+    return command_start(command, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &(struct compute_config){0});
+}
+
+static enum status run_step(struct command *command, const char *path, const struct bench_options *options)
+{
+    struct context *context = &command->context;
+    struct config *config = memory_allocate(context, sizeof *config, MEMORY_OTHER);
+    if (!config)
+        return STATUS_MEMORY;
+    enum status status = config_load(context, path, command->overrides, command->override_count, config);
+    TRY(mesh_agree(NULL, context, status));
+    TRY(command_start(command, &config->mesh, &config->compute));
+    TRY(bench_step(context, command->mesh, &command->engine, config, options));
+done:
+    memory_free(context, config);
+    return status;
+}
+
+enum status command_bench(struct command *command, int argc, char **argv)
+{
+    struct context *context = &command->context;
+    struct bench_options options = {.type = COMPUTE_BF16, .warmup = 2, .steps = 5};
+    struct bench_words words = {0};
+    const char *names[2];
+    int count;
+    const struct option_row rows[] = {
+        {"--type", &words.type, NULL},        {"--steps", &words.steps, NULL},   {"--warmup", &words.warmup, NULL},
+        {"--peak-gflops", &words.peak, NULL}, {"--quick", NULL, &options.quick}, {"--json", NULL, &options.json},
+    };
+    CHECK(command_parse(command, argc, argv, rows, sizeof rows / sizeof *rows, names, 2, &count));
+    CHECK(read_options(command, &words, &options));
+    const char *what = count > 0 ? names[0] : "";
+    int wanted = strcmp(what, "step") == 0 ? 2 : 1;
+    if (strcmp(what, "step") != 0 && strcmp(what, "kernels") != 0 && strcmp(what, "collectives") != 0)
+        return context_fail(context, STATUS_USAGE,
+                            "bench: name what to measure: kernels, collectives or step; see `cairn bench --help`");
+    if (count != wanted)
+        return context_fail(context, STATUS_USAGE,
+                            wanted == 2 ? "bench step: name a configuration; see `cairn bench --help`"
+                                        : "bench %s: takes no further argument",
+                            what);
+    if (wanted == 2)
+        return run_step(command, names[1], &options);
+    CHECK(start_plain(command));
+    return strcmp(what, "kernels") == 0 ? bench_kernels(context, command->mesh, &command->engine, &options)
+                                        : bench_collectives(context, command->mesh, &options);
+}

@@ -1,0 +1,101 @@
+#!/bin/bash
+# The three measurements run, say what they promise, and count the FLOPs of a small model as one does by hand.
+set -u
+. "$(dirname "$0")/library.sh" "$@"
+
+# object NAME: the output is one JSON object. Without Python that is left to the fields below.
+object() {
+    ! command -v python3 >/dev/null || python3 -m json.tool <out >/dev/null 2>&1 || fail "$1: the output is not JSON"
+}
+
+# value KEY: of the first such key in the output.
+value() { sed -n 's/.*"'"$1"'": *\([^],}]*\)[],}].*/\1/p' out | head -n 1; }
+
+# all KEY: its values throughout the output, one a line.
+all() { grep -o '"'"$1"'": *[^],}]*' out | sed 's/.*: *//'; }
+
+positive() {
+    local key
+    for key in "${@:2}"; do
+        all "$key" | awk '{ if (!($1 + 0 > 0)) bad = 1 } END { exit bad || NR == 0 }' || fail "$1: $key is not positive"
+    done
+}
+
+equal() { awk -v a="$2" -v b="$3" 'BEGIN { exit !(a "" != "" && a + 0 == b + 0) }' || fail "$1: $2 instead of $3"; }
+
+# -- Kernels and collectives --------------------------------------------------------------------------------------------
+
+for type in fp32 bf16; do
+    if must "kernels $type" 1 bench kernels --quick --json --type "$type"; then
+        object "kernels $type"
+        positive "kernels $type" seconds share fp32_gflops bf16_gflops memory_gbytes
+        [ "$(all operation | wc -l)" -ge 35 ] || fail "kernels $type: only $(all operation | wc -l) operations"
+    fi
+done
+if must "kernels as a table" 2 bench kernels --quick; then
+    grep -q '^AdamW ' out || fail "kernels: no AdamW in the table"
+    [ "$(awk '{ if (length > most) most = length } END { print most }' out)" -le 110 ] || fail "kernels: wide lines"
+fi
+for ranks in 2 3; do
+    if must "collectives on $ranks ranks" "$ranks" bench collectives --quick --json; then
+        object "collectives on $ranks ranks"
+        positive "collectives on $ranks ranks" seconds bytes gbytes_per_second
+    fi
+done
+must "collectives as a table" 2 bench collectives --quick && { grep -q '^all-reduce ' out || fail "collectives: no table"; }
+run 1 bench collectives
+[ "$status" -eq 2 ] || fail "collectives on one rank: $(last_words)"
+run 1 bench nothing
+[ "$status" -eq 2 ] || fail "bench nothing: $(last_words)"
+
+# -- Steps --------------------------------------------------------------------------------------------------------------
+
+cat >tiny.yaml <<'END'
+model: {vocabulary: 64, width: 32, layers: 2, heads: 2, hidden: 48, mlp: gelu}
+training: {batch: 4, micro_batch: 1, sequence_length: 16, steps: 100}
+END
+
+# A token by hand. Weights of products: a layer has 4 x 32 x 32 + 2 x 32 x 48 = 7168, the head 32 x 64 = 2048, in all
+# 16384; each takes 2 FLOPs forward and 4 backward. Attention: a query sees 8.5 keys on average; a product with them is
+# 2 x 32 x 8.5 = 544 in each layer, two of them forward, four useful and five executed backward.
+tokens=64
+useful=$((6 * 16384 + 2 * 6 * 544))
+executed=$((6 * 16384 + 2 * 7 * 544))
+again=$((2 * 7168 + 2 * 544)) # a layer's forward pass
+
+# step NAME RANKS EXECUTED ARGUMENT...
+step() {
+    local name="step, $1" ranks=$2 count=$3
+    must "$name" "$ranks" bench step tiny.yaml --quick --json --warmup 1 --steps 3 "${@:4}" || return
+    object "$name"
+    positive "$name" seconds tokens_per_second loss gflops_before gflops_after mfu executed_share products attention \
+        compute optimizer parameters held_peak resident_peak
+    equal "$name, useful FLOPs a token" "$(value useful_per_token)" "$useful"
+    equal "$name, useful FLOPs" "$(value useful)" $((useful * tokens))
+    equal "$name, executed FLOPs" "$(value executed)" "$count"
+    # The kinds of the first rank, in front of those of the busiest, make up the step.
+    sed 's/.*"rank_0": {\([^}]*\)}.*/\1/' out | tr ',' '\n' | awk -F: -v whole="$(value seconds)" '
+        { sum += $2 }
+        END { exit !(NR == 6 && sum > 0.98 * whole && sum < 1.02 * whole) }' || fail "$name: the kinds do not add up"
+}
+
+step "one rank" 1 $((executed * tokens))
+step "bf16" 1 $((executed * tokens)) --set compute.type=bf16
+step "recomputed layers" 1 $(((executed + 2 * again) * tokens)) --set compute.recompute=layer
+step "recomputed attention" 1 $(((executed + 2 * (2 * 4096 + 2 * 544)) * tokens)) --set compute.recompute=attention
+step "data 2" 2 $((executed * tokens)) --set mesh.data=2
+step "pipeline 2" 2 $((executed * tokens)) --set mesh.pipeline=2
+step "tensor 2" 2 $((executed * tokens)) --set mesh.tensor=2
+if must "step as a table" 1 bench step tiny.yaml --quick --steps 2 --peak-gflops 100; then
+    grep -q 'datasheet peak' out || fail "step: the given peak has no column"
+    grep -q '^exposed communication' out || fail "step: no line for communication"
+fi
+
+# -- Who runs where -----------------------------------------------------------------------------------------------------
+
+must "threads" 2 bench step tiny.yaml --quick --steps 1 --set compute.threads=1 &&
+    { grep -q ': 2 ranks, 2 threads in all, [0-9]* cores\{0,1\} granted, ' err || fail "no line about the threads"; }
+must "too many threads" 1 bench step tiny.yaml --quick --steps 1 --set compute.threads=$(($(nproc) + 1)) &&
+    { grep -q '^warning: .* more threads than cores' err || fail "no warning about too many threads"; }
+
+finish
