@@ -189,7 +189,9 @@ static void print_rows(const struct kernel_bench *bench, const struct ceilings *
                100.0 * share_of(row, best), row->counted);
     }
     printf("\nShares are of the best of both looks at the ceilings. Tensors of operations that memory limits are\n"
-           "larger than the last cache; those of products are not. T tokens, I inputs, O outputs, V vocabulary.\n");
+           "larger than the last cache; those of products are not. T tokens, I inputs, O outputs, V vocabulary.\n"
+           "An output that is only written costs the memory a read besides, which is not counted and which the\n"
+           "ceiling, y = a y + x, does not have.\n");
 }
 
 static json_t *rows_json(const struct kernel_bench *bench, const struct ceilings *best)

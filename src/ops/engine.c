@@ -4,9 +4,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "src/ops/kernels/kernels.h"
 #include "src/ops/matmul_plans.h"
+
+/* The best that this compiler could make. */
+#ifdef CAIRN_KERNELS_BF16
+#define KERNELS_BF16 kernels_bf16
+#else
+#define KERNELS_BF16 kernels_avx512
+#endif
+#ifdef CAIRN_KERNELS_AMX
+#define KERNELS_AMX kernels_amx
+#else
+#define KERNELS_AMX KERNELS_BF16
+#endif
 
 /* What a machine may be treated as, best first. */
 struct machine {
@@ -19,8 +35,8 @@ struct machine {
 
 static const struct machine machines[] = {
 #ifdef CAIRN_KERNELS_X86
-    {"amx", &kernels_avx512, dnnl_cpu_isa_avx512_core_amx, true, false},
-    {"bf16", &kernels_avx512, dnnl_cpu_isa_avx512_core_bf16, true, false},
+    {"amx", &KERNELS_AMX, dnnl_cpu_isa_avx512_core_amx, true, false},
+    {"bf16", &KERNELS_BF16, dnnl_cpu_isa_avx512_core_bf16, true, false},
     {"avx512", &kernels_avx512, dnnl_cpu_isa_avx512_core, true, false},
     {"avx2", &kernels_avx2, dnnl_cpu_isa_avx2, false, false},
 #endif
@@ -29,6 +45,19 @@ static const struct machine machines[] = {
 };
 
 enum { MACHINES = sizeof machines / sizeof machines[0] };
+
+#ifdef CAIRN_KERNELS_X86
+/* Linux gives a process the registers of AMX only when it asks; it may ask again. */
+static bool matrix_permitted(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    const long request_permission = 0x1023, tile_data = 18;
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+#endif
 
 static bool machine_available(const struct machine *machine)
 {
@@ -40,7 +69,8 @@ static bool machine_available(const struct machine *machine)
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512cd");
     bool half = avx512 && __builtin_cpu_supports("avx512bf16");
-    bool matrix = half && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16");
+    bool matrix =
+        half && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && matrix_permitted();
     switch (machine->library) {
     case dnnl_cpu_isa_avx512_core_amx:
         return matrix;

@@ -29,7 +29,8 @@ trap 'rm -rf "$results"' EXIT
 trap 'exit 1' INT TERM
 
 on_cores=(timeout -k 5 "$limit")
-if [ "$(nproc)" -gt "$cores" ]; then
+# nproc would answer with OMP_NUM_THREADS.
+if [ "$(env -u OMP_NUM_THREADS nproc)" -gt "$cores" ]; then
     if ! command -v taskset >/dev/null; then
         echo "compare.sh: taskset is needed to keep everyone to $cores cores" >&2
         exit 1
@@ -161,7 +162,7 @@ mkdir -p "$(dirname "$output")"
     row "$compiled" $((batch * length)) "$batch x $length bf16"
     row "llm.c" 256 "4 x 64 fp32"
     echo
-    echo "MFU: useful FLOPs of tokens/s by ${peak:-?} GFLOP/s, the highest of the register-to-register peaks measured in" \
+    echo "MFU: useful FLOPs of tokens/s by $(printf %.0f "${peak:-0}") GFLOP/s, the highest of the register-to-register peaks measured in" \
         "the turns ($(sort -g "$results/peaks" 2>/dev/null | awk '{ printf("%s%.0f", (NR > 1) ? " " : "", $1) }'))." \
         "x PyTorch: against the better of its two modes."
     for line in "${absent[@]+"${absent[@]}"}"; do

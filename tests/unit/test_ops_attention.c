@@ -57,6 +57,7 @@ static void attention_check(const char *name, struct attention_shape s, int samp
 
 static const int32_t one_for_all[] = {0, 0, 0, 0};
 static const int32_t each_its_own[] = {0, 1, 2, 3};
+static const int32_t in_pairs[] = {0, 0, 1, 1};
 static const int32_t crossed[] = {2, 0, 2, 0}; /* nobody uses 1 */
 
 static void test_attention_small(void **state)
@@ -78,6 +79,7 @@ static void test_attention_blocks(void **state)
     (void)state;
     attention_check("blocks", (struct attention_shape){1, 270, 270, 3, 1, 10, one_for_all}, 4);
     attention_check("blocks of cached keys", (struct attention_shape){1, 65, 300, 2, 2, 33, each_its_own}, 4);
+    attention_check("blocks of groups", (struct attention_shape){1, 100, 290, 4, 2, 20, in_pairs}, 4);
     attention_check("generation", (struct attention_shape){2, 1, 257, 4, 3, 10, crossed}, 10);
 }
 

@@ -40,12 +40,80 @@ struct tile_product {
     float beta;
 };
 
+/* Tiles of bf16. Products go through their depth in steps of HALF_DEPTH, and write C in whole blocks of HALF_ROWS rows
+ * and columns: what lies between a tile's own size and that multiple is there, is zero in A and B along the depth, and
+ * may hold anything in C. */
+enum { HALF_ROWS = 16, HALF_DEPTH = 32 };
+
+/* C [m, n] = A [m, k] B [k, n], or the same added to C. B is in pairs, two bf16 in a word: the rows 2 p (low half) and
+ * 2 p + 1 of column j are b[p * ldb + j]. */
+struct half_product {
+    int64_t m, n, k;
+    const bf16 *a;
+    int64_t lda;
+    const uint32_t *b;
+    int64_t ldb;
+    float *c;
+    int64_t ldc;
+    bool add;
+};
+
+/* One step of the online softmax, to the base of 2: scores [rows, columns] become weights = 2^(scale * score -
+ * largest), 0 from where a row has seen its keys (it sees seen[row], of which the first columns are number `first`
+ * and on). largest and sum move on; factor is what older sums and outputs have to be multiplied by. rows is even,
+ * columns a multiple of HALF_ROWS. */
+struct half_weights {
+    const float *scores;
+    bf16 *weights;
+    int64_t ld;
+    int64_t rows, columns;
+    const int32_t *seen;
+    int64_t first;
+    float scale;
+    float *largest, *sum, *factor;
+};
+
+/* From scores and slopes (d loss / d weight), [keys, queries]: weights = 2^(scale_power * score - log_sum), and their
+ * slopes weight * (scale * slope - mean), rounded and also in pairs of keys. Columns begin .. end - 1, multiples of
+ * HALF_ROWS; if masked, query i sees the keys up to last[i], where the first row is key `first`. */
+struct half_slopes {
+    const float *scores, *slopes;
+    bf16 *weights, *rounded;
+    uint32_t *pairs;
+    int64_t ld;
+    int64_t keys; /* even */
+    int64_t begin, end;
+    float scale_power, scale;
+    const float *log_sum, *mean;
+    bool masked;
+    const int32_t *last;
+    int64_t first;
+};
+
+/* On machines that multiply pairs of bf16 as they are. */
+struct half_kernels {
+    const char *name;
+    /* Around the products of a thread. */
+    void (*begin)(void);
+    void (*end)(void);
+    void (*multiply)(const struct half_product *product);
+    /* to [columns, rows] = from [rows, columns], all of words, multiples of 16. A tile of bf16 [rows, 2 * columns]
+     * becomes the pairs of its transpose. */
+    void (*transpose)(uint32_t *to, int64_t to_ld, const void *from, int64_t from_ld, int64_t rows, int64_t columns);
+    /* A tile [rows, columns] into pairs, and pairs into a tile; rows is even. */
+    void (*pair)(uint32_t *pairs, int64_t ld, const bf16 *tile, int64_t tile_ld, int64_t rows, int64_t columns);
+    void (*part)(bf16 *tile, int64_t tile_ld, const uint32_t *pairs, int64_t ld, int64_t rows, int64_t columns);
+    void (*weights)(const struct half_weights *step);
+    void (*slopes)(const struct half_slopes *step);
+};
+
 struct kernel_adamw {
     float gradient_scale, rate, beta1, beta2, epsilon, decay, correction1, correction2;
 };
 
 struct kernels {
-    const char *name;
+    const char *name;                /* the instruction set of all but half */
+    const struct half_kernels *half; /* NULL: tiles of bf16 are brought to fp32 */
 
     void (*convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count);
     void (*accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta, int64_t count);
@@ -110,5 +178,11 @@ struct kernels {
 extern const struct kernels kernels_reference;
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_bf16; /* the functions of avx512, and half_bf16 */
+extern const struct kernels kernels_amx;  /* the same with half_amx */
+
+extern const struct half_kernels half_bf16;
+extern const struct half_kernels half_amx;
+extern const struct half_kernels half_emulated; /* AMX in plain C, for the tests alone */
 
 #endif

@@ -1,0 +1,247 @@
+/* Attention by tiles of bf16, forward. A task is a panel of a group's rows: keys and values are laid out for it block
+ * by block, and the panel goes over them a few rows at a time, each step up to the last key it sees. Doing so again for
+ * every panel is 1 to 2 % of its time, and keeps a thread's scratch independent of the length. */
+#include "src/ops/attention_half.h"
+
+enum { PANEL_ROWS = 256, STEP_ROWS = 32, KEY_BLOCK = 256 };
+
+bool attention_groups_create(struct tape *tape, const struct attention_shape *shape, struct attention_groups *groups)
+{
+    groups->begin = arena_allocate(tape->work, (size_t)(shape->kv_heads + 1) * sizeof *groups->begin);
+    groups->head = arena_allocate(tape->work, (size_t)shape->heads * sizeof *groups->head);
+    groups->largest = 0;
+    if (!groups->begin || !groups->head)
+        return false;
+    int64_t count = 0;
+    for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++) {
+        groups->begin[kv_head] = count;
+        for (int64_t head = 0; head < shape->heads; head++)
+            if (shape->kv_of_head[head] == kv_head)
+                groups->head[count++] = (int32_t)head;
+        groups->largest = integer_max(groups->largest, count - groups->begin[kv_head]);
+    }
+    groups->begin[shape->kv_heads] = count;
+    return true;
+}
+
+static void row_copy(bf16 *to, int64_t ld, const bf16 *from, int64_t width)
+{
+    if (width % HALF_DEPTH == 0) {
+        for (int64_t c = 0; c < width; c += HALF_DEPTH)
+            memcpy(to + c, from + c, HALF_DEPTH * sizeof *to);
+    } else {
+        memcpy(to, from, (size_t)width * sizeof *to);
+        memset(to + width, 0, (size_t)(ld - width) * sizeof *to);
+    }
+}
+
+void attention_copy_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
+                         int64_t group_row, int64_t rows, int64_t padded)
+{
+    for (int64_t r = 0; r < rows; r++)
+        row_copy(tile + r * ld, ld, (const bf16 *)from + attention_group_vector(group, group_row + r),
+                 group->shape->width);
+    memset(tile + rows * ld, 0, (size_t)((padded - rows) * ld) * sizeof *tile);
+}
+
+void attention_copy_keys(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from, int64_t key,
+                         int64_t keys, int64_t padded)
+{
+    for (int64_t k = 0; k < keys; k++)
+        row_copy(tile + k * ld, ld, (const bf16 *)from + attention_group_key(group, key + k), group->shape->width);
+    memset(tile + keys * ld, 0, (size_t)((padded - keys) * ld) * sizeof *tile);
+}
+
+struct attention_rows attention_find_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
+                                          int64_t group_row, int64_t rows, int64_t padded)
+{
+    if (group->heads == 1 && rows == padded && ld == group->shape->width)
+        return (struct attention_rows){(const bf16 *)from + attention_group_vector(group, group_row),
+                                       group->shape->heads * ld};
+    attention_copy_rows(tile, ld, group, from, group_row, rows, padded);
+    return (struct attention_rows){tile, ld};
+}
+
+struct attention_rows attention_find_keys(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
+                                          int64_t key, int64_t keys, int64_t padded)
+{
+    if (keys == padded && ld == group->shape->width)
+        return (struct attention_rows){(const bf16 *)from + attention_group_key(group, key),
+                                       group->shape->kv_heads * ld};
+    attention_copy_keys(tile, ld, group, from, key, keys, padded);
+    return (struct attention_rows){tile, ld};
+}
+
+void attention_scatter_rows(const struct attention_pass *pass, const struct attention_group *group, int64_t group_row,
+                            int64_t rows, const float *tile, int64_t ld, struct gradient_target target)
+{
+    const struct attention_shape *shape = pass->shape;
+    int64_t heads = group->heads;
+    for (int64_t r = 0; r < rows && r < heads; r++)
+        pass->kernels->tile_scatter(
+            operation_at_mutable(target.data, attention_group_vector(group, group_row + r), target.dtype),
+            shape->heads * shape->width, tile + r * ld, heads * ld, (rows - r + heads - 1) / heads, shape->width, NULL,
+            target.beta, target.dtype);
+}
+
+struct panel_tiles {
+    bf16 *query;                   /* [PANEL_ROWS, ld] */
+    bf16 *rows;                    /* [KEY_BLOCK, ld], keys or values as they are */
+    uint32_t *key;                 /* pairs of the transpose, [ld / 2, KEY_BLOCK] */
+    uint32_t *value;               /* pairs, [KEY_BLOCK / 2, ld] */
+    float *scores;                 /* [STEP_ROWS, KEY_BLOCK] */
+    bf16 *weights;                 /* [STEP_ROWS, KEY_BLOCK] */
+    float *output;                 /* [PANEL_ROWS, ld] */
+    float *largest, *sum, *factor; /* [PANEL_ROWS] */
+    int32_t *seen;                 /* [PANEL_ROWS], keys that each row sees */
+};
+
+static struct panel_tiles panel_carve(char *scratch, int64_t ld)
+{
+    struct panel_tiles tiles;
+    tiles.query = attention_take(&scratch, PANEL_ROWS * ld * 2);
+    tiles.rows = attention_take(&scratch, KEY_BLOCK * ld * 2);
+    tiles.key = attention_take(&scratch, KEY_BLOCK * ld * 2);
+    tiles.value = attention_take(&scratch, KEY_BLOCK * ld * 2);
+    tiles.scores = attention_take(&scratch, STEP_ROWS * KEY_BLOCK * 4);
+    tiles.weights = attention_take(&scratch, STEP_ROWS * KEY_BLOCK * 2);
+    tiles.output = attention_take(&scratch, PANEL_ROWS * ld * 4);
+    tiles.largest = attention_take(&scratch, PANEL_ROWS * 4);
+    tiles.sum = attention_take(&scratch, PANEL_ROWS * 4);
+    tiles.factor = attention_take(&scratch, PANEL_ROWS * 4);
+    tiles.seen = attention_take(&scratch, PANEL_ROWS * 4);
+    return tiles;
+}
+
+static size_t panel_bytes(int64_t ld)
+{
+    return (size_t)((6 * PANEL_ROWS + 6 * KEY_BLOCK) * ld + 6 * STEP_ROWS * KEY_BLOCK + 16 * PANEL_ROWS);
+}
+
+/* Adds a block of keys to the running output of the rows of one step, which begin at `at` in the panel. */
+static void step_run(const struct attention_pass *pass, const struct panel_tiles *tiles, int64_t at, int64_t rows,
+                     int64_t key, int64_t keys, int64_t ld)
+{
+    const struct half_kernels *half = pass->kernels->half;
+    int64_t seen = integer_min(keys, tiles->seen[at + rows - 1] - key);
+    if (seen <= 0)
+        return;
+    int64_t columns = integer_round_up(seen, HALF_DEPTH);
+    half->multiply(&(struct half_product){.m = rows,
+                                          .n = columns,
+                                          .k = ld,
+                                          .a = tiles->query + at * ld,
+                                          .lda = ld,
+                                          .b = tiles->key,
+                                          .ldb = KEY_BLOCK,
+                                          .c = tiles->scores,
+                                          .ldc = KEY_BLOCK});
+    half->weights(&(struct half_weights){.scores = tiles->scores,
+                                         .weights = tiles->weights,
+                                         .ld = KEY_BLOCK,
+                                         .rows = integer_round_up(rows, 2),
+                                         .columns = columns,
+                                         .seen = tiles->seen + at,
+                                         .first = key,
+                                         .scale = pass->scale * LOG2_E,
+                                         .largest = tiles->largest + at,
+                                         .sum = tiles->sum + at,
+                                         .factor = tiles->factor + at});
+    pass->kernels->tile_scale(tiles->output + at * ld, ld, rows, ld, tiles->factor + at);
+    half->multiply(&(struct half_product){.m = rows,
+                                          .n = pass->shape->width,
+                                          .k = columns,
+                                          .a = tiles->weights,
+                                          .lda = KEY_BLOCK,
+                                          .b = tiles->value,
+                                          .ldb = ld,
+                                          .c = tiles->output + at * ld,
+                                          .ldc = ld,
+                                          .add = true});
+}
+
+static void panel_begin(const struct attention_pass *pass, const struct panel_tiles *tiles,
+                        const struct attention_group *group, int64_t begin, int64_t rows, int64_t ld)
+{
+    int64_t padded = integer_round_up(rows, STEP_ROWS);
+    attention_copy_rows(tiles->query, ld, group, pass->query, begin, rows, padded);
+    memset(tiles->output, 0, (size_t)(padded * ld) * sizeof(float));
+    for (int64_t r = 0; r < padded; r++) {
+        int64_t seen = (begin + r) / group->heads + pass->offset + 1;
+        tiles->seen[r] = r < rows ? (int32_t)integer_max(0, integer_min(seen, pass->shape->keys_length)) : 0;
+        tiles->largest[r] = -INFINITY;
+        tiles->sum[r] = 0.0f;
+    }
+}
+
+static void panel_finish(const struct attention_pass *pass, const struct panel_tiles *tiles,
+                         const struct attention_group *group, int64_t begin, int64_t rows, int64_t ld)
+{
+    float *log_sum = pass->log_sum ? pass->log_sum + group->scalars + begin : NULL;
+    for (int64_t r = 0; r < rows; r++) {
+        /* A row that sees no key has a sum of 0 and gives 0. */
+        bool empty = tiles->sum[r] == 0.0f;
+        tiles->factor[r] = empty ? 0.0f : 1.0f / tiles->sum[r];
+        if (log_sum)
+            log_sum[r] = empty ? 0.0f : tiles->largest[r] + log2f(tiles->sum[r]);
+    }
+    pass->kernels->tile_scale(tiles->output, ld, rows, ld, tiles->factor);
+    attention_scatter_rows(pass, group, begin, rows, tiles->output, ld,
+                           (struct gradient_target){.data = pass->output, .dtype = DTYPE_BF16});
+}
+
+static void panel_run(const struct attention_pass *pass, const struct panel_tiles *tiles,
+                      const struct attention_group *group, int64_t begin, int64_t panel)
+{
+    const struct half_kernels *half = pass->kernels->half;
+    int64_t ld = integer_round_up(pass->shape->width, HALF_DEPTH);
+    int64_t rows = integer_min(panel, group->rows - begin);
+    panel_begin(pass, tiles, group, begin, rows, ld);
+    for (int64_t key = 0; key < tiles->seen[rows - 1]; key += KEY_BLOCK) {
+        int64_t keys = integer_min(KEY_BLOCK, tiles->seen[rows - 1] - key);
+        int64_t padded = integer_round_up(keys, HALF_DEPTH);
+        struct attention_rows found = attention_find_keys(tiles->rows, ld, group, pass->key, key, keys, padded);
+        half->transpose(tiles->key, KEY_BLOCK, found.data, found.ld / 2, padded, ld / 2);
+        found = attention_find_keys(tiles->rows, ld, group, pass->value, key, keys, padded);
+        half->pair(tiles->value, ld, found.data, found.ld, padded, ld);
+        for (int64_t at = 0; at < rows; at += STEP_ROWS)
+            step_run(pass, tiles, at, integer_min(STEP_ROWS, rows - at), key, keys, ld);
+    }
+    panel_finish(pass, tiles, group, begin, rows, ld);
+}
+
+bool attention_half_forward(struct tape *tape, const struct attention_pass *pass)
+{
+    struct engine *engine = tape->engine;
+    const struct attention_shape *shape = pass->shape;
+    struct attention_groups groups;
+    int64_t ld = integer_round_up(shape->width, HALF_DEPTH);
+    size_t stride;
+    char *scratch = engine_scratch(engine, panel_bytes(ld) + 4096, &stride);
+    if (!attention_groups_create(tape, shape, &groups) || !scratch)
+        return false;
+    int64_t longest = groups.largest * shape->length;
+    /* Smaller panels where there would be too few; the results are the same. */
+    int64_t panel = PANEL_ROWS;
+    while (panel > 2 * STEP_ROWS &&
+           shape->rows * shape->kv_heads * integer_divide_up(longest, panel) < 4 * (int64_t)engine->threads)
+        panel /= 2;
+    int64_t panels = integer_divide_up(longest, panel);
+    int64_t work = shape->rows * shape->heads * shape->length * (shape->keys_length + shape->width);
+#pragma omp parallel num_threads(operation_threads(engine, work))
+    {
+        struct panel_tiles tiles = panel_carve(scratch + (size_t)omp_get_thread_num() * stride, ld);
+        pass->kernels->half->begin();
+        /* The last panels see the most keys and go first. */
+#pragma omp for collapse(3) schedule(dynamic)
+        for (int64_t at = panels - 1; at >= 0; at--)
+            for (int64_t row = 0; row < shape->rows; row++)
+                for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++) {
+                    struct attention_group group = attention_group(&groups, shape, row, kv_head);
+                    if (at * panel < group.rows)
+                        panel_run(pass, &tiles, &group, at * panel, panel);
+                }
+        pass->kernels->half->end();
+    }
+    return true;
+}
