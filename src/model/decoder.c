@@ -226,6 +226,26 @@ static enum status check_mesh(struct context *context, const struct mesh_config 
     return STATUS_OK;
 }
 
+/* Layers of a chunk. The last chunk has the head besides, which may cost as much as several layers, so it gets as many
+ * fewer as makes the costliest chunk cheapest; the others share the rest evenly. */
+static struct range chunk_layers(const struct decoder *decoder, int64_t chunks, int64_t chunk)
+{
+    int64_t layers = decoder->config.layers;
+    double head = decoder_head_cost(&decoder->config, decoder->max_length);
+    int64_t last = layers;
+    double least = INFINITY;
+    for (int64_t own = 0; own <= layers && chunks > 1; own++) {
+        double cost = fmax((double)integer_divide_up(layers - own, chunks - 1), (double)own + head);
+        if (cost <= least) {
+            least = cost;
+            last = own;
+        }
+    }
+    if (chunk == chunks - 1)
+        return (struct range){.begin = layers - last, .count = last};
+    return range_partition(layers - last, chunks - 1, chunk);
+}
+
 static void find_parts(struct decoder *decoder)
 {
     const struct model_config *config = &decoder->config;
@@ -241,8 +261,8 @@ static void find_parts(struct decoder *decoder)
     }
     int64_t stages = mesh_size(decoder->mesh, MESH_PIPELINE);
     for (int i = 0; i < decoder->chunks; i++)
-        decoder->layers[i] = range_partition(config->layers, stages * decoder->chunks,
-                                             i * stages + mesh_rank(decoder->mesh, MESH_PIPELINE));
+        decoder->layers[i] =
+            chunk_layers(decoder, stages * decoder->chunks, i * stages + mesh_rank(decoder->mesh, MESH_PIPELINE));
 }
 
 static void fill_tables(struct decoder *decoder)

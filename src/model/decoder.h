@@ -98,4 +98,7 @@ int64_t decoder_parameter_total(const struct decoder *decoder);
  * sequence of this length: 6 for each weight of a matrix product, and the causal half of attention's products. */
 double decoder_flops_per_token(const struct model_config *config, int64_t length);
 
+/* The cost of head and loss in layers, by the same count. */
+double decoder_head_cost(const struct model_config *config, int64_t length);
+
 #endif

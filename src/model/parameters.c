@@ -292,15 +292,28 @@ int64_t decoder_parameter_total(const struct decoder *decoder)
     return total;
 }
 
-double decoder_flops_per_token(const struct model_config *config, int64_t length)
+/* Multiplications of a layer for one token going forward: its weights, and two products of query by half the keys. */
+static double layer_products(const struct model_config *config, int64_t length)
 {
     double width = (double)config->width;
     double query = (double)(config->heads * config->head_width);
     double kv = (double)(config->kv_heads * config->head_width);
     double mlp = (config->mlp == MLP_SWIGLU ? 3.0 : 2.0) * width * (double)config->hidden;
-    double weights =
-        (double)config->layers * (width * (2.0 * query + 2.0 * kv) + mlp) + width * (double)config->vocabulary;
-    /* Two products of query by half the keys, forward once and backward twice. */
-    double attention = (double)config->layers * 2.0 * 2.0 * query * ((double)length + 1.0) / 2.0;
-    return 6.0 * weights + 3.0 * attention;
+    return width * (2.0 * query + 2.0 * kv) + mlp + query * ((double)length + 1.0);
+}
+
+static double head_products(const struct model_config *config)
+{
+    return (double)config->width * (double)config->vocabulary;
+}
+
+double decoder_flops_per_token(const struct model_config *config, int64_t length)
+{
+    /* A multiplication and an addition, forward once and backward twice. */
+    return 6.0 * ((double)config->layers * layer_products(config, length) + head_products(config));
+}
+
+double decoder_head_cost(const struct model_config *config, int64_t length)
+{
+    return head_products(config) / layer_products(config, length);
 }

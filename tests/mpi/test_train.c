@@ -36,11 +36,15 @@ struct bench {
     struct trainer trainer;
 };
 
-static void bench_create(struct bench *bench, void **state, struct mesh_config mesh, enum compute_type type)
+/* `vocabulary` 0 is the odd model's own. */
+static void bench_create_wide(struct bench *bench, void **state, struct mesh_config mesh, enum compute_type type,
+                              int64_t vocabulary)
 {
     struct mpi_fixture *fixture = mpi_fixture_of(state);
     bench->context = &fixture->context;
     make_config(&bench->config);
+    if (vocabulary)
+        bench->config.model.vocabulary = vocabulary;
     bench->config.compute.type = type;
     bench->mesh = mpi_mesh(fixture, mesh);
     assert_ok(bench->context, engine_create(bench->context, 1, &bench->engine));
@@ -54,6 +58,11 @@ static void bench_create(struct bench *bench, void **state, struct mesh_config m
         batch->targets[i] = (int32_t)(random_bits(key, global + 1000) % 53);
     }
     trainer_scale_batch(&bench->trainer, batch->rows * batch->length);
+}
+
+static void bench_create(struct bench *bench, void **state, struct mesh_config mesh, enum compute_type type)
+{
+    bench_create_wide(bench, state, mesh, type, 0);
 }
 
 static void bench_destroy(struct bench *bench)
@@ -136,6 +145,30 @@ static void every_mesh_computes_the_same_losses(void **state)
         assert_true(evaluated < expected[STEPS - 1]);
         bench_destroy(&bench);
     }
+}
+
+/* Head and loss cost more than the layers together: the last stage has none of them. */
+static void a_heavy_head_gets_fewer_layers(void **state)
+{
+    enum { VOCABULARY = 4001 };
+    int ranks = mpi_fixture_of(state)->ranks;
+    if (ranks < 2 || ranks > 5)
+        skip();
+    struct bench bench;
+    struct step_result whole;
+    struct step_result staged;
+    bench_create_wide(&bench, state, (struct mesh_config){ranks, 1, 1, 1, 1}, COMPUTE_FP32, VOCABULARY);
+    assert_ok(bench.context, trainer_step(&bench.trainer, &whole));
+    bench_destroy(&bench);
+    bench_create_wide(&bench, state, (struct mesh_config){1, ranks, 1, 1, 1}, COMPUTE_FP32, VOCABULARY);
+    int64_t layers = bench.trainer.decoder->layers[0].count;
+    assert_true(mesh_rank(bench.mesh, MESH_PIPELINE) == ranks - 1 ? layers == 0 : layers > 0);
+    mesh_all_reduce(bench.mesh, MESH_PIPELINE, &layers, 1, DTYPE_I64, MESH_SUM);
+    assert_int_equal(layers, 5);
+    assert_ok(bench.context, trainer_step(&bench.trainer, &staged));
+    assert_close(staged.loss, whole.loss, 1e-6, 0.0);
+    assert_close(staged.gradient_norm, whole.gradient_norm, 1e-5, 0.0);
+    bench_destroy(&bench);
 }
 
 static void a_step_that_is_not_finite_is_skipped_by_all(void **state)
@@ -226,6 +259,7 @@ static void draws_follow_the_probabilities(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(initial_parameters_are_the_same_on_every_mesh),
     cmocka_unit_test(every_mesh_computes_the_same_losses),
+    cmocka_unit_test(a_heavy_head_gets_fewer_layers),
     cmocka_unit_test(a_step_that_is_not_finite_is_skipped_by_all),
     cmocka_unit_test(a_model_that_the_mesh_cannot_split_is_refused),
     cmocka_unit_test(draws_follow_the_probabilities),
