@@ -147,6 +147,44 @@ static void every_mesh_computes_the_same_losses(void **state)
     }
 }
 
+/* Elements of the whole that this rank does not hold are below everything, so the maximum is what some copy has. */
+static void check_copies(struct bench *bench, const struct parameter *parameter, enum mesh_axis axis)
+{
+    const struct parameter_spec *spec = &parameter->spec;
+    int64_t columns = spec->rank == 2 ? spec->shape[1] : 1;
+    int64_t count = spec->shape[0] * columns;
+    float *whole = memory_allocate(bench->context, (size_t)count * sizeof *whole, MEMORY_OTHER);
+    const float *mine = parameter->value.data;
+    for (int64_t i = 0; i < count; i++)
+        whole[i] = -INFINITY;
+    memcpy(whole + parameter->slice.begin * columns, mine, (size_t)(parameter->slice.count * columns) * sizeof *whole);
+    mesh_all_reduce(bench->mesh, axis, whole, count, DTYPE_F32, MESH_MAX);
+    for (int64_t i = 0; i < parameter->slice.count * columns; i++)
+        assert_true(mine[i] == whole[parameter->slice.begin * columns + i]);
+    memory_free(bench->context, whole);
+}
+
+static void copies_stay_equal_to_the_bit(void **state)
+{
+    struct mesh_config meshes[32];
+    int count = list_meshes(mpi_fixture_of(state)->ranks, meshes);
+    for (int i = 0; i < count; i++) {
+        struct bench bench;
+        struct step_result result;
+        bench_create(&bench, state, meshes[i], COMPUTE_FP32);
+        for (int step = 0; step < 4; step++)
+            assert_ok(bench.context, trainer_step(&bench.trainer, &result));
+        const struct decoder *decoder = bench.trainer.decoder;
+        for (int p = 0; p < decoder->parameter_count; p++) {
+            if (decoder->parameters[p].replicated)
+                check_copies(&bench, &decoder->parameters[p], MESH_TENSOR);
+            if (decoder->parameters[p].tied)
+                check_copies(&bench, &decoder->parameters[p], MESH_ENDS);
+        }
+        bench_destroy(&bench);
+    }
+}
+
 /* Head and loss cost more than the layers together: the last stage has none of them. */
 static void a_heavy_head_gets_fewer_layers(void **state)
 {
@@ -259,6 +297,7 @@ static void draws_follow_the_probabilities(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(initial_parameters_are_the_same_on_every_mesh),
     cmocka_unit_test(every_mesh_computes_the_same_losses),
+    cmocka_unit_test(copies_stay_equal_to_the_bit),
     cmocka_unit_test(a_heavy_head_gets_fewer_layers),
     cmocka_unit_test(a_step_that_is_not_finite_is_skipped_by_all),
     cmocka_unit_test(a_model_that_the_mesh_cannot_split_is_refused),
