@@ -64,6 +64,7 @@ cairn_unit(ops_arrays LABELS check LINKS ops)
 cairn_unit(packing    LABELS check LINKS ops)
 cairn_unit(config     LABELS check LINKS config)
 cairn_unit(data       LABELS check LINKS data)
+cairn_unit(sampler    LABELS check LINKS data)
 cairn_unit(metrics    LABELS check LINKS metrics)
 cairn_unit(optim      LABELS check LINKS optim)
 
