@@ -152,8 +152,10 @@ struct tensor *vocabulary_loss(struct tape *tape, struct mesh *mesh, struct tens
     struct tensor *loss = tape_tensor(tape, DTYPE_F32, 1, (int64_t[]){1});
     void *dn = learns ? tape_save(tape, (size_t)tensor_count(n) * dtype_size(n->dtype)) : NULL;
     struct arena_mark mark = arena_mark(tape->work);
-    if (!loss || (learns && !dn) || !pass_allocate(&pass, tokens, learns))
+    if (!loss || (learns && !dn) || !pass_allocate(&pass, tokens, learns)) {
+        arena_rewind(tape->work, mark);
         return NULL;
+    }
     struct gradient_target dweight = {0};
     if (learns)
         dweight = tape_target(tape, weight);

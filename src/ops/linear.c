@@ -23,8 +23,10 @@ static void linear_backward(struct tape *tape, const struct tape_record *record)
     operation_sum_columns(tape, tape_target(tape, record->input[2]), tape_gradient(y), y->dtype, rows, outputs);
     struct arena_mark mark = arena_mark(tape->work);
     const void *dy = gradient_as(tape, y, x->dtype);
-    if (!dy)
+    if (!dy) {
+        arena_rewind(tape->work, mark);
         return;
+    }
     /* A failed product leaves its message in the context, which ends the backward pass. */
     struct gradient_target dw = tape_target(tape, weight);
     if (dw.data)
