@@ -17,11 +17,23 @@ struct linear_parameters {
     struct parameter *bias; /* NULL where there is none */
 };
 
-/* The parameters of one layer; NULL where the form has none. */
+/* Of a LAuReL connection (model.md section 6), with p `previous` states and rank r. */
+struct residual_parameters {
+    struct parameter *weights; /* [2] */
+    struct parameter *down;    /* [r, D], or [p, r, D] */
+    struct parameter *up;      /* [D, r], or [p, D, r] */
+    struct parameter *gamma;   /* [p] */
+};
+
+/* The parameters of one stored layer; NULL where the form has none. */
 struct block {
-    int64_t layer;
+    int64_t layer; /* stored */
     struct linear_parameters input_norm, query, key, value, output;
     struct linear_parameters post_norm, gate, up, down;
+    struct parameter *memory_gate; /* [heads of this rank] */
+    struct residual_parameters attention_residual, mlp_residual, residual;
+    struct parameter *router;                     /* [D] */
+    struct parameter *predictor_in, *predictor_out; /* [D / 2, D], [1, D / 2] */
 };
 
 struct decoder {
