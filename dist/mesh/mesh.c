@@ -123,6 +123,8 @@ enum status mesh_create(struct context *context, const struct mesh_config *confi
         mesh_abort(1);
     m->context = context;
     m->config = *config;
+    for (int axis = 0; axis < MESH_AXES; axis++)
+        m->reversed[axis] = MPI_COMM_NULL;
     /* The library's own copy of the world, so that no message meets another library's. */
     MPI_Comm_dup(MPI_COMM_WORLD, &m->communicator[MESH_WORLD]);
     MPI_Comm_size(m->communicator[MESH_WORLD], &m->size[MESH_WORLD]);
@@ -161,9 +163,12 @@ void mesh_destroy(struct mesh **mesh)
     struct mesh *m = *mesh;
     if (!m)
         return;
-    for (int axis = 0; axis < MESH_AXES; axis++)
+    for (int axis = 0; axis < MESH_AXES; axis++) {
         if (m->communicator[axis] != MPI_COMM_NULL)
             MPI_Comm_free(&m->communicator[axis]);
+        if (m->reversed[axis] != MPI_COMM_NULL)
+            MPI_Comm_free(&m->reversed[axis]);
+    }
     MPI_Op_free(&m->bf16_sum);
     MPI_Type_free(&m->bf16);
     memory_free(m->context, m->counts);

@@ -79,6 +79,21 @@ void mesh_all_gather(struct mesh *mesh, enum mesh_axis axis, const void *mine, v
 void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all, void *mine, int64_t rows,
                          int64_t columns, enum dtype dtype);
 
+/* An exclusive scan: every rank receives the join of the buffers of the ranks before it (behind it if reverse). */
+struct mesh_scan {
+    bool reverse;
+    int64_t count; /* of F32 */
+    /* later = earlier joined with later, where earlier comes from ranks that are before in the scan. Associative, but
+     * it need not commute. NULL is the sum. */
+    void (*join)(void *self, const float *earlier, float *later);
+    void *self;
+    float *spare; /* room for another buffer; not for the sum */
+};
+
+/* In place, collective over the axis. What the first rank of the scan holds afterwards has no meaning. Each rank hands
+ * its buffer to MPI_Exscan for a sum, and sends it up to 1 + log2(ranks) times for a join. */
+void mesh_exclusive_scan(struct mesh *mesh, enum mesh_axis axis, float *buffer, const struct mesh_scan *scan);
+
 /* What runs behind the computation. mesh_request_clear makes a request that is complete. */
 struct mesh_request {
     void *state;

@@ -8,6 +8,7 @@ struct mesh {
     struct context *context;
     struct mesh_config config;
     MPI_Comm communicator[MESH_AXES]; /* MPI_COMM_NULL where this rank takes no part */
+    MPI_Comm reversed[MESH_AXES];     /* the same ranks from last to first; MPI_COMM_NULL until a scan needs it */
     int size[MESH_AXES];
     int rank[MESH_AXES];
     struct mesh_traffic traffic[MESH_AXES];

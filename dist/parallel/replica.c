@@ -20,10 +20,12 @@ enum bucket_kind {
 
 struct bucket {
     enum bucket_kind kind;
-    int64_t begin; /* in the flat arrays */
-    int64_t count; /* a multiple of the replicas */
-    int64_t slice; /* count / replicas */
-    int64_t state; /* where this rank's slice begins in master and optimiser state */
+    enum dtype dtype; /* of the values */
+    int64_t begin;    /* in the flat array of gradients */
+    int64_t count;    /* a multiple of the replicas */
+    int64_t slice;    /* count / replicas */
+    int64_t state;    /* where this rank's slice begins in optimiser state */
+    size_t offset;    /* of its values in bytes */
     int parameters;
     int expected; /* parameters that backward is not through with */
     bool started;
@@ -37,18 +39,20 @@ struct replica {
     enum dtype dtype;
     int replicas;
     int index;                     /* of this rank among them */
-    struct parameter **parameters; /* in the order of the flat arrays */
-    int64_t *position;             /* [parameter_count] of a parameter in the flat arrays */
+    struct parameter **parameters; /* in the order of the buckets */
+    int64_t *position;             /* [parameter_count] of a parameter in the flat array of gradients */
     int parameter_count;
     struct bucket *buckets;
     int bucket_count;
-    int64_t whole_count; /* of the flat arrays */
-    int64_t state_count; /* of this rank's slices */
+    int64_t whole_count;  /* of all buckets */
+    int64_t state_count;  /* of this rank's slices */
+    int64_t master_count; /* of those whose values are not their own masters; they come first */
+    size_t value_bytes;
     int64_t scratch_count;
-    void *values;
+    char *values;
     float *gradients;
     float *reduced; /* this rank's slices of the summed gradients; NULL with one replica */
-    float *master;  /* NULL when compute is fp32: the values are the masters */
+    float *master;
     float *scratch; /* for parameters that tensor ranks hold in part */
     struct shard *shards;
     int shard_count;
@@ -69,14 +73,22 @@ static enum bucket_kind kind_of(const struct parameter *parameter)
     return parameter->replicated ? BUCKET_REPLICATED : BUCKET_EXCLUSIVE;
 }
 
-/* Kind after kind, each in reverse, as backward reaches them. */
+static enum dtype dtype_of(const struct replica *replica, const struct parameter *parameter)
+{
+    return parameter->spec.keeps_float ? DTYPE_F32 : replica->dtype;
+}
+
+/* First what has the compute type, then what alone stays in fp32; kind after kind, each in reverse, as backward reaches
+ * them. */
 static void order_parameters(struct replica *replica, struct parameter *const *parameters, int count)
 {
     int n = 0;
-    for (int kind = 0; kind < BUCKET_KINDS; kind++)
-        for (int i = count - 1; i >= 0; i--)
-            if ((int)kind_of(parameters[i]) == kind)
-                replica->parameters[n++] = parameters[i];
+    for (int alone = 0; alone <= 1; alone++)
+        for (int kind = 0; kind < BUCKET_KINDS; kind++)
+            for (int i = count - 1; i >= 0; i--)
+                if ((int)kind_of(parameters[i]) == kind &&
+                    (dtype_of(replica, parameters[i]) != replica->dtype) == alone)
+                    replica->parameters[n++] = parameters[i];
     replica->parameter_count = n;
 }
 
@@ -86,9 +98,21 @@ static void close_bucket(struct replica *replica, struct bucket *bucket)
     bucket->count = integer_round_up(bucket->count, multiple);
     bucket->slice = bucket->count / replica->replicas;
     bucket->state = replica->state_count;
+    bucket->offset = replica->value_bytes;
     replica->whole_count += bucket->count;
     replica->state_count += bucket->slice;
+    replica->master_count += bucket->dtype == DTYPE_F32 ? 0 : bucket->slice;
+    replica->value_bytes += (size_t)bucket->count * dtype_size(bucket->dtype);
     replica->bucket_count++;
+}
+
+/* Whether a bucket cannot take this parameter besides what it has. */
+static bool is_closed(const struct replica *replica, const struct bucket *bucket, const struct parameter *parameter,
+                      int64_t bucket_bytes)
+{
+    bool full = bucket->kind == BUCKET_EXCLUSIVE && bucket->count * (int64_t)sizeof(float) >= bucket_bytes;
+    return full || bucket->kind == BUCKET_TIED || bucket->kind != kind_of(parameter) ||
+           bucket->dtype != dtype_of(replica, parameter);
 }
 
 /* Divides the ordered parameters into buckets of about bucket_bytes. */
@@ -98,15 +122,14 @@ static void fill_buckets(struct replica *replica, int64_t bucket_bytes)
     for (int i = 0; i < replica->parameter_count; i++) {
         struct parameter *parameter = replica->parameters[i];
         int64_t count = integer_round_up(parameter_count(parameter), PARAMETER_ALIGNMENT);
-        bool full =
-            bucket && bucket->kind == BUCKET_EXCLUSIVE && bucket->count * (int64_t)sizeof(float) >= bucket_bytes;
-        if (bucket && (full || bucket->kind != kind_of(parameter) || bucket->kind == BUCKET_TIED)) {
+        if (bucket && is_closed(replica, bucket, parameter, bucket_bytes)) {
             close_bucket(replica, bucket);
             bucket = NULL;
         }
         if (!bucket) {
             bucket = &replica->buckets[replica->bucket_count];
-            *bucket = (struct bucket){.begin = replica->whole_count, .kind = kind_of(parameter)};
+            *bucket = (struct bucket){
+                .begin = replica->whole_count, .kind = kind_of(parameter), .dtype = dtype_of(replica, parameter)};
             mesh_request_clear(&bucket->request);
         }
         parameter->bucket = replica->bucket_count;
@@ -128,29 +151,35 @@ static enum status allocate_arrays(struct replica *replica, bool trains)
     struct context *context = replica->context;
     size_t whole = (size_t)replica->whole_count;
     size_t state = (size_t)replica->state_count;
-    replica->values = memory_allocate(context, whole * dtype_size(replica->dtype), MEMORY_PARAMETERS);
+    replica->values = memory_allocate(context, replica->value_bytes, MEMORY_PARAMETERS);
     if (trains)
         replica->gradients = memory_allocate(context, whole * sizeof(float), MEMORY_GRADIENTS);
     if (trains && replica->replicas > 1)
         replica->reduced = memory_allocate(context, state * sizeof(float), MEMORY_GRADIENTS);
-    if (replica->dtype != DTYPE_F32)
-        replica->master = memory_allocate(context, state * sizeof(float), MEMORY_OPTIMIZER);
+    replica->master = memory_allocate(context, (size_t)replica->master_count * sizeof(float), MEMORY_OPTIMIZER);
     replica->scratch = memory_allocate(context, (size_t)replica->scratch_count * sizeof(float), MEMORY_BUFFERS);
     replica->shards =
         memory_allocate(context, ((size_t)replica->parameter_count + 1) * sizeof *replica->shards, MEMORY_OTHER);
     return context->status;
 }
 
+/* The values of a bucket from an element of the flat array of gradients on. */
+static void *values_at(const struct replica *replica, const struct bucket *bucket, int64_t position)
+{
+    return replica->values + bucket->offset + (size_t)(position - bucket->begin) * dtype_size(bucket->dtype);
+}
+
 static void point_parameters(struct replica *replica)
 {
     for (int i = 0; i < replica->parameter_count; i++) {
         struct parameter *parameter = replica->parameters[i];
+        const struct bucket *bucket = &replica->buckets[parameter->bucket];
         struct box box = parameter_box(parameter);
         struct tensor *value = &parameter->value;
-        value->dtype = replica->dtype;
+        value->dtype = bucket->dtype;
         value->rank = parameter->spec.rank;
         memcpy(value->shape, box.extent, sizeof value->shape);
-        value->data = (char *)replica->values + (size_t)replica->position[i] * dtype_size(replica->dtype);
+        value->data = values_at(replica, bucket, replica->position[i]);
         value->needs_gradient = replica->gradients != NULL;
         value->parameter = parameter;
         parameter->gradient = replica->gradients ? replica->gradients + replica->position[i] : NULL;
@@ -172,8 +201,9 @@ static void find_shards(struct replica *replica)
         shard->parameter = parameter;
         shard->flat = (struct range){.begin = part.begin - whole.begin, .count = part.count};
         shard->begin = state;
-        shard->master = replica->master ? replica->master + state : (float *)replica->values + part.begin;
-        shard->values = replica->master ? (bf16 *)replica->values + part.begin : NULL;
+        bool own_master = bucket->dtype == DTYPE_F32;
+        shard->master = own_master ? values_at(replica, bucket, part.begin) : replica->master + state;
+        shard->values = own_master ? NULL : values_at(replica, bucket, part.begin);
         if (replica->gradients)
             shard->gradient = replica->reduced ? replica->reduced + state : replica->gradients + part.begin;
     }
@@ -326,19 +356,18 @@ void replica_finish(struct replica *replica)
 
 void replica_gather(struct replica *replica)
 {
-    if (replica->dtype == DTYPE_BF16)
-        for (int i = 0; i < replica->shard_count; i++) {
-            const struct shard *shard = &replica->shards[i];
+    for (int i = 0; i < replica->shard_count; i++) {
+        const struct shard *shard = &replica->shards[i];
+        if (shard->values)
             convert(replica->engine, shard->values, DTYPE_BF16, shard->master, DTYPE_F32, shard->flat.count);
-        }
+    }
     engine_forget(replica->engine);
     if (replica->replicas == 1)
         return;
-    size_t size = dtype_size(replica->dtype);
     for (int i = 0; i < replica->bucket_count; i++) {
         struct bucket *bucket = &replica->buckets[i];
-        mesh_all_gather_start(replica->mesh, MESH_REPLICA, (char *)replica->values + (size_t)bucket->begin * size,
-                              bucket->slice, replica->dtype, &bucket->request);
+        mesh_all_gather_start(replica->mesh, MESH_REPLICA, values_at(replica, bucket, bucket->begin), bucket->slice,
+                              bucket->dtype, &bucket->request);
     }
     for (int i = 0; i < replica->bucket_count; i++)
         mesh_wait(&replica->buckets[i].request);

@@ -3,7 +3,8 @@
  * bucket with master weights of its own (ZeRO stage 1), and the new values are gathered.
  *
  * Buckets are filled in reverse order of the parameters, as backward reaches them. Parameters that several tensor
- * ranks or both ends of the pipeline hold come last; their gradients are first summed over those. */
+ * ranks or both ends of the pipeline hold come last; their gradients are first summed over those. Parameters that stay
+ * in fp32 where the others are bf16 have buckets of their own. */
 #ifndef CAIRN_DIST_PARALLEL_REPLICA_H
 #define CAIRN_DIST_PARALLEL_REPLICA_H
 
@@ -20,11 +21,11 @@ struct shard {
     int64_t begin;         /* where its optimiser state starts in arrays of replica_state_count elements */
     float *master;         /* [flat.count] fp32 */
     const float *gradient; /* [flat.count] summed over replicas, valid from replica_finish to the next begin */
-    bf16 *values;          /* the compute copy; NULL when compute is fp32 and master is the value itself */
+    bf16 *values;          /* the compute copy; NULL where the values are fp32 and master is the values themselves */
 };
 
-/* Lays out memory for `count` parameters and points their value and gradient into it. Without `trains` there are no
- * gradients, only values (and masters). Local. */
+/* Lays out memory for `count` parameters and points their value and gradient into it. Values are of the type `dtype`,
+ * fp32 where a parameter keeps_float. Without `trains` there are no gradients, only values (and masters). Local. */
 enum status replica_create(struct context *context, struct mesh *mesh, struct engine *engine,
                            struct parameter *const *parameters, int count, enum dtype dtype, int64_t bucket_bytes,
                            bool trains, struct replica **replica) MUST_USE;

@@ -113,19 +113,22 @@ static bool runs_through(struct simulation *simulation)
     return left == 0;
 }
 
-static void count_in_flight(struct schedule *schedule)
+static int64_t count_in_flight(const struct schedule *schedule, int chunk)
 {
     const struct schedule_shape *shape = &schedule->shape;
-    for (int chunk = 0; chunk < shape->chunks; chunk++) {
-        int64_t now = 0;
-        schedule->in_flight[chunk] = shape->forward_only ? integer_min(2, shape->micro_batches) : 0;
-        for (int64_t i = 0; i < schedule->count && !shape->forward_only; i++) {
-            if (schedule->actions[i].chunk != chunk)
-                continue;
-            now += schedule->actions[i].pass == PIPELINE_FORWARD ? 1 : -1;
-            schedule->in_flight[chunk] = integer_max(schedule->in_flight[chunk], now);
-        }
+    enum pipeline_pass leaving = shape->forward_only ? PIPELINE_FORWARD : PIPELINE_BACKWARD;
+    int exit = shape->forward_only ? shape->chunks - 1 : chunk;
+    int64_t most = shape->forward_only ? integer_min(2, shape->micro_batches) : 1;
+    int64_t now = 0;
+    for (int64_t i = 0; i < schedule->count; i++) {
+        const struct pipeline_action *action = &schedule->actions[i];
+        if (action->pass == PIPELINE_FORWARD && action->chunk == chunk)
+            now++;
+        most = integer_max(most, now);
+        if (action->pass == leaving && action->chunk == exit)
+            now--;
     }
+    return most;
 }
 
 static void take_order(const struct simulation *simulation, int stage, struct schedule *schedule)
@@ -139,7 +142,8 @@ static void take_order(const struct simulation *simulation, int stage, struct sc
         end = integer_max(end, simulation->free_at[i]);
     int64_t busy = simulation->total * (shape->forward_only ? FORWARD_COST : FORWARD_COST + BACKWARD_COST);
     schedule->bubble = end ? 1.0 - (double)busy / (double)end : 0.0;
-    count_in_flight(schedule);
+    for (int chunk = 0; chunk < shape->chunks; chunk++)
+        schedule->in_flight[chunk] = count_in_flight(schedule, chunk);
 }
 
 enum status schedule_create(struct context *context, const struct schedule_shape *shape, int stage,

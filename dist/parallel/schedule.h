@@ -24,8 +24,10 @@ struct schedule {
     struct schedule_shape shape;
     int64_t count;                   /* actions of this stage */
     struct pipeline_action *actions; /* in order */
-    int64_t *in_flight;              /* [chunks]: most micro-batches between their forward and backward */
-    double bubble; /* share of the simulated time in which this stage waits, backward costing twice forward */
+    int64_t *in_flight; /* [chunks]: most micro-batches from the chunk's forward to its backward, or if only forward
+                           runs to the forward of the last chunk, and then (of several) at least 2, so that one can
+                           arrive while another is computed. No chunk has more than the first. */
+    double bubble;      /* share of the simulated time in which this stage waits, backward costing twice forward */
 };
 
 enum status schedule_create(struct context *context, const struct schedule_shape *shape, int stage,

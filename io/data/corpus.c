@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { SCAN_TOKENS = 4096 };
 
@@ -191,20 +192,49 @@ int64_t corpus_document_at(const struct corpus *corpus, int64_t token)
     return search_last_not_above(corpus->documents, corpus->document_count, token);
 }
 
+/* A stretch of tokens as it lies in one span of a file. */
+struct stretch {
+    const struct token_span *span;
+    int64_t skip, count; /* tokens of the span */
+};
+
+/* The first stretch of `count` tokens from number `token` on, counted before the cut; *file only moves forward. */
+static struct stretch stretch_at(const struct corpus_file **file, int64_t token, int64_t count)
+{
+    while (token >= (*file)->begin + (*file)->count)
+        ++*file;
+    const struct token_span *span = span_at(*file, token - (*file)->begin);
+    int64_t skip = token - (*file)->begin - span->begin;
+    return (struct stretch){.span = span, .skip = skip, .count = integer_min(count, span->count - skip)};
+}
+
 void corpus_read(const struct corpus *corpus, int64_t begin, int64_t count, int32_t *tokens)
 {
     const struct corpus_file *file = corpus->files;
-    int64_t token = corpus->first + begin;
-    while (count > 0) {
-        while (token >= file->begin + file->count)
-            file++;
-        const struct token_span *span = span_at(file, token - file->begin);
-        int64_t skip = token - file->begin - span->begin;
-        int64_t part = integer_min(count, span->count - skip);
-        tokens_decode(span->kind, span->address + skip * token_bytes(span->kind), part, corpus->vocabulary, tokens);
-        tokens += part;
-        token += part;
-        count -= part;
+    for (int64_t token = corpus->first + begin; count > 0;) {
+        struct stretch stretch = stretch_at(&file, token, count);
+        const struct token_span *span = stretch.span;
+        tokens_decode(span->kind, span->address + stretch.skip * token_bytes(span->kind), stretch.count,
+                      corpus->vocabulary, tokens);
+        tokens += stretch.count;
+        token += stretch.count;
+        count -= stretch.count;
+    }
+}
+
+void corpus_announce(const struct corpus *corpus, int64_t begin, int64_t count)
+{
+    const struct corpus_file *file = corpus->files;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (int64_t token = corpus->first + begin; count > 0;) {
+        struct stretch stretch = stretch_at(&file, token, count);
+        int64_t bytes = token_bytes(stretch.span->kind);
+        uintptr_t from = (uintptr_t)(stretch.span->address + stretch.skip * bytes);
+        uintptr_t whole = from & ~(page - 1);
+        /* Only advice: that it may fail does not matter. */
+        (void)posix_madvise((void *)whole, from - whole + (size_t)(stretch.count * bytes), POSIX_MADV_WILLNEED);
+        token += stretch.count;
+        count -= stretch.count;
     }
 }
 

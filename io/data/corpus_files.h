@@ -94,6 +94,9 @@ enum status megatron_add_documents(struct corpus *corpus, const struct corpus_fi
 /* Tokens of the part; the range must lie inside it. -1 for a token that is not below the vocabulary. */
 void corpus_read(const struct corpus *corpus, int64_t begin, int64_t count, int32_t *tokens);
 
+/* Has the system read the files' pages with these tokens while the caller goes on. */
+void corpus_announce(const struct corpus *corpus, int64_t begin, int64_t count);
+
 /* The document that holds a token. */
 int64_t corpus_document_at(const struct corpus *corpus, int64_t token);
 

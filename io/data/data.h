@@ -77,6 +77,9 @@ void sampler_destroy(struct sampler *sampler);
 void sampler_sequence(const struct sampler *sampler, int64_t index, int32_t *inputs, int32_t *targets,
                       struct sequence *sequence);
 
+/* Sequence number `index` will be asked for soon: its part of the files is read ahead. */
+void sampler_announce(const struct sampler *sampler, int64_t index);
+
 /* For evaluation: the corpus in order, window after window of `length` targets, each token a target exactly once
  * (except the first of all); the last window may be short. Count and content; inputs [length] and
  * targets [length] as in sampler_sequence, target_count of them real. */

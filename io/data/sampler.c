@@ -122,11 +122,24 @@ static int64_t stream_sequence(const struct sampler *sampler, int64_t index, str
     return begin;
 }
 
+/* Describes a sequence and returns its first token. */
+static int64_t sequence_find(const struct sampler *sampler, int64_t index, struct sequence *sequence)
+{
+    *sequence = (struct sequence){.stream = index % sampler->streams};
+    return sampler->sampling == SAMPLING_STREAM ? stream_sequence(sampler, index, sequence)
+                                                : shuffle_sequence(sampler, index, sequence);
+}
+
 void sampler_sequence(const struct sampler *sampler, int64_t index, int32_t *inputs, int32_t *targets,
                       struct sequence *sequence)
 {
-    *sequence = (struct sequence){.stream = index % sampler->streams};
-    int64_t begin = sampler->sampling == SAMPLING_STREAM ? stream_sequence(sampler, index, sequence)
-                                                         : shuffle_sequence(sampler, index, sequence);
+    int64_t begin = sequence_find(sampler, index, sequence);
     corpus_fill(sampler->corpus, begin, sequence->targets, sampler->length, inputs, targets);
+}
+
+void sampler_announce(const struct sampler *sampler, int64_t index)
+{
+    struct sequence sequence;
+    int64_t begin = sequence_find(sampler, index, &sequence);
+    corpus_announce(sampler->corpus, begin, sequence.targets + 1);
 }

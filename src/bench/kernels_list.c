@@ -100,9 +100,8 @@ static struct tensor *build_attention(struct kernel_bench *bench, int64_t length
     int32_t *heads = tape_save(&bench->tape, (size_t)bench->sizes.heads * sizeof *heads);
     for (int64_t i = 0; heads && i < bench->sizes.heads; i++)
         heads[i] = (int32_t)i;
-    struct attention_shape shape = {.rows = 1,
-                                    .length = length,
-                                    .keys_length = length,
+    struct attention_shape shape = {.spans = 1,
+                                    .span = attention_rows(&bench->tape, 1, length, length),
                                     .heads = bench->sizes.heads,
                                     .kv_heads = bench->sizes.heads,
                                     .width = width / bench->sizes.heads,

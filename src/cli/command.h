@@ -50,6 +50,7 @@ enum status command_eval(struct command *command, int argc, char **argv) MUST_US
 enum status command_generate(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_checkpoint_tools(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_bench(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_plan(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_config(struct command *command, int argc, char **argv) MUST_USE;
 
 #endif

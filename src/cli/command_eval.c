@@ -79,7 +79,7 @@ static enum status run(struct command *command, const struct eval_options *optio
     TRY(command_checkpoint(command, options->checkpoint ? options->checkpoint : config->run.folder, path, sizeof path));
     TRY(checkpoint_verify(context, command->mesh, path));
     TRY(trainer_create(context, command->mesh, &command->engine, config, false, &trainer));
-    TRY(state_load(&trainer, path));
+    TRY(state_load(&trainer, NULL, path));
     TRY(evaluate(&trainer, corpus, 0, &evaluation));
     print_result(command, config, &evaluation);
 done:

@@ -27,8 +27,9 @@ static bool is_bytes(const struct config *config)
     return config->model.vocabulary == 256;
 }
 
-static void print_token(void *self, int32_t token)
+static void print_token(void *self, int64_t continuation, int32_t token)
 {
+    (void)continuation;
     const struct generate_run *run = self;
     if (run->command->rank != 0)
         return;
@@ -127,10 +128,12 @@ static enum status run_generate(struct generate_run *run, const struct generate_
     command->mesh = NULL;
     TRY(command_start(command, &run->config->mesh, &run->config->compute));
     TRY(trainer_create(context, command->mesh, &command->engine, run->config, false, &trainer));
-    TRY(state_load(&trainer, path));
+    TRY(state_load(&trainer, NULL, path));
     if (command->rank == 0)
         fputs(options->prompt, stdout);
-    TRY(generate(&trainer, &run->sampling, run->prompt, run->prompt_count, run->count, run->tokens, print_token, run));
+    struct continuation continuation = {
+        .prompt = run->prompt, .prompt_count = run->prompt_count, .count = run->count, .tokens = run->tokens};
+    TRY(generate(&trainer, &run->sampling, &continuation, 1, 1, print_token, run));
     if (command->rank == 0)
         putchar('\n');
 done:

@@ -60,6 +60,13 @@ static const struct subcommand subcommands[] = {
      "  --peak-gflops X        what the makers say all ranks' cores can do together: a second MFU\n" HELP_SET
      "  --quick                tiny sizes and short looks, to see that it runs; the numbers mean nothing\n"
      "  --json                 one JSON object instead of tables\n"},
+    {"plan", command_plan, "count what a configuration asks for, without running it",
+     "usage: cairn plan CONFIG --parameters [--set KEY=VALUE]... [--json]\n\n"
+     "Makes no model: the largest can be planned anywhere.\n\n"
+     "  --parameters           the parameters by what they are for, as stored and as if no layers were shared, and "
+     "what\n"
+     "                         memories, routers, learned residuals and shared layers change beside the plain "
+     "model\n" HELP_SET "  --json                 one JSON object instead of tables\n"},
     {"config", command_config, "explain all settings, or show the resolved settings of a file",
      "usage: cairn config [CONFIG [--set KEY=VALUE]...]\n\n"
      "Without CONFIG: every key with its type, default and meaning. With it: the settings a run would have.\n"},

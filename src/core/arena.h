@@ -33,7 +33,7 @@ struct arena_mark arena_mark(const struct arena *arena);
 void arena_rewind(struct arena *arena, struct arena_mark mark);
 void arena_reset(struct arena *arena);
 
-#define POOL_SIZES 64
+#define POOL_SIZES 256
 
 struct pool_block;
 

@@ -5,6 +5,7 @@
 #ifndef CAIRN_MODEL_DECODER_H
 #define CAIRN_MODEL_DECODER_H
 
+#include "dist/parallel/pipeline.h"
 #include "dist/parallel/replica.h"
 #include "dist/parallel/split.h"
 #include "src/core/config.h"
@@ -32,8 +33,36 @@ struct block {
     struct linear_parameters post_norm, gate, up, down;
     struct parameter *memory_gate; /* [heads of this rank] */
     struct residual_parameters attention_residual, mlp_residual, residual;
-    struct parameter *router;                     /* [D] */
+    struct parameter *router;                       /* [D] */
     struct parameter *predictor_in, *predictor_out; /* [D / 2, D], [1, D / 2] */
+};
+
+/* What parameters are for. */
+enum parameter_group {
+    GROUP_EMBEDDINGS,
+    GROUP_ATTENTION,
+    GROUP_MLP,
+    GROUP_NORMS,
+    GROUP_MEMORY_GATES,
+    GROUP_ROUTERS,
+    GROUP_PREDICTORS,
+    GROUP_RESIDUAL,
+    GROUP_HEAD,
+    PARAMETER_GROUPS,
+};
+
+const char *parameter_group_name(enum parameter_group group);
+
+/* Elements of the whole model: as they are stored, and as if each unrolled layer had parameters of its own. */
+struct parameter_totals {
+    int64_t stored[PARAMETER_GROUPS];
+    int64_t unrolled[PARAMETER_GROUPS];
+};
+
+/* What a router did since somebody last looked; this rank's share of it. */
+struct routing {
+    int64_t offered, chosen; /* tokens */
+    int64_t judged, agreed;  /* tokens for which the causal router was asked, and said the same as the choice */
 };
 
 struct decoder {
@@ -44,8 +73,9 @@ struct decoder {
     enum dtype dtype;
     enum recompute_kind recompute;
 
-    struct parameter_spec *specs; /* of the whole model, in the order of the forward pass */
+    struct parameter_spec *specs; /* of the whole model, in the order of the forward pass, each stored layer once */
     int spec_count;
+    struct parameter_totals totals;
     struct parameter *parameters; /* of this rank */
     int parameter_count;
     struct replica *replica;
@@ -56,17 +86,24 @@ struct decoder {
     int32_t *kv_of_head; /* [heads.count], counted from kv_heads.begin */
 
     int chunks;           /* of this pipeline rank */
-    struct range *layers; /* [chunks]: each chunk's layers */
-    struct block *blocks; /* those of all chunks, one after the other */
-    struct parameter *embedding, *positions, *head;
+    struct range *layers; /* [chunks]: each chunk's unrolled layers; may be none */
+    struct block *blocks; /* the stored layers that they use, once each, in their order */
+    int block_count;
+    struct parameter *embedding, *positions, *head; /* NULL on other stages than the first, first and last */
     struct linear_parameters final_norm;
+    /* Of Mixture-of-Recursions, on the first stage: [recursions] of [D], or NULLs; [recursions, D]. */
+    struct parameter **recursion_routers, *depth_router;
 
-    int64_t max_length;   /* rows of the tables */
-    float *cosine, *sine; /* [max_length, head_width / 2] */
+    int64_t max_length;   /* of a sequence */
+    int64_t rotary_rows;  /* of the tables */
+    float *cosine, *sine; /* [rotary_rows, head_width / 2] */
+
+    struct routing *routing; /* [layers], by unrolled layer or recursion */
+    double router_loss;      /* the routers' own losses since it was last set to 0, of this rank's tokens */
 };
 
 /* Validates that the mesh fits the model, lays out the parameters and allocates them, with gradients if it `trains`.
- * No sequence may be longer than max_length.
+ * No sequence may be longer than max_length (with Infini-attention, none that is passed at once).
  * Local; every rank of a mesh comes to the same verdict. */
 enum status decoder_create(struct context *context, struct mesh *mesh, struct engine *engine,
                            const struct model_config *config, const struct compute_config *compute, int64_t max_length,
@@ -76,41 +113,119 @@ void decoder_destroy(struct decoder **decoder);
 /* Initial values that depend on the seed alone, whatever the mesh. Collective over the replica axis. */
 void decoder_initialize(struct decoder *decoder, uint64_t seed);
 
-/* One micro-batch, the same on all ranks of a model. Lives until backward is through. */
-struct decoder_input {
-    const int32_t *tokens;    /* [rows * length] */
-    const int32_t *targets;   /* [rows * length], negative: does not count; NULL when only logits are wanted */
-    const int32_t *positions; /* [rows * length], below max_length */
-    int64_t rows;
-    int64_t length;
-    float scale;                 /* of the loss */
-    struct decoder_cache *cache; /* keys and values of earlier tokens, for one row; NULL without */
-    /* Shown the logits [tokens, local vocabulary] F32 of the tokens row.. on the last chunk; NULL if nobody looks. With
-     * a cache only the last token's are computed. */
-    void (*see_logits)(void *self, int64_t row, const struct tensor *logits);
-    void *see_self;
+/* Infini-attention's memories of some sequences, by unrolled layer; NULL for layers without one on this rank. Each is
+ * [sequences, kv heads of this rank, E * E + E] F32: M, then z. */
+struct decoder_memory {
+    float **before; /* [layers] what the sequences start from */
+    float **after;  /* [layers] what they leave */
 };
 
-/* A chunk of this stage: hidden is [part of tokens, width] (NULL on the model's first chunk). Returns the hidden
- * states for the next chunk, or on the last chunk the loss (NULL without targets). Collective over the tensor axis. */
-struct tensor *decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, const struct decoder_input *input,
-                               struct tensor *hidden);
+/* Floats of one sequence's memory in one layer on this rank; 0 when the model has none. */
+int64_t decoder_memory_size(const struct decoder *decoder);
 
-/* Keys and values of up to `capacity` tokens of one sequence, for this rank's layers and heads. */
-enum status decoder_cache_create(struct decoder *decoder, int64_t capacity, struct decoder_cache **cache) MUST_USE;
+/* Whether an unrolled layer has a memory, and whether it is on this rank's stage. */
+bool decoder_has_memory(const struct decoder *decoder, int64_t layer);
+bool decoder_holds_layer(const struct decoder *decoder, int64_t layer);
+
+/* Tokens that routers chose, for who wants to see them. */
+enum selection_kind {
+    SELECTION_LAYER,     /* by the router of an unrolled layer */
+    SELECTION_RECURSION, /* that take a recursion */
+    SELECTION_DEPTH,     /* the same, when tokens choose their depth */
+};
+
+struct decoder_selection {
+    enum selection_kind kind;
+    int64_t index; /* of the layer or recursion */
+    int64_t rows;
+    const int64_t *begin;    /* [rows + 1] of each row in slot */
+    const int32_t *slot;     /* chosen tokens, ascending; they count the input's tokens over all context ranks */
+    const int32_t *position; /* of slots in their sequences */
+};
+
+struct flow;
+
+/* One micro-batch, the same on all tensor ranks; each context rank has its own tokens of every sequence, those that
+ * decoder_tokens_of_context names. Lives until backward is through. */
+struct decoder_input {
+    const int32_t *tokens;  /* of this rank, row after row */
+    const int32_t *targets; /* of the same tokens, negative: does not count; NULL when only logits are wanted */
+    int64_t rows;
+    int64_t length;       /* tokens of a sequence, over all context ranks */
+    const int64_t *valid; /* [rows] tokens before padding begins; NULL: all */
+    float scale;          /* of the loss */
+    int64_t batch_rows;   /* sequences of the whole step, over which routers' losses are averaged */
+    bool causal;          /* routers decide as when generating, token by token, instead of for whole sequences */
+    const struct decoder_memory *memory; /* NULL: all start empty, and nobody wants what is left */
+    int64_t memory_row;                  /* of the first row in it */
+
+    /* With a cache of earlier tokens (routers are causal then, and all context ranks have all tokens): */
+    struct decoder_cache *cache;
+    const int64_t *begin;          /* [rows + 1] in tokens; rows may have none */
+    const int32_t *first_position; /* [rows] of a row's first token */
+
+    /* Shown the logits [tokens, local vocabulary] F32 of this rank's tokens number row.. on the last chunk; NULL if
+     * nobody looks. With a cache only those of each row's last token are computed, in the order of the rows. */
+    void (*see_logits)(void *self, int64_t row, const struct tensor *logits);
+    /* Told what routers chose, on the stage that has the router. */
+    void (*see_selection)(void *self, const struct decoder_selection *selection);
+    void *see_self;
+
+    struct flow *flow; /* the decoder's own, between chunks */
+};
+
+/* The tokens of a sequence of `length` that a context rank computes, ascending; returns their number. */
+int64_t decoder_tokens_of_context(const struct decoder *decoder, int64_t length, int rank, int32_t *tokens);
+
+/* A chunk of this stage on a micro-batch; `in` is what the chunk before gave (empty on the model's first), out what the
+ * next one gets, or on the last chunk the loss (nothing without targets). Collective over the tensor and context axes.
+ * False with the context's error. */
+bool decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, struct decoder_input *input,
+                     const struct packet *in, struct packet *out);
+
+/* The shapes of what enters a chunk of the model, and the bytes of the largest such packet for any input of so many
+ * rows and tokens. */
+void decoder_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
+                  struct packet_form *form);
+int64_t decoder_packet_bytes(const struct decoder *decoder, const struct decoder_input *largest);
+
+/* Keys, values and memories of earlier tokens, for this rank's layers and heads: `rows` sequences, of which so many
+ * tokens can be kept and so many passed at once. */
+enum status decoder_cache_create(struct decoder *decoder, int64_t rows, int64_t kept, int64_t passed,
+                                 struct decoder_cache **cache) MUST_USE;
 void decoder_cache_destroy(struct decoder *decoder, struct decoder_cache **cache);
-int64_t decoder_cache_length(const struct decoder_cache *cache);
-/* After a forward pass over `tokens` more tokens. */
-void decoder_cache_advance(struct decoder_cache *cache, int64_t tokens);
+/* Tokens of a row so far. */
+int64_t decoder_cache_length(const struct decoder_cache *cache, int64_t row);
+/* After a forward pass over input->begin's tokens. */
+void decoder_cache_advance(struct decoder_cache *cache, const int64_t *begin);
+/* A row begins a new sequence. */
+void decoder_cache_reset(struct decoder_cache *cache, int64_t row);
 
-/* Of the whole model. */
+/* A decoder of one rank that knows its specs and totals but has no memory for parameters: the largest model can be
+ * described anywhere. Local; to be destroyed like any other. */
+enum status decoder_describe(struct context *context, const struct model_config *config,
+                             struct decoder **decoder) MUST_USE;
+
+/* Elements of the whole model as stored. */
 int64_t decoder_parameter_total(const struct decoder *decoder);
 
-/* Useful floating-point operations of a training step (forward and backward, nothing recomputed) per token of a
- * sequence of this length: 6 for each weight of a matrix product, and the causal half of attention's products. */
+/* Useful floating-point operations of a training step per token of a sequence of T tokens: 6 (an addition and a
+ * multiplication, forward once and backward twice; nothing recomputed) for each of these products, averaged over T.
+ *
+ *   linear     the weights of a layer's linear maps, for the k of T tokens that take it: k / T of them
+ *   attention  2 H E for each query and key that it sees: k (k + 1) / 2 pairs; within segments for Infini-attention,
+ *              as if the k tokens lay evenly in them
+ *   memory     E^2 for each query head that reads and each kv head that writes; 2 E^2 for those with the delta rule
+ *   routers    D for each value of a router; a predictor's weights, whose input gets no gradient
+ *   LAuReL     2 r D for each low-rank map
+ *   head       V D
+ *
+ * k is T but for layers of MoD (section 4) and recursions (section 5; token choice as if balanced). With the shared
+ * cache later recursions project no keys and values, write no memory and see all keys: k (T + 1) / 2 pairs. Norms,
+ * gates, softmax and other work on single elements do not count. */
 double decoder_flops_per_token(const struct model_config *config, int64_t length);
 
-/* The cost of head and loss in layers, by the same count. */
+/* The cost of head and loss by the same count, in layers (the mean of all). */
 double decoder_head_cost(const struct model_config *config, int64_t length);
 
 #endif

@@ -4,17 +4,52 @@
 
 #include "src/model/decoder.h"
 
-struct decoder_cache {
-    int64_t capacity;
-    int64_t length;
-    void **keys; /* [blocks of this rank] of [capacity, kv heads * head width] */
-    void **values;
-    int blocks;
-};
+struct block_call;
+struct layer_cache;
 
-/* Declares all parameters, in the order of the forward pass, and allocates this rank's. */
+/* Declares all parameters, in the order of the forward pass, and allocates this rank's. Chunks, their layers and what
+ * this tensor rank has of heads and vocabulary must be known. */
 enum status decoder_declare(struct decoder *decoder, int64_t bucket_bytes, bool trains) MUST_USE;
 
-int decoder_block_count(const struct decoder *decoder);
+/* The parameters that an unrolled layer of this stage uses; NULL for other stages' layers. */
+const struct block *decoder_block(const struct decoder *decoder, int64_t layer);
+
+/* Whether there are routers, and whether recursion 1 lends its keys and values to the later ones. */
+bool decoder_routes(const struct decoder *decoder);
+bool decoder_lends(const struct decoder *decoder);
+
+/* Tokens of the input that this context rank computes. */
+int64_t decoder_own_tokens(const struct decoder *decoder, const struct decoder_input *input);
+
+/* What a layer keeps of earlier tokens; NULL without a cache. */
+struct layer_cache *decoder_layer_cache(struct decoder_cache *cache, int64_t layer);
+
+/* n [tokens, D] -> a [tokens, heads * E] against what the cache keeps and the new tokens, which it keeps, too. */
+struct tensor *cache_attend(struct tape *tape, const struct block_call *call, struct tensor *n);
+
+/* The mesh's, or one rank where there is no mesh. */
+int decoder_size(const struct decoder *decoder, enum mesh_axis axis);
+int decoder_rank(const struct decoder *decoder, enum mesh_axis axis);
+
+/* What this tensor rank has of a parameter: the range `slice` of an axis, and of it what it owns. */
+struct division {
+    int axis;
+    struct range slice;
+    struct range owned;
+    bool replicated;
+    bool overlapping;
+};
+
+/* All of it on every rank. */
+struct division division_whole(const struct decoder *decoder, int64_t extent);
+
+/* What belongs to the things in `part`, `unit` of the axis to each. */
+struct division division_units(int axis, struct range part, int64_t unit);
+
+/* As evenly as possible. */
+struct division division_even(const struct decoder *decoder, int axis, int64_t extent);
+
+/* Rows of kv heads: each goes to every rank with a query head that uses it, and is owned by the first of them. */
+struct division division_kv_heads(const struct decoder *decoder);
 
 #endif

@@ -1,264 +1,376 @@
-/* Which parameters a decoder has, their names and initial values (model.md section 2), and which rank holds what. */
+/* Which parameters a decoder has, their names, initial values and decay (model.md sections 2 to 7), and which pipeline
+ * stage holds them. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "src/model/decoder_private.h"
+#include "src/model/layers.h"
 
-/* How tensor ranks share a parameter: the range of `axis` that this rank holds, and of it what it owns. */
-struct division {
-    int axis;
-    struct range slice;
-    struct range owned;
-    bool replicated;
-    bool overlapping;
+/* Deviation of most initial values. */
+static const double usual = 0.02;
+
+/* -- Declaring one ---------------------------------------------------------------------------------------------------
+ */
+
+enum { PREFIX = 40 };
+
+/* A layer, or what lies around the layers. */
+struct part {
+    const char *prefix; /* of its parameters' names */
+    bool here;          /* on this pipeline stage */
+    int64_t uses;       /* unrolled layers that use it */
 };
 
-static struct division divide_not(const struct decoder *decoder, int64_t extent)
+static struct parameter_spec matrix_spec(const struct part *part, const char *name, const char *suffix, int64_t rows,
+                                         int64_t columns)
 {
-    bool owner = mesh_rank(decoder->mesh, MESH_TENSOR) == 0;
-    struct range all = {.begin = 0, .count = extent};
-    return (struct division){.axis = 0,
-                             .slice = all,
-                             .owned = {.begin = 0, .count = owner ? extent : 0},
-                             .replicated = mesh_size(decoder->mesh, MESH_TENSOR) > 1};
+    struct parameter_spec spec = {
+        .rank = 2, .shape = {rows, columns}, .initial = INITIAL_NORMAL, .deviation = usual, .decay = true};
+    snprintf(spec.name, sizeof spec.name, "%s%s%s", part->prefix, name, suffix);
+    return spec;
 }
 
-static struct division divide(int axis, struct range part, int64_t unit)
+static struct parameter_spec vector_spec(const struct part *part, const char *name, const char *suffix, int64_t length,
+                                         enum parameter_initial initial)
 {
-    struct range slice = {.begin = part.begin * unit, .count = part.count * unit};
-    return (struct division){.axis = axis, .slice = slice, .owned = slice};
+    struct parameter_spec spec = {.rank = 1, .shape = {length}, .initial = initial, .deviation = usual};
+    snprintf(spec.name, sizeof spec.name, "%s%s%s", part->prefix, name, suffix);
+    return spec;
 }
 
-/* Rows of a matrix are divided as evenly as possible. */
-static struct division divide_evenly(const struct decoder *decoder, int axis, int64_t extent)
+/* Room was made for all of them before the first. */
+static struct parameter *hold(struct decoder *decoder, const struct parameter_spec *spec, struct division division)
 {
-    struct range part =
-        range_partition(extent, mesh_size(decoder->mesh, MESH_TENSOR), mesh_rank(decoder->mesh, MESH_TENSOR));
-    return divide(axis, part, 1);
-}
-
-/* A kv head goes to every rank with a query head that uses it, and is owned by the first of them. */
-static struct division divide_kv_heads(const struct decoder *decoder)
-{
-    const struct model_config *config = &decoder->config;
-    int64_t group = config->heads / config->kv_heads;
-    struct division division = divide(0, decoder->kv_heads, config->head_width);
-    bool first_is_shared = decoder->heads.begin % group != 0 && decoder->heads.count > 0;
-    if (first_is_shared) {
-        division.owned.begin += config->head_width;
-        division.owned.count -= config->head_width;
-    }
-    int ranks = mesh_size(decoder->mesh, MESH_TENSOR);
-    for (int i = 1; i < ranks; i++) {
-        struct range heads = range_partition(config->heads, ranks, i);
-        if (heads.count > 0 && heads.begin % group != 0)
-            division.replicated = division.overlapping = true;
-    }
-    return division;
-}
-
-/* A parameter in the making. */
-struct declaration {
-    struct parameter_spec spec;
-    struct division division;
-    int chunk; /* local chunk that holds it, negative when another stage does */
-    bool tied;
-    bool tied_copy; /* the second holder, which owns nothing and adds no spec */
-};
-
-/* Room is made for all specs and local parameters before the first is declared. */
-static struct parameter *declare(struct decoder *decoder, const struct declaration *declaration)
-{
-    if (!declaration->tied_copy)
-        decoder->specs[decoder->spec_count++] = declaration->spec;
-    if (declaration->chunk < 0)
-        return NULL;
     struct parameter *parameter = &decoder->parameters[decoder->parameter_count++];
-    *parameter = (struct parameter){.spec = declaration->spec,
-                                    .axis = declaration->division.axis,
-                                    .slice = declaration->division.slice,
-                                    .owned = declaration->division.owned,
-                                    .replicated = declaration->division.replicated,
-                                    .overlapping = declaration->division.overlapping,
-                                    .tied = declaration->tied,
-                                    .chunk = declaration->chunk};
-    if (declaration->tied_copy)
-        parameter->owned.count = 0;
+    *parameter = (struct parameter){.spec = *spec,
+                                    .axis = division.axis,
+                                    .slice = division.slice,
+                                    .owned = division.owned,
+                                    .replicated = division.replicated,
+                                    .overlapping = division.overlapping};
     return parameter;
 }
 
-static struct parameter_spec matrix_spec(const char *name, int64_t rows, int64_t columns, double deviation)
+/* Returns NULL where another stage holds it. */
+static struct parameter *declare(struct decoder *decoder, const struct part *part, enum parameter_group group,
+                                 const struct parameter_spec *spec, struct division division)
 {
-    struct parameter_spec spec = {.rank = 2,
-                                  .shape = {rows, columns},
-                                  .initial = INITIAL_NORMAL,
-                                  .deviation = deviation,
-                                  .decay = true,
-                                  .rate_factor = 1.0};
-    snprintf(spec.name, sizeof spec.name, "%s", name);
-    return spec;
+    int64_t count = 1;
+    for (int axis = 0; axis < spec->rank; axis++)
+        count *= spec->shape[axis];
+    decoder->totals.stored[group] += count;
+    decoder->totals.unrolled[group] += count * part->uses;
+    decoder->specs[decoder->spec_count++] = *spec;
+    return part->here ? hold(decoder, spec, division) : NULL;
 }
 
-static struct parameter_spec vector_spec(const char *name, int64_t length, enum parameter_initial initial)
+/* On every tensor rank. */
+static struct parameter *declare_whole(struct decoder *decoder, const struct part *part, enum parameter_group group,
+                                       const struct parameter_spec *spec)
 {
-    struct parameter_spec spec = {.rank = 1, .shape = {length}, .initial = initial, .rate_factor = 1.0};
-    snprintf(spec.name, sizeof spec.name, "%s", name);
-    return spec;
+    return declare(decoder, part, group, spec, division_whole(decoder, spec->shape[0]));
 }
 
-static struct linear_parameters declare_norm(struct decoder *decoder, int chunk, const char *name)
+/* -- Layers ----------------------------------------------------------------------------------------------------------
+ */
+
+static struct linear_parameters declare_norm(struct decoder *decoder, const struct part *part, const char *name)
 {
     const struct model_config *config = &decoder->config;
     struct linear_parameters norm = {0};
-    char full[PARAMETER_NAME];
-    struct declaration declaration = {.division = divide_not(decoder, config->width), .chunk = chunk};
-    snprintf(full, sizeof full, "%s.weight", name);
-    declaration.spec = vector_spec(full, config->width, INITIAL_ONE);
-    norm.weight = declare(decoder, &declaration);
+    struct parameter_spec weight = vector_spec(part, name, ".weight", config->width, INITIAL_ONE);
+    norm.weight = declare_whole(decoder, part, GROUP_NORMS, &weight);
     if (config->bias && config->norm == NORM_LAYER) {
-        snprintf(full, sizeof full, "%s.bias", name);
-        declaration.spec = vector_spec(full, config->width, INITIAL_ZERO);
-        norm.bias = declare(decoder, &declaration);
+        struct parameter_spec bias = vector_spec(part, name, ".bias", config->width, INITIAL_ZERO);
+        norm.bias = declare_whole(decoder, part, GROUP_NORMS, &bias);
     }
     return norm;
 }
 
-/* What a layer's linear maps have in common. */
-struct layer_names {
-    int64_t layer;
-    int chunk;
+struct linear_map {
+    enum parameter_group group;
+    const char *name;
+    int64_t rows, columns;
+    struct division division;
+    double deviation;
 };
 
-static struct linear_parameters declare_linear(struct decoder *decoder, const struct layer_names *layer,
-                                               const char *name, int64_t rows, int64_t columns,
-                                               struct division division, double deviation)
+static struct linear_parameters declare_linear(struct decoder *decoder, const struct part *layer,
+                                               const struct linear_map *map)
 {
     struct linear_parameters linear = {0};
-    char full[PARAMETER_NAME];
-    struct declaration declaration = {.division = division, .chunk = layer->chunk};
-    snprintf(full, sizeof full, "model.layers.%lld.%s.weight", (long long)layer->layer, name);
-    declaration.spec = matrix_spec(full, rows, columns, deviation);
-    linear.weight = declare(decoder, &declaration);
+    struct parameter_spec weight = matrix_spec(layer, map->name, ".weight", map->rows, map->columns);
+    weight.deviation = map->deviation;
+    linear.weight = declare(decoder, layer, map->group, &weight, map->division);
     if (decoder->config.bias) {
-        snprintf(full, sizeof full, "model.layers.%lld.%s.bias", (long long)layer->layer, name);
-        declaration.spec = vector_spec(full, rows, INITIAL_ZERO);
+        struct parameter_spec bias = vector_spec(layer, map->name, ".bias", map->rows, INITIAL_ZERO);
         /* Divided rows take their part of the bias along; a sum over ranks gets the bias once, after it. */
-        if (division.axis != 0)
-            declaration.division = divide_not(decoder, rows);
-        linear.bias = declare(decoder, &declaration);
+        bool divided = map->division.axis == 0;
+        linear.bias = divided ? declare(decoder, layer, map->group, &bias, map->division)
+                              : declare_whole(decoder, layer, map->group, &bias);
     }
     return linear;
 }
 
-static void declare_block(struct decoder *decoder, int64_t layer, int chunk, struct block *block)
+/* Deviation of the maps that add to the stream, two in each unrolled layer. */
+static double into_stream(const struct model_config *config)
+{
+    return usual / sqrt(2.0 * (double)config->layers);
+}
+
+static void declare_attention(struct decoder *decoder, const struct part *layer, struct block *block)
 {
     const struct model_config *config = &decoder->config;
-    const double usual = 0.02;
-    const double into_stream = 0.02 / sqrt(2.0 * (double)config->layers);
-    int64_t query_width = config->heads * config->head_width;
-    int64_t kv_width = config->kv_heads * config->head_width;
-    struct layer_names names = {.layer = layer, .chunk = chunk};
-    char norm_name[PARAMETER_NAME];
-
-    block->layer = layer;
-    snprintf(norm_name, sizeof norm_name, "model.layers.%lld.input_layernorm", (long long)layer);
-    block->input_norm = declare_norm(decoder, chunk, norm_name);
-    struct division heads = divide(0, decoder->heads, config->head_width);
-    struct division kv_heads = divide_kv_heads(decoder);
-    block->query = declare_linear(decoder, &names, "self_attn.q_proj", query_width, config->width, heads, usual);
-    block->key = declare_linear(decoder, &names, "self_attn.k_proj", kv_width, config->width, kv_heads, usual);
-    block->value = declare_linear(decoder, &names, "self_attn.v_proj", kv_width, config->width, kv_heads, usual);
-    heads = divide(1, decoder->heads, config->head_width);
-    block->output = declare_linear(decoder, &names, "self_attn.o_proj", config->width, query_width, heads, into_stream);
-
-    if (!config->parallel_block) {
-        snprintf(norm_name, sizeof norm_name, "model.layers.%lld.post_attention_layernorm", (long long)layer);
-        block->post_norm = declare_norm(decoder, chunk, norm_name);
+    int64_t width = config->width;
+    int64_t query = config->heads * config->head_width;
+    int64_t kv = config->kv_heads * config->head_width;
+    struct division rows = division_units(0, decoder->heads, config->head_width);
+    struct division kv_rows = division_kv_heads(decoder);
+    struct division columns = division_units(1, decoder->heads, config->head_width);
+    const struct linear_map maps[] = {
+        {GROUP_ATTENTION, "self_attn.q_proj", query, width, rows, usual},
+        {GROUP_ATTENTION, "self_attn.k_proj", kv, width, kv_rows, usual},
+        {GROUP_ATTENTION, "self_attn.v_proj", kv, width, kv_rows, usual},
+        {GROUP_ATTENTION, "self_attn.o_proj", width, query, columns, into_stream(config)},
+    };
+    block->query = declare_linear(decoder, layer, &maps[0]);
+    block->key = declare_linear(decoder, layer, &maps[1]);
+    block->value = declare_linear(decoder, layer, &maps[2]);
+    if (config->attention.kind == ATTENTION_INFINI) {
+        struct parameter_spec gate = vector_spec(layer, "self_attn", ".memory_gate", config->heads, INITIAL_ZERO);
+        gate.is_gate = gate.keeps_float = true;
+        block->memory_gate = declare(decoder, layer, GROUP_MEMORY_GATES, &gate, division_units(0, decoder->heads, 1));
     }
-    struct division rows = divide_evenly(decoder, 0, config->hidden);
-    struct division columns = divide_evenly(decoder, 1, config->hidden);
+    block->output = declare_linear(decoder, layer, &maps[3]);
+}
+
+static void declare_mlp(struct decoder *decoder, const struct part *layer, struct block *block)
+{
+    const struct model_config *config = &decoder->config;
+    struct division rows = division_even(decoder, 0, config->hidden);
+    struct division columns = division_even(decoder, 1, config->hidden);
+    const struct linear_map maps[] = {
+        {GROUP_MLP, "mlp.gate_proj", config->hidden, config->width, rows, usual},
+        {GROUP_MLP, "mlp.up_proj", config->hidden, config->width, rows, usual},
+        {GROUP_MLP, "mlp.down_proj", config->width, config->hidden, columns, into_stream(config)},
+    };
     if (config->mlp == MLP_SWIGLU)
-        block->gate = declare_linear(decoder, &names, "mlp.gate_proj", config->hidden, config->width, rows, usual);
-    block->up = declare_linear(decoder, &names, "mlp.up_proj", config->hidden, config->width, rows, usual);
-    block->down = declare_linear(decoder, &names, "mlp.down_proj", config->width, config->hidden, columns, into_stream);
+        block->gate = declare_linear(decoder, layer, &maps[0]);
+    block->up = declare_linear(decoder, layer, &maps[1]);
+    block->down = declare_linear(decoder, layer, &maps[2]);
 }
 
-int decoder_block_count(const struct decoder *decoder)
+/* One matrix for each previous state of the stream. */
+static void repeat_spec(struct parameter_spec *spec, int64_t times)
 {
-    int64_t count = 0;
-    for (int i = 0; i < decoder->chunks; i++)
-        count += decoder->layers[i].count;
-    return (int)count;
+    memmove(spec->shape + 1, spec->shape, (size_t)spec->rank * sizeof *spec->shape);
+    spec->shape[0] = times;
+    spec->rank++;
 }
 
-/* The local chunk that holds a layer, or -1. */
-static int chunk_of_layer(const struct decoder *decoder, int64_t layer)
+/* Section 6: starts as the plain sum, whatever its form. */
+static struct residual_parameters declare_residual(struct decoder *decoder, const struct part *layer, const char *name)
+{
+    const struct model_config *config = &decoder->config;
+    int64_t rank = config->residual.rank;
+    int64_t previous = config->residual.previous;
+    struct residual_parameters residual = {0};
+    if (config->residual.weights) {
+        struct parameter_spec weights = vector_spec(layer, name, ".weights", 2, INITIAL_ZERO);
+        weights.keeps_float = true;
+        residual.weights = declare_whole(decoder, layer, GROUP_RESIDUAL, &weights);
+    }
+    if (rank > 0) {
+        struct parameter_spec down = matrix_spec(layer, name, ".down.weight", rank, config->width);
+        struct parameter_spec up = matrix_spec(layer, name, ".up.weight", config->width, rank);
+        down.initial = INITIAL_ORTHOGONAL;
+        down.deviation = 1.0 / sqrt((double)(rank * config->width));
+        up.initial = INITIAL_ZERO;
+        if (previous > 0) {
+            repeat_spec(&down, previous);
+            repeat_spec(&up, previous);
+        }
+        residual.down = declare_whole(decoder, layer, GROUP_RESIDUAL, &down);
+        residual.up = declare_whole(decoder, layer, GROUP_RESIDUAL, &up);
+    }
+    if (previous > 0) {
+        struct parameter_spec gamma =
+            vector_spec(layer, name, ".gamma", previous, rank > 0 ? INITIAL_ONE : INITIAL_ZERO);
+        gamma.keeps_float = true;
+        residual.gamma = declare_whole(decoder, layer, GROUP_RESIDUAL, &gamma);
+    }
+    return residual;
+}
+
+/* Of one value a token: a MoD layer's, or that of a recursion that chooses its tokens. */
+static struct parameter *declare_router(struct decoder *decoder, const struct part *part)
+{
+    struct parameter_spec spec = vector_spec(part, "router", ".weight", decoder->config.width, INITIAL_NORMAL);
+    spec.keeps_float = true;
+    return declare_whole(decoder, part, GROUP_ROUTERS, &spec);
+}
+
+static void declare_predictor(struct decoder *decoder, const struct part *layer, struct block *block)
+{
+    int64_t width = decoder->config.width;
+    struct parameter_spec in = matrix_spec(layer, "predictor", ".fc1.weight", width / 2, width);
+    struct parameter_spec out = matrix_spec(layer, "predictor", ".fc2.weight", 1, width / 2);
+    in.decay = out.decay = false;
+    block->predictor_in = declare_whole(decoder, layer, GROUP_PREDICTORS, &in);
+    block->predictor_out = declare_whole(decoder, layer, GROUP_PREDICTORS, &out);
+}
+
+static void declare_block(struct decoder *decoder, const struct part *layer, struct block *block)
+{
+    const struct model_config *config = &decoder->config;
+    bool laurel = config->residual.kind == RESIDUAL_LAUREL;
+    bool each = config->residual.scope == RESIDUAL_SUBLAYER;
+    if (layers_routed(config, block->layer)) {
+        block->router = declare_router(decoder, layer);
+        if (config->depth.causal_router == CAUSAL_ROUTER_PREDICTOR)
+            declare_predictor(decoder, layer, block);
+    }
+    block->input_norm = declare_norm(decoder, layer, "input_layernorm");
+    declare_attention(decoder, layer, block);
+    if (laurel && each)
+        block->attention_residual = declare_residual(decoder, layer, "attn_residual");
+    if (!config->parallel_block)
+        block->post_norm = declare_norm(decoder, layer, "post_attention_layernorm");
+    declare_mlp(decoder, layer, block);
+    if (laurel && each)
+        block->mlp_residual = declare_residual(decoder, layer, "mlp_residual");
+    if (laurel && !each)
+        block->residual = declare_residual(decoder, layer, "residual");
+}
+
+/* -- The model -------------------------------------------------------------------------------------------------------
+ */
+
+/* How many of the unrolled layers in a range use a stored layer. */
+static int64_t count_uses(const struct model_config *config, struct range layers, int64_t stored)
+{
+    int64_t uses = 0;
+    for (int64_t layer = layers.begin; layer < layers.begin + layers.count; layer++)
+        uses += layers_stored_of(config, layer) == stored;
+    return uses;
+}
+
+static bool is_here(const struct decoder *decoder, int64_t stored)
 {
     for (int i = 0; i < decoder->chunks; i++)
-        if (layer >= decoder->layers[i].begin && layer < decoder->layers[i].begin + decoder->layers[i].count)
-            return i;
-    return -1;
+        if (count_uses(&decoder->config, decoder->layers[i], stored) > 0)
+            return true;
+    return false;
+}
+
+static void declare_layers(struct decoder *decoder)
+{
+    const struct model_config *config = &decoder->config;
+    struct range all = {.begin = 0, .count = config->layers};
+    int64_t stored = layers_stored(config);
+    for (int64_t layer = 0; layer < stored; layer++) {
+        char prefix[PREFIX];
+        struct block elsewhere = {0};
+        struct part part = {.prefix = prefix, .here = is_here(decoder, layer), .uses = count_uses(config, all, layer)};
+        snprintf(prefix, sizeof prefix, "model.layers.%lld.", (long long)layer);
+        struct block *block = part.here ? &decoder->blocks[decoder->block_count++] : &elsewhere;
+        block->layer = layer;
+        declare_block(decoder, &part, block);
+    }
+}
+
+/* Of section 5; where recursions begin, on the first stage. */
+static void declare_recursions(struct decoder *decoder, bool first)
+{
+    const struct model_config *config = &decoder->config;
+    if (config->depth.kind != DEPTH_MOR)
+        return;
+    for (int64_t r = 0; config->depth.routing == ROUTING_EXPERT && r < config->depth.recursions; r++) {
+        char prefix[PREFIX];
+        snprintf(prefix, sizeof prefix, "model.recursions.%lld.", (long long)r);
+        decoder->recursion_routers[r] =
+            declare_router(decoder, &(struct part){.prefix = prefix, .here = first, .uses = 1});
+    }
+    if (config->depth.routing == ROUTING_TOKEN) {
+        struct part part = {.prefix = "model.", .here = first, .uses = 1};
+        struct parameter_spec spec = matrix_spec(&part, "router", ".weight", config->depth.recursions, config->width);
+        spec.keeps_float = true;
+        decoder->depth_router = declare_whole(decoder, &part, GROUP_ROUTERS, &spec);
+    }
+}
+
+/* The table of embeddings again where it is the head, if the pipeline's two ends are different ranks. */
+static void declare_head(struct decoder *decoder, const struct part *last, const struct parameter_spec *table,
+                         struct division rows)
+{
+    const struct model_config *config = &decoder->config;
+    if (!config->tied_embeddings) {
+        struct parameter_spec head = matrix_spec(last, "lm_head", ".weight", config->vocabulary, config->width);
+        decoder->head = declare(decoder, last, GROUP_HEAD, &head, rows);
+        return;
+    }
+    if (decoder_size(decoder, MESH_PIPELINE) == 1) {
+        decoder->head = decoder->embedding;
+        return;
+    }
+    if (last->here) {
+        decoder->head = hold(decoder, table, rows);
+        decoder->head->owned.count = 0;
+        decoder->head->tied = true;
+    }
+    if (decoder->embedding)
+        decoder->embedding->tied = true;
 }
 
 static void declare_all(struct decoder *decoder)
 {
     const struct model_config *config = &decoder->config;
-    int stage = mesh_rank(decoder->mesh, MESH_PIPELINE);
-    int stages = mesh_size(decoder->mesh, MESH_PIPELINE);
-    int first = stage == 0 ? 0 : -1;
-    int last = stage == stages - 1 ? decoder->chunks - 1 : -1;
-    bool tied = config->tied_embeddings && stages > 1;
-
-    struct declaration table = {
-        .spec = matrix_spec("model.embed_tokens.weight", config->vocabulary, config->width, 0.02),
-        .division = divide_evenly(decoder, 0, config->vocabulary),
-        .chunk = first,
-        .tied = tied,
-    };
-    decoder->embedding = declare(decoder, &table);
+    int stage = decoder_rank(decoder, MESH_PIPELINE);
+    struct part first = {.prefix = "", .here = stage == 0, .uses = 1};
+    struct part last = {.prefix = "", .here = stage == decoder_size(decoder, MESH_PIPELINE) - 1, .uses = 1};
+    struct division rows = division_even(decoder, 0, config->vocabulary);
+    struct parameter_spec table =
+        matrix_spec(&first, "model.embed_tokens", ".weight", config->vocabulary, config->width);
+    decoder->embedding = declare(decoder, &first, GROUP_EMBEDDINGS, &table, rows);
     if (config->positions == POSITIONS_LEARNED) {
-        struct declaration positions = {
-            .spec = matrix_spec("model.embed_positions.weight", config->max_positions, config->width, 0.02),
-            .division = divide_not(decoder, config->max_positions),
-            .chunk = first,
-        };
-        decoder->positions = declare(decoder, &positions);
+        struct parameter_spec positions =
+            matrix_spec(&first, "model.embed_positions", ".weight", config->max_positions, config->width);
+        decoder->positions = declare_whole(decoder, &first, GROUP_EMBEDDINGS, &positions);
     }
-    int local = 0;
-    for (int64_t layer = 0; layer < config->layers; layer++) {
-        int chunk = chunk_of_layer(decoder, layer);
-        struct block elsewhere = {0};
-        declare_block(decoder, layer, chunk, chunk < 0 ? &elsewhere : &decoder->blocks[local++]);
-    }
-    decoder->final_norm = declare_norm(decoder, last, "model.norm");
-    if (!config->tied_embeddings) {
-        struct declaration head = table;
-        snprintf(head.spec.name, sizeof head.spec.name, "lm_head.weight");
-        head.chunk = last;
-        decoder->head = declare(decoder, &head);
-    } else if (tied) {
-        table.tied_copy = true;
-        table.chunk = last;
-        decoder->head = declare(decoder, &table);
-    } else {
-        decoder->head = decoder->embedding;
-    }
+    declare_recursions(decoder, first.here);
+    declare_layers(decoder);
+    decoder->final_norm = declare_norm(decoder, &last, "model.norm");
+    declare_head(decoder, &last, &table, rows);
 }
+
+/* The specs, this rank's parameters and blocks, without memory for values. Chunks and parts must be known. */
+static enum status declare_parameters(struct decoder *decoder)
+{
+    struct context *context = decoder->context;
+    size_t layers = (size_t)layers_stored(&decoder->config);
+    size_t recursions = decoder->config.depth.kind == DEPTH_MOR ? (size_t)decoder->config.depth.recursions : 0;
+    /* A layer has at most 9 linear maps and norms, each with a bias, a memory gate, 2 learned residuals of 4 and 3
+     * for routing; around the layers there are at most 6 besides the routers of recursions. */
+    size_t most = (18 + 1 + 8 + 3) * layers + 6 + recursions;
+    decoder->specs = memory_allocate(context, most * sizeof *decoder->specs, MEMORY_OTHER);
+    decoder->parameters = memory_allocate(context, most * sizeof *decoder->parameters, MEMORY_OTHER);
+    decoder->blocks = memory_allocate(context, layers * sizeof *decoder->blocks, MEMORY_OTHER);
+    decoder->recursion_routers =
+        memory_allocate(context, recursions * sizeof *decoder->recursion_routers, MEMORY_OTHER);
+    if (!decoder->specs || !decoder->parameters || !decoder->blocks || !decoder->recursion_routers)
+        return STATUS_MEMORY;
+    declare_all(decoder);
+    return STATUS_OK;
+}
+
+/* -- What the parameters of a decoder are for ------------------------------------------------------------------------
+ */
 
 enum status decoder_declare(struct decoder *decoder, int64_t bucket_bytes, bool trains)
 {
     struct context *context = decoder->context;
-    /* A layer has at most 9 linear maps and norms, each with a bias; around the layers there are at most 6 more. */
-    size_t most = 18 * (size_t)decoder->config.layers + 6;
-    decoder->specs = memory_allocate(context, most * sizeof *decoder->specs, MEMORY_OTHER);
-    decoder->parameters = memory_allocate(context, most * sizeof *decoder->parameters, MEMORY_OTHER);
-    decoder->blocks =
-        memory_allocate(context, ((size_t)decoder_block_count(decoder) + 1) * sizeof *decoder->blocks, MEMORY_OTHER);
-    if (!decoder->specs || !decoder->parameters || !decoder->blocks)
-        return STATUS_MEMORY;
-    declare_all(decoder);
+    CHECK(declare_parameters(decoder));
     struct parameter **list =
         memory_allocate(context, ((size_t)decoder->parameter_count + 1) * sizeof *list, MEMORY_OTHER);
     if (!list)
@@ -271,6 +383,25 @@ enum status decoder_declare(struct decoder *decoder, int64_t bucket_bytes, bool 
     return status;
 }
 
+enum status decoder_describe(struct context *context, const struct model_config *config, struct decoder **decoder)
+{
+    struct decoder *d = memory_allocate(context, sizeof *d, MEMORY_OTHER);
+    *decoder = d;
+    if (!d)
+        return STATUS_MEMORY;
+    d->context = context;
+    d->config = *config;
+    d->heads.count = config->heads;
+    d->kv_heads.count = config->kv_heads;
+    d->vocabulary.count = config->vocabulary;
+    d->chunks = 1;
+    d->layers = memory_allocate(context, sizeof *d->layers, MEMORY_OTHER);
+    if (!d->layers)
+        return STATUS_MEMORY;
+    d->layers[0].count = config->layers;
+    return declare_parameters(d);
+}
+
 void decoder_initialize(struct decoder *decoder, uint64_t seed)
 {
     int count;
@@ -280,40 +411,29 @@ void decoder_initialize(struct decoder *decoder, uint64_t seed)
     replica_gather(decoder->replica);
 }
 
+const struct block *decoder_block(const struct decoder *decoder, int64_t layer)
+{
+    int64_t stored = layers_stored_of(&decoder->config, layer);
+    for (int i = 0; i < decoder->block_count; i++)
+        if (decoder->blocks[i].layer == stored)
+            return &decoder->blocks[i];
+    return NULL;
+}
+
+const char *parameter_group_name(enum parameter_group group)
+{
+    static const char *const names[PARAMETER_GROUPS] = {
+        [GROUP_EMBEDDINGS] = "embeddings", [GROUP_ATTENTION] = "attention",       [GROUP_MLP] = "mlp",
+        [GROUP_NORMS] = "norms",           [GROUP_MEMORY_GATES] = "memory gates", [GROUP_ROUTERS] = "routers",
+        [GROUP_PREDICTORS] = "predictors", [GROUP_RESIDUAL] = "residual",         [GROUP_HEAD] = "head",
+    };
+    return names[group];
+}
+
 int64_t decoder_parameter_total(const struct decoder *decoder)
 {
     int64_t total = 0;
-    for (int i = 0; i < decoder->spec_count; i++) {
-        int64_t count = 1;
-        for (int axis = 0; axis < decoder->specs[i].rank; axis++)
-            count *= decoder->specs[i].shape[axis];
-        total += count;
-    }
+    for (int group = 0; group < PARAMETER_GROUPS; group++)
+        total += decoder->totals.stored[group];
     return total;
-}
-
-/* Multiplications of a layer for one token going forward: its weights, and two products of query by half the keys. */
-static double layer_products(const struct model_config *config, int64_t length)
-{
-    double width = (double)config->width;
-    double query = (double)(config->heads * config->head_width);
-    double kv = (double)(config->kv_heads * config->head_width);
-    double mlp = (config->mlp == MLP_SWIGLU ? 3.0 : 2.0) * width * (double)config->hidden;
-    return width * (2.0 * query + 2.0 * kv) + mlp + query * ((double)length + 1.0);
-}
-
-static double head_products(const struct model_config *config)
-{
-    return (double)config->width * (double)config->vocabulary;
-}
-
-double decoder_flops_per_token(const struct model_config *config, int64_t length)
-{
-    /* A multiplication and an addition, forward once and backward twice. */
-    return 6.0 * ((double)config->layers * layer_products(config, length) + head_products(config));
-}
-
-double decoder_head_cost(const struct model_config *config, int64_t length)
-{
-    return head_products(config) / layer_products(config, length);
 }

@@ -1,5 +1,5 @@
 /* Attention by tiles that are brought to fp32 in a thread's scratch. */
-#include "src/ops/attention_pass.h"
+#include "src/ops/attention_plan.h"
 
 enum { QUERY_BLOCK = 64, KEY_BLOCK = 128 };
 
@@ -21,11 +21,12 @@ struct forward_tiles {
     float *scores; /* [KEY_BLOCK, QUERY_BLOCK] */
     float *output; /* [QUERY_BLOCK, ld] */
     float *largest, *sum, *factor;
+    int32_t *seen; /* [QUERY_BLOCK], of the block of keys */
 };
 
 static size_t forward_bytes(int64_t ld)
 {
-    return (size_t)(2 * (QUERY_BLOCK + KEY_BLOCK) * ld + KEY_BLOCK * QUERY_BLOCK + 3 * QUERY_BLOCK) * sizeof(float);
+    return (size_t)(2 * (QUERY_BLOCK + KEY_BLOCK) * ld + KEY_BLOCK * QUERY_BLOCK + 4 * QUERY_BLOCK) * sizeof(float);
 }
 
 static struct forward_tiles forward_carve(float *scratch, int64_t ld)
@@ -39,12 +40,13 @@ static struct forward_tiles forward_carve(float *scratch, int64_t ld)
     tiles.largest = floats_take(&scratch, QUERY_BLOCK);
     tiles.sum = floats_take(&scratch, QUERY_BLOCK);
     tiles.factor = floats_take(&scratch, QUERY_BLOCK);
+    tiles.seen = (int32_t *)floats_take(&scratch, QUERY_BLOCK);
     return tiles;
 }
 
 /* Adds one block of keys to the running output of a block of queries. */
 static void forward_keys(const struct attention_pass *pass, const struct forward_tiles *tiles, int64_t keys,
-                         int64_t queries, int64_t first)
+                         int64_t queries)
 {
     const struct kernels *kernels = pass->kernels;
     int64_t width = pass->shape->width;
@@ -59,7 +61,8 @@ static void forward_keys(const struct attention_pass *pass, const struct forward
                                                   .ldb = QUERY_BLOCK,
                                                   .c = tiles->scores,
                                                   .ldc = QUERY_BLOCK});
-    kernels->softmax_step(tiles->scores, QUERY_BLOCK, keys, columns, first, tiles->largest, tiles->sum, tiles->factor);
+    kernels->softmax_step(tiles->scores, QUERY_BLOCK, keys, columns, tiles->seen, tiles->largest, tiles->sum,
+                          tiles->factor);
     kernels->tile_scale(tiles->output, pass->ld, queries, pass->ld, tiles->factor);
     kernels->tile_multiply(&(struct tile_product){.m = queries,
                                                   .n = width,
@@ -89,33 +92,35 @@ static void forward_finish(const struct attention_pass *pass, const struct forwa
 }
 
 /* The output of one block of queries of one head. */
-static void forward_block(const struct attention_pass *pass, const struct forward_tiles *tiles, int64_t row,
-                          int64_t head, int64_t begin)
+static void forward_block(const struct attention_pass *pass, const struct forward_tiles *tiles,
+                          const struct attention_span *span, int64_t head, int64_t begin)
 {
     const struct attention_shape *shape = pass->shape;
     const struct kernels *kernels = pass->kernels;
-    int64_t queries = integer_min(QUERY_BLOCK, shape->length - begin);
+    int64_t queries = integer_min(QUERY_BLOCK, span->queries - begin);
     int64_t kv_head = shape->kv_of_head[head];
     int64_t kv_stride = shape->kv_heads * shape->width;
-    int64_t at = attention_vector(shape, row * shape->length + begin, shape->heads, head);
+    int64_t token = span->query + begin, at = attention_vector(shape, token, shape->heads, head);
     kernels->tile_gather_transposed(tiles->query, QUERY_BLOCK, operation_at(pass->query, at, pass->dtype),
                                     shape->heads * shape->width, queries, shape->width, pass->scale, pass->dtype);
     memset(tiles->output, 0, (size_t)(queries * pass->ld) * sizeof(float));
     for (int i = 0; i < QUERY_BLOCK; i++) {
         tiles->largest[i] = -INFINITY;
         tiles->sum[i] = 0.0f;
+        tiles->seen[i] = KEY_BLOCK; /* what is no query needs no mask */
     }
-    int64_t end = integer_min(begin + queries + pass->offset, shape->keys_length);
+    int64_t end = attention_seen(shape, span, begin + queries - 1);
     for (int64_t key = 0; key < end; key += KEY_BLOCK) {
         int64_t keys = integer_min(KEY_BLOCK, end - key);
-        int64_t from = attention_vector(shape, row * shape->keys_length + key, shape->kv_heads, kv_head);
+        int64_t from = attention_vector(shape, span->key + key, shape->kv_heads, kv_head);
         kernels->tile_gather(tiles->key, pass->ld, operation_at(pass->key, from, pass->dtype), kv_stride, keys,
                              shape->width, 1.0f, pass->dtype);
         kernels->tile_gather(tiles->value, pass->ld, operation_at(pass->value, from, pass->dtype), kv_stride, keys,
                              shape->width, 1.0f, pass->dtype);
-        forward_keys(pass, tiles, keys, queries, begin + pass->offset - key);
+        attention_seen_copy(shape, span, begin, queries, key, tiles->seen);
+        forward_keys(pass, tiles, keys, queries);
     }
-    float *log_sum = pass->log_sum ? pass->log_sum + (row * shape->heads + head) * shape->length + begin : NULL;
+    float *log_sum = pass->log_sum ? pass->log_sum + head * pass->queries + token : NULL;
     forward_finish(pass, tiles, queries, log_sum, operation_at_mutable(pass->output, at, pass->dtype));
 }
 
@@ -123,29 +128,25 @@ bool attention_floats_forward(struct tape *tape, const struct attention_pass *pa
 {
     struct engine *engine = tape->engine;
     const struct attention_shape *shape = pass->shape;
+    struct attention_blocks blocks;
     size_t stride;
     char *scratch = engine_scratch(engine, forward_bytes(pass->ld) + 1024, &stride);
-    if (!scratch)
+    if (!attention_blocks_create(tape, shape, 1, QUERY_BLOCK, &blocks) || !scratch)
         return false;
-    int64_t blocks = integer_divide_up(shape->length, QUERY_BLOCK);
-    int64_t work = shape->rows * shape->heads * shape->length * (shape->keys_length + shape->width);
-    /* The last blocks see the most keys and go first. */
-#pragma omp parallel for collapse(3) schedule(dynamic) num_threads(operation_threads(engine, work))
-    for (int64_t block = blocks - 1; block >= 0; block--)
-        for (int64_t row = 0; row < shape->rows; row++)
-            for (int64_t head = 0; head < shape->heads; head++) {
-                struct forward_tiles tiles =
-                    forward_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass->ld);
-                forward_block(pass, &tiles, row, head, block * QUERY_BLOCK);
-            }
+    int64_t work = shape->heads * (2 * pass->pairs + pass->queries * shape->width);
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(operation_threads(engine, work))
+    for (int64_t b = 0; b < blocks.count; b++)
+        for (int64_t head = 0; head < shape->heads; head++) {
+            struct forward_tiles tiles =
+                forward_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass->ld);
+            forward_block(pass, &tiles, &shape->span[blocks.block[b].span], head, blocks.block[b].index * QUERY_BLOCK);
+        }
     return true;
 }
 
 /* -- Backward -------------------------------------------------------------------------------------------------- */
 
-/* A task takes every `splits`-th block of keys of one kv head, and for each of them all queries that see it: the
- * gradients of keys and values need no other task, those of the queries are summed over the splits at the end. Scores
- * are [queries, keys] here. */
+/* Scores are [queries, keys] here. */
 struct backward_tiles {
     float *key_transposed;   /* [width, KEY_BLOCK] */
     float *value_transposed; /* [width, KEY_BLOCK] */
@@ -153,11 +154,12 @@ struct backward_tiles {
     float *dkey, *dvalue;    /* [KEY_BLOCK, ld] */
     float *query, *dy;       /* [QUERY_BLOCK, ld], queries times the scale */
     float *scores, *slopes;  /* [QUERY_BLOCK, KEY_BLOCK] */
+    int32_t *seen;           /* [QUERY_BLOCK], of the block of keys */
 };
 
 static size_t backward_bytes(int64_t ld)
 {
-    return (size_t)((5 * KEY_BLOCK + 2 * QUERY_BLOCK) * ld + 2 * QUERY_BLOCK * KEY_BLOCK) * sizeof(float);
+    return (size_t)((5 * KEY_BLOCK + 2 * QUERY_BLOCK) * ld + (2 * KEY_BLOCK + 1) * QUERY_BLOCK) * sizeof(float);
 }
 
 static struct backward_tiles backward_carve(float *scratch, int64_t ld)
@@ -172,6 +174,7 @@ static struct backward_tiles backward_carve(float *scratch, int64_t ld)
     tiles.dy = floats_take(&scratch, QUERY_BLOCK * ld);
     tiles.scores = floats_take(&scratch, QUERY_BLOCK * KEY_BLOCK);
     tiles.slopes = floats_take(&scratch, QUERY_BLOCK * KEY_BLOCK);
+    tiles.seen = (int32_t *)floats_take(&scratch, QUERY_BLOCK);
     return tiles;
 }
 
@@ -209,24 +212,26 @@ static void keys_accumulate(const struct attention_pass *pass, float *sum, const
 }
 
 /* One block of queries against the block of keys in the tiles. */
-static void backward_pair(const struct attention_pass *pass, const struct backward_tiles *tiles, int64_t row,
-                          int64_t head, int64_t begin, int64_t keys, int64_t first, float *dquery)
+static void backward_pair(const struct attention_pass *pass, const struct backward_tiles *tiles,
+                          const struct attention_keys *block, const struct attention_span *span, int64_t head,
+                          int64_t begin, float *dquery)
 {
     const struct attention_shape *shape = pass->shape;
     const struct kernels *kernels = pass->kernels;
-    int64_t queries = integer_min(QUERY_BLOCK, shape->length - begin);
-    keys = integer_min(keys, first + queries); /* the last query sees no more */
-    int64_t at = attention_vector(shape, row * shape->length + begin, shape->heads, head);
-    int64_t scalars = (row * shape->heads + head) * shape->length + begin;
+    int64_t queries = integer_min(QUERY_BLOCK, span->queries - begin);
+    int64_t token = span->query + begin, at = attention_vector(shape, token, shape->heads, head);
+    int64_t scalars = head * pass->queries + token;
     int64_t stride = shape->heads * shape->width;
+    attention_seen_copy(shape, span, begin, queries, block->key - span->key, tiles->seen);
+    int64_t keys = integer_min(block->keys, tiles->seen[queries - 1]); /* the last query sees no more */
     kernels->tile_gather(tiles->query, pass->ld, operation_at(pass->query, at, pass->dtype), stride, queries,
                          shape->width, pass->scale, pass->dtype);
     kernels->tile_gather(tiles->dy, pass->ld, operation_at(pass->dy, at, pass->dtype), stride, queries, shape->width,
                          1.0f, pass->dtype);
     scores_multiply(pass, tiles->scores, tiles->query, tiles->key_transposed, queries, keys);
     scores_multiply(pass, tiles->slopes, tiles->dy, tiles->value_transposed, queries, keys);
-    kernels->softmax_slopes(tiles->scores, tiles->slopes, KEY_BLOCK, queries, keys, first, pass->log_sum + scalars,
-                            pass->mean + scalars);
+    kernels->softmax_slopes(tiles->scores, tiles->slopes, KEY_BLOCK, queries, keys, tiles->seen,
+                            pass->log_sum + scalars, pass->mean + scalars);
     keys_accumulate(pass, tiles->dvalue, tiles->scores, tiles->dy, queries, keys);
     keys_accumulate(pass, tiles->dkey, tiles->slopes, tiles->query, queries, keys);
     kernels->tile_multiply(&(struct tile_product){.m = queries,
@@ -267,92 +272,127 @@ static void backward_keys_scatter(const struct attention_pass *pass, struct grad
                                     target.dtype);
 }
 
-static void backward_task(const struct attention_pass *pass, const struct backward_tiles *tiles, int64_t row,
-                          int64_t kv_head, int64_t split)
+/* [queries, ld] of a span and head. */
+static float *backward_dquery(const struct attention_pass *pass, int64_t span, int64_t split, int64_t head)
+{
+    int64_t row = attention_plan_row(pass->plan, span, split) + head * pass->shape->span[span].queries;
+    return pass->dquery + row * pass->ld;
+}
+
+static void backward_clear(const struct attention_pass *pass, int64_t span, int64_t kv_head, int64_t split)
 {
     const struct attention_shape *shape = pass->shape;
-    int64_t head_size = shape->length * pass->ld;
-    float *dquery = pass->dquery + (split * shape->rows + row) * shape->heads * head_size;
     for (int64_t head = 0; head < shape->heads; head++)
         if (shape->kv_of_head[head] == kv_head)
-            memset(dquery + head * head_size, 0, (size_t)head_size * sizeof(float));
-    for (int64_t key = split * KEY_BLOCK; key < shape->keys_length; key += pass->splits * KEY_BLOCK) {
-        int64_t keys = integer_min(KEY_BLOCK, shape->keys_length - key);
-        int64_t from = attention_vector(shape, row * shape->keys_length + key, shape->kv_heads, kv_head);
-        backward_keys_gather(pass, tiles, from, keys);
-        int64_t seeing = integer_max(0, key - pass->offset); /* the first query that sees this block */
-        for (int64_t head = 0; head < shape->heads; head++) {
-            if (shape->kv_of_head[head] != kv_head)
-                continue;
-            for (int64_t begin = seeing / QUERY_BLOCK * QUERY_BLOCK; begin < shape->length; begin += QUERY_BLOCK)
-                backward_pair(pass, tiles, row, head, begin, keys, begin + pass->offset - key,
-                              dquery + head * head_size + begin * pass->ld);
-        }
-        backward_keys_scatter(pass, pass->dkey, tiles->dkey, from, keys);
-        backward_keys_scatter(pass, pass->dvalue, tiles->dvalue, from, keys);
+            memset(backward_dquery(pass, span, split, head), 0,
+                   (size_t)(shape->span[span].queries * pass->ld) * sizeof(float));
+}
+
+/* All queries of a span that see the block of keys in the tiles. */
+static void backward_span(const struct attention_pass *pass, const struct backward_tiles *tiles,
+                          const struct attention_keys *block, int64_t index, int64_t kv_head, int64_t split)
+{
+    const struct attention_shape *shape = pass->shape;
+    const struct attention_span *span = &shape->span[index];
+    int64_t seeing = attention_seeing(shape, span, block->key - span->key);
+    if (seeing == span->queries)
+        return;
+    for (int64_t head = 0; head < shape->heads; head++) {
+        if (shape->kv_of_head[head] != kv_head)
+            continue;
+        float *dquery = backward_dquery(pass, index, split, head);
+        for (int64_t begin = seeing / QUERY_BLOCK * QUERY_BLOCK; begin < span->queries; begin += QUERY_BLOCK)
+            backward_pair(pass, tiles, block, span, head, begin, dquery + begin * pass->ld);
     }
 }
 
-/* mean[row, head, query] = sum of dy * y over the width. */
+static void backward_task(const struct attention_pass *pass, const struct backward_tiles *tiles,
+                          const struct attention_task *task, int64_t kv_head)
+{
+    const struct attention_plan *plan = pass->plan;
+    const struct attention_cluster *cluster = &plan->cluster[task->cluster];
+    for (int64_t at = cluster->first; at < cluster->end; at++)
+        backward_clear(pass, plan->order[at], kv_head, task->split);
+    for (int64_t b = cluster->keys_begin + task->split; b < cluster->keys_end; b += cluster->splits) {
+        const struct attention_keys *block = &plan->keys[b];
+        int64_t from = attention_vector(pass->shape, block->key, pass->shape->kv_heads, kv_head);
+        backward_keys_gather(pass, tiles, from, block->keys);
+        for (int64_t at = block->first; at < block->end; at++)
+            backward_span(pass, tiles, block, plan->order[at], kv_head, task->split);
+        backward_keys_scatter(pass, pass->dkey, tiles->dkey, from, block->keys);
+        backward_keys_scatter(pass, pass->dvalue, tiles->dvalue, from, block->keys);
+    }
+}
+
+/* mean[head, token] = sum of dy * y over the width. */
 static void backward_means(struct engine *engine, const struct attention_pass *pass, const void *y, float *mean)
 {
     const struct attention_shape *shape = pass->shape;
-    int64_t tokens = shape->rows * shape->length;
     int64_t heads = shape->heads;
-#pragma omp parallel for schedule(static) num_threads(operation_threads(engine, tokens *heads * shape->width))
-    for (int64_t token = 0; token < tokens; token++)
+#pragma omp parallel for schedule(static) num_threads(operation_threads(engine, pass->queries *heads * shape->width))
+    for (int64_t token = 0; token < pass->queries; token++)
         for (int64_t head = 0; head < heads; head++) {
             int64_t at = attention_vector(shape, token, heads, head);
-            int64_t row = token / shape->length;
-            mean[(row * heads + head) * shape->length + token % shape->length] = engine->kernels->dot(
+            mean[head * pass->queries + token] = engine->kernels->dot(
                 operation_at(pass->dy, at, pass->dtype), operation_at(y, at, pass->dtype), shape->width, pass->dtype);
         }
 }
 
-static void backward_queries_join(struct engine *engine, const struct attention_pass *pass,
-                                  struct gradient_target target)
+/* The gradients of a block of queries of a head: the sum over the splits. */
+static void block_join(const struct attention_pass *pass, const struct attention_block *block, int64_t head,
+                       struct gradient_target target)
 {
     const struct attention_shape *shape = pass->shape;
-    int64_t size = shape->length * pass->ld;
-    int64_t heads = shape->rows * shape->heads;
-#pragma omp parallel for schedule(static) num_threads(operation_threads(engine, heads *size))
-    for (int64_t h = 0; h < heads; h++) {
-        float *sum = pass->dquery + h * size;
-        for (int64_t split = 1; split < pass->splits; split++)
-            engine->kernels->accumulate(sum, DTYPE_F32, pass->dquery + (split * heads + h) * size, DTYPE_F32, 1.0f,
-                                        size);
-        int64_t at = attention_vector(shape, h / shape->heads * shape->length, shape->heads, h % shape->heads);
-        engine->kernels->tile_scatter(operation_at_mutable(target.data, at, target.dtype), shape->heads * shape->width,
-                                      sum, pass->ld, shape->length, shape->width, NULL, target.beta, target.dtype);
-    }
+    const struct attention_span *span = &shape->span[block->span];
+    int64_t begin = block->index * QUERY_BLOCK, queries = integer_min(QUERY_BLOCK, span->queries - begin);
+    float *sum = backward_dquery(pass, block->span, 0, head) + begin * pass->ld;
+    for (int64_t split = 1; split < attention_plan_splits(pass->plan, block->span); split++)
+        pass->kernels->accumulate(sum, DTYPE_F32, backward_dquery(pass, block->span, split, head) + begin * pass->ld,
+                                  DTYPE_F32, 1.0f, queries * pass->ld);
+    int64_t at = attention_vector(shape, span->query + begin, shape->heads, head);
+    pass->kernels->tile_scatter(operation_at_mutable(target.data, at, target.dtype), shape->heads * shape->width, sum,
+                                pass->ld, queries, shape->width, NULL, target.beta, target.dtype);
+}
+
+static void backward_queries_join(struct tape *tape, const struct attention_pass *pass, struct gradient_target target)
+{
+    const struct attention_shape *shape = pass->shape;
+    struct attention_blocks blocks;
+    if (!attention_blocks_create(tape, shape, 1, QUERY_BLOCK, &blocks))
+        return;
+    int64_t work = pass->queries * shape->heads * pass->ld;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(operation_threads(tape->engine, work))
+    for (int64_t b = 0; b < blocks.count; b++)
+        for (int64_t head = 0; head < shape->heads; head++)
+            block_join(pass, &blocks.block[b], head, target);
 }
 
 void attention_floats_backward(struct tape *tape, const struct tape_record *record, struct attention_pass *pass)
 {
     struct engine *engine = tape->engine;
-    const struct attention_shape *shape = pass->shape;
-    pass->splits = attention_splits(engine, shape, KEY_BLOCK);
-    int64_t scalars = shape->rows * shape->heads * shape->length;
-    float *mean = arena_allocate(tape->work, (size_t)scalars * sizeof(float));
-    pass->dquery = arena_allocate(tape->work, (size_t)(pass->splits * scalars * pass->ld) * sizeof(float));
+    struct attention_plan plan;
     size_t stride;
+    float *mean = arena_allocate(tape->work, (size_t)(pass->queries * pass->shape->heads) * sizeof(float));
     char *scratch = engine_scratch(engine, backward_bytes(pass->ld) + 1024, &stride);
-    if (!mean || !pass->dquery || !scratch)
+    if (!mean || !scratch || !attention_plan_create(tape, pass, KEY_BLOCK, 0, &plan))
         return;
+    pass->dquery = arena_allocate(tape->work, (size_t)(plan.rows * pass->ld) * sizeof(float));
+    if (!pass->dquery)
+        return;
+    pass->plan = &plan;
     pass->mean = mean;
     backward_means(engine, pass, record->output->data, mean);
     /* In the order in which they are written, should one tensor be more than one of them. */
     pass->dkey = tape_target(tape, record->input[1]);
     pass->dvalue = tape_target(tape, record->input[2]);
-#pragma omp parallel for collapse(3) schedule(dynamic) num_threads(engine->threads)
-    for (int64_t split = 0; split < pass->splits; split++)
-        for (int64_t row = 0; row < shape->rows; row++)
-            for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++) {
-                struct backward_tiles tiles =
-                    backward_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass->ld);
-                backward_task(pass, &tiles, row, kv_head, split);
-            }
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(engine->threads)
+    for (int64_t task = 0; task < plan.tasks; task++)
+        for (int64_t kv_head = 0; kv_head < pass->shape->kv_heads; kv_head++) {
+            struct backward_tiles tiles =
+                backward_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass->ld);
+            backward_task(pass, &tiles, &plan.task[task], kv_head);
+        }
     struct gradient_target dquery = tape_target(tape, record->input[0]);
     if (dquery.data)
-        backward_queries_join(engine, pass, dquery);
+        backward_queries_join(tape, pass, dquery);
 }

@@ -44,32 +44,33 @@ void attention_copy_rows(bf16 *tile, int64_t ld, const struct attention_group *g
     memset(tile + rows * ld, 0, (size_t)((padded - rows) * ld) * sizeof *tile);
 }
 
-void attention_copy_keys(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from, int64_t key,
-                         int64_t keys, int64_t padded)
+void attention_copy_keys(bf16 *tile, int64_t ld, const struct attention_shape *shape, int64_t kv_head, const void *from,
+                         int64_t key, int64_t keys, int64_t padded)
 {
     for (int64_t k = 0; k < keys; k++)
-        row_copy(tile + k * ld, ld, (const bf16 *)from + attention_group_key(group, key + k), group->shape->width);
+        row_copy(tile + k * ld, ld, (const bf16 *)from + attention_vector(shape, key + k, shape->kv_heads, kv_head),
+                 shape->width);
     memset(tile + keys * ld, 0, (size_t)((padded - keys) * ld) * sizeof *tile);
 }
 
-struct attention_rows attention_find_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
+struct attention_tile attention_find_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
                                           int64_t group_row, int64_t rows, int64_t padded)
 {
     if (group->heads == 1 && rows == padded && ld == group->shape->width)
-        return (struct attention_rows){(const bf16 *)from + attention_group_vector(group, group_row),
+        return (struct attention_tile){(const bf16 *)from + attention_group_vector(group, group_row),
                                        group->shape->heads * ld};
     attention_copy_rows(tile, ld, group, from, group_row, rows, padded);
-    return (struct attention_rows){tile, ld};
+    return (struct attention_tile){tile, ld};
 }
 
-struct attention_rows attention_find_keys(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
-                                          int64_t key, int64_t keys, int64_t padded)
+struct attention_tile attention_find_keys(bf16 *tile, int64_t ld, const struct attention_shape *shape, int64_t kv_head,
+                                          const void *from, int64_t key, int64_t keys, int64_t padded)
 {
-    if (keys == padded && ld == group->shape->width)
-        return (struct attention_rows){(const bf16 *)from + attention_group_key(group, key),
-                                       group->shape->kv_heads * ld};
-    attention_copy_keys(tile, ld, group, from, key, keys, padded);
-    return (struct attention_rows){tile, ld};
+    if (keys == padded && ld == shape->width)
+        return (struct attention_tile){(const bf16 *)from + attention_vector(shape, key, shape->kv_heads, kv_head),
+                                       shape->kv_heads * ld};
+    attention_copy_keys(tile, ld, shape, kv_head, from, key, keys, padded);
+    return (struct attention_tile){tile, ld};
 }
 
 void attention_scatter_rows(const struct attention_pass *pass, const struct attention_group *group, int64_t group_row,
@@ -167,8 +168,7 @@ static void panel_begin(const struct attention_pass *pass, const struct panel_ti
     attention_copy_rows(tiles->query, ld, group, pass->query, begin, rows, padded);
     memset(tiles->output, 0, (size_t)(padded * ld) * sizeof(float));
     for (int64_t r = 0; r < padded; r++) {
-        int64_t seen = (begin + r) / group->heads + pass->offset + 1;
-        tiles->seen[r] = r < rows ? (int32_t)integer_max(0, integer_min(seen, pass->shape->keys_length)) : 0;
+        tiles->seen[r] = r < rows ? (int32_t)attention_group_seen(group, begin + r) : 0;
         tiles->largest[r] = -INFINITY;
         tiles->sum[r] = 0.0f;
     }
@@ -194,15 +194,18 @@ static void panel_run(const struct attention_pass *pass, const struct panel_tile
                       const struct attention_group *group, int64_t begin, int64_t panel)
 {
     const struct half_kernels *half = pass->kernels->half;
-    int64_t ld = integer_round_up(pass->shape->width, HALF_DEPTH);
+    const struct attention_shape *shape = pass->shape;
+    int64_t ld = integer_round_up(shape->width, HALF_DEPTH);
     int64_t rows = integer_min(panel, group->rows - begin);
     panel_begin(pass, tiles, group, begin, rows, ld);
     for (int64_t key = 0; key < tiles->seen[rows - 1]; key += KEY_BLOCK) {
         int64_t keys = integer_min(KEY_BLOCK, tiles->seen[rows - 1] - key);
         int64_t padded = integer_round_up(keys, HALF_DEPTH);
-        struct attention_rows found = attention_find_keys(tiles->rows, ld, group, pass->key, key, keys, padded);
+        int64_t from = group->span->key + key;
+        struct attention_tile found =
+            attention_find_keys(tiles->rows, ld, shape, group->kv_head, pass->key, from, keys, padded);
         half->transpose(tiles->key, KEY_BLOCK, found.data, found.ld / 2, padded, ld / 2);
-        found = attention_find_keys(tiles->rows, ld, group, pass->value, key, keys, padded);
+        found = attention_find_keys(tiles->rows, ld, shape, group->kv_head, pass->value, from, keys, padded);
         half->pair(tiles->value, ld, found.data, found.ld, padded, ld);
         for (int64_t at = 0; at < rows; at += STEP_ROWS)
             step_run(pass, tiles, at, integer_min(STEP_ROWS, rows - at), key, keys, ld);
@@ -220,27 +223,28 @@ bool attention_half_forward(struct tape *tape, const struct attention_pass *pass
     char *scratch = engine_scratch(engine, panel_bytes(ld) + 4096, &stride);
     if (!attention_groups_create(tape, shape, &groups) || !scratch)
         return false;
-    int64_t longest = groups.largest * shape->length;
     /* Smaller panels where there would be too few; the results are the same. */
     int64_t panel = PANEL_ROWS;
     while (panel > 2 * STEP_ROWS &&
-           shape->rows * shape->kv_heads * integer_divide_up(longest, panel) < 4 * (int64_t)engine->threads)
+           shape->kv_heads * attention_blocks_count(shape, groups.largest, panel) < 4 * (int64_t)engine->threads)
         panel /= 2;
-    int64_t panels = integer_divide_up(longest, panel);
-    int64_t work = shape->rows * shape->heads * shape->length * (shape->keys_length + shape->width);
+    struct attention_blocks panels;
+    if (!attention_blocks_create(tape, shape, groups.largest, panel, &panels))
+        return false;
+    int64_t work = shape->heads * (2 * pass->pairs + pass->queries * shape->width);
 #pragma omp parallel num_threads(operation_threads(engine, work))
     {
         struct panel_tiles tiles = panel_carve(scratch + (size_t)omp_get_thread_num() * stride, ld);
         pass->kernels->half->begin();
-        /* The last panels see the most keys and go first. */
-#pragma omp for collapse(3) schedule(dynamic)
-        for (int64_t at = panels - 1; at >= 0; at--)
-            for (int64_t row = 0; row < shape->rows; row++)
-                for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++) {
-                    struct attention_group group = attention_group(&groups, shape, row, kv_head);
-                    if (at * panel < group.rows)
-                        panel_run(pass, &tiles, &group, at * panel, panel);
-                }
+#pragma omp for collapse(2) schedule(dynamic)
+        for (int64_t at = 0; at < panels.count; at++)
+            for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++) {
+                struct attention_group group =
+                    attention_group(&groups, shape, pass->queries, panels.block[at].span, kv_head);
+                int64_t begin = panels.block[at].index * panel;
+                if (begin < group.rows)
+                    panel_run(pass, &tiles, &group, begin, panel);
+            }
         pass->kernels->half->end();
     }
     return true;

@@ -4,7 +4,7 @@
 #ifndef CAIRN_OPS_ATTENTION_HALF_H
 #define CAIRN_OPS_ATTENTION_HALF_H
 
-#include "src/ops/attention_pass.h"
+#include "src/ops/attention_plan.h"
 
 #define LOG2_E 1.44269504f
 
@@ -17,58 +17,62 @@ struct attention_groups {
 /* In the work arena; false with the context's error when memory is out. */
 bool attention_groups_create(struct tape *tape, const struct attention_shape *shape, struct attention_groups *groups);
 
-/* One group of one row of the batch. */
+/* One group of one span. */
 struct attention_group {
     const struct attention_shape *shape;
-    int64_t row, kv_head;
+    const struct attention_span *span;
+    int64_t kv_head;
     int64_t heads;
     const int32_t *head;
     int64_t rows;
     int64_t scalars; /* where those of its rows begin in log_sum */
 };
 
+/* `queries`: of all spans. */
 static inline struct attention_group attention_group(const struct attention_groups *groups,
-                                                     const struct attention_shape *shape, int64_t row, int64_t kv_head)
+                                                     const struct attention_shape *shape, int64_t queries, int64_t span,
+                                                     int64_t kv_head)
 {
     int64_t begin = groups->begin[kv_head], heads = groups->begin[kv_head + 1] - begin;
     return (struct attention_group){.shape = shape,
-                                    .row = row,
+                                    .span = &shape->span[span],
                                     .kv_head = kv_head,
                                     .heads = heads,
                                     .head = groups->head + begin,
-                                    .rows = heads * shape->length,
-                                    .scalars = (row * shape->heads + begin) * shape->length};
+                                    .rows = heads * shape->span[span].queries,
+                                    .scalars = begin * queries + heads * shape->span[span].query};
 }
 
-/* Where the vector of a group's row begins in queries and outputs, and where a key begins. */
+/* How many keys of its span a group's row sees. */
+static inline int64_t attention_group_seen(const struct attention_group *group, int64_t group_row)
+{
+    return attention_seen(group->shape, group->span, group_row / group->heads);
+}
+
+/* Where the vector of a group's row begins in queries and outputs. */
 static inline int64_t attention_group_vector(const struct attention_group *group, int64_t group_row)
 {
-    int64_t token = group->row * group->shape->length + group_row / group->heads;
+    int64_t token = group->span->query + group_row / group->heads;
     return attention_vector(group->shape, token, group->shape->heads, group->head[group_row % group->heads]);
 }
 
-static inline int64_t attention_group_key(const struct attention_group *group, int64_t key)
-{
-    return attention_vector(group->shape, group->row * group->shape->keys_length + key, group->shape->kv_heads,
-                            group->kv_head);
-}
-
 /* A tile of bf16 rows: where they are, or a copy of them. */
-struct attention_rows {
+struct attention_tile {
     const bf16 *data;
     int64_t ld;
 };
 
-/* tile [padded, ld] = rows of a group, or keys or values from `key` on, with zeros where there are none. The results
- * of the second two are those, or the rows where they are if they lie evenly and nothing is to be padded. */
+/* tile [padded, ld] = rows of a group, or a kv head's keys or values from token `key` on, with zeros where there are
+ * none. The results of the second two are those, or the rows where they are if they lie evenly and nothing is to be
+ * padded. */
 void attention_copy_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
                          int64_t group_row, int64_t rows, int64_t padded);
-void attention_copy_keys(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from, int64_t key,
-                         int64_t keys, int64_t padded);
-struct attention_rows attention_find_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
+void attention_copy_keys(bf16 *tile, int64_t ld, const struct attention_shape *shape, int64_t kv_head, const void *from,
+                         int64_t key, int64_t keys, int64_t padded);
+struct attention_tile attention_find_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
                                           int64_t group_row, int64_t rows, int64_t padded);
-struct attention_rows attention_find_keys(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
-                                          int64_t key, int64_t keys, int64_t padded);
+struct attention_tile attention_find_keys(bf16 *tile, int64_t ld, const struct attention_shape *shape, int64_t kv_head,
+                                          const void *from, int64_t key, int64_t keys, int64_t padded);
 
 /* target = beta target + tile [rows, ld], in the rows of a group from `group_row` on. */
 void attention_scatter_rows(const struct attention_pass *pass, const struct attention_group *group, int64_t group_row,

@@ -1,7 +1,5 @@
-/* Attention by tiles of bf16, backward. A task takes every `splits`-th block of keys of one group, and for each of
- * them all rows that see it: the gradients of keys and values need no other task, those of the queries are summed over
- * the splits at the end. Scores are [keys, rows] and the gradients of the queries [width, rows] here, so that weights
- * and slopes leave the softmax in the layouts of their next products. */
+/* Attention by tiles of bf16, backward. Scores are [keys, rows] and the gradients of the queries [width, rows] here,
+ * so that weights and slopes leave the softmax in the layouts of their next products. */
 #include "src/ops/attention_half.h"
 
 enum { ROW_BLOCK = 256, KEY_BLOCK = ROW_BLOCK, STEP_KEYS = 32 };
@@ -16,7 +14,7 @@ struct task_tiles {
     float *scores, *slopes;                     /* [STEP_KEYS, ROW_BLOCK] */
     bf16 *weights, *rounded;                    /* [STEP_KEYS, ROW_BLOCK] */
     uint32_t *pairs;                            /* of the rounded slopes, [KEY_BLOCK / 2, ROW_BLOCK] */
-    int32_t *last;                              /* [ROW_BLOCK], the last key that each row sees, or -1 */
+    int32_t *last;                              /* [ROW_BLOCK], the last key of its span that each row sees, or -1 */
     float *log_sum, *mean;                      /* [ROW_BLOCK] */
 };
 
@@ -49,21 +47,20 @@ static size_t task_bytes(int64_t ld)
     return (size_t)((14 * KEY_BLOCK + 10 * ROW_BLOCK) * ld + (12 * STEP_KEYS + 2 * KEY_BLOCK + 12) * ROW_BLOCK);
 }
 
-/* What a pair of blocks is: rows of a group from `begin` on, and keys from `key` on. */
+/* What a pair of blocks is: rows of a group from `begin` on, and keys from the span's key number `key` on. */
 struct task_pair {
     const struct attention_group *group;
     int64_t ld;
     int64_t begin, rows, padded; /* padded to the depth of products */
     int64_t key, keys, keys_padded;
-    float *dquery; /* [ld, block] */
-    int64_t block;
+    float *dquery; /* [ld, padded] */
 };
 
 static void rows_gather(const struct attention_pass *pass, const struct task_tiles *tiles, const struct task_pair *pair)
 {
     const struct half_kernels *half = pass->kernels->half;
     int64_t ld = pair->ld;
-    struct attention_rows found =
+    struct attention_tile found =
         attention_find_rows(tiles->rows, ld, pair->group, pass->query, pair->begin, pair->rows, pair->padded);
     half->pair(tiles->query, ld, found.data, found.ld, pair->padded, ld);
     half->transpose(tiles->query_transposed, ROW_BLOCK, found.data, found.ld / 2, pair->padded, ld / 2);
@@ -73,8 +70,7 @@ static void rows_gather(const struct attention_pass *pass, const struct task_til
     const float *log_sum = pass->log_sum + pair->group->scalars + pair->begin;
     const float *mean = pass->mean + pair->group->scalars + pair->begin;
     for (int64_t r = 0; r < pair->padded; r++) {
-        int64_t last = (pair->begin + r) / pair->group->heads + pass->offset;
-        tiles->last[r] = r < pair->rows ? (int32_t)integer_max(last, -1) : -1;
+        tiles->last[r] = r < pair->rows ? (int32_t)attention_group_seen(pair->group, pair->begin + r) - 1 : -1;
         tiles->log_sum[r] = r < pair->rows ? log_sum[r] : 0.0f;
         tiles->mean[r] = r < pair->rows ? mean[r] : 0.0f;
     }
@@ -156,17 +152,18 @@ static void pair_run(const struct attention_pass *pass, const struct task_tiles 
                                                                  .b = tiles->pairs + column,
                                                                  .ldb = ROW_BLOCK,
                                                                  .c = pair->dquery + column,
-                                                                 .ldc = pair->block,
+                                                                 .ldc = pair->padded,
                                                                  .add = true});
     }
 }
 
-static void keys_gather(const struct attention_pass *pass, const struct task_tiles *tiles, const struct task_pair *pair)
+static void keys_gather(const struct attention_pass *pass, const struct task_tiles *tiles,
+                        const struct attention_keys *keys, int64_t kv_head, int64_t ld)
 {
     const struct half_kernels *half = pass->kernels->half;
-    int64_t ld = pair->ld, padded = pair->keys_padded;
-    attention_copy_keys(tiles->key, ld, pair->group, pass->key, pair->key, pair->keys, padded);
-    attention_copy_keys(tiles->value, ld, pair->group, pass->value, pair->key, pair->keys, padded);
+    int64_t padded = integer_round_up(keys->keys, HALF_DEPTH);
+    attention_copy_keys(tiles->key, ld, pass->shape, kv_head, pass->key, keys->key, keys->keys, padded);
+    attention_copy_keys(tiles->value, ld, pass->shape, kv_head, pass->value, keys->key, keys->keys, padded);
     uint32_t *pairs = tiles->query_transposed; /* free until the first block of rows */
     half->transpose(pairs, ROW_BLOCK, tiles->key, ld / 2, padded, ld / 2);
     half->part(tiles->key_transposed, KEY_BLOCK, pairs, ROW_BLOCK, ld, padded);
@@ -175,38 +172,39 @@ static void keys_gather(const struct attention_pass *pass, const struct task_til
 }
 
 static void keys_scatter(const struct attention_pass *pass, struct gradient_target target, const float *tile,
-                         const struct task_pair *pair)
-{
-    int64_t width = pass->shape->width;
-    int64_t at = attention_group_key(pair->group, pair->key);
-    if (target.data)
-        pass->kernels->tile_scatter(operation_at_mutable(target.data, at, target.dtype), pass->shape->kv_heads * width,
-                                    tile, pair->ld, pair->keys, width, NULL, target.beta, target.dtype);
-}
-
-static void task_run(const struct attention_pass *pass, const struct task_tiles *tiles,
-                     const struct attention_group *group, int64_t split, int64_t block, float *dquery)
+                         const struct attention_keys *keys, int64_t kv_head, int64_t ld)
 {
     const struct attention_shape *shape = pass->shape;
-    int64_t ld = integer_round_up(shape->width, HALF_DEPTH);
-    int64_t blocks = integer_divide_up(group->rows, block);
-    memset(dquery, 0, (size_t)(blocks * block * ld) * sizeof(float));
-    struct task_pair pair = {.group = group, .ld = ld, .block = block};
-    for (pair.key = split * KEY_BLOCK; pair.key < shape->keys_length; pair.key += pass->splits * KEY_BLOCK) {
-        pair.keys = integer_min(KEY_BLOCK, shape->keys_length - pair.key);
-        pair.keys_padded = integer_round_up(pair.keys, HALF_DEPTH);
-        keys_gather(pass, tiles, &pair);
-        /* The first row that sees this block. */
-        int64_t seeing = integer_max(0, pair.key - pass->offset) * group->heads;
-        for (int64_t at = seeing / block; at < blocks; at++) {
-            pair.begin = at * block;
-            pair.rows = integer_min(block, group->rows - pair.begin);
-            pair.padded = integer_round_up(pair.rows, HALF_DEPTH);
-            pair.dquery = dquery + at * block * ld;
-            pair_run(pass, tiles, &pair);
-        }
-        keys_scatter(pass, pass->dkey, tiles->dkey, &pair);
-        keys_scatter(pass, pass->dvalue, tiles->dvalue, &pair);
+    int64_t at = attention_vector(shape, keys->key, shape->kv_heads, kv_head);
+    if (target.data)
+        pass->kernels->tile_scatter(operation_at_mutable(target.data, at, target.dtype), shape->kv_heads * shape->width,
+                                    tile, ld, keys->keys, shape->width, NULL, target.beta, target.dtype);
+}
+
+/* Rows of a block of a group, evenly, so that little is padded. */
+static int64_t group_block(const struct attention_group *group)
+{
+    int64_t rows = integer_max(1, group->rows);
+    return integer_round_up(integer_divide_up(rows, integer_divide_up(rows, ROW_BLOCK)), HALF_DEPTH);
+}
+
+/* All rows of a group that see the block of keys in the tiles; dquery is the group's. */
+static void group_run(const struct attention_pass *pass, const struct task_tiles *tiles,
+                      const struct attention_group *group, const struct attention_keys *keys, float *dquery)
+{
+    struct task_pair pair = {.group = group, .key = keys->key - group->span->key};
+    pair.ld = integer_round_up(pass->shape->width, HALF_DEPTH);
+    pair.keys = integer_min(keys->keys, group->span->keys - pair.key);
+    pair.keys_padded = integer_round_up(pair.keys, HALF_DEPTH);
+    int64_t seeing = attention_seeing(pass->shape, group->span, pair.key);
+    if (seeing == group->span->queries)
+        return;
+    int64_t block = group_block(group);
+    for (pair.begin = seeing * group->heads / block * block; pair.begin < group->rows; pair.begin += block) {
+        pair.rows = integer_min(block, group->rows - pair.begin);
+        pair.padded = integer_round_up(pair.rows, HALF_DEPTH);
+        pair.dquery = dquery + pair.begin * pair.ld;
+        pair_run(pass, tiles, &pair);
     }
 }
 
@@ -214,45 +212,63 @@ static void task_run(const struct attention_pass *pass, const struct task_tiles 
 struct backward {
     const struct attention_pass *pass;
     struct attention_groups groups;
-    int64_t block;      /* rows of a block */
-    int64_t *blocks;    /* [kv heads + 1], blocks of the groups before */
-    int64_t split_size; /* elements of dquery of a split */
+    struct attention_plan plan;
+    int64_t ld;
     char *scratch;
     size_t stride;
     float *mean;
 };
 
-static float *backward_dquery(const struct backward *backward, int64_t split, int64_t row, int64_t kv_head)
+static struct attention_group backward_group(const struct backward *backward, int64_t span, int64_t kv_head)
 {
-    const struct attention_shape *shape = backward->pass->shape;
-    int64_t ld = integer_round_up(shape->width, HALF_DEPTH);
-    int64_t blocks = row * backward->blocks[shape->kv_heads] + backward->blocks[kv_head];
-    return backward->pass->dquery + split * backward->split_size + blocks * backward->block * ld;
+    return attention_group(&backward->groups, backward->pass->shape, backward->pass->queries, span, kv_head);
+}
+
+/* Of a group: blocks [ld, rows], one behind the other, with as many rows as the last one is padded to. */
+static float *backward_dquery(const struct backward *backward, int64_t span, int64_t split, int64_t kv_head)
+{
+    int64_t before = backward->groups.begin[kv_head] * backward->pass->shape->span[span].queries;
+    int64_t row = attention_plan_row(backward->pass->plan, span, split) + before + kv_head * HALF_DEPTH;
+    return backward->pass->dquery + row * backward->ld;
+}
+
+static void task_run(const struct backward *backward, const struct task_tiles *tiles, const struct attention_task *task,
+                     int64_t kv_head)
+{
+    const struct attention_pass *pass = backward->pass;
+    const struct attention_plan *plan = pass->plan;
+    const struct attention_cluster *cluster = &plan->cluster[task->cluster];
+    int64_t ld = backward->ld;
+    for (int64_t at = cluster->first; at < cluster->end; at++) {
+        struct attention_group group = backward_group(backward, plan->order[at], kv_head);
+        memset(backward_dquery(backward, plan->order[at], task->split, kv_head), 0,
+               (size_t)(integer_round_up(group.rows, HALF_DEPTH) * ld) * sizeof(float));
+    }
+    for (int64_t b = cluster->keys_begin + task->split; b < cluster->keys_end; b += cluster->splits) {
+        const struct attention_keys *keys = &plan->keys[b];
+        keys_gather(pass, tiles, keys, kv_head, ld);
+        for (int64_t at = keys->first; at < keys->end; at++) {
+            struct attention_group group = backward_group(backward, plan->order[at], kv_head);
+            group_run(pass, tiles, &group, keys, backward_dquery(backward, plan->order[at], task->split, kv_head));
+        }
+        keys_scatter(pass, pass->dkey, tiles->dkey, keys, kv_head, ld);
+        keys_scatter(pass, pass->dvalue, tiles->dvalue, keys, kv_head, ld);
+    }
 }
 
 static bool backward_create(struct tape *tape, struct attention_pass *pass, struct backward *backward)
 {
     const struct attention_shape *shape = pass->shape;
-    int64_t ld = integer_round_up(shape->width, HALF_DEPTH);
     backward->pass = pass;
-    backward->blocks = arena_allocate(tape->work, (size_t)(shape->kv_heads + 1) * sizeof *backward->blocks);
-    if (!attention_groups_create(tape, shape, &backward->groups) || !backward->blocks)
+    backward->ld = integer_round_up(shape->width, HALF_DEPTH);
+    if (!attention_groups_create(tape, shape, &backward->groups) ||
+        !attention_plan_create(tape, pass, KEY_BLOCK, shape->kv_heads * HALF_DEPTH, &backward->plan))
         return false;
-    int64_t longest = integer_max(1, backward->groups.largest * shape->length);
-    /* Evenly, so that little is padded. */
-    backward->block = integer_round_up(integer_divide_up(longest, integer_divide_up(longest, ROW_BLOCK)), HALF_DEPTH);
-    backward->blocks[0] = 0;
-    for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++) {
-        int64_t rows = attention_group(&backward->groups, shape, 0, kv_head).rows;
-        backward->blocks[kv_head + 1] =
-            backward->blocks[kv_head] + (rows ? integer_divide_up(rows, backward->block) : 0);
-    }
-    backward->split_size = shape->rows * backward->blocks[shape->kv_heads] * backward->block * ld;
-    pass->splits = attention_splits(tape->engine, shape, KEY_BLOCK);
-    pass->dquery = arena_allocate(tape->work, (size_t)(pass->splits * backward->split_size) * sizeof(float));
-    size_t scalars = (size_t)(shape->rows * shape->heads * shape->length);
-    pass->mean = backward->mean = arena_allocate(tape->work, scalars * sizeof(float));
-    backward->scratch = engine_scratch(tape->engine, task_bytes(ld) + 8192, &backward->stride);
+    pass->plan = &backward->plan;
+    pass->dquery = arena_allocate(tape->work, (size_t)(backward->plan.rows * backward->ld) * sizeof(float));
+    backward->mean = arena_allocate(tape->work, (size_t)(pass->queries * shape->heads) * sizeof(float));
+    pass->mean = backward->mean;
+    backward->scratch = engine_scratch(tape->engine, task_bytes(backward->ld) + 8192, &backward->stride);
     return pass->dquery && pass->mean && backward->scratch;
 }
 
@@ -261,56 +277,57 @@ static void backward_means(struct engine *engine, const struct backward *backwar
 {
     const struct attention_pass *pass = backward->pass;
     const struct attention_shape *shape = pass->shape;
-    int64_t work = shape->rows * shape->length * shape->heads * shape->width;
-#pragma omp parallel for collapse(3) schedule(static) num_threads(operation_threads(engine, work))
-    for (int64_t row = 0; row < shape->rows; row++)
-        for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++)
-            for (int64_t position = 0; position < shape->length; position++) {
-                struct attention_group group = attention_group(&backward->groups, shape, row, kv_head);
-                for (int64_t r = position * group.heads; r < (position + 1) * group.heads; r++) {
-                    int64_t at = attention_group_vector(&group, r);
-                    float sum =
-                        pass->kernels->dot((const bf16 *)pass->dy + at, (const bf16 *)y + at, shape->width, DTYPE_BF16);
-                    backward->mean[group.scalars + r] = pass->scale * sum;
-                }
+    const struct attention_groups *groups = &backward->groups;
+    int64_t work = pass->queries * shape->heads * shape->width;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(operation_threads(engine, work))
+    for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++)
+        for (int64_t token = 0; token < pass->queries; token++) {
+            int64_t begin = groups->begin[kv_head], heads = groups->begin[kv_head + 1] - begin;
+            float *mean = backward->mean + begin * pass->queries + token * heads;
+            for (int64_t h = 0; h < heads; h++) {
+                int64_t at = attention_vector(shape, token, shape->heads, groups->head[begin + h]);
+                mean[h] = pass->scale * pass->kernels->dot((const bf16 *)pass->dy + at, (const bf16 *)y + at,
+                                                           shape->width, DTYPE_BF16);
             }
+        }
 }
 
-/* The gradients of a block of rows: the sum over the splits, turned back into rows. */
-static void block_join(const struct backward *backward, const struct attention_group *group, int64_t at,
+/* The gradients of a block of a group: the sum over the splits, turned back into rows. */
+static void block_join(const struct backward *backward, const struct attention_block *block, int64_t kv_head,
                        struct gradient_target target, uint32_t *turned)
 {
     const struct attention_pass *pass = backward->pass;
-    int64_t ld = integer_round_up(pass->shape->width, HALF_DEPTH), size = backward->block * ld;
-    float *sum = backward_dquery(backward, 0, group->row, group->kv_head) + at * size;
-    for (int64_t split = 1; split < pass->splits; split++)
-        pass->kernels->accumulate(sum, DTYPE_F32,
-                                  backward_dquery(backward, split, group->row, group->kv_head) + at * size, DTYPE_F32,
-                                  1.0f, size);
-    pass->kernels->half->transpose(turned, ld, sum, backward->block, ld, backward->block);
-    int64_t begin = at * backward->block, rows = integer_min(backward->block, group->rows - begin);
-    attention_scatter_rows(pass, group, begin, rows, (const float *)turned, ld, target);
+    struct attention_group group = backward_group(backward, block->span, kv_head);
+    int64_t ld = backward->ld, size = group_block(&group), begin = block->index * size;
+    if (begin >= group.rows)
+        return;
+    int64_t rows = integer_min(size, group.rows - begin), padded = integer_round_up(rows, HALF_DEPTH);
+    float *sum = backward_dquery(backward, block->span, 0, kv_head) + begin * ld;
+    for (int64_t split = 1; split < attention_plan_splits(pass->plan, block->span); split++)
+        pass->kernels->accumulate(sum, DTYPE_F32, backward_dquery(backward, block->span, split, kv_head) + begin * ld,
+                                  DTYPE_F32, 1.0f, padded * ld);
+    pass->kernels->half->transpose(turned, ld, sum, padded, ld, padded);
+    attention_scatter_rows(pass, &group, begin, rows, (const float *)turned, ld, target);
 }
 
-static void backward_queries_join(struct engine *engine, const struct backward *backward, struct gradient_target target)
+static void backward_queries_join(struct tape *tape, const struct backward *backward, struct gradient_target target)
 {
     const struct attention_shape *shape = backward->pass->shape;
-    int64_t most = integer_divide_up(backward->groups.largest * shape->length, backward->block);
-#pragma omp parallel for collapse(3) schedule(static) num_threads(operation_threads(engine, backward->split_size))
-    for (int64_t row = 0; row < shape->rows; row++)
-        for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++)
-            for (int64_t at = 0; at < most; at++) {
-                struct attention_group group = attention_group(&backward->groups, shape, row, kv_head);
-                char *scratch = backward->scratch + (size_t)omp_get_thread_num() * backward->stride;
-                if (at * backward->block < group.rows)
-                    block_join(backward, &group, at, target, (uint32_t *)scratch);
-            }
+    struct attention_blocks blocks;
+    if (!attention_blocks_create(tape, shape, backward->groups.largest, ROW_BLOCK, &blocks))
+        return;
+    int64_t work = backward->pass->queries * shape->heads * shape->width;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(operation_threads(tape->engine, work))
+    for (int64_t b = 0; b < blocks.count; b++)
+        for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++) {
+            char *scratch = backward->scratch + (size_t)omp_get_thread_num() * backward->stride;
+            block_join(backward, &blocks.block[b], kv_head, target, (uint32_t *)scratch);
+        }
 }
 
 void attention_half_backward(struct tape *tape, const struct tape_record *record, struct attention_pass *pass)
 {
     struct engine *engine = tape->engine;
-    const struct attention_shape *shape = pass->shape;
     struct backward backward;
     if (!backward_create(tape, pass, &backward))
         return;
@@ -318,22 +335,18 @@ void attention_half_backward(struct tape *tape, const struct tape_record *record
     /* In the order in which they are written, should one tensor be more than one of them. */
     pass->dkey = tape_target(tape, record->input[1]);
     pass->dvalue = tape_target(tape, record->input[2]);
-    int64_t ld = integer_round_up(shape->width, HALF_DEPTH);
 #pragma omp parallel num_threads(engine->threads)
     {
-        struct task_tiles tiles = task_carve(backward.scratch + (size_t)omp_get_thread_num() * backward.stride, ld);
+        char *scratch = backward.scratch + (size_t)omp_get_thread_num() * backward.stride;
+        struct task_tiles tiles = task_carve(scratch, backward.ld);
         pass->kernels->half->begin();
-#pragma omp for collapse(3) schedule(dynamic)
-        for (int64_t split = 0; split < pass->splits; split++)
-            for (int64_t row = 0; row < shape->rows; row++)
-                for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++) {
-                    struct attention_group group = attention_group(&backward.groups, shape, row, kv_head);
-                    task_run(pass, &tiles, &group, split, backward.block,
-                             backward_dquery(&backward, split, row, kv_head));
-                }
+#pragma omp for collapse(2) schedule(dynamic)
+        for (int64_t task = 0; task < backward.plan.tasks; task++)
+            for (int64_t kv_head = 0; kv_head < pass->shape->kv_heads; kv_head++)
+                task_run(&backward, &tiles, &backward.plan.task[task], kv_head);
         pass->kernels->half->end();
     }
     struct gradient_target dquery = tape_target(tape, record->input[0]);
     if (dquery.data)
-        backward_queries_join(engine, &backward, dquery);
+        backward_queries_join(tape, &backward, dquery);
 }

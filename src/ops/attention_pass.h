@@ -12,18 +12,19 @@ struct attention_pass {
     const struct kernels *kernels;
     const struct attention_shape *shape;
     enum dtype dtype;
-    int64_t ld;     /* of tiles whose columns are the width of a head */
-    int64_t offset; /* query i sees keys 0 .. i + offset */
+    int64_t queries, keys; /* tokens */
+    int64_t pairs;         /* of a query and a key that it sees, for each head */
+    int64_t ld;            /* of tiles whose columns are the width of a head */
     float scale;
     const void *query, *key, *value;
-    float *log_sum; /* one for each row, head and query: log of the sum of exp(score); the way decides order and base */
+    float *log_sum; /* one for each head and query: log of the sum of exp(score); the way decides order and base */
     /* forward */
     void *output;
     /* backward */
     const void *dy;
     const float *mean; /* as log_sum: sum of dy * y */
-    float *dquery;     /* of each split */
-    int64_t splits;    /* of the key blocks of one kv head among tasks */
+    const struct attention_plan *plan;
+    float *dquery; /* [rows of the plan, ld] */
     struct gradient_target dkey, dvalue;
 };
 
@@ -33,6 +34,29 @@ static inline int64_t attention_vector(const struct attention_shape *shape, int6
     return (token * heads + head) * shape->width;
 }
 
+/* The key behind the last one of a span. */
+static inline int64_t attention_span_end(const struct attention_span *span)
+{
+    return span->key + span->keys;
+}
+
+/* How many of its keys the i-th query of a span sees. */
+static inline int64_t attention_seen(const struct attention_shape *shape, const struct attention_span *span, int64_t i)
+{
+    return shape->seen ? shape->seen[span->query + i] : integer_max(0, i + 1 + span->keys - span->queries);
+}
+
+/* The first query of a span that sees more than `keys` of its keys; the number of its queries if none does. */
+int64_t attention_seeing(const struct attention_shape *shape, const struct attention_span *span, int64_t keys);
+
+/* seen[i]: how many keys the queries from `begin` on see of those from their span's key number `first` on; below 1 is
+ * none. */
+void attention_seen_copy(const struct attention_shape *shape, const struct attention_span *span, int64_t begin,
+                         int64_t queries, int64_t first, int32_t *seen);
+
+/* Pairs of a query and a key that it sees. */
+int64_t attention_span_pairs(const struct attention_shape *shape, const struct attention_span *span);
+
 /* The next `bytes` of a thread's scratch. */
 static inline void *attention_take(char **scratch, int64_t bytes)
 {
@@ -40,9 +64,6 @@ static inline void *attention_take(char **scratch, int64_t bytes)
     *scratch += integer_round_up(bytes, 4 * LINE_ELEMENTS);
     return taken;
 }
-
-/* With few rows and heads the blocks of keys are divided among the threads as well. */
-int64_t attention_splits(const struct engine *engine, const struct attention_shape *shape, int64_t key_block);
 
 /* False with the context's error when memory is out. */
 bool attention_floats_forward(struct tape *tape, const struct attention_pass *pass);

@@ -11,6 +11,9 @@
 /* Below this many elements a thread costs more than it brings. */
 enum { ELEMENTS_PER_THREAD = 8192, LINE_ELEMENTS = 64 };
 
+/* What an exponential of the C library costs, counted in such elements. */
+enum { EXPONENTIAL_COST = 32 };
+
 /* How many threads to use on so many elements. */
 static inline int operation_threads(const struct engine *engine, int64_t elements)
 {

@@ -23,6 +23,9 @@ struct tensor *norm(struct tape *tape, struct tensor *x, struct tensor *weight, 
 /* silu(gate) * up, [N, F] each. */
 struct tensor *swiglu(struct tape *tape, struct tensor *gate, struct tensor *up);
 
+/* x / (1 + exp(-x)), elementwise. */
+struct tensor *silu(struct tape *tape, struct tensor *x);
+
 /* GELU, tanh form: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
 struct tensor *gelu(struct tape *tape, struct tensor *x);
 
@@ -34,22 +37,42 @@ struct tensor *embedding(struct tape *tape, struct tensor *weight, const int32_t
 struct tensor *rope(struct tape *tape, struct tensor *x, int64_t width, const int32_t *positions, const float *cosine,
                     const float *sine);
 
-/* Which kv head each local query head uses, and the shapes of an attention. Queries [rows * length, heads * width],
- * keys and values [rows * keys_length, kv_heads * width], output as queries. Query i of a row sees keys
- * 0 .. i + keys_length - length of that row. The scores are scaled by 1 / sqrt(width). The matrix of scores never
- * exists as a whole: memory grows linearly with length. */
+/* Queries, and the keys of which each of them sees a beginning: first token and number of tokens. */
+struct attention_span {
+    int64_t query, queries;
+    int64_t key, keys;
+};
+
+/* Every query is in one span; spans may share keys. A query that sees no key gives 0 and gets no gradient. Backward
+ * goes over the keys from the beginning of one span to that of the next: spans that overlap should begin far apart. */
 struct attention_shape {
-    int64_t rows;
-    int64_t length;
-    int64_t keys_length;
+    int64_t spans;
+    const struct attention_span *span; /* [spans] */
+    const int32_t *seen;               /* [queries], how many of its span's keys each query sees, never fewer than one
+                                          before it in the span; NULL: the i-th of n queries sees all keys but the last
+                                          n - 1 - i */
     int64_t heads;
     int64_t kv_heads;
     int64_t width;
-    const int32_t *kv_of_head; /* [heads], local indices; lives as long as the tape's records */
+    const int32_t *kv_of_head; /* [heads], which kv head each query head uses, local indices */
 };
 
+/* `rows` spans one behind the other, each of `length` queries and `keys_length` keys; from tape_save. NULL with the
+ * context's error when memory is out. */
+const struct attention_span *attention_rows(struct tape *tape, int64_t rows, int64_t length, int64_t keys_length);
+
+/* Queries [N, heads * width], keys and values [M, kv_heads * width], output as queries. The scores are scaled by
+ * 1 / sqrt(width). What the shape points to lives as long as the tape's records; spans NULL is an earlier failure. The
+ * matrix of scores never exists as a whole: memory grows linearly with N and M. */
 struct tensor *attention(struct tape *tape, struct tensor *query, struct tensor *key, struct tensor *value,
                          const struct attention_shape *shape);
+
+/* The connections of learned residuals (LAuReL, model.md section 6), elementwise, f, g, x and y of one shape and type:
+ * a f + b g with (a, b) = 2 softmax(weights), weights [2]; f + g if weights is NULL. */
+struct tensor *residual_sum(struct tape *tape, struct tensor *f, struct tensor *g, struct tensor *weights);
+
+/* x + gamma[index] y, gamma [p]. */
+struct tensor *residual_term(struct tape *tape, struct tensor *x, struct tensor *y, struct tensor *gamma, int index);
 
 /* The parts of a cross entropy over a vocabulary that ranks divide (dist/parallel joins them). logits [N, V] F32,
  * the columns first .. first + V - 1 of the vocabulary. Everything [N] F32. */

@@ -70,7 +70,7 @@ void optimizer_update(struct optimizer *optimizer, struct engine *engine, const 
         step.v = optimizer->slot[SLOT_V] + shard->begin;
         step.gradient = shard->gradient;
         step.values = shard->values;
-        step.rate = (float)(rate * spec->rate_factor);
+        step.rate = (float)(spec->is_gate ? rate * config->gate_lr_factor : rate);
         step.decay = spec->decay ? (float)config->weight_decay : 0.0f;
         adamw_step(engine, &step);
     }

@@ -26,15 +26,32 @@ void tape_destroy(struct tape *tape)
     arena_destroy(&tape->own);
 }
 
+static void release_outputs(struct tape *tape, const struct tape_record *record)
+{
+    tape_release(tape, record->output);
+    for (int i = 0; i < record->further_count; i++)
+        tape_release(tape, record->further[i]);
+}
+
+struct tape_mark tape_mark(const struct tape *tape)
+{
+    return (struct tape_mark){.record = tape->last, .leaf = tape->leaves, .arena = arena_mark(tape->arena)};
+}
+
+void tape_rewind(struct tape *tape, struct tape_mark mark)
+{
+    for (struct tape_record *record = tape->last; record != mark.record; record = record->previous)
+        release_outputs(tape, record);
+    for (struct tape_leaf *leaf = tape->leaves; leaf != mark.leaf; leaf = leaf->previous)
+        tape_release(tape, &leaf->tensor);
+    tape->last = mark.record;
+    tape->leaves = mark.leaf;
+    arena_rewind(tape->arena, mark.arena);
+}
+
 void tape_reset(struct tape *tape)
 {
-    for (struct tape_record *record = tape->last; record; record = record->previous)
-        tape_release(tape, record->output);
-    for (struct tape_leaf *leaf = tape->leaves; leaf; leaf = leaf->previous)
-        tape_release(tape, &leaf->tensor);
-    tape->last = NULL;
-    tape->leaves = NULL;
-    arena_reset(tape->arena);
+    tape_rewind(tape, (struct tape_mark){0});
 }
 
 struct tensor *tape_tensor(struct tape *tape, enum dtype dtype, int rank, const int64_t *shape)
@@ -71,6 +88,24 @@ struct tensor *tape_leaf(struct tape *tape, enum dtype dtype, int rank, const in
     return &leaf->tensor;
 }
 
+struct tensor *tape_slice(struct tape *tape, struct tensor *whole, int64_t index)
+{
+    if (!whole)
+        return NULL;
+    if (whole->rank < 2 || index < 0 || index >= whole->shape[0] || (whole->needs_gradient && !whole->parameter)) {
+        context_fail(tape->context, STATUS_INTERNAL, "a slice must lie inside a parameter of two dimensions or more");
+        return NULL;
+    }
+    struct tensor *slice = arena_allocate(tape->arena, sizeof *slice);
+    if (!slice)
+        return NULL;
+    *slice = *whole;
+    slice->rank--;
+    memcpy(slice->shape, whole->shape + 1, (size_t)slice->rank * sizeof *slice->shape);
+    slice->data = (char *)whole->data + (size_t)index * tensor_bytes(slice);
+    return slice;
+}
+
 void *tape_save(struct tape *tape, size_t bytes)
 {
     return arena_allocate(tape->arena, bytes);
@@ -81,9 +116,24 @@ bool tape_needs(const struct tape *tape, const struct tensor *a, const struct te
     return tape->recording && ((a && a->needs_gradient) || (b && b->needs_gradient));
 }
 
+/* Whether gradients are of a tensor's type. */
+static bool is_floating(const struct tensor *tensor)
+{
+    return tensor->dtype == DTYPE_F32 || tensor->dtype == DTYPE_BF16;
+}
+
+static void mark_outputs(const struct tape_record *record)
+{
+    record->output->needs_gradient = true;
+    for (int i = 0; i < record->further_count; i++)
+        record->further[i]->needs_gradient = is_floating(record->further[i]);
+}
+
 struct tensor *tape_push(struct tape *tape, struct tape_record record)
 {
-    bool needed = false;
+    if (!record.output)
+        return NULL;
+    bool needed = record.output->needs_gradient;
     for (int i = 0; i < RECORD_INPUTS; i++) {
         struct tensor *input = record.input[i];
         if (!input || !input->needs_gradient)
@@ -93,7 +143,10 @@ struct tensor *tape_push(struct tape *tape, struct tape_record record)
         if (tape->final && input->parameter)
             input->parameter->uses++;
     }
-    if (!needed || !tape->recording)
+    if (!needed || !(tape->recording || tape->rehearsal))
+        return record.output;
+    mark_outputs(&record);
+    if (!tape->recording)
         return record.output;
     struct tape_record *pushed = arena_allocate(tape->arena, sizeof *pushed);
     if (!pushed)
@@ -101,7 +154,6 @@ struct tensor *tape_push(struct tape *tape, struct tape_record record)
     *pushed = record;
     pushed->previous = tape->last;
     tape->last = pushed;
-    pushed->output->needs_gradient = true;
     return pushed->output;
 }
 
@@ -134,8 +186,12 @@ struct gradient_target tape_target(struct tape *tape, struct tensor *input)
     struct gradient_target none = {.data = NULL, .dtype = DTYPE_F32, .beta = 0.0f};
     if (!input || !input->needs_gradient)
         return none;
-    if (input->parameter)
-        return (struct gradient_target){.data = input->parameter->gradient, .dtype = DTYPE_F32, .beta = 1.0f};
+    if (input->parameter) {
+        /* A slice lies as far into the gradient as into the value. */
+        int64_t bytes = (const char *)input->data - (const char *)input->parameter->value.data;
+        float *gradient = input->parameter->gradient + bytes / (int64_t)dtype_size(input->dtype);
+        return (struct gradient_target){.data = gradient, .dtype = DTYPE_F32, .beta = 1.0f};
+    }
     struct gradient *shared = input->gradient;
     if (shared && shared->references == 1)
         return (struct gradient_target){.data = shared->data, .dtype = input->dtype, .beta = 1.0f};
@@ -155,24 +211,6 @@ const void *tape_gradient(const struct tensor *output)
     return output->gradient->data;
 }
 
-void tape_seed(struct tape *tape, struct tensor *tensor, const void *values)
-{
-    struct gradient_target target = tape_target(tape, tensor);
-    if (!target.data)
-        return;
-    if (values) {
-        memcpy(target.data, values, tensor_bytes(tensor));
-        return;
-    }
-    int64_t count = tensor_count(tensor);
-    for (int64_t i = 0; i < count; i++) {
-        if (tensor->dtype == DTYPE_BF16)
-            ((bf16 *)target.data)[i] = bf16_from_float(1.0f);
-        else
-            ((float *)target.data)[i] = 1.0f;
-    }
-}
-
 static void elements_add(enum dtype dtype, void *to, const void *from, int64_t count)
 {
     if (dtype == DTYPE_BF16) {
@@ -186,6 +224,34 @@ static void elements_add(enum dtype dtype, void *to, const void *from, int64_t c
         for (int64_t i = 0; i < count; i++)
             sum[i] += term[i];
     }
+}
+
+static void elements_add_one(enum dtype dtype, void *to, float beta, int64_t count)
+{
+    float *floats = to;
+    bf16 *halves = to;
+    for (int64_t i = 0; i < count; i++) {
+        if (dtype == DTYPE_BF16)
+            halves[i] = bf16_from_float(1.0f + (beta ? bf16_to_float(halves[i]) : 0.0f));
+        else
+            floats[i] = 1.0f + (beta ? floats[i] : 0.0f);
+    }
+}
+
+void tape_seed(struct tape *tape, struct tensor *tensor, const void *values)
+{
+    if (!tape->recording)
+        return;
+    struct gradient_target target = tape_target(tape, tensor);
+    if (!target.data)
+        return;
+    int64_t count = tensor_count(tensor);
+    if (!values)
+        elements_add_one(tensor->dtype, target.data, target.beta, count);
+    else if (target.beta == 0.0f)
+        memcpy(target.data, values, tensor_bytes(tensor));
+    else
+        elements_add(tensor->dtype, target.data, values, count);
 }
 
 void tape_pass(struct tape *tape, const struct tensor *output, struct tensor *input)
@@ -213,85 +279,31 @@ static void tell_done(const struct tape *tape, const struct tape_record *record)
     }
 }
 
-void tape_backward(struct tape *tape)
+static bool has_gradient(const struct tape_record *record)
 {
-    for (struct tape_record *record = tape->last; record; record = record->previous) {
-        if (record->output->gradient && tape->context->status == STATUS_OK)
+    if (record->output->gradient)
+        return true;
+    for (int i = 0; i < record->further_count; i++)
+        if (record->further[i]->gradient)
+            return true;
+    return false;
+}
+
+void tape_backward_to(struct tape *tape, struct tape_mark mark)
+{
+    for (struct tape_record *record = tape->last; record != mark.record; record = record->previous) {
+        if (has_gradient(record) && tape->context->status == STATUS_OK)
             record->backward(tape, record);
-        tape_release(tape, record->output);
+        release_outputs(tape, record);
         if (tape->final)
             tell_done(tape, record);
         if (tape->listener && tape->listener->progress)
             tape->listener->progress(tape->listener->self);
     }
-    tape->last = NULL;
+    tape->last = mark.record;
 }
 
-/* -- Recomputation --------------------------------------------------------------------------------------------- */
-
-struct recompute_saved {
-    tape_function function;
-    void *argument;
-};
-
-/* A tape on the shared work arena, for what lives only during one function. */
-static struct tape tape_inner(const struct tape *tape, bool recording)
+void tape_backward(struct tape *tape)
 {
-    struct tape inner = *tape;
-    inner.arena = tape->work;
-    inner.last = NULL;
-    inner.leaves = NULL;
-    inner.recording = recording;
-    return inner;
-}
-
-static void recompute_backward(struct tape *tape, const struct tape_record *record)
-{
-    const struct recompute_saved *saved = record->saved;
-    struct tensor *input = record->input[0];
-    struct arena_mark mark = arena_mark(tape->work);
-    struct tape inner = tape_inner(tape, true);
-    inner.final = false; /* the uses were counted in the first run */
-    struct tensor *leaf = tape_leaf(&inner, input->dtype, input->rank, input->shape, input->data, true);
-    struct tensor *output = leaf ? saved->function(&inner, saved->argument, leaf) : NULL;
-    if (output && output->needs_gradient) {
-        output->gradient = record->output->gradient;
-        output->gradient->references++;
-        inner.final = tape->final;
-        tape_backward(&inner);
-        if (leaf->gradient)
-            tape_pass(tape, leaf, input);
-    }
-    for (struct tape_leaf *made = inner.leaves; made; made = made->previous)
-        tape_release(tape, &made->tensor);
-    arena_rewind(tape->work, mark);
-}
-
-struct tensor *tape_recompute(struct tape *tape, tape_function function, const void *argument, size_t bytes,
-                              struct tensor *input)
-{
-    if (!input)
-        return NULL;
-    struct recompute_saved *saved = tape_save(tape, sizeof *saved);
-    void *copy = tape_save(tape, bytes);
-    struct tensor *output = tape_tensor_like(tape, input);
-    if (!saved || !copy || !output)
-        return NULL;
-    memcpy(copy, argument, bytes);
-    *saved = (struct recompute_saved){.function = function, .argument = copy};
-    struct arena_mark mark = arena_mark(tape->work);
-    struct tape inner = tape_inner(tape, false);
-    struct tensor *result = function(&inner, copy, input);
-    if (result)
-        memcpy(output->data, result->data, tensor_bytes(output));
-    arena_rewind(tape->work, mark);
-    if (!result)
-        return NULL;
-    /* The parameters inside need gradients even where the input does not. */
-    if (tape->recording && !input->needs_gradient)
-        input = tape_leaf(tape, input->dtype, input->rank, input->shape, input->data, true);
-    if (!input)
-        return NULL;
-    return tape_push(
-        tape, (struct tape_record){.backward = recompute_backward, .input = {input}, .output = output, .saved = saved});
+    tape_backward_to(tape, (struct tape_mark){0});
 }

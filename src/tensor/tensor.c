@@ -105,25 +105,41 @@ struct range parameter_owned(const struct parameter *parameter, struct range fla
     return range_intersect(owned, flat);
 }
 
+/* The index in the whole tensor of an element of the local block. */
+static int64_t global_index(const struct parameter_spec *spec, const struct box *block, int64_t local)
+{
+    int64_t global = 0;
+    int64_t scale = 1;
+    for (int axis = spec->rank - 1; axis >= 0; axis--) {
+        global += (block->offset[axis] + local % block->extent[axis]) * scale;
+        local /= block->extent[axis];
+        scale *= spec->shape[axis];
+    }
+    return global;
+}
+
+static double initial_value(const struct parameter_spec *spec, uint64_t key, int64_t global)
+{
+    switch (spec->initial) {
+    case INITIAL_NORMAL:
+        return spec->deviation * random_normal(key, (uint64_t)global);
+    case INITIAL_ORTHOGONAL: {
+        int64_t rows = spec->shape[spec->rank - 2];
+        int64_t columns = spec->shape[spec->rank - 1];
+        return global % columns % rows == global / columns % rows ? spec->deviation : 0.0;
+    }
+    case INITIAL_ONE:
+        return 1.0;
+    default:
+        return 0.0;
+    }
+}
+
 void parameter_initialize(const struct parameter *parameter, uint64_t seed, struct range flat, float *values)
 {
     const struct parameter_spec *spec = &parameter->spec;
-    if (spec->initial != INITIAL_NORMAL) {
-        for (int64_t i = 0; i < flat.count; i++)
-            values[i] = spec->initial == INITIAL_ONE ? 1.0f : 0.0f;
-        return;
-    }
     uint64_t key = random_key(seed, spec->name);
-    struct box box = parameter_box(parameter);
-    for (int64_t i = 0; i < flat.count; i++) {
-        int64_t local = flat.begin + i;
-        int64_t global = 0;
-        int64_t scale = 1;
-        for (int axis = spec->rank - 1; axis >= 0; axis--) {
-            global += (box.offset[axis] + local % box.extent[axis]) * scale;
-            local /= box.extent[axis];
-            scale *= spec->shape[axis];
-        }
-        values[i] = (float)(spec->deviation * random_normal(key, (uint64_t)global));
-    }
+    struct box block = parameter_box(parameter);
+    for (int64_t i = 0; i < flat.count; i++)
+        values[i] = (float)initial_value(spec, key, global_index(spec, &block, flat.begin + i));
 }

@@ -29,7 +29,9 @@ int64_t tensor_count(const struct tensor *tensor);
 int64_t tensor_rows(const struct tensor *tensor);
 int64_t tensor_columns(const struct tensor *tensor);
 
-enum parameter_initial { INITIAL_ZERO, INITIAL_ONE, INITIAL_NORMAL };
+/* The rows of an INITIAL_ORTHOGONAL matrix share no column: element (m, n) is `deviation` where n mod rows is m, else
+ * 0. */
+enum parameter_initial { INITIAL_ZERO, INITIAL_ONE, INITIAL_NORMAL, INITIAL_ORTHOGONAL };
 
 /* What is the same on every rank of any mesh. */
 struct parameter_spec {
@@ -37,9 +39,10 @@ struct parameter_spec {
     int rank;
     int64_t shape[TENSOR_RANK];
     enum parameter_initial initial;
-    double deviation; /* of INITIAL_NORMAL */
+    double deviation; /* of INITIAL_NORMAL; see INITIAL_ORTHOGONAL */
     bool decay;
-    double rate_factor; /* on the learning rate */
+    bool is_gate;     /* its learning rate has the factor optimizer.gate_lr_factor */
+    bool keeps_float; /* its values are fp32 whatever the compute type: few numbers, on which much depends */
 };
 
 /* A rank's part of a parameter: the range `slice` along `axis`, all of the other axes. Ranks of the tensor axis may
@@ -53,8 +56,7 @@ struct parameter {
     bool replicated;     /* over tensor ranks: the gradients of all copies need a sum */
     bool overlapping;    /* replicated only in part: tensor ranks hold ranges of the axis 0 that overlap */
     bool tied;           /* a second copy lives on another pipeline stage: both gradients need a sum */
-    int chunk;           /* of the model, on this pipeline rank */
-    struct tensor value; /* local shape, compute type */
+    struct tensor value; /* local shape; of the compute type, or fp32 if it keeps_float */
     float *gradient;     /* local shape, fp32, accumulates */
     int uses;            /* in the forward pass that is the last of the step, still to be seen by backward */
     int bucket;          /* where its gradient is reduced */

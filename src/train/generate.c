@@ -65,113 +65,262 @@ int32_t sampling_draw(const struct sampling *sampling, const float *logits, int6
     return token;
 }
 
-struct generation {
-    struct trainer *trainer;
-    const struct sampling *sampling;
-    struct decoder_cache *cache;
-    struct pipeline *pipeline;
-    struct decoder_input input;
-    int32_t *history; /* prompt and what was drawn */
-    int32_t *positions;
-    float *logits; /* [vocabulary] */
+/* A row of the batch and the sequence it is at. */
+struct row {
+    int64_t continuation; /* -1: none */
+    int64_t passed;       /* tokens of the sequence that went through the model */
     int64_t drawn;
 };
 
-static struct tensor *run_stage(void *self, struct tape *tape, int chunk, int64_t micro_batch, struct tensor *input)
+struct generation {
+    struct trainer *trainer;
+    const struct sampling *sampling;
+    const struct continuation *continuations;
+    int64_t count, next; /* continuations, and the first that is not yet begun */
+    int64_t rows, most;  /* of the batch; tokens that a row may pass at once */
+    struct row *row;
+    struct decoder_cache *cache;
+    struct pipeline *pipeline;
+    struct decoder_input input;
+    int32_t *tokens;         /* [rows * most] that pass now */
+    int64_t *begin;          /* [rows + 1] each row's in them */
+    int32_t *first_position; /* [rows] */
+    float *logits;           /* [rows, vocabulary] of the rows that pass something */
+    int32_t *drawn;          /* [rows] */
+};
+
+static void form_packet(void *self, int64_t model_chunk, int64_t micro_batch, struct packet_form *form)
+{
+    (void)micro_batch;
+    const struct generation *generation = self;
+    decoder_form(generation->trainer->decoder, &generation->input, model_chunk, form);
+}
+
+static bool run_stage(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
+                      struct packet *out)
 {
     (void)micro_batch;
     struct generation *generation = self;
-    return decoder_forward(generation->trainer->decoder, tape, chunk, &generation->input, input);
+    return decoder_forward(generation->trainer->decoder, tape, chunk, &generation->input, in, out);
 }
 
 /* Each tensor rank has some columns. */
-static void see_logits(void *self, int64_t row, const struct tensor *logits)
+static void see_logits(void *self, int64_t first, const struct tensor *logits)
 {
-    (void)row;
     struct generation *generation = self;
     const struct decoder *decoder = generation->trainer->decoder;
-    memset(generation->logits, 0, (size_t)decoder->config.vocabulary * sizeof(float));
-    memcpy(generation->logits + decoder->vocabulary.begin, logits->data,
-           (size_t)decoder->vocabulary.count * sizeof(float));
+    int64_t vocabulary = decoder->config.vocabulary;
+    int64_t columns = decoder->vocabulary.count;
+    for (int64_t i = 0; i < tensor_rows(logits); i++) {
+        float *row = generation->logits + (first + i) * vocabulary;
+        memset(row, 0, (size_t)vocabulary * sizeof *row);
+        memcpy(row + decoder->vocabulary.begin, (const float *)logits->data + i * columns,
+               (size_t)columns * sizeof *row);
+    }
 }
 
-/* Runs tokens history[first .. first + count - 1] and draws the next. */
-static enum status advance(struct generation *generation, int64_t first, int64_t count, int32_t *token)
+static int32_t token_at(const struct continuation *continuation, int64_t index)
+{
+    return index < continuation->prompt_count ? continuation->prompt[index]
+                                              : continuation->tokens[index - continuation->prompt_count];
+}
+
+/* How far back a row whose cache is full goes on. */
+static void make_room(struct generation *generation, int64_t index)
+{
+    const struct decoder *decoder = generation->trainer->decoder;
+    int64_t window = decoder->max_length;
+    struct row *row = &generation->row[index];
+    if (decoder->config.attention.kind == ATTENTION_INFINI || decoder_cache_length(generation->cache, index) < window)
+        return;
+    decoder_cache_reset(generation->cache, index);
+    row->passed = row->passed + 1 - (window + 1) / 2;
+}
+
+/* The next tokens of each row. Returns how many they are. */
+static int64_t fill(struct generation *generation)
+{
+    int64_t total = 0;
+    for (int64_t i = 0; i < generation->rows; i++) {
+        struct row *row = &generation->row[i];
+        generation->begin[i] = total;
+        if (row->continuation < 0)
+            continue;
+        const struct continuation *continuation = &generation->continuations[row->continuation];
+        int64_t known = continuation->prompt_count + row->drawn;
+        make_room(generation, i);
+        int64_t window = generation->trainer->decoder->max_length;
+        if (generation->trainer->decoder->config.attention.kind != ATTENTION_INFINI && row->passed + window < known)
+            row->passed = known - window; /* a prompt longer than the model looks back */
+        int64_t count = integer_min(known - row->passed, generation->most);
+        generation->first_position[i] = (int32_t)decoder_cache_length(generation->cache, i);
+        for (int64_t n = 0; n < count; n++)
+            generation->tokens[total++] = token_at(continuation, row->passed + n);
+        row->passed += count;
+    }
+    generation->begin[generation->rows] = total;
+    return total;
+}
+
+/* Rows without a sequence begin the next one. */
+static void refill(struct generation *generation)
+{
+    for (int64_t i = 0; i < generation->rows; i++) {
+        struct row *row = &generation->row[i];
+        const struct continuation *now = row->continuation < 0 ? NULL : &generation->continuations[row->continuation];
+        if (now && row->drawn < now->count)
+            continue;
+        while (generation->next < generation->count && generation->continuations[generation->next].count == 0)
+            generation->next++;
+        *row = (struct row){.continuation = generation->next < generation->count ? generation->next++ : -1};
+        decoder_cache_reset(generation->cache, i);
+    }
+}
+
+/* Draws from the logits of each row whose sequence is known no further; -1 for the others. */
+static void draw(struct generation *generation)
+{
+    int64_t vocabulary = generation->trainer->decoder->config.vocabulary;
+    const float *logits = generation->logits;
+    for (int64_t i = 0; i < generation->rows; i++) {
+        const struct row *row = &generation->row[i];
+        generation->drawn[i] = -1;
+        if (generation->begin[i + 1] == generation->begin[i])
+            continue;
+        if (row->passed == generation->continuations[row->continuation].prompt_count + row->drawn)
+            generation->drawn[i] = sampling_draw(generation->sampling, logits, vocabulary,
+                                                 (row->continuation << 32) + row->drawn, &generation->trainer->work);
+        logits += vocabulary;
+    }
+}
+
+/* Passes the next tokens of all rows and draws where a sequence's end is reached. */
+static enum status advance(struct generation *generation)
 {
     struct trainer *trainer = generation->trainer;
     struct mesh *mesh = trainer->mesh;
     int last = mesh_size(mesh, MESH_PIPELINE) - 1;
     int64_t vocabulary = trainer->decoder->config.vocabulary;
-    struct pipeline_stage stage = {.self = generation, .forward = run_stage};
-    for (int64_t i = 0; i < count; i++)
-        generation->positions[i] = (int32_t)(decoder_cache_length(generation->cache) + i);
-    generation->input = (struct decoder_input){.tokens = generation->history + first,
-                                               .positions = generation->positions,
-                                               .rows = 1,
-                                               .length = count,
+    struct pipeline_stage stage = {.self = generation, .form = form_packet, .forward = run_stage};
+    (void)fill(generation);
+    generation->input = (struct decoder_input){.tokens = generation->tokens,
+                                               .rows = generation->rows,
+                                               .length = generation->most,
+                                               .causal = true,
                                                .cache = generation->cache,
+                                               .begin = generation->begin,
+                                               .first_position = generation->first_position,
+                                               .batch_rows = generation->rows,
                                                .see_logits = see_logits,
                                                .see_self = generation};
-    CHECK(pipeline_run(generation->pipeline, &stage, &count, NULL, NULL));
-    decoder_cache_advance(generation->cache, count);
+    CHECK(pipeline_run(generation->pipeline, &stage, NULL, NULL));
+    decoder_cache_advance(generation->cache, generation->begin);
     if (mesh_rank(mesh, MESH_PIPELINE) == last) {
-        mesh_all_reduce(mesh, MESH_TENSOR, generation->logits, vocabulary, DTYPE_F32, MESH_SUM);
-        *token = sampling_draw(generation->sampling, generation->logits, vocabulary, generation->drawn, &trainer->work);
+        mesh_all_reduce(mesh, MESH_TENSOR, generation->logits, generation->rows * vocabulary, DTYPE_F32, MESH_SUM);
+        draw(generation);
     }
-    mesh_broadcast(mesh, MESH_PIPELINE, last, token, 1, DTYPE_I32);
-    generation->drawn++;
+    mesh_broadcast(mesh, MESH_PIPELINE, last, generation->drawn, generation->rows, DTYPE_I32);
     return trainer->context->status;
 }
 
-static enum status generation_create(struct generation *generation, int64_t tokens)
+/* Learned positions end somewhere, and a memory does not bring them back. */
+static enum status check_positions(const struct generation *generation)
+{
+    const struct model_config *config = &generation->trainer->decoder->config;
+    if (config->positions != POSITIONS_LEARNED || config->attention.kind != ATTENTION_INFINI)
+        return STATUS_OK;
+    for (int64_t i = 0; i < generation->count; i++)
+        if (generation->continuations[i].prompt_count + generation->continuations[i].count > config->max_positions)
+            return context_fail(
+                generation->trainer->context, STATUS_USAGE,
+                "prompt and continuation have %lld tokens, but the model has learned positions for "
+                "%lld only (model.max_positions)",
+                (long long)(generation->continuations[i].prompt_count + generation->continuations[i].count),
+                (long long)config->max_positions);
+    return STATUS_OK;
+}
+
+static enum status generation_create(struct generation *generation)
 {
     struct trainer *trainer = generation->trainer;
     struct context *context = trainer->context;
     struct decoder *decoder = trainer->decoder;
-    int64_t window = decoder->max_length;
-    struct pipeline_shape shape = {.micro_batches = 1,
-                                   .tokens = window,
-                                   .columns = decoder->config.width,
-                                   .dtype = decoder->dtype,
-                                   .forward_only = true};
-    generation->history = memory_allocate(context, (size_t)tokens * sizeof(int32_t), MEMORY_BUFFERS);
-    generation->positions = memory_allocate(context, (size_t)window * sizeof(int32_t), MEMORY_BUFFERS);
-    generation->logits = memory_allocate(context, (size_t)decoder->config.vocabulary * sizeof(float), MEMORY_BUFFERS);
+    CHECK(check_positions(generation));
+    size_t rows = (size_t)generation->rows;
+    size_t tokens = rows * (size_t)generation->most;
+    generation->row = memory_allocate(context, rows * sizeof *generation->row, MEMORY_BUFFERS);
+    generation->tokens = memory_allocate(context, tokens * sizeof *generation->tokens, MEMORY_BUFFERS);
+    generation->begin = memory_allocate(context, (rows + 1) * sizeof *generation->begin, MEMORY_BUFFERS);
+    generation->first_position = memory_allocate(context, rows * sizeof *generation->first_position, MEMORY_BUFFERS);
+    generation->logits =
+        memory_allocate(context, rows * (size_t)decoder->config.vocabulary * sizeof(float), MEMORY_BUFFERS);
+    generation->drawn = memory_allocate(context, rows * sizeof *generation->drawn, MEMORY_BUFFERS);
     CHECK(context->status);
-    CHECK(decoder_cache_create(decoder, window, &generation->cache));
+    for (int64_t i = 0; i < generation->rows; i++)
+        generation->row[i].continuation = -1;
+    for (int64_t i = 0; i <= generation->rows; i++)
+        generation->begin[i] = i * generation->most;
+    CHECK(decoder_cache_create(decoder, generation->rows, decoder->max_length, generation->most, &generation->cache));
+    struct decoder_input largest = {.rows = generation->rows,
+                                    .length = generation->most,
+                                    .causal = true,
+                                    .cache = generation->cache,
+                                    .begin = generation->begin};
+    struct pipeline_shape shape = {.chunks = decoder->chunks,
+                                   .micro_batches = 1,
+                                   .packet_bytes = decoder_packet_bytes(decoder, &largest),
+                                   .forward_only = true};
     return pipeline_create(context, trainer->mesh, trainer->engine, &trainer->work, &trainer->pool, &shape,
                            &generation->pipeline);
 }
 
-enum status generate(struct trainer *trainer, const struct sampling *sampling, const int32_t *prompt,
-                     int64_t prompt_count, int64_t count, int32_t *tokens, void (*see)(void *self, int32_t token),
+static bool any_runs(const struct generation *generation)
+{
+    for (int64_t i = 0; i < generation->rows; i++)
+        if (generation->row[i].continuation >= 0)
+            return true;
+    return false;
+}
+
+static enum status run(struct generation *generation, void (*see)(void *self, int64_t continuation, int32_t token),
+                       void *see_self)
+{
+    refill(generation);
+    while (any_runs(generation)) {
+        CHECK(advance(generation));
+        for (int64_t i = 0; i < generation->rows; i++) {
+            struct row *row = &generation->row[i];
+            if (generation->drawn[i] < 0)
+                continue;
+            generation->continuations[row->continuation].tokens[row->drawn++] = generation->drawn[i];
+            if (see)
+                see(see_self, row->continuation, generation->drawn[i]);
+        }
+        refill(generation);
+    }
+    return STATUS_OK;
+}
+
+enum status generate(struct trainer *trainer, const struct sampling *sampling, const struct continuation *continuations,
+                     int64_t count, int64_t rows, void (*see)(void *self, int64_t continuation, int32_t token),
                      void *see_self)
 {
-    struct generation generation = {.trainer = trainer, .sampling = sampling};
     struct context *context = trainer->context;
-    int64_t window = trainer->decoder->max_length;
+    struct generation generation = {.trainer = trainer,
+                                    .sampling = sampling,
+                                    .continuations = continuations,
+                                    .count = count,
+                                    .rows = integer_max(1, integer_min(rows, count)),
+                                    .most = trainer->decoder->max_length};
     enum status status;
-    TRY(mesh_agree(trainer->mesh, context, generation_create(&generation, prompt_count + count)));
-    memcpy(generation.history, prompt, (size_t)prompt_count * sizeof *prompt);
-    int64_t first = integer_max(0, prompt_count - window);
-    for (int64_t i = 0; i < count; i++) {
-        int64_t end = prompt_count + i;
-        if (decoder_cache_length(generation.cache) == window) {
-            decoder_cache_advance(generation.cache, -window);
-            first = end - (window + 1) / 2;
-        }
-        TRY(advance(&generation, first, end - first, &tokens[i]));
-        generation.history[end] = tokens[i];
-        first = end;
-        if (see)
-            see(see_self, tokens[i]);
-    }
-    status = STATUS_OK;
+    TRY(mesh_agree(trainer->mesh, context, generation_create(&generation)));
+    TRY(run(&generation, see, see_self));
 done:
     decoder_cache_destroy(trainer->decoder, &generation.cache);
     pipeline_destroy(&generation.pipeline);
-    memory_free(context, generation.history);
-    memory_free(context, generation.positions);
-    memory_free(context, generation.logits);
+    void *owned[] = {generation.row,    generation.tokens, generation.begin, generation.first_position,
+                     generation.logits, generation.drawn};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        memory_free(context, owned[i]);
     return status;
 }

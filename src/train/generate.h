@@ -1,5 +1,5 @@
-/* Generation: tokens are drawn one by one, with the keys and values of earlier ones cached. Works on any mesh; every
- * rank learns every token. */
+/* Generation: tokens are drawn one by one, with the keys and values (and memories) of earlier ones cached. Works on any
+ * mesh; every rank learns every token. */
 #ifndef CAIRN_TRAIN_GENERATE_H
 #define CAIRN_TRAIN_GENERATE_H
 
@@ -16,11 +16,20 @@ struct sampling {
 int32_t sampling_draw(const struct sampling *sampling, const float *logits, int64_t count, int64_t index,
                       struct arena *work);
 
-/* Continues `prompt` (prompt_count > 0 tokens) by `count` tokens, written to `tokens`. The model never looks back
- * further than its max_length: when that is full, it goes on with the later half. `see` (may be NULL) is called with
- * each token as it is drawn. Collective. */
-enum status generate(struct trainer *trainer, const struct sampling *sampling, const int32_t *prompt,
-                     int64_t prompt_count, int64_t count, int32_t *tokens, void (*see)(void *self, int32_t token),
+/* A sequence to continue. */
+struct continuation {
+    const int32_t *prompt; /* [prompt_count], at least one token */
+    int64_t prompt_count;
+    int64_t count;   /* tokens to draw */
+    int32_t *tokens; /* [count], filled */
+};
+
+/* Continues sequences of any lengths, up to `rows` of them side by side: one that is finished makes room for the next
+ * at once. Without Infini-attention the model never looks back further than its max_length: when that is full, a
+ * sequence goes on with the later half. Routers decide token by token. `see` (may be NULL) is called with each token as
+ * it is drawn. Collective. */
+enum status generate(struct trainer *trainer, const struct sampling *sampling, const struct continuation *continuations,
+                     int64_t count, int64_t rows, void (*see)(void *self, int64_t continuation, int32_t token),
                      void *see_self) MUST_USE;
 
 #endif

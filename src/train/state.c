@@ -108,21 +108,49 @@ static enum status fill_header(const struct trainer *trainer, struct checkpoint_
     return STATUS_OK;
 }
 
-enum status state_save(struct trainer *trainer, const char *folder)
+/* Puts the memories' datasets behind the others. */
+static enum status list_append(struct context *context, struct state_list *list, const struct streams_image *image)
+{
+    int count = list->count + image->count;
+    struct checkpoint_dataset *both = memory_allocate(context, (size_t)count * sizeof *both, MEMORY_OTHER);
+    if (!both)
+        return STATUS_MEMORY;
+    memcpy(both, list->datasets, (size_t)list->count * sizeof *both);
+    memcpy(both + list->count, image->datasets, (size_t)image->count * sizeof *both);
+    memory_free(context, list->datasets);
+    list->datasets = both;
+    list->count = count;
+    return STATUS_OK;
+}
+
+/* All that a checkpoint holds. */
+static enum status list_all(struct trainer *trainer, const struct streams *streams, int kinds, bool writes,
+                            struct state_list *list, struct streams_image *image)
+{
+    CHECK(list_create(trainer, kinds, writes, list));
+    if (!streams)
+        return STATUS_OK;
+    CHECK(streams_image_create(streams, writes, image));
+    return list_append(trainer->context, list, image);
+}
+
+enum status state_save(struct trainer *trainer, const struct streams *streams, const char *folder)
 {
     struct context *context = trainer->context;
     struct state_list list = {0};
+    struct streams_image image = {0};
     enum status status = STATUS_MEMORY;
     struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
     if (header) {
         status = fill_header(trainer, header);
         if (status == STATUS_OK)
-            status = list_create(trainer, KINDS, true, &list);
+            status = list_all(trainer, streams, KINDS, true, &list, &image);
     }
     TRY(mesh_agree(trainer->mesh, context, status));
     TRY(checkpoint_write(context, trainer->mesh, folder, header, list.datasets, list.count));
 done:
     list_destroy(context, &list);
+    streams_image_destroy(context, &image);
     memory_free(context, header);
     return status;
 }
@@ -140,10 +168,11 @@ static enum status check_model(struct trainer *trainer, const char *path, const 
     return status;
 }
 
-enum status state_load(struct trainer *trainer, const char *path)
+enum status state_load(struct trainer *trainer, struct streams *streams, const char *path)
 {
     struct context *context = trainer->context;
     struct state_list list = {0};
+    struct streams_image image = {0};
     enum status status = STATUS_MEMORY;
     int kinds = trainer->trains ? KINDS : 1;
     struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
@@ -151,10 +180,12 @@ enum status state_load(struct trainer *trainer, const char *path)
     TRY(checkpoint_read_header(context, trainer->mesh, path, header));
     status = check_model(trainer, path, header);
     if (status == STATUS_OK)
-        status = list_create(trainer, kinds, false, &list);
+        status = list_all(trainer, streams, kinds, false, &list, &image);
     TRY(mesh_agree(trainer->mesh, context, status));
     TRY(checkpoint_read(context, trainer->mesh, path, list.datasets, list.count));
     replica_gather(trainer->decoder->replica);
+    if (streams)
+        streams_restore(streams, &image);
     trainer->step = header->step;
     trainer->tokens = header->tokens;
     trainer->sequences = header->sequences;
@@ -162,6 +193,7 @@ enum status state_load(struct trainer *trainer, const char *path)
     trainer->skipped_in_row = header->skipped_in_row;
 done:
     list_destroy(context, &list);
+    streams_image_destroy(context, &image);
     memory_free(context, header);
     return status;
 }

@@ -17,6 +17,7 @@
 #include "src/train/generate.h"
 #include "src/train/progress.h"
 #include "src/train/state.h"
+#include "src/train/streams.h"
 
 enum { PATH_LENGTH = 700 };
 
@@ -30,6 +31,7 @@ struct train {
     struct corpus *validation;
     struct sampler sampler;
     struct trainer trainer;
+    struct streams streams;  /* memories that are carried from step to step; without rows when there are none */
     struct metrics *metrics; /* root only */
     struct progress progress;
     double peak; /* FLOP/s */
@@ -127,6 +129,26 @@ static enum status write_config(struct train *train)
     return STATUS_OK;
 }
 
+/* Whether sequences go on from what the ones before them left. */
+static bool carries_memory(const struct train *train)
+{
+    return train->config->model.attention.kind == ATTENTION_INFINI && train->config->data.sampling == SAMPLING_STREAM;
+}
+
+static enum status create_streams(struct train *train)
+{
+    if (!carries_memory(train))
+        return STATUS_OK;
+    return streams_create(train->context, train->trainer.decoder, train->trainer.batch.mine, train->trainer.batch.rows,
+                          &train->streams);
+}
+
+/* What a checkpoint holds of the streams; NULL when nothing is carried. */
+static struct streams *streams_of(struct train *train)
+{
+    return carries_memory(train) ? &train->streams : NULL;
+}
+
 static enum status restore(struct train *train, const struct resume *resume)
 {
     char path[CHECKPOINT_PATH];
@@ -141,7 +163,7 @@ static enum status restore(struct train *train, const struct resume *resume)
         return STATUS_OK;
     if (resume->kind == RESUME_FILE)
         CHECK(checkpoint_verify(train->context, train->mesh, path));
-    CHECK(state_load(&train->trainer, path));
+    CHECK(state_load(&train->trainer, streams_of(train), path));
     train->saved_step = resume->kind == RESUME_AUTO ? train->trainer.step : -1;
     context_log(train->context, "resuming after step %lld from %s", (long long)train->trainer.step, path);
     return STATUS_OK;
@@ -188,7 +210,15 @@ static void fill_batch(struct train *train)
         sampler_sequence(&train->sampler, trainer->sequences + row, mine ? batch->inputs + local * batch->length : NULL,
                          mine ? batch->targets + local * batch->length : NULL, &sequence);
         targets += sequence.targets;
+        if (mine)
+            sampler_announce(&train->sampler, trainer->sequences + batch->rows + row);
+        if (mine)
+            batch->valid[local] = sequence.targets;
+        if (mine && sequence.reset && train->streams.total > 0)
+            streams_reset(&train->streams, local);
     }
+    batch->memory = train->streams.total > 0 ? &train->streams.memory : NULL;
+    batch->causal = false;
     trainer_scale_batch(trainer, targets);
 }
 
@@ -228,7 +258,7 @@ static enum status save(struct train *train, bool last)
     if (train->saved_step == train->trainer.step)
         return STATUS_OK;
     progress_break(&train->progress);
-    enum status status = state_save(&train->trainer, train->checkpoints);
+    enum status status = state_save(&train->trainer, streams_of(train), train->checkpoints);
     if (status != STATUS_OK && !last) {
         context_log(train->context, "checkpoint of step %lld failed: %s; training goes on",
                     (long long)train->trainer.step, train->context->text);
@@ -262,6 +292,7 @@ static enum status report_step(struct train *train, const struct step_result *re
         {"step", (double)trainer->step, true},
         {"tokens", (double)trainer->tokens, true},
         {"loss", result->loss, false},
+        {"loss_router", result->router_loss, false},
         {"learning_rate", result->rate, false},
         {"grad_norm", result->gradient_norm, false},
         {"skipped", (double)trainer->skipped, true},
@@ -284,6 +315,9 @@ static enum status run_step(struct train *train)
     struct step_result result;
     fill_batch(train);
     CHECK(trainer_step(trainer, &result));
+    /* What a step that went wrong left behind is not to be remembered. */
+    if (train->streams.total > 0 && !result.skipped)
+        streams_advance(&train->streams);
     double seconds = clock_seconds() - start;
     CHECK(report_step(train, &result, seconds, train->context->memory.allocations - allocations));
     if (result.skipped && trainer->skipped_in_row >= limit) {
@@ -324,8 +358,9 @@ static enum status run_steps(struct train *train)
     return STATUS_OK;
 }
 
-static void print_byte(void *self, int32_t token)
+static void print_byte(void *self, int64_t continuation, int32_t token)
 {
+    (void)continuation;
     const struct train *train = self;
     if (train->root) {
         putchar(token);
@@ -349,8 +384,9 @@ static enum status show_sample(struct train *train)
         mesh_abort(1);
     if (train->root)
         printf("\n%s", run->prompt);
-    enum status status =
-        generate(&train->trainer, &sampling, prompt, length, run->prompt_tokens, tokens, print_byte, train);
+    struct continuation continuation = {
+        .prompt = prompt, .prompt_count = length, .count = run->prompt_tokens, .tokens = tokens};
+    enum status status = generate(&train->trainer, &sampling, &continuation, 1, 1, print_byte, train);
     if (train->root)
         printf("\n");
     memory_free(train->context, tokens);
@@ -363,6 +399,7 @@ static enum status prepare(struct train *train, const struct resume *resume)
     CHECK(mesh_agree(train->mesh, context, open_data(train)));
     CHECK(mesh_agree(train->mesh, context, train->root ? make_folder(context, train->config->run.folder) : STATUS_OK));
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
+    CHECK(mesh_agree(train->mesh, context, create_streams(train)));
     CHECK(restore(train, resume));
     CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train, resume) : STATUS_OK));
     measure_peak(train);
@@ -392,6 +429,7 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
 done:
     progress_break(&train->progress);
     metrics_close(&train->metrics);
+    streams_destroy(&train->streams);
     trainer_destroy(&train->trainer);
     sampler_destroy(&train->sampler);
     corpus_close(&train->train);

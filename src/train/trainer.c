@@ -3,10 +3,38 @@
 #include <math.h>
 #include <string.h>
 
-static struct tensor *run_stage(void *self, struct tape *tape, int chunk, int64_t micro_batch, struct tensor *input)
+static void form_packet(void *self, int64_t model_chunk, int64_t micro_batch, struct packet_form *form)
+{
+    const struct trainer *trainer = self;
+    decoder_form(trainer->decoder, &trainer->batch.micro[micro_batch], model_chunk, form);
+}
+
+static bool run_stage(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
+                      struct packet *out)
 {
     struct trainer *trainer = self;
-    return decoder_forward(trainer->decoder, tape, chunk, &trainer->batch.micro[micro_batch], input);
+    return decoder_forward(trainer->decoder, tape, chunk, &trainer->batch.micro[micro_batch], in, out);
+}
+
+/* -- The batch -------------------------------------------------------------------------------------------------------
+ */
+
+static enum status find_own_tokens(struct trainer *trainer)
+{
+    struct batch *batch = &trainer->batch;
+    int rank = mesh_rank(trainer->mesh, MESH_CONTEXT);
+    batch->own = memory_allocate(trainer->context, (size_t)batch->length * sizeof *batch->own, MEMORY_BUFFERS);
+    if (!batch->own)
+        return STATUS_MEMORY;
+    batch->own_count = decoder_tokens_of_context(trainer->decoder, batch->length, rank, batch->own);
+    batch->own_inputs = batch->inputs;
+    batch->own_targets = batch->targets;
+    if (mesh_size(trainer->mesh, MESH_CONTEXT) == 1)
+        return STATUS_OK;
+    size_t elements = (size_t)(batch->mine.count * batch->own_count) * sizeof(int32_t);
+    batch->own_inputs = memory_allocate(trainer->context, elements, MEMORY_BUFFERS);
+    batch->own_targets = memory_allocate(trainer->context, elements, MEMORY_BUFFERS);
+    return trainer->context->status;
 }
 
 static enum status batch_create(struct trainer *trainer)
@@ -21,36 +49,77 @@ static enum status batch_create(struct trainer *trainer)
     int64_t most = range_partition(batch->rows, ranks, 0).count;
     batch->micro_batches = integer_divide_up(most, training->micro_batch);
     size_t elements = (size_t)(batch->mine.count * batch->length) * sizeof(int32_t);
-    size_t micro = (size_t)batch->micro_batches;
     batch->inputs = memory_allocate(context, elements, MEMORY_BUFFERS);
     batch->targets = memory_allocate(context, elements, MEMORY_BUFFERS);
-    batch->positions = memory_allocate(context, elements, MEMORY_BUFFERS);
-    batch->tokens = memory_allocate(context, micro * sizeof *batch->tokens, MEMORY_BUFFERS);
-    batch->micro = memory_allocate(context, micro * sizeof *batch->micro, MEMORY_BUFFERS);
-    if (!batch->inputs || !batch->targets || !batch->positions || !batch->tokens || !batch->micro)
+    batch->valid = memory_allocate(context, (size_t)batch->mine.count * sizeof *batch->valid, MEMORY_BUFFERS);
+    batch->micro = memory_allocate(context, (size_t)batch->micro_batches * sizeof *batch->micro, MEMORY_BUFFERS);
+    if (!batch->inputs || !batch->targets || !batch->valid || !batch->micro)
         return STATUS_MEMORY;
-    for (int64_t i = 0; i < batch->mine.count * batch->length; i++)
-        batch->positions[i] = (int32_t)(i % batch->length);
+    CHECK(find_own_tokens(trainer));
+    for (int64_t row = 0; row < batch->mine.count; row++)
+        batch->valid[row] = batch->length;
     for (int64_t i = 0; i < batch->micro_batches; i++) {
         struct range rows = range_partition(batch->mine.count, batch->micro_batches, i);
-        int64_t first = rows.begin * batch->length;
-        batch->tokens[i] = rows.count * batch->length;
-        batch->micro[i] = (struct decoder_input){.tokens = batch->inputs + first,
-                                                 .targets = batch->targets + first,
-                                                 .positions = batch->positions + first,
+        int64_t first = rows.begin * batch->own_count;
+        batch->micro[i] = (struct decoder_input){.tokens = batch->own_inputs + first,
+                                                 .targets = batch->own_targets + first,
+                                                 .valid = batch->valid + rows.begin,
                                                  .rows = rows.count,
-                                                 .length = batch->length};
+                                                 .length = batch->length,
+                                                 .batch_rows = batch->rows,
+                                                 .memory_row = rows.begin};
     }
     return STATUS_OK;
 }
 
+static void batch_destroy(struct context *context, struct batch *batch)
+{
+    if (batch->own_inputs != batch->inputs) {
+        memory_free(context, batch->own_inputs);
+        memory_free(context, batch->own_targets);
+    }
+    memory_free(context, batch->inputs);
+    memory_free(context, batch->targets);
+    memory_free(context, batch->valid);
+    memory_free(context, batch->own);
+    memory_free(context, batch->micro);
+    *batch = (struct batch){0};
+}
+
+static void pick_own_tokens(struct batch *batch)
+{
+    for (int64_t row = 0; row < batch->mine.count; row++)
+        for (int64_t i = 0; i < batch->own_count; i++) {
+            batch->own_inputs[row * batch->own_count + i] = batch->inputs[row * batch->length + batch->own[i]];
+            batch->own_targets[row * batch->own_count + i] = batch->targets[row * batch->length + batch->own[i]];
+        }
+}
+
+void trainer_scale_batch(struct trainer *trainer, int64_t target_count)
+{
+    struct batch *batch = &trainer->batch;
+    batch->target_count = target_count;
+    if (batch->own_inputs != batch->inputs)
+        pick_own_tokens(batch);
+    for (int64_t i = 0; i < batch->micro_batches; i++) {
+        batch->micro[i].scale = target_count ? 1.0f / (float)target_count : 0.0f;
+        batch->micro[i].memory = batch->memory;
+        batch->micro[i].causal = batch->causal;
+    }
+}
+
+/* -- Life ------------------------------------------------------------------------------------------------------------
+ */
+
 static enum status pipelines_create(struct trainer *trainer)
 {
     const struct batch *batch = &trainer->batch;
-    struct pipeline_shape shape = {.micro_batches = batch->micro_batches,
-                                   .tokens = trainer->config->training.micro_batch * batch->length,
-                                   .columns = trainer->config->model.width,
-                                   .dtype = trainer->decoder->dtype};
+    struct decoder_input largest = batch->micro[0];
+    largest.rows = trainer->config->training.micro_batch;
+    largest.causal = true;
+    struct pipeline_shape shape = {.chunks = trainer->decoder->chunks,
+                                   .micro_batches = batch->micro_batches,
+                                   .packet_bytes = decoder_packet_bytes(trainer->decoder, &largest)};
     if (trainer->trains)
         CHECK(pipeline_create(trainer->context, trainer->mesh, trainer->engine, &trainer->work, &trainer->pool, &shape,
                               &trainer->forward_backward));
@@ -93,59 +162,50 @@ void trainer_destroy(struct trainer *trainer)
     decoder_destroy(&trainer->decoder);
     arena_destroy(&trainer->work);
     pool_destroy(&trainer->pool);
-    memory_free(context, trainer->batch.inputs);
-    memory_free(context, trainer->batch.targets);
-    memory_free(context, trainer->batch.positions);
-    memory_free(context, trainer->batch.tokens);
-    memory_free(context, trainer->batch.micro);
-    trainer->batch = (struct batch){0};
+    batch_destroy(context, &trainer->batch);
 }
 
-void trainer_scale_batch(struct trainer *trainer, int64_t target_count)
-{
-    struct batch *batch = &trainer->batch;
-    batch->target_count = target_count;
-    for (int64_t i = 0; i < batch->micro_batches; i++)
-        batch->micro[i].scale = target_count ? 1.0f / (float)target_count : 0.0f;
-}
+/* -- Steps -----------------------------------------------------------------------------------------------------------
+ */
 
-/* The last stage knows the loss of its data rank; one of its tensor ranks brings it to the sum. */
-static void sum_over_mesh(struct trainer *trainer, double *loss, double *norm_squares)
+/* The last stage knows the loss of its tokens; one of its tensor ranks brings it to the sum. Routers' losses belong to
+ * the tokens of each rank. */
+static void sum_over_mesh(struct trainer *trainer, double loss, double norm_squares, struct step_result *result)
 {
     struct mesh *mesh = trainer->mesh;
     bool speaks =
         mesh_rank(mesh, MESH_TENSOR) == 0 && mesh_rank(mesh, MESH_PIPELINE) == mesh_size(mesh, MESH_PIPELINE) - 1;
-    double sums[2] = {speaks ? *loss : 0.0, *norm_squares};
-    mesh_all_reduce(mesh, MESH_WORLD, sums, 2, DTYPE_F64, MESH_SUM);
-    *loss = sums[0];
-    *norm_squares = sums[1];
+    double sums[3] = {speaks ? loss : 0.0, norm_squares, trainer->decoder->router_loss};
+    mesh_all_reduce(mesh, MESH_WORLD, sums, 3, DTYPE_F64, MESH_SUM);
+    result->loss = sums[0];
+    result->gradient_norm = sqrt(sums[1]);
+    result->router_loss = sums[2];
 }
 
-enum status trainer_gradients(struct trainer *trainer, double *loss, double *gradient_norm)
+enum status trainer_gradients(struct trainer *trainer, struct step_result *result)
 {
     struct replica *replica = trainer->decoder->replica;
-    struct pipeline_stage stage = {.self = trainer, .forward = run_stage};
-    *loss = 0.0;
+    struct pipeline_stage stage = {.self = trainer, .form = form_packet, .forward = run_stage};
+    double loss = 0.0;
+    trainer->decoder->router_loss = 0.0;
     replica_begin(replica);
-    CHECK(pipeline_run(trainer->forward_backward, &stage, trainer->batch.tokens, &trainer->listener, loss));
+    CHECK(pipeline_run(trainer->forward_backward, &stage, &trainer->listener, &loss));
     replica_finish(replica);
     int count;
     const struct shard *shards = replica_shards(replica, &count);
-    double norm_squares = optimizer_norm_squares(trainer->engine, shards, count);
-    sum_over_mesh(trainer, loss, &norm_squares);
-    *gradient_norm = sqrt(norm_squares);
+    sum_over_mesh(trainer, loss, optimizer_norm_squares(trainer->engine, shards, count), result);
     return STATUS_OK;
 }
 
 enum status trainer_step(struct trainer *trainer, struct step_result *result)
 {
     struct replica *replica = trainer->decoder->replica;
-    CHECK(trainer_gradients(trainer, &result->loss, &result->gradient_norm));
+    CHECK(trainer_gradients(trainer, result));
     trainer->step++;
     trainer->sequences += trainer->batch.rows;
     trainer->tokens += trainer->batch.rows * trainer->batch.length;
     result->rate = schedule_rate(&trainer->config->optimizer, trainer->config->training.steps, trainer->step);
-    result->skipped = !isfinite(result->loss) || !isfinite(result->gradient_norm);
+    result->skipped = !isfinite(result->loss) || !isfinite(result->router_loss) || !isfinite(result->gradient_norm);
     if (result->skipped) {
         trainer->skipped++;
         trainer->skipped_in_row++;
@@ -163,10 +223,12 @@ enum status trainer_step(struct trainer *trainer, struct step_result *result)
 
 enum status trainer_loss(struct trainer *trainer, double *loss)
 {
-    struct pipeline_stage stage = {.self = trainer, .forward = run_stage};
-    double none = 0.0;
-    *loss = 0.0;
-    CHECK(pipeline_run(trainer->forward, &stage, trainer->batch.tokens, NULL, loss));
-    sum_over_mesh(trainer, loss, &none);
+    struct pipeline_stage stage = {.self = trainer, .form = form_packet, .forward = run_stage};
+    struct step_result result;
+    double own = 0.0;
+    trainer->decoder->router_loss = 0.0;
+    CHECK(pipeline_run(trainer->forward, &stage, NULL, &own));
+    sum_over_mesh(trainer, own, 0.0, &result);
+    *loss = result.loss;
     return STATUS_OK;
 }

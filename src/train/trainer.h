@@ -16,10 +16,17 @@ struct batch {
     int64_t micro_batches; /* the same on every data rank; some may have no rows */
     int32_t *inputs;       /* [mine.count, length] */
     int32_t *targets;
-    int32_t *positions;
-    int64_t *tokens;             /* [micro_batches] */
-    struct decoder_input *micro; /* [micro_batches] */
-    int64_t target_count;        /* that count, over all data ranks */
+    int64_t *valid; /* [mine.count] tokens before padding; `length` unless somebody says otherwise */
+    /* Memories of the rows of this data rank that the next passes go on from, and what they leave; NULL: they start
+     * empty, and nobody wants what is left. */
+    const struct decoder_memory *memory;
+    bool causal; /* routers decide as when generating */
+
+    int32_t *own; /* [own_count] which tokens of a sequence this context rank computes */
+    int64_t own_count;
+    int32_t *own_inputs, *own_targets; /* [mine.count, own_count]; inputs and targets with one context rank */
+    struct decoder_input *micro;       /* [micro_batches] */
+    int64_t target_count;              /* that count, over all data ranks */
 };
 
 struct trainer {
@@ -45,7 +52,8 @@ struct trainer {
 };
 
 struct step_result {
-    double loss;
+    double loss;        /* of the language model */
+    double router_loss; /* of the routers, weighted */
     double gradient_norm;
     double rate;
     bool skipped;
@@ -57,13 +65,14 @@ enum status trainer_create(struct context *context, struct mesh *mesh, struct en
                            const struct config *config, bool trains, struct trainer *trainer) MUST_USE;
 void trainer_destroy(struct trainer *trainer);
 
-/* Prepares trainer->batch for its targets: positions 0.. in each row, loss averaged over the targets that count
+/* Prepares trainer->batch, whose rows are filled, for the next passes: the loss is averaged over the targets that count
  * (target_count, the same on all ranks). */
 void trainer_scale_batch(struct trainer *trainer, int64_t target_count);
 
-/* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The loss is the
- * same on all ranks. Collective. On failure only mesh_abort is safe. */
-enum status trainer_gradients(struct trainer *trainer, double *loss, double *gradient_norm) MUST_USE;
+/* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The losses and
+ * the norm are the same on all ranks; the rest of the result stays as it is. Collective. On failure only mesh_abort is
+ * safe. */
+enum status trainer_gradients(struct trainer *trainer, struct step_result *result) MUST_USE;
 
 /* One step: gradients, and the update unless the loss or the norm is not finite (then all ranks skip it).
  * Collective. */

@@ -235,7 +235,8 @@ static double whole_gradient(const struct mesh *mesh, int parameter, int64_t row
     return sum;
 }
 
-static void check_replicas(void **state, struct mesh_config sizes, enum dtype dtype, int64_t bucket_bytes)
+/* Bit i of `floats`: parameter i stays in fp32. */
+static void check_replicas(void **state, struct mesh_config sizes, enum dtype dtype, int64_t bucket_bytes, int floats)
 {
     struct bench bench;
     struct parameter parameters[PARAMETERS];
@@ -243,8 +244,10 @@ static void check_replicas(void **state, struct mesh_config sizes, enum dtype dt
     struct replica *replica;
     bench_create(&bench, state, sizes);
     make_parameters(bench.mesh, parameters);
-    for (int i = 0; i < PARAMETERS; i++)
+    for (int i = 0; i < PARAMETERS; i++) {
         list[i] = &parameters[i];
+        parameters[i].spec.keeps_float = floats >> i & 1;
+    }
     assert_ok(bench.context, replica_create(bench.context, bench.mesh, &bench.engine, list, PARAMETERS, dtype,
                                             bucket_bytes, true, &replica));
     struct tape_listener listener = replica_listener(replica);
@@ -296,7 +299,9 @@ static void check_replicas(void **state, struct mesh_config sizes, enum dtype dt
         for (int64_t e = 0; e < parameters[i].slice.count * columns; e++) {
             float expected = (float)whole_gradient(bench.mesh, i, parameters[i].spec.shape[0],
                                                    parameters[i].slice.begin + e / columns, e % columns);
-            if (dtype == DTYPE_BF16)
+            enum dtype expected_dtype = floats >> i & 1 ? DTYPE_F32 : dtype;
+            assert_int_equal(parameters[i].value.dtype, expected_dtype);
+            if (expected_dtype == DTYPE_BF16)
                 assert_int_equal(((bf16 *)parameters[i].value.data)[e], bf16_from_float(expected));
             else
                 assert_true(fabsf(((float *)parameters[i].value.data)[e] - expected) <= 1e-6f * expected);
@@ -309,15 +314,30 @@ static void check_replicas(void **state, struct mesh_config sizes, enum dtype dt
 static void replicas_sum_every_gradient_once(void **state)
 {
     int ranks = mpi_fixture_of(state)->ranks;
-    check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_F32, 1);
-    check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_BF16, 64);
-    check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_F32, 1 << 20);
-    check_replicas(state, (struct mesh_config){1, 1, 1, 0, 1}, DTYPE_F32, 64);
-    check_replicas(state, (struct mesh_config){1, 0, 1, 1, 1}, DTYPE_F32, 64);
+    check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_F32, 1, 0);
+    check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_BF16, 64, 0);
+    check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_F32, 1 << 20, 0);
+    check_replicas(state, (struct mesh_config){1, 1, 1, 0, 1}, DTYPE_F32, 64, 0);
+    check_replicas(state, (struct mesh_config){1, 0, 1, 1, 1}, DTYPE_F32, 64, 0);
     if (ranks % 2 == 0) {
-        check_replicas(state, (struct mesh_config){0, 1, 1, 2, 1}, DTYPE_F32, 64);
-        check_replicas(state, (struct mesh_config){0, 2, 1, 1, 1}, DTYPE_BF16, 64);
-        check_replicas(state, (struct mesh_config){1, 0, 1, 2, 1}, DTYPE_F32, 64);
+        check_replicas(state, (struct mesh_config){0, 1, 1, 2, 1}, DTYPE_F32, 64, 0);
+        check_replicas(state, (struct mesh_config){0, 2, 1, 1, 1}, DTYPE_BF16, 64, 0);
+        check_replicas(state, (struct mesh_config){1, 0, 1, 2, 1}, DTYPE_F32, 64, 0);
+    }
+}
+
+/* One, every second, all but the first, and all of the parameters, so that each kind has some of either type. */
+static void some_values_stay_in_fp32(void **state)
+{
+    static const int choices[] = {0x04, 0x15, 0x2a, 0x3e, 0x3f};
+    int ranks = mpi_fixture_of(state)->ranks;
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_BF16, 64, choices[i]);
+        check_replicas(state, (struct mesh_config){1, 1, 1, 0, 1}, DTYPE_BF16, 64, choices[i]);
+        check_replicas(state, (struct mesh_config){1, 0, 1, 1, 1}, DTYPE_BF16, 1 << 20, choices[i]);
+        check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_F32, 64, choices[i]);
+        if (ranks % 2 == 0)
+            check_replicas(state, (struct mesh_config){0, 1, 1, 2, 1}, DTYPE_BF16, 1, choices[i]);
     }
 }
 
@@ -325,6 +345,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(gathering_and_scattering_are_each_others_backward),
     cmocka_unit_test(the_loss_does_not_depend_on_who_holds_the_vocabulary),
     cmocka_unit_test(replicas_sum_every_gradient_once),
+    cmocka_unit_test(some_values_stay_in_fp32),
 };
 
 MPI_MAIN(tests)

@@ -1,4 +1,3 @@
-#include <math.h>
 #include <string.h>
 
 #include "dist/parallel/pipeline.h"
@@ -6,145 +5,35 @@
 #include "src/ops/engine.h"
 #include "tests/support/mpi_main.h"
 
-/* -- Schedules -------------------------------------------------------------------------------------------------------
- */
+enum { MICRO_BATCHES = 5, COLUMNS = 3, CHUNKS = 16 };
 
-struct replay {
-    struct schedule *schedules; /* of each stage */
-    int64_t *next;
-    bool *done; /* [pass][model chunk][micro-batch] */
-    struct schedule_shape shape;
-};
+/* Uneven micro-batches, the first the largest, one empty. */
+static const int64_t tokens[MICRO_BATCHES] = {4, 3, 0, 1, 4};
 
-static bool *done_at(const struct replay *replay, int pass, int64_t model_chunk, int64_t micro_batch)
-{
-    int64_t chunks = (int64_t)replay->shape.stages * replay->shape.chunks;
-    return &replay->done[((int64_t)pass * chunks + model_chunk) * replay->shape.micro_batches + micro_batch];
-}
+/* A chain of products: y_k = factor * gate * y_(k-1), with one factor for all chunks of a stage and a gate for each
+ * row. The loss is the sum of the last y. */
+struct chain {
+    int chunks; /* of each stage */
+    int tensor;
+    bool forward_only;
+    bool mixed;  /* packets of several types: gates, numbers of the rows, and y_0 in bf16, which adds to the loss */
+    bool skips;  /* half of what the stage's chunk before made is added */
+    bool ends;   /* the middle chunk has a loss of its own, an eighth of the sum of its y */
+    bool passes; /* the second chunk of the model hands on what it is given */
 
-static bool may_run(const struct replay *replay, int stage, const struct pipeline_action *action)
-{
-    int64_t chunk = (int64_t)action->chunk * replay->shape.stages + stage;
-    int64_t last = (int64_t)replay->shape.stages * replay->shape.chunks - 1;
-    if (action->pass == PIPELINE_FORWARD)
-        return chunk == 0 || *done_at(replay, PIPELINE_FORWARD, chunk - 1, action->micro_batch);
-    return chunk == last ? *done_at(replay, PIPELINE_FORWARD, last, action->micro_batch)
-                         : *done_at(replay, PIPELINE_BACKWARD, chunk + 1, action->micro_batch);
-}
-
-/* Runs the stages' orders against each other, waiting as messages make them wait: all must come to their end. */
-static void replay_schedule(struct context *context, const struct schedule_shape *shape)
-{
-    struct replay replay = {.shape = *shape};
-    int64_t chunks = (int64_t)shape->stages * shape->chunks;
-    replay.schedules = memory_allocate(context, (size_t)shape->stages * sizeof *replay.schedules, MEMORY_OTHER);
-    replay.next = memory_allocate(context, (size_t)shape->stages * sizeof *replay.next, MEMORY_OTHER);
-    replay.done = memory_allocate(context, 2 * (size_t)(chunks * shape->micro_batches), MEMORY_OTHER);
-    for (int stage = 0; stage < shape->stages; stage++) {
-        assert_ok(context, schedule_create(context, shape, stage, &replay.schedules[stage]));
-        assert_int_equal(replay.schedules[stage].count,
-                         (shape->forward_only ? 1 : 2) * shape->chunks * shape->micro_batches);
-    }
-    bool moved = true;
-    while (moved) {
-        moved = false;
-        for (int stage = 0; stage < shape->stages; stage++) {
-            struct schedule *schedule = &replay.schedules[stage];
-            while (replay.next[stage] < schedule->count) {
-                const struct pipeline_action *action = &schedule->actions[replay.next[stage]];
-                if (!may_run(&replay, stage, action))
-                    break;
-                bool *done = done_at(&replay, (int)action->pass, (int64_t)action->chunk * shape->stages + stage,
-                                     action->micro_batch);
-                assert_false(*done);
-                /* Slots are given out round robin, so micro-batches come in order. */
-                assert_true(action->micro_batch == 0 || done[-1]);
-                *done = true;
-                replay.next[stage]++;
-                moved = true;
-            }
-        }
-    }
-    for (int stage = 0; stage < shape->stages; stage++) {
-        assert_int_equal(replay.next[stage], replay.schedules[stage].count);
-        schedule_destroy(context, &replay.schedules[stage]);
-    }
-    memory_free(context, replay.schedules);
-    memory_free(context, replay.next);
-    memory_free(context, replay.done);
-}
-
-static void schedules_never_deadlock(void **state)
-{
-    struct context *context = &mpi_fixture_of(state)->context;
-    for (int stages = 1; stages <= 6; stages++)
-        for (int chunks = 1; chunks <= (stages > 1 ? 4 : 1); chunks++)
-            for (int64_t micro_batches = 1; micro_batches <= 13; micro_batches++)
-                for (int forward_only = 0; forward_only < 2; forward_only++)
-                    replay_schedule(context,
-                                    &(struct schedule_shape){stages, chunks, micro_batches, forward_only == 1});
-}
-
-static void one_forward_one_backward_holds_few_micro_batches(void **state)
-{
-    struct context *context = &mpi_fixture_of(state)->context;
-    for (int stage = 0; stage < 4; stage++) {
-        struct schedule schedule;
-        assert_ok(context, schedule_create(context, &(struct schedule_shape){4, 1, 16, false}, stage, &schedule));
-        assert_int_equal(schedule.in_flight[0], 4 - stage);
-        /* The classic bubble, (P - 1) / (M + P - 1). */
-        assert_close(schedule.bubble, 3.0 / 19.0, 1e-9, 0.0);
-        schedule_destroy(context, &schedule);
-    }
-    struct schedule interleaved;
-    assert_ok(context, schedule_create(context, &(struct schedule_shape){4, 2, 16, false}, 0, &interleaved));
-    assert_true(interleaved.bubble < 2.0 / 19.0);
-    schedule_destroy(context, &interleaved);
-}
-
-/* -- Running one -----------------------------------------------------------------------------------------------------
- */
-
-enum { MICRO_BATCHES = 5, COLUMNS = 3, TOKENS = 4 };
-
-/* A model whose every chunk multiplies by its factor; the first makes the activations, the last sums them up. */
-struct toy {
-    struct mpi_fixture *fixture;
     struct mesh *mesh;
-    int chunks;
-    const int64_t *tokens;
-    float factor_gradient[4];
+    int stage, stages, model_chunks;
+    struct parameter factor; /* of this stage */
+    float factor_value;
+    float factor_gradient;
+    float gradient_when_done;
+    int done;
+    struct tensor *made[MICRO_BATCHES]; /* by the stage's chunk before */
 };
 
-struct toy_saved {
-    struct toy *toy;
-    int chunk;
-    float factor;
-};
-
-static void scale_backward(struct tape *tape, const struct tape_record *record)
+static float factor_of(int64_t stage)
 {
-    const struct toy_saved *saved = record->saved;
-    const float *upstream = tape_gradient(record->output);
-    const float *x = record->input[0]->data;
-    struct gradient_target target = tape_target(tape, record->input[0]);
-    for (int64_t i = 0; i < tensor_count(record->output); i++) {
-        saved->toy->factor_gradient[saved->chunk] += upstream[i] * x[i];
-        ((float *)target.data)[i] = upstream[i] * saved->factor;
-    }
-}
-
-static void total_backward(struct tape *tape, const struct tape_record *record)
-{
-    const float *upstream = tape_gradient(record->output);
-    struct gradient_target target = tape_target(tape, record->input[0]);
-    for (int64_t i = 0; i < tensor_count(record->input[0]); i++)
-        ((float *)target.data)[i] = upstream[0];
-}
-
-static float factor_of(int64_t model_chunk)
-{
-    return 1.0f + 0.25f * (float)(model_chunk + 1);
+    return 1.0f + 0.25f * (float)(stage + 1);
 }
 
 static float input_of(int64_t micro_batch, int64_t element)
@@ -152,75 +41,276 @@ static float input_of(int64_t micro_batch, int64_t element)
     return (float)(micro_batch + 1) + 0.5f * (float)element;
 }
 
-static struct tensor *toy_forward(void *self, struct tape *tape, int chunk, int64_t micro_batch, struct tensor *input)
+static float gate_of(const struct chain *chain, int64_t row)
 {
-    struct toy *toy = self;
-    int stage = mesh_rank(toy->mesh, MESH_PIPELINE);
-    int stages = mesh_size(toy->mesh, MESH_PIPELINE);
-    int64_t model_chunk = (int64_t)chunk * stages + stage;
-    struct range part = sequence_part(toy->mesh, toy->tokens[micro_batch]);
-    if (model_chunk == 0) {
-        int64_t shape[2] = {part.count, COLUMNS};
-        float *values = tape_save(tape, (size_t)(part.count * COLUMNS) * sizeof *values);
-        for (int64_t i = 0; i < part.count * COLUMNS; i++)
-            values[i] = input_of(micro_batch, part.begin * COLUMNS + i);
-        input = tape_leaf(tape, DTYPE_F32, 2, shape, values, tape->recording);
-    }
-    assert_int_equal(tensor_count(input), part.count * COLUMNS);
-    struct toy_saved *saved = tape_save(tape, sizeof *saved);
-    *saved = (struct toy_saved){.toy = toy, .chunk = chunk, .factor = factor_of(model_chunk)};
-    struct tensor *out = tape_tensor_like(tape, input);
-    for (int64_t i = 0; i < tensor_count(out); i++)
-        ((float *)out->data)[i] = saved->factor * ((const float *)input->data)[i];
-    out = tape_push(tape,
-                    (struct tape_record){.backward = scale_backward, .input = {input}, .output = out, .saved = saved});
-    if (model_chunk != (int64_t)stages * toy->chunks - 1)
-        return out;
-    struct tensor *total = tape_tensor(tape, DTYPE_F32, 1, (int64_t[]){1});
-    float sum = 0.0f;
-    for (int64_t i = 0; i < tensor_count(out); i++)
-        sum += ((const float *)out->data)[i];
-    *(float *)total->data = sum;
-    return tape_push(tape, (struct tape_record){.backward = total_backward, .input = {out}, .output = total});
+    return chain->mixed && row % 2 ? 0.5f : 1.0f;
 }
 
-static void run_toy(struct mpi_fixture *fixture, int chunks, int tensor, bool forward_only)
+static bool passes(const struct chain *chain, int64_t k)
 {
-    /* Uneven micro-batches, one of them empty. */
-    static const int64_t tokens[MICRO_BATCHES] = {4, 3, 0, 1, 4};
+    return chain->passes && k == 1 && chain->model_chunks > 2;
+}
+
+/* Adds what an element contributes to the loss and the gradients of the factors. */
+static void expect_element(const struct chain *chain, double input, double gate, double *loss, double *gradients)
+{
+    double y[CHUNKS] = {0.0};
+    double slope[CHUNKS] = {0.0};
+    int count = chain->model_chunks;
+    int stages = chain->stages;
+    for (int k = 0; k < count; k++) {
+        double before = k ? y[k - 1] : input;
+        y[k] = passes(chain, k) ? before : (double)factor_of(k % stages) * gate * before;
+        if (chain->skips && k >= stages && !passes(chain, k))
+            y[k] += 0.5 * y[k - stages];
+    }
+    *loss += y[count - 1];
+    if (chain->mixed)
+        *loss += (double)bf16_to_float(bf16_from_float((float)y[0]));
+    for (int k = count - 1; k >= 0; k--) {
+        slope[k] = (k == count - 1) + (chain->mixed && k == 0) + (chain->ends && k == count / 2 ? 0.125 : 0.0);
+        if (k + 1 < count)
+            slope[k] += slope[k + 1] * (passes(chain, k + 1) ? 1.0 : (double)factor_of((k + 1) % stages) * gate);
+        if (chain->skips && k + stages < count && !passes(chain, k + stages))
+            slope[k] += 0.5 * slope[k + stages];
+        if (!passes(chain, k))
+            gradients[k % stages] += slope[k] * gate * (k ? y[k - 1] : input);
+    }
+}
+
+/* -- Its operations */
+
+static void add_to(struct gradient_target target, int64_t i, float value)
+{
+    if (!target.data)
+        return;
+    if (target.dtype == DTYPE_BF16) {
+        bf16 *sum = (bf16 *)target.data + i;
+        *sum = bf16_from_float(value + (target.beta ? bf16_to_float(*sum) : 0.0f));
+    } else {
+        float *sum = (float *)target.data + i;
+        *sum = value + (target.beta ? *sum : 0.0f);
+    }
+}
+
+static float value_at(const void *data, enum dtype dtype, int64_t i)
+{
+    return dtype == DTYPE_BF16 ? bf16_to_float(((const bf16 *)data)[i]) : ((const float *)data)[i];
+}
+
+static void step_backward(struct tape *tape, const struct tape_record *record)
+{
+    const float *upstream = tape_gradient(record->output);
+    const struct tensor *x = record->input[0];
+    const struct tensor *factor = record->input[2];
+    struct gradient_target dx = tape_target(tape, record->input[0]);
+    struct gradient_target dskip = tape_target(tape, record->input[1]);
+    struct gradient_target dfactor = tape_target(tape, record->input[2]);
+    for (int64_t i = 0; i < tensor_count(x); i++) {
+        float gate = ((const float *)record->input[3]->data)[i / COLUMNS];
+        add_to(dx, i, upstream[i] * *(const float *)factor->data * gate);
+        add_to(dskip, i, 0.5f * upstream[i]);
+        add_to(dfactor, 0, upstream[i] * ((const float *)x->data)[i] * gate);
+    }
+}
+
+/* factor * gate * x + skip / 2 */
+static struct tensor *step(struct tape *tape, struct tensor *x, struct tensor *skip, struct tensor *factor,
+                           struct tensor *gate)
+{
+    struct tensor *y = tape_tensor_like(tape, x);
+    for (int64_t i = 0; i < tensor_count(y); i++) {
+        float product = *(const float *)factor->data * ((const float *)gate->data)[i / COLUMNS];
+        ((float *)y->data)[i] = product * ((const float *)x->data)[i];
+        if (skip)
+            ((float *)y->data)[i] += 0.5f * ((const float *)skip->data)[i];
+    }
+    return tape_push(tape,
+                     (struct tape_record){.backward = step_backward, .input = {x, skip, factor, gate}, .output = y});
+}
+
+static void total_backward(struct tape *tape, const struct tape_record *record)
+{
+    float upstream = *(const float *)tape_gradient(record->output) * *(const float *)record->saved;
+    for (int side = 0; side < 2; side++) {
+        struct gradient_target target = tape_target(tape, record->input[side]);
+        for (int64_t i = 0; target.data && i < tensor_count(record->input[side]); i++)
+            add_to(target, i, upstream);
+    }
+}
+
+/* scale * (sum of x + sum of y) */
+static struct tensor *total(struct tape *tape, float scale, struct tensor *x, struct tensor *y)
+{
+    struct tensor *out = tape_tensor(tape, DTYPE_F32, 1, (int64_t[]){1});
+    float *saved = tape_save(tape, sizeof *saved);
+    float sum = 0.0f;
+    for (int64_t i = 0; i < tensor_count(x); i++)
+        sum += value_at(x->data, x->dtype, i);
+    for (int64_t i = 0; y && i < tensor_count(y); i++)
+        sum += value_at(y->data, y->dtype, i);
+    *saved = scale;
+    *(float *)out->data = scale * sum;
+    return tape_push(tape,
+                     (struct tape_record){.backward = total_backward, .input = {x, y}, .output = out, .saved = saved});
+}
+
+static void narrow_backward(struct tape *tape, const struct tape_record *record)
+{
+    struct gradient_target target = tape_target(tape, record->input[0]);
+    for (int64_t i = 0; i < tensor_count(record->output); i++)
+        add_to(target, i, value_at(tape_gradient(record->output), DTYPE_BF16, i));
+}
+
+static struct tensor *narrow(struct tape *tape, struct tensor *x)
+{
+    struct tensor *y = tape_tensor(tape, DTYPE_BF16, x->rank, x->shape);
+    for (int64_t i = 0; i < tensor_count(y); i++)
+        ((bf16 *)y->data)[i] = bf16_from_float(((const float *)x->data)[i]);
+    return tape_push(tape, (struct tape_record){.backward = narrow_backward, .input = {x}, .output = y});
+}
+
+/* -- Its chunks */
+
+enum { ACTIVATION, NUMBER, GATE, FIRST, PARTS };
+
+static void chain_form(void *self, int64_t model_chunk, int64_t micro_batch, struct packet_form *form)
+{
+    const struct chain *chain = self;
+    assert_in_range(model_chunk, 1, chain->model_chunks - 1);
+    int64_t rows = sequence_part(chain->mesh, tokens[micro_batch]).count;
+    form->count = chain->mixed ? PARTS : 1;
+    form->part[ACTIVATION] = (struct packet_part){DTYPE_F32, rows, COLUMNS, true};
+    form->part[NUMBER] = (struct packet_part){DTYPE_I32, rows, 1, false};
+    form->part[GATE] = (struct packet_part){DTYPE_F32, rows, 1, false};
+    form->part[FIRST] = (struct packet_part){DTYPE_BF16, rows, COLUMNS, true};
+}
+
+/* What the model's first chunk starts from. */
+static struct tensor *make_input(const struct chain *chain, struct tape *tape, int64_t micro_batch)
+{
+    struct range part = sequence_part(chain->mesh, tokens[micro_batch]);
+    float *values = tape_save(tape, (size_t)(part.count * COLUMNS) * sizeof *values);
+    for (int64_t i = 0; i < part.count * COLUMNS; i++)
+        values[i] = input_of(micro_batch, part.begin * COLUMNS + i);
+    return tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){part.count, COLUMNS}, values, tape->recording);
+}
+
+static struct tensor *make_gate(const struct chain *chain, struct tape *tape, int64_t micro_batch)
+{
+    struct range part = sequence_part(chain->mesh, tokens[micro_batch]);
+    struct tensor *gate = tape_matrix(tape, DTYPE_F32, part.count, 1);
+    for (int64_t i = 0; i < part.count; i++)
+        ((float *)gate->data)[i] = gate_of(chain, part.begin + i);
+    return gate;
+}
+
+/* Numbers of the rows, which must be those that were given. */
+static struct tensor *make_numbers(const struct chain *chain, struct tape *tape, int64_t micro_batch,
+                                   const struct tensor *given)
+{
+    struct range part = sequence_part(chain->mesh, tokens[micro_batch]);
+    struct tensor *numbers = tape_matrix(tape, DTYPE_I32, part.count, 1);
+    for (int64_t i = 0; i < part.count; i++)
+        ((int32_t *)numbers->data)[i] = (int32_t)(100 * micro_batch + part.begin + i);
+    if (given) {
+        assert_false(given->needs_gradient);
+        assert_int_equal(tensor_count(given), part.count);
+        assert_memory_equal(given->data, numbers->data, (size_t)part.count * sizeof(int32_t));
+    }
+    return numbers;
+}
+
+static bool chain_forward(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
+                          struct packet *out)
+{
+    struct chain *chain = self;
+    int k = chunk * chain->stages + chain->stage;
+    bool last = k == chain->model_chunks - 1;
+    bool mixed = chain->mixed && k > 0;
+    assert_int_equal(in->count, k == 0 ? 0 : chain->mixed ? PARTS : 1);
+    struct tensor *y = k == 0 ? make_input(chain, tape, micro_batch) : in->tensor[ACTIVATION];
+    struct tensor *gate = mixed ? in->tensor[GATE] : make_gate(chain, tape, micro_batch);
+    struct tensor *skip = chain->skips && chunk > 0 ? chain->made[micro_batch] : NULL;
+    if (!passes(chain, k))
+        y = step(tape, y, skip, &chain->factor.value, gate);
+    chain->made[micro_batch] = y;
+    if (chain->ends && k == chain->model_chunks / 2)
+        tape_seed(tape, total(tape, 0.125f, y, NULL), NULL);
+    struct tensor *first = mixed ? in->tensor[FIRST] : chain->mixed ? narrow(tape, y) : NULL;
+    out->count = last || !chain->mixed ? 1 : PARTS;
+    out->tensor[ACTIVATION] = last ? total(tape, 1.0f, y, first) : y;
+    if (out->count == 1)
+        return true;
+    out->tensor[NUMBER] = make_numbers(chain, tape, micro_batch, mixed ? in->tensor[NUMBER] : NULL);
+    out->tensor[GATE] = gate;
+    out->tensor[FIRST] = first;
+    return true;
+}
+
+static void factor_done(void *self, struct parameter *parameter)
+{
+    struct chain *chain = self;
+    chain->done++;
+    assert_int_equal(parameter->uses, 0);
+    chain->gradient_when_done = chain->factor_gradient;
+}
+
+/* One run compared with the same chain in double precision. */
+static void check_run(struct mpi_fixture *fixture, struct chain *chain, struct pipeline *pipeline)
+{
+    struct pipeline_stage stage = {.self = chain, .form = chain_form, .forward = chain_forward};
+    struct tape_listener listener = {.self = chain, .parameter_done = factor_done};
+    double expected_loss = 0.0;
+    double expected[CHUNKS] = {0.0};
+    for (int64_t m = 0; m < MICRO_BATCHES; m++)
+        for (int64_t i = 0; i < tokens[m] * COLUMNS; i++)
+            expect_element(chain, (double)input_of(m, i), (double)gate_of(chain, i / COLUMNS), &expected_loss,
+                           expected);
+    double loss = 0.0;
+    chain->factor_gradient = 0.0f;
+    chain->done = 0;
+    assert_ok(&fixture->context, pipeline_run(pipeline, &stage, &listener, &loss));
+    mesh_all_reduce(chain->mesh, MESH_WORLD, &loss, 1, DTYPE_F64, MESH_SUM);
+    assert_close(loss, expected_loss, 1e-6, 0.0);
+    bool used = expected[chain->stage] != 0.0;
+    assert_int_equal(chain->done, used && !chain->forward_only ? 1 : 0);
+    if (chain->forward_only)
+        return;
+    assert_true(chain->gradient_when_done == chain->factor_gradient);
+    mesh_all_reduce(chain->mesh, MESH_TENSOR, &chain->factor_gradient, 1, DTYPE_F32, MESH_SUM);
+    assert_close((double)chain->factor_gradient, expected[chain->stage], 1e-5, 0.0);
+}
+
+static void run_chain(struct mpi_fixture *fixture, struct chain chain)
+{
     struct context *context = &fixture->context;
-    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 0, 1, tensor, chunks});
     struct engine engine = {.context = context};
     struct arena work;
     struct pool pool;
     struct pipeline *pipeline;
     arena_create(&work, context, MEMORY_ACTIVATIONS);
     pool_create(&pool, context, MEMORY_ACTIVATIONS);
-    struct toy toy = {.fixture = fixture, .mesh = mesh, .chunks = chunks, .tokens = tokens};
-    struct pipeline_shape shape = {MICRO_BATCHES, TOKENS, COLUMNS, DTYPE_F32, forward_only};
-    struct pipeline_stage stage = {.self = &toy, .forward = toy_forward};
-    assert_ok(context, pipeline_create(context, mesh, &engine, &work, &pool, &shape, &pipeline));
-    int64_t model_chunks = (int64_t)mesh_size(mesh, MESH_PIPELINE) * chunks;
-    float product = 1.0f;
-    for (int64_t i = 0; i < model_chunks; i++)
-        product *= factor_of(i);
-    double inputs = 0.0;
-    for (int64_t m = 0; m < MICRO_BATCHES; m++)
-        for (int64_t i = 0; i < tokens[m] * COLUMNS; i++)
-            inputs += (double)input_of(m, i);
+    chain.mesh = mpi_mesh(fixture, (struct mesh_config){1, 0, 1, chain.tensor, 1});
+    chain.stage = mesh_rank(chain.mesh, MESH_PIPELINE);
+    chain.stages = mesh_size(chain.mesh, MESH_PIPELINE);
+    chain.model_chunks = chain.stages * chain.chunks;
+    chain.factor_value = factor_of(chain.stage);
+    chain.factor.gradient = &chain.factor_gradient;
+    chain.factor.value = (struct tensor){.dtype = DTYPE_F32,
+                                         .rank = 1,
+                                         .shape = {1},
+                                         .data = &chain.factor_value,
+                                         .needs_gradient = !chain.forward_only,
+                                         .parameter = &chain.factor};
+    struct packet_form largest = {0};
+    if (chain.model_chunks > 1)
+        chain_form(&chain, 1, 0, &largest);
+    struct pipeline_shape shape = {chain.chunks, MICRO_BATCHES, packet_bytes(&largest), chain.forward_only};
+    assert_ok(context, pipeline_create(context, chain.mesh, &engine, &work, &pool, &shape, &pipeline));
     int64_t allocations = 0;
     for (int round = 0; round < 3; round++) {
-        double loss = 0.0;
-        memset(toy.factor_gradient, 0, sizeof toy.factor_gradient);
-        assert_ok(context, pipeline_run(pipeline, &stage, tokens, NULL, &loss));
-        mesh_all_reduce(mesh, MESH_WORLD, &loss, 1, DTYPE_F64, MESH_SUM);
-        assert_close(loss, inputs * (double)product, 1e-6, 0.0);
-        mesh_all_reduce(mesh, MESH_TENSOR, toy.factor_gradient, 4, DTYPE_F32, MESH_SUM);
-        for (int c = 0; c < chunks && !forward_only; c++) {
-            int64_t model_chunk = (int64_t)c * mesh_size(mesh, MESH_PIPELINE) + mesh_rank(mesh, MESH_PIPELINE);
-            assert_close((double)toy.factor_gradient[c], inputs * (double)(product / factor_of(model_chunk)), 1e-5,
-                         0.0);
-        }
+        check_run(fixture, &chain, pipeline);
         if (round == 1)
             allocations = context->memory.allocations;
     }
@@ -228,37 +318,83 @@ static void run_toy(struct mpi_fixture *fixture, int chunks, int tensor, bool fo
     pipeline_destroy(&pipeline);
     arena_destroy(&work);
     pool_destroy(&pool);
-    mesh_destroy(&mesh);
+    mesh_destroy(&chain.mesh);
     assert_int_equal(context->memory.bytes_total, 0);
+}
+
+/* Any number of chunks, forward only too, and tokens divided among tensor ranks. */
+static void run_shapes(struct mpi_fixture *fixture, struct chain chain)
+{
+    for (chain.chunks = 1; chain.chunks <= 4; chain.chunks++)
+        for (int forward_only = 0; forward_only < 2; forward_only++) {
+            chain.forward_only = forward_only == 1;
+            chain.tensor = 1;
+            run_chain(fixture, chain);
+            chain.tensor = 2;
+            if (fixture->ranks % 2 == 0)
+                run_chain(fixture, chain);
+        }
 }
 
 static void stages_compute_the_product(void **state)
 {
-    struct mpi_fixture *fixture = mpi_fixture_of(state);
-    run_toy(fixture, 1, 1, false);
-    run_toy(fixture, 1, 1, true);
-    if (fixture->ranks % 2 == 0)
-        run_toy(fixture, 1, 2, false);
+    run_shapes(mpi_fixture_of(state), (struct chain){0});
 }
 
-static void virtual_stages_compute_the_product(void **state)
+static void packets_hold_tensors_of_any_type(void **state)
+{
+    run_shapes(mpi_fixture_of(state), (struct chain){.mixed = true});
+}
+
+static void chunks_share_what_their_stage_made(void **state)
+{
+    run_shapes(mpi_fixture_of(state), (struct chain){.skips = true});
+    run_shapes(mpi_fixture_of(state), (struct chain){.skips = true, .mixed = true});
+}
+
+static void a_middle_chunk_has_a_loss_of_its_own(void **state)
+{
+    run_shapes(mpi_fixture_of(state), (struct chain){.ends = true});
+    run_shapes(mpi_fixture_of(state), (struct chain){.ends = true, .skips = true, .mixed = true});
+}
+
+static void a_chunk_may_hand_on_its_input(void **state)
+{
+    run_shapes(mpi_fixture_of(state), (struct chain){.passes = true});
+    run_shapes(mpi_fixture_of(state), (struct chain){.passes = true, .skips = true, .mixed = true});
+}
+
+static bool give_nothing(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
+                         struct packet *out)
+{
+    (void)self, (void)tape, (void)chunk, (void)micro_batch, (void)in, (void)out;
+    return true;
+}
+
+static void a_stage_without_a_result_is_an_error(void **state)
 {
     struct mpi_fixture *fixture = mpi_fixture_of(state);
-    if (fixture->ranks == 1)
+    if (fixture->ranks > 1)
         skip();
-    for (int chunks = 2; chunks <= 4; chunks++) {
-        run_toy(fixture, chunks, 1, false);
-        run_toy(fixture, chunks, 1, true);
+    struct context *context = &fixture->context;
+    struct chain chain = {.mesh = mpi_mesh(fixture, (struct mesh_config){1, 1, 1, 1, 1}), .model_chunks = 2};
+    struct pipeline_stage stage = {.self = &chain, .form = chain_form, .forward = give_nothing};
+    for (int chunks = 1; chunks <= 2; chunks++) {
+        struct pipeline *pipeline;
+        struct pipeline_shape shape = {.chunks = chunks, .micro_batches = 1, .packet_bytes = 64};
+        assert_ok(context, pipeline_create(context, chain.mesh, NULL, NULL, NULL, &shape, &pipeline));
+        assert_int_equal(pipeline_run(pipeline, &stage, NULL, NULL), STATUS_INTERNAL);
+        assert_non_null(strstr(context->text, chunks == 1 ? "no loss" : "no packet"));
+        context_clear(context);
+        pipeline_destroy(&pipeline);
     }
-    if (fixture->ranks == 4)
-        run_toy(fixture, 3, 2, false);
+    mesh_destroy(&chain.mesh);
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(schedules_never_deadlock),
-    cmocka_unit_test(one_forward_one_backward_holds_few_micro_batches),
-    cmocka_unit_test(stages_compute_the_product),
-    cmocka_unit_test(virtual_stages_compute_the_product),
+    cmocka_unit_test(stages_compute_the_product),         cmocka_unit_test(packets_hold_tensors_of_any_type),
+    cmocka_unit_test(chunks_share_what_their_stage_made), cmocka_unit_test(a_middle_chunk_has_a_loss_of_its_own),
+    cmocka_unit_test(a_chunk_may_hand_on_its_input),      cmocka_unit_test(a_stage_without_a_result_is_an_error),
 };
 
 MPI_MAIN(tests)

@@ -103,6 +103,7 @@ struct check {
     int64_t rows[BENCH_INPUTS];
     int64_t columns[BENCH_INPUTS];
     bool parameter[BENCH_INPUTS]; /* its gradient goes to fp32 and accumulates */
+    bool wide[BENCH_INPUTS];      /* fp32 whatever the others are */
     int64_t outputs;
     enum dtype dtype; /* of the inputs */
     struct tensor *(*run)(struct tape *tape, struct tensor **input, const struct check *check);
@@ -125,6 +126,11 @@ static inline int64_t check_count(const struct check *check, int input)
     return check->rows[input] * check->columns[input];
 }
 
+static inline enum dtype check_dtype(const struct check *check, int input)
+{
+    return check->wide[input] ? DTYPE_F32 : check->dtype;
+}
+
 /* Forward and backward on the tape. */
 static inline void check_run(struct bench *bench, const struct check *check, struct check_state *state)
 {
@@ -136,13 +142,15 @@ static inline void check_run(struct bench *bench, const struct check *check, str
     for (int i = 0; i < check->inputs; i++) {
         int64_t count = check_count(check, i);
         int64_t shape[2] = {check->rows[i], check->columns[i]};
-        data[i] = test_allocate(count, dtype_size(check->dtype));
-        floats_store(data[i], check->dtype, state->value[i], count);
-        input[i] = tape_leaf(tape, check->dtype, 2, shape, data[i], true);
+        enum dtype dtype = check_dtype(check, i);
+        data[i] = test_allocate(count, dtype_size(dtype));
+        floats_store(data[i], dtype, state->value[i], count);
+        input[i] = tape_leaf(tape, dtype, 2, shape, data[i], true);
         if (check->parameter[i]) {
             memcpy(state->gradient[i], state->before[i], (size_t)count * sizeof(float));
             parameter[i].gradient = state->gradient[i];
             input[i]->parameter = &parameter[i];
+            parameter[i].value = *input[i];
         }
     }
     struct tensor *output = check->run(tape, input, check);
@@ -155,8 +163,8 @@ static inline void check_run(struct bench *bench, const struct check *check, str
     tape_seed(tape, output, seed);
     for (int i = 0; i < check->inputs; i++)
         if (!check->parameter[i] && state->before[i]) {
-            void *before = test_allocate(check_count(check, i), dtype_size(check->dtype));
-            floats_store(before, check->dtype, state->before[i], check_count(check, i));
+            void *before = test_allocate(check_count(check, i), dtype_size(check_dtype(check, i)));
+            floats_store(before, check_dtype(check, i), state->before[i], check_count(check, i));
             tape_seed(tape, input[i], before);
             free(before);
         }
@@ -165,7 +173,7 @@ static inline void check_run(struct bench *bench, const struct check *check, str
     for (int i = 0; i < check->inputs; i++) {
         if (!check->parameter[i]) {
             assert_non_null(input[i]->gradient);
-            floats_load(state->gradient[i], tape_gradient(input[i]), check->dtype, check_count(check, i));
+            floats_load(state->gradient[i], tape_gradient(input[i]), check_dtype(check, i), check_count(check, i));
             tape_release(tape, input[i]);
         }
         free(data[i]);
@@ -233,7 +241,7 @@ static inline void check_once(struct bench *bench, const struct check *check, bo
         int64_t count = check_count(check, i);
         char name[32];
         snprintf(name, sizeof name, "input %d", i);
-        float *value = check_values(check, count, name, check->dtype);
+        float *value = check_values(check, count, name, check_dtype(check, i));
         float *old = NULL;
         if (before || check->parameter[i])
             old = before ? check_values(check, count, "before", check->dtype) : test_allocate(count, sizeof *old);

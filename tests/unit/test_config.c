@@ -281,6 +281,12 @@ static void test_combinations_of_a_model(void **state)
         {"  depth: {kind: mor, sharing: cycle}\n",
          "a.yaml:4: model.layers: expected model.depth.recursions to divide model.layers (8) with "
          "model.depth.sharing cycle, got 3"},
+        {"  depth: {kind: mor, sharing: sequence, routing: none, recursions: 5}\n",
+         "a.yaml:7: model.depth.recursions: expected model.depth.recursions to divide model.layers (8) with "
+         "model.depth.sharing sequence, got 5"},
+        {"  depth: {kind: mor, sharing: middle_sequence, routing: none, recursions: 7}\n",
+         "a.yaml:7: model.depth.recursions: expected model.depth.recursions to divide model.layers - 2 (6) with "
+         "model.depth.sharing middle_sequence, got 7"},
         {"  depth: {kind: mor, sharing: middle_sequence}\n",
          "a.yaml:7: model.depth.sharing: expected model.depth.sharing cycle or middle_cycle with routing; sequence "
          "and middle_sequence need model.depth.routing none"},

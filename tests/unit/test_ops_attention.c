@@ -1,13 +1,12 @@
 /* Attention against the whole matrix of scores in double precision. */
-#include "tests/unit/ops_support.h"
+#include "tests/unit/attention_support.h"
 
 static struct tensor *attention_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
-    return attention(tape, input[0], input[1], input[2], check->argument);
+    return rows_attend(tape, input, check->argument);
 }
 
-static void query_attend(const struct attention_shape *s, double *const *input, double *output, int64_t token,
-                         int64_t head)
+static void query_attend(const struct rows_shape *s, double *const *input, double *output, int64_t token, int64_t head)
 {
     int64_t row = token / s->length;
     int64_t seen = integer_min(s->keys_length, token % s->length + 1 + s->keys_length - s->length);
@@ -35,13 +34,13 @@ static void query_attend(const struct attention_shape *s, double *const *input, 
 
 static void attention_reference(double *const *input, double *output, const struct check *check)
 {
-    const struct attention_shape *s = check->argument;
+    const struct rows_shape *s = check->argument;
     for (int64_t token = 0; token < s->rows * s->length; token++)
         for (int64_t head = 0; head < s->heads; head++)
             query_attend(s, input, output, token, head);
 }
 
-static void attention_check(const char *name, struct attention_shape s, int samples)
+static void attention_check(const char *name, struct rows_shape s, int samples)
 {
     check_all((struct check){.name = name,
                              .inputs = 3,
@@ -63,24 +62,24 @@ static const int32_t crossed[] = {2, 0, 2, 0}; /* nobody uses 1 */
 static void test_attention_small(void **state)
 {
     (void)state;
-    attention_check("no rows", (struct attention_shape){0, 5, 5, 1, 1, 10, one_for_all}, 0);
-    attention_check("no tokens", (struct attention_shape){2, 0, 0, 1, 1, 10, one_for_all}, 0);
-    attention_check("no keys", (struct attention_shape){2, 3, 0, 1, 1, 10, one_for_all}, 0);
-    attention_check("one token", (struct attention_shape){1, 1, 1, 1, 1, 10, one_for_all}, 0);
-    attention_check("three heads, one key head", (struct attention_shape){2, 7, 7, 3, 1, 10, one_for_all}, 0);
-    attention_check("crossed heads", (struct attention_shape){2, 5, 5, 4, 3, 6, crossed}, 0);
-    attention_check("cached keys", (struct attention_shape){2, 3, 9, 2, 2, 10, each_its_own}, 0);
-    attention_check("fewer keys than queries", (struct attention_shape){2, 5, 3, 2, 2, 10, each_its_own}, 0);
-    attention_check("width 1", (struct attention_shape){1, 6, 6, 2, 1, 1, one_for_all}, 0);
+    attention_check("no rows", (struct rows_shape){0, 5, 5, 1, 1, 10, one_for_all}, 0);
+    attention_check("no tokens", (struct rows_shape){2, 0, 0, 1, 1, 10, one_for_all}, 0);
+    attention_check("no keys", (struct rows_shape){2, 3, 0, 1, 1, 10, one_for_all}, 0);
+    attention_check("one token", (struct rows_shape){1, 1, 1, 1, 1, 10, one_for_all}, 0);
+    attention_check("three heads, one key head", (struct rows_shape){2, 7, 7, 3, 1, 10, one_for_all}, 0);
+    attention_check("crossed heads", (struct rows_shape){2, 5, 5, 4, 3, 6, crossed}, 0);
+    attention_check("cached keys", (struct rows_shape){2, 3, 9, 2, 2, 10, each_its_own}, 0);
+    attention_check("fewer keys than queries", (struct rows_shape){2, 5, 3, 2, 2, 10, each_its_own}, 0);
+    attention_check("width 1", (struct rows_shape){1, 6, 6, 2, 1, 1, one_for_all}, 0);
 }
 
 static void test_attention_blocks(void **state)
 {
     (void)state;
-    attention_check("blocks", (struct attention_shape){1, 270, 270, 3, 1, 10, one_for_all}, 4);
-    attention_check("blocks of cached keys", (struct attention_shape){1, 65, 300, 2, 2, 33, each_its_own}, 4);
-    attention_check("blocks of groups", (struct attention_shape){1, 100, 290, 4, 2, 20, in_pairs}, 4);
-    attention_check("generation", (struct attention_shape){2, 1, 257, 4, 3, 10, crossed}, 10);
+    attention_check("blocks", (struct rows_shape){1, 270, 270, 3, 1, 10, one_for_all}, 4);
+    attention_check("blocks of cached keys", (struct rows_shape){1, 65, 300, 2, 2, 33, each_its_own}, 4);
+    attention_check("blocks of groups", (struct rows_shape){1, 100, 290, 4, 2, 20, in_pairs}, 4);
+    attention_check("generation", (struct rows_shape){2, 1, 257, 4, 3, 10, crossed}, 10);
 }
 
 /* Large scores neither overflow nor lose the softmax: each query picks one key. */
@@ -102,8 +101,8 @@ static void test_attention_sharp(void **state)
             }
         for (int i = 0; i < 3; i++)
             input[i] = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){LENGTH, WIDTH}, data[i], true);
-        struct attention_shape shape = {1, LENGTH, LENGTH, 1, 1, WIDTH, one_for_all};
-        struct tensor *y = attention(&bench.tape, input[0], input[1], input[2], &shape);
+        struct rows_shape shape = {1, LENGTH, LENGTH, 1, 1, WIDTH, one_for_all};
+        struct tensor *y = rows_attend(&bench.tape, input, &shape);
         assert_non_null(y);
         for (int64_t t = 0; t < LENGTH; t++)
             for (int e = 0; e < WIDTH; e++)
@@ -136,8 +135,8 @@ static void test_attention_nan(void **state)
             input[i] = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){LENGTH, WIDTH}, data[i], false);
         }
         data[0][5 * WIDTH + 1] = NAN;
-        struct attention_shape shape = {1, LENGTH, LENGTH, 1, 1, WIDTH, one_for_all};
-        struct tensor *y = attention(&bench.tape, input[0], input[1], input[2], &shape);
+        struct rows_shape shape = {1, LENGTH, LENGTH, 1, 1, WIDTH, one_for_all};
+        struct tensor *y = rows_attend(&bench.tape, input, &shape);
         assert_non_null(y);
         for (int64_t i = 0; i < LENGTH * WIDTH; i++)
             assert_true(isnan(((float *)y->data)[i]) == (i / WIDTH == 5));
@@ -160,8 +159,8 @@ static void test_attention_threads(void **state)
             fill_random(data[i], COUNT, "attention threads");
             input[i] = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){LENGTH, WIDTH}, data[i], true);
         }
-        struct attention_shape shape = {1, LENGTH, LENGTH, 1, 1, WIDTH, one_for_all};
-        struct tensor *output = attention(&bench.tape, input[0], input[1], input[2], &shape);
+        struct rows_shape shape = {1, LENGTH, LENGTH, 1, 1, WIDTH, one_for_all};
+        struct tensor *output = rows_attend(&bench.tape, input, &shape);
         assert_non_null(output);
         memcpy(y[run], output->data, sizeof y[run]);
         tape_seed(&bench.tape, output, data[0]);
@@ -185,7 +184,7 @@ static void test_attention_shared(void **state)
     enum { LENGTH = 6, WIDTH = 4, COUNT = LENGTH * WIDTH };
     float data[COUNT], sum[COUNT] = {0}, together[COUNT];
     fill_random(data, COUNT, "attention shared");
-    struct attention_shape shape = {1, LENGTH, LENGTH, 1, 1, WIDTH, one_for_all};
+    struct rows_shape shape = {1, LENGTH, LENGTH, 1, 1, WIDTH, one_for_all};
     for (int which = -1; which < 3; which++) {
         struct bench bench;
         assert_true(bench_create(&bench, "", 2));
@@ -194,7 +193,7 @@ static void test_attention_shared(void **state)
         struct tensor *input[3];
         for (int i = 0; i < 3; i++)
             input[i] = which < 0 || which == i ? needed : constant;
-        struct tensor *y = attention(&bench.tape, input[0], input[1], input[2], &shape);
+        struct tensor *y = rows_attend(&bench.tape, input, &shape);
         assert_non_null(y);
         tape_seed(&bench.tape, y, data);
         tape_backward(&bench.tape);

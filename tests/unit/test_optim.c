@@ -63,7 +63,7 @@ static void clipping_scales_to_the_limit(void **state)
     assert_true(optimizer_clip_scale(&config, 8.0) == 1.0);
 }
 
-/* Two parameters, one without decay and with its own rate, against the formula in double. */
+/* Two parameters, one a gate without decay and with its own rate, against the formula in double. */
 static void updates_follow_the_formula(void **state)
 {
     (void)state;
@@ -72,13 +72,13 @@ static void updates_follow_the_formula(void **state)
     struct engine engine;
     struct optimizer optimizer;
     struct optimizer_config config = {
-        .learning_rate = 0.1, .beta1 = 0.9, .beta2 = 0.97, .epsilon = 1e-6, .weight_decay = 0.2};
+        .learning_rate = 0.1, .beta1 = 0.9, .beta2 = 0.97, .epsilon = 1e-6, .weight_decay = 0.2, .gate_lr_factor = 3.0};
     context_create(&context);
     assert_ok(&context, engine_create(&context, 2, &engine));
     assert_ok(&context, optimizer_create(&context, &config, 2 * COUNT, &optimizer));
     struct parameter parameters[2] = {
-        {.spec = {.rank = 1, .shape = {COUNT}, .decay = true, .rate_factor = 1.0}, .slice = {0, COUNT}},
-        {.spec = {.rank = 1, .shape = {COUNT}, .decay = false, .rate_factor = 3.0}, .slice = {0, COUNT}},
+        {.spec = {.rank = 1, .shape = {COUNT}, .decay = true}, .slice = {0, COUNT}},
+        {.spec = {.rank = 1, .shape = {COUNT}, .is_gate = true}, .slice = {0, COUNT}},
     };
     parameters[0].owned = parameters[0].slice;
     float values[2][COUNT];

@@ -32,6 +32,7 @@ static void check_shuffle(struct fixture *fixture, int64_t tokens, int64_t lengt
             int32_t inputs[MOST];
             int32_t targets[MOST];
             struct sequence sequence;
+            sampler_announce(&sampler, index);
             sampler_sequence(&sampler, index, inputs, targets, &sequence);
             for (int64_t j = 0; j < length; j++) {
                 assert_int_equal(targets[j], inputs[0] + j + 1);

@@ -1,9 +1,7 @@
-#include "tests/support/support.h"
-
 #include <string.h>
 
 #include "src/core/random.h"
-#include "src/tensor/tape.h"
+#include "tests/unit/tape_support.h"
 
 /* -- Boxes -----------------------------------------------------------------------------------------------------------
  */
@@ -89,6 +87,25 @@ static void initial_values_do_not_depend_on_the_division(void **state)
     }
 }
 
+/* Two matrices [3, 8] after one another, and the middle of them alone. */
+static void orthogonal_rows_share_no_column(void **state)
+{
+    (void)state;
+    enum { ROWS = 3, COLUMNS = 8, COUNT = 2 * ROWS * COLUMNS };
+    struct parameter parameter = {
+        .spec = {.rank = 3, .shape = {2, ROWS, COLUMNS}, .initial = INITIAL_ORTHOGONAL, .deviation = 0.25},
+        .slice = {0, 2},
+    };
+    float whole[COUNT];
+    float middle[20];
+    parameter_initialize(&parameter, 3, (struct range){0, COUNT}, whole);
+    for (int i = 0; i < COUNT; i++)
+        assert_true(whole[i] == (i % COLUMNS % ROWS == i / COLUMNS % ROWS ? 0.25f : 0.0f));
+    parameter_initialize(&parameter, 3, (struct range){17, 20}, middle);
+    for (int i = 0; i < 20; i++)
+        assert_true(middle[i] == whole[17 + i]);
+}
+
 static void ownership_follows_the_owned_range(void **state)
 {
     (void)state;
@@ -105,36 +122,6 @@ static void ownership_follows_the_owned_range(void **state)
 
 /* -- The tape --------------------------------------------------------------------------------------------------------
  */
-
-struct fixture {
-    struct context context;
-    struct arena work;
-    struct pool pool;
-    struct tape tape;
-};
-
-static int set_up(void **state)
-{
-    static struct fixture fixture;
-    context_create(&fixture.context);
-    arena_create(&fixture.work, &fixture.context, MEMORY_ACTIVATIONS);
-    pool_create(&fixture.pool, &fixture.context, MEMORY_ACTIVATIONS);
-    tape_create(&fixture.tape, &fixture.context, NULL, &fixture.work, &fixture.pool);
-    fixture.tape.recording = true;
-    *state = &fixture;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *fixture = *state;
-    tape_reset(&fixture->tape);
-    tape_destroy(&fixture->tape);
-    arena_destroy(&fixture->work);
-    pool_destroy(&fixture->pool);
-    /* Whatever the test did, no gradient is lost. */
-    return fixture->context.memory.bytes_total == 0 ? 0 : -1;
-}
 
 static void multiply_backward(struct tape *tape, const struct tape_record *record)
 {
@@ -174,17 +161,6 @@ static struct tensor *sum(struct tape *tape, struct tensor *x, struct tensor *y)
     for (int64_t i = 0; out && i < tensor_count(x); i++)
         ((float *)out->data)[i] = ((float *)x->data)[i] + ((float *)y->data)[i];
     return tape_push(tape, (struct tape_record){.backward = sum_backward, .input = {x, y}, .output = out});
-}
-
-static struct tensor *leaf(struct fixture *fixture, float *values)
-{
-    return tape_leaf(&fixture->tape, DTYPE_F32, 1, (int64_t[]){2}, values, true);
-}
-
-static void check_gradient(const struct tensor *tensor, float a, float b)
-{
-    const float *gradient = tape_gradient(tensor);
-    assert_true(gradient[0] == a && gradient[1] == b);
 }
 
 static void gradients_follow_the_chain_rule(void **state)
@@ -248,18 +224,6 @@ static void nothing_is_recorded_without_need(void **state)
     assert_null(fixture->tape.last);
 }
 
-struct counter {
-    int done;
-    const struct parameter *last;
-};
-
-static void count_done(void *self, struct parameter *parameter)
-{
-    struct counter *counter = self;
-    counter->done++;
-    counter->last = parameter;
-}
-
 struct scale_argument {
     struct tensor *factor;
     int *runs;
@@ -291,7 +255,7 @@ static void run_scaled(struct fixture *fixture, bool recompute, float *x_gradien
     struct tensor *x = leaf(fixture, xs);
     struct tensor *h = x;
     for (int layer = 0; layer < 3; layer++)
-        h = recompute ? tape_recompute(tape, scale_twice, &argument, sizeof argument, h)
+        h = recompute ? tape_recompute_map(tape, scale_twice, &argument, sizeof argument, h)
                       : scale_twice(tape, &argument, h);
     assert_int_equal(parameter.uses, 6);
     tape_seed(tape, h, NULL);
@@ -331,7 +295,7 @@ struct nested_argument {
 static struct tensor *nested(struct tape *tape, void *argument, struct tensor *x)
 {
     struct nested_argument *outer = argument;
-    return sum(tape, tape_recompute(tape, scale_twice, &outer->inner, sizeof outer->inner, x), x);
+    return sum(tape, tape_recompute_map(tape, scale_twice, &outer->inner, sizeof outer->inner, x), x);
 }
 
 static void recomputation_nests(void **state)
@@ -344,7 +308,7 @@ static void recomputation_nests(void **state)
     struct tensor *w = leaf(fixture, ws);
     w->needs_gradient = false;
     struct nested_argument argument = {.inner = {.factor = w, .runs = &runs}};
-    struct tensor *out = tape_recompute(&fixture->tape, nested, &argument, sizeof argument, x);
+    struct tensor *out = tape_recompute_map(&fixture->tape, nested, &argument, sizeof argument, x);
     tape_seed(&fixture->tape, out, NULL);
     tape_backward(&fixture->tape);
     check_gradient(x, 2.25f, 18.0f);
@@ -379,6 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(boxes_cover_a_flat_range_in_order),
         cmocka_unit_test(initial_values_do_not_depend_on_the_division),
+        cmocka_unit_test(orthogonal_rows_share_no_column),
         cmocka_unit_test(ownership_follows_the_owned_range),
         cmocka_unit_test_setup_teardown(gradients_follow_the_chain_rule, set_up, tear_down),
         cmocka_unit_test_setup_teardown(shared_gradients_are_not_spoiled, set_up, tear_down),

@@ -1,6 +1,6 @@
 /* Tiles of bf16 and the attention on them: with the kernels of this machine, if it multiplies bf16, and with those for
  * AMX in plain C. */
-#include "tests/unit/ops_support.h"
+#include "tests/unit/attention_support.h"
 
 #include "src/ops/kernels/matrix.h"
 
@@ -263,7 +263,7 @@ struct attention_result {
 
 /* On a machine that has this half; or, without one, in fp32 in plain C, on the same numbers. */
 static void attention_compute(const struct half_kernels *half, int threads, float poison,
-                              const struct attention_shape *shape, struct attention_result *result)
+                              const struct rows_shape *shape, struct attention_result *result)
 {
     struct bench bench;
     assert_true(bench_create(&bench, half ? "" : "reference", threads));
@@ -291,7 +291,7 @@ static void attention_compute(const struct half_kernels *half, int threads, floa
         if (i < 3)
             input[i] = tape_leaf(&bench.tape, dtype, 2, (int64_t[]){rows[i], columns[i]}, data[i], true);
     }
-    struct tensor *output = attention(&bench.tape, input[0], input[1], input[2], shape);
+    struct tensor *output = rows_attend(&bench.tape, input, shape);
     assert_non_null(output);
     tape_seed(&bench.tape, output, data[3]);
     for (int i = 0; i < 4; i++) {
@@ -321,7 +321,7 @@ static const int32_t one_for_all[] = {0, 0, 0, 0, 0};
 static const int32_t crossed[] = {2, 0, 2, 0}; /* nobody uses 1 */
 static const int32_t in_pairs[] = {0, 0, 1, 1};
 
-static const struct attention_shape shapes[] = {
+static const struct rows_shape shapes[] = {
     {2, 0, 0, 1, 1, 8, one_for_all},      {2, 3, 0, 1, 1, 8, one_for_all},      {2, 33, 33, 4, 3, 31, crossed},
     {1, 131, 131, 3, 1, 33, one_for_all}, {1, 300, 300, 1, 1, 64, one_for_all}, {3, 1, 257, 5, 1, 40, one_for_all},
     {2, 17, 200, 4, 2, 16, in_pairs},     {1, 150, 70, 4, 2, 129, in_pairs},    {1, 77, 600, 2, 1, 16, one_for_all},
@@ -364,7 +364,7 @@ static void test_tiles_attention(void **state)
 static void test_tiles_nan(void **state)
 {
     (void)state;
-    struct attention_shape shape = {1, 41, 41, 2, 1, 24, one_for_all};
+    struct rows_shape shape = {1, 41, 41, 2, 1, 24, one_for_all};
     struct bench bench;
     assert_true(bench_create(&bench, "", 1));
     for (int set = 0; set < SETS; set++) {

@@ -7,7 +7,11 @@
 void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count);
 void KERNEL(accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta,
                         int64_t count);
+void KERNEL(accumulate_scaled)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float factor,
+                               float beta, int64_t count);
 void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype);
+void KERNEL(add_scaled)(void *sum, float a, const void *x, float b, const void *y, int64_t count, enum dtype dtype);
+void KERNEL(interpolate)(void *to, const void *x, const void *y, float factor, int64_t count, enum dtype dtype);
 void KERNEL(add_row)(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype);
 void KERNEL(sum_columns)(float *sum, const void *x, int64_t rows, int64_t columns, int64_t stride, enum dtype dtype);
 void KERNEL(norm_forward)(const struct norm_rows *norm, void *y);
@@ -16,6 +20,8 @@ void KERNEL(norm_backward)(const struct norm_rows *norm, const void *dy, void *d
 void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype);
 void KERNEL(swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
                              const void *up, int64_t count, enum dtype dtype);
+void KERNEL(silu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
+void KERNEL(silu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
 void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
 void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
 void KERNEL(rope)(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
@@ -31,11 +37,19 @@ void KERNEL(tile_scatter)(void *to, int64_t stride, const float *tile, int64_t l
                           const float *factor, float beta, enum dtype dtype);
 void KERNEL(tile_multiply)(const struct tile_product *product);
 void KERNEL(tile_scale)(float *tile, int64_t ld, int64_t rows, int64_t columns, const float *factor);
-void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, int64_t first, float *largest,
+void KERNEL(tile_dots)(float *sum, const float *x, int64_t x_ld, const float *y, int64_t y_ld, int64_t rows,
+                       int64_t columns);
+void KERNEL(feature_gather)(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows, int64_t columns,
+                            enum dtype dtype);
+void KERNEL(feature_scatter)(void *to, int64_t stride, const float *slopes, const float *features, int64_t ld,
+                             int64_t rows, int64_t columns, float beta, enum dtype dtype);
+void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, const int32_t *seen, float *largest,
                           float *sum, float *factor);
-void KERNEL(softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, int64_t first,
-                            const float *log_sum, const float *mean);
+void KERNEL(softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys,
+                            const int32_t *seen, const float *log_sum, const float *mean);
 float KERNEL(dot)(const void *x, const void *y, int64_t count, enum dtype dtype);
+float KERNEL(dot_floats)(const void *x, const float *y, int64_t count, enum dtype dtype);
+float KERNEL(dot_difference)(const void *x, const void *y, const void *z, int64_t count, enum dtype dtype);
 void KERNEL(adamw)(const struct kernel_adamw *step, float *master, float *m, float *v, const float *gradient,
                    bf16 *values, int64_t count);
 double KERNEL(sum_of_squares)(const float *values, int64_t count);

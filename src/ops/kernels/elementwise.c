@@ -112,6 +112,35 @@ void KERNEL(swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_b
     }
 }
 
+WORKER void silu_forward_worker(void *y, const void *x, int64_t count, enum dtype dtype)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+        float value = load(x, i, dtype);
+        store(y, i, value * sigmoid(value), false, dtype);
+    }
+}
+
+void KERNEL(silu_forward)(void *y, const void *x, int64_t count, enum dtype dtype)
+{
+    DISPATCH(silu_forward_worker, dtype, y, x, count);
+}
+
+WORKER void silu_backward_worker(void *dx, const void *dy, const void *x, int64_t count, bool add, enum dtype dtype)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+        float value = load(x, i, dtype);
+        float s = sigmoid(value);
+        store(dx, i, load(dy, i, dtype) * s * (1.0f + value * (1.0f - s)), add, dtype);
+    }
+}
+
+void KERNEL(silu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype)
+{
+    DISPATCH_BETA(silu_backward_worker, dtype, beta, dx, dy, x, count);
+}
+
 /* 0.5 (1 + tanh(u)) is sigmoid(2 u). */
 #define GELU_SLOPE 1.5957691216057308f /* 2 sqrt(2 / pi) */
 #define GELU_CUBE 0.044715f

@@ -117,7 +117,14 @@ struct kernels {
 
     void (*convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count);
     void (*accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta, int64_t count);
+    /* to = beta * to + factor * from */
+    void (*accumulate_scaled)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float factor,
+                              float beta, int64_t count);
     void (*add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype);
+    /* sum = a x + b y */
+    void (*add_scaled)(void *sum, float a, const void *x, float b, const void *y, int64_t count, enum dtype dtype);
+    /* to = x + factor (y - x): x itself, to the last bit, where y equals it. */
+    void (*interpolate)(void *to, const void *x, const void *y, float factor, int64_t count, enum dtype dtype);
     /* y = x + bias in each row; y may be x. */
     void (*add_row)(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype);
     /* sum[c] += x[r, c]; rows begin `stride` elements apart. */
@@ -132,6 +139,8 @@ struct kernels {
     /* dgate or dup may be NULL. */
     void (*swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
                             const void *up, int64_t count, enum dtype dtype);
+    void (*silu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
+    void (*silu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
     void (*gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
     void (*gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
 
@@ -157,17 +166,30 @@ struct kernels {
     void (*tile_multiply)(const struct tile_product *product);
     void (*tile_scale)(float *tile, int64_t ld, int64_t rows, int64_t columns, const float *factor);
 
-    /* One step of the online softmax over scores [keys, queries]: query i sees keys j <= i + first. Scores become
-     * exp(score - largest), 0 where unseen; largest and sum [queries] move on, factor is what older sums and outputs
-     * have to be multiplied by. */
-    void (*softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, int64_t first, float *largest,
+    /* sum[r] = the sum of x * y over row r; a leading dimension of 0 takes the same row each time. */
+    void (*tile_dots)(float *sum, const float *x, int64_t x_ld, const float *y, int64_t y_ld, int64_t rows,
+                      int64_t columns);
+    /* As tile_gather, of sigma(from) = elu(from) + 1; columns up to ld become 0. */
+    void (*feature_gather)(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows, int64_t columns,
+                           enum dtype dtype);
+    /* to [rows, columns] = beta to + slopes * sigma', for features that feature_gather made. */
+    void (*feature_scatter)(void *to, int64_t stride, const float *slopes, const float *features, int64_t ld,
+                            int64_t rows, int64_t columns, float beta, enum dtype dtype);
+
+    /* One step of the online softmax over scores [keys, queries]: query i sees the first seen[i] of these keys (all
+     * of them if that is more, none if it is less than 1). Scores become exp(score - largest), 0 where unseen; largest
+     * and sum [queries] move on, factor is what older sums and outputs have to be multiplied by. */
+    void (*softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, const int32_t *seen, float *largest,
                          float *sum, float *factor);
     /* scores [queries, keys] become p = exp(score - log_sum[query]), 0 where unseen; slopes (d loss / d p) become
      * p * (slope - mean[query]). */
-    void (*softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, int64_t first,
+    void (*softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, const int32_t *seen,
                            const float *log_sum, const float *mean);
     /* The sum of x * y. */
     float (*dot)(const void *x, const void *y, int64_t count, enum dtype dtype);
+    float (*dot_floats)(const void *x, const float *y, int64_t count, enum dtype dtype);
+    /* The sum of x * (y - z). */
+    float (*dot_difference)(const void *x, const void *y, const void *z, int64_t count, enum dtype dtype);
 
     /* values may be NULL. */
     void (*adamw)(const struct kernel_adamw *step, float *master, float *m, float *v, const float *gradient,

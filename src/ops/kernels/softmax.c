@@ -28,47 +28,60 @@ void KERNEL(row_softmax)(float *gradient, const float *row, float log_sum, float
         gradient[i] = scale * exponential(row[i] - log_sum);
 }
 
-void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, int64_t first, float *largest,
-                          float *sum, float *factor)
+WORKER void step_worker(float *scores, int64_t ld, int32_t keys, int64_t queries, const int32_t *seen, float *largest,
+                        float *sum, float *factor, const bool masked)
 {
     for (int64_t i = 0; i < queries; i++)
         factor[i] = largest[i];
-    for (int64_t j = 0; j < keys; j++) {
+    for (int32_t j = 0; j < keys; j++) {
         const float *row = scores + j * ld;
 #pragma omp simd
         for (int64_t i = 0; i < queries; i++)
-            largest[i] = i >= j - first && row[i] > largest[i] ? row[i] : largest[i];
+            largest[i] = (!masked || j < seen[i]) && row[i] > largest[i] ? row[i] : largest[i];
     }
 #pragma omp simd
     for (int64_t i = 0; i < queries; i++) {
         factor[i] = factor[i] == largest[i] ? 1.0f : exponential(factor[i] - largest[i]);
         sum[i] *= factor[i];
     }
-    for (int64_t j = 0; j < keys; j++) {
+    for (int32_t j = 0; j < keys; j++) {
         float *row = scores + j * ld;
 #pragma omp simd
         for (int64_t i = 0; i < queries; i++) {
             float p = exponential(row[i] - largest[i]);
-            p = i >= j - first ? p : 0.0f;
+            p = !masked || j < seen[i] ? p : 0.0f;
             row[i] = p;
             sum[i] += p;
         }
     }
 }
 
-void KERNEL(softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, int64_t first,
-                            const float *log_sum, const float *mean)
+void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, const int32_t *seen, float *largest,
+                          float *sum, float *factor)
+{
+    bool masked = false;
+    for (int64_t i = 0; i < queries; i++)
+        masked |= seen[i] < keys;
+    if (masked)
+        step_worker(scores, ld, (int32_t)keys, queries, seen, largest, sum, factor, true);
+    else
+        step_worker(scores, ld, (int32_t)keys, queries, seen, largest, sum, factor, false);
+}
+
+void KERNEL(softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys,
+                            const int32_t *seen, const float *log_sum, const float *mean)
 {
     for (int64_t i = 0; i < queries; i++) {
         float *p_row = scores + i * ld;
         float *slope_row = slopes + i * ld;
+        int64_t limit = seen[i] < keys ? seen[i] : keys;
 #pragma omp simd
-        for (int64_t j = 0; j < keys; j++) {
-            float p = exponential(p_row[j] - log_sum[i]);
-            p = j <= i + first ? p : 0.0f;
-            p_row[j] = p;
-            slope_row[j] = p * (slope_row[j] - mean[i]);
+        for (int64_t j = 0; j < limit; j++) {
+            p_row[j] = exponential(p_row[j] - log_sum[i]);
+            slope_row[j] = p_row[j] * (slope_row[j] - mean[i]);
         }
+        for (int64_t j = limit < 0 ? 0 : limit; j < keys; j++)
+            p_row[j] = slope_row[j] = 0.0f;
     }
 }
 

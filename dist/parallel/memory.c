@@ -1,0 +1,231 @@
+#include "dist/parallel/memory.h"
+
+#include <string.h>
+
+#include "src/ops/engine.h"
+#include "src/ops/memory.h"
+
+struct states_saved {
+    struct mesh *mesh;
+    struct memory_keys keys;
+    const float *maps; /* of the delta rule, else NULL */
+};
+
+static int64_t blocks_of(const struct memory_keys *keys)
+{
+    return keys->rows * keys->segments * keys->kv_heads;
+}
+
+/* -- Along the segments of all ranks ----------------------------------------------------------------------------- */
+
+/* In blocks of states: a chain of M with the delta rule's maps, */
+static struct memory_chain chain_of_m(const struct memory_keys *keys, float *states, const float *maps, bool reverse)
+{
+    return (struct memory_chain){.rows = keys->rows,
+                                 .segments = keys->segments,
+                                 .kv_heads = keys->kv_heads,
+                                 .height = keys->width,
+                                 .columns = keys->width,
+                                 .terms = states,
+                                 .stride = memory_elements(keys->width),
+                                 .maps = maps,
+                                 .reverse = reverse};
+}
+
+/* or a running sum of `columns` elements from the element `at` on. */
+static struct memory_chain chain_of_sums(const struct memory_keys *keys, float *states, int64_t at, int64_t columns,
+                                         bool reverse)
+{
+    struct memory_chain chain = chain_of_m(keys, states + at, NULL, reverse);
+    chain.height = 1;
+    chain.columns = columns;
+    return chain;
+}
+
+struct total_join {
+    struct engine *engine;
+    const struct memory_chain *chain;
+};
+
+static void join(void *self, const float *earlier, float *later)
+{
+    const struct total_join *total = self;
+    memory_chain_join(total->engine, total->chain, earlier, later);
+}
+
+/* Runs a chain that begins at the start of the first rank (the last if reverse), and fills the end of every rank with
+ * what stands behind its segments. The first rank carries its start along in its total, so that what the others
+ * receive is where they begin. */
+static bool chain_scan(struct tape *tape, struct mesh *mesh, const struct memory_chain *chain, struct memory_ends ends)
+{
+    struct engine *engine = tape->engine;
+    int ranks = mesh ? mesh_size(mesh, MESH_CONTEXT) : 1;
+    if (ranks == 1)
+        return memory_chain_run(engine, chain, &ends);
+    bool first = mesh_rank(mesh, MESH_CONTEXT) == (chain->reverse ? ranks - 1 : 0);
+    int64_t elements = memory_chain_elements(chain);
+    int64_t count = chain->rows * chain->kv_heads * elements;
+    struct arena_mark mark = arena_mark(tape->work);
+    struct total_join total_join = {.engine = engine, .chain = chain};
+    struct mesh_scan scan = {.reverse = chain->reverse, .count = count, .self = &total_join};
+    float *total = arena_allocate(tape->work, (size_t)count * sizeof *total);
+    bool done = total != NULL;
+    if (done && chain->maps) {
+        scan.join = join;
+        scan.spare = arena_allocate(tape->work, (size_t)count * sizeof *total);
+        done = scan.spare != NULL;
+    }
+    if (!first)
+        ends.start = NULL;
+    done = done && memory_chain_total(engine, chain, &ends, total);
+    if (done) {
+        mesh_exclusive_scan(mesh, MESH_CONTEXT, total, &scan);
+        if (!first) {
+            ends.start = total + (chain->maps ? chain->height * chain->height : 0);
+            ends.start_stride = elements;
+        }
+        done = memory_chain_run(engine, chain, &ends);
+    }
+    arena_rewind(tape->work, mark);
+    return done;
+}
+
+/* -- The operation ------------------------------------------------------------------------------------------------- */
+
+/* d loss / d state behind each segment comes from all that read later. The delta rule's divisors need M's, and add to
+ * z's before each segment, which goes the same way after. */
+static bool slopes_scan(struct tape *tape, const struct states_saved *saved, const struct memory_slopes *slopes)
+{
+    const struct memory_keys *keys = &saved->keys;
+    int64_t at_z = keys->width * keys->width;
+    struct memory_ends zero = {.start = NULL, .end = NULL};
+    struct memory_chain m = chain_of_m(keys, slopes->behind, saved->maps, true);
+    struct memory_chain z = chain_of_sums(keys, slopes->behind, at_z, keys->width, true);
+    struct memory_chain both = chain_of_sums(keys, slopes->behind, 0, at_z + keys->width, true);
+    if (!saved->maps)
+        return chain_scan(tape, saved->mesh, &both, zero);
+    return chain_scan(tape, saved->mesh, &m, zero) && memory_divisors_backward(tape->engine, keys, slopes) &&
+           chain_scan(tape, saved->mesh, &z, zero);
+}
+
+static void states_backward(struct tape *tape, const struct tape_record *record)
+{
+    const struct states_saved *saved = record->saved;
+    const struct memory_keys *keys = &saved->keys;
+    struct time_account *time = &tape->context->time;
+    enum time_kind before = time_enter(time, TIME_ATTENTION);
+    struct arena_mark mark = arena_mark(tape->work);
+    int64_t count = tensor_count(record->output);
+    struct memory_slopes slopes = {.states = record->output->data};
+    slopes.behind = arena_allocate(tape->work, (size_t)count * sizeof(float));
+    bool done = slopes.behind != NULL;
+    if (done && saved->maps) {
+        size_t squares = (size_t)(blocks_of(keys) * keys->width * keys->width);
+        slopes.joint = arena_allocate(tape->work, squares * sizeof(float));
+        slopes.divisors = arena_allocate(tape->work, (size_t)(keys->kv_heads * keys->tokens) * sizeof(float));
+        done = slopes.joint && slopes.divisors;
+    }
+    if (done) {
+        convert(tape->engine, slopes.behind, DTYPE_F32, tape_gradient(record->output), DTYPE_F32, count);
+        done = slopes_scan(tape, saved, &slopes);
+    }
+    if (done) {
+        /* In the order in which they are written, should one tensor be both. */
+        struct gradient_target dk = tape_target(tape, record->input[0]);
+        struct gradient_target dv = tape_target(tape, record->input[1]);
+        (void)memory_keys_backward(tape->engine, keys, &slopes, dk, dv); /* a failure stands in the context */
+    }
+    arena_rewind(tape->work, mark);
+    time_leave(time, before);
+}
+
+static const char *states_mistake(const struct tensor *k, const struct tensor *v, const struct memory_shape *shape)
+{
+    int64_t vector = shape->kv_heads * shape->width;
+    if ((k->dtype != DTYPE_F32 && k->dtype != DTYPE_BF16) || k->dtype != v->dtype)
+        return "k and v must share a floating type";
+    if (tensor_columns(k) != vector || tensor_columns(v) != vector || tensor_rows(k) != tensor_rows(v))
+        return "k and v must have a vector of each kv head for each token";
+    for (int64_t i = 0; i < shape->rows * shape->segments; i++)
+        if (shape->written[i].key < 0 || shape->written[i].keys < 0 ||
+            shape->written[i].key + shape->written[i].keys > tensor_rows(k))
+            return "a segment writes tokens that are not there";
+    return NULL;
+}
+
+/* Where the last rank's chains end, to all. */
+static void after_share(struct mesh *mesh, const struct memory_shape *shape)
+{
+    int64_t count = shape->rows * shape->kv_heads * memory_elements(shape->width);
+    if (mesh && shape->after)
+        mesh_broadcast(mesh, MESH_CONTEXT, mesh_size(mesh, MESH_CONTEXT) - 1, shape->after, count, DTYPE_F32);
+}
+
+/* The delta rule needs z before each segment for its maps of M; the linear update sums up both alike. */
+static bool states_compute(struct tape *tape, const struct states_saved *saved, const struct memory_shape *shape,
+                           float *states, float *maps)
+{
+    const struct memory_keys *keys = &saved->keys;
+    int64_t stride = memory_elements(shape->width);
+    int64_t at_z = shape->width * shape->width;
+    struct memory_chain m = chain_of_m(keys, states, maps, false);
+    struct memory_chain z = chain_of_sums(keys, states, at_z, shape->width, false);
+    struct memory_chain both = chain_of_sums(keys, states, 0, stride, false);
+    struct memory_ends ends = {
+        .start = shape->before, .start_stride = stride, .end = shape->after, .end_stride = stride};
+    struct memory_ends z_ends = ends;
+    z_ends.start = shape->before ? shape->before + at_z : NULL;
+    z_ends.end = shape->after ? shape->after + at_z : NULL;
+    if (!maps)
+        return memory_maps(tape->engine, keys, states, NULL) && chain_scan(tape, saved->mesh, &both, ends);
+    return memory_sums(tape->engine, keys, states) && chain_scan(tape, saved->mesh, &z, z_ends) &&
+           memory_maps(tape->engine, keys, states, maps) && chain_scan(tape, saved->mesh, &m, ends);
+}
+
+struct tensor *memory_states(struct tape *tape, struct mesh *mesh, struct tensor *k, struct tensor *v,
+                             const struct memory_shape *shape)
+{
+    if (!k || !v)
+        return NULL;
+    const char *mistake = states_mistake(k, v, shape);
+    if (mistake) {
+        context_fail(tape->context, STATUS_INTERNAL, "operation memory_states: %s", mistake);
+        return NULL;
+    }
+    struct states_saved *saved = tape_save(tape, sizeof *saved);
+    int64_t blocks = shape->rows * shape->segments * shape->kv_heads;
+    struct tensor *states = tape_matrix(tape, DTYPE_F32, blocks, memory_elements(shape->width));
+    /* What backward needs lies before the mark: the tape may itself be on the work arena. */
+    bool delta = shape->update == MEMORY_UPDATE_DELTA;
+    bool kept = delta && tape_needs(tape, k, v);
+    size_t bytes = (size_t)(blocks * shape->width * shape->width) * sizeof(float);
+    float *maps = kept ? tape_save(tape, bytes) : NULL;
+    struct arena_mark mark = arena_mark(tape->work);
+    if (delta && !kept)
+        maps = arena_allocate(tape->work, bytes);
+    bool done = saved && states && (maps || !delta);
+    if (done) {
+        *saved = (struct states_saved){.mesh = mesh,
+                                       .keys = {.rows = shape->rows,
+                                                .segments = shape->segments,
+                                                .kv_heads = shape->kv_heads,
+                                                .width = shape->width,
+                                                .written = shape->written,
+                                                .dtype = k->dtype,
+                                                .k = k->data,
+                                                .v = v->data,
+                                                .tokens = tensor_rows(k)},
+                                       .maps = maps};
+        struct time_account *time = &tape->context->time;
+        enum time_kind before = time_enter(time, TIME_ATTENTION);
+        done = states_compute(tape, saved, shape, states->data, maps);
+        if (done)
+            after_share(mesh, shape);
+        time_leave(time, before);
+    }
+    arena_rewind(tape->work, mark);
+    return done ? tape_push(tape,
+                            (struct tape_record){
+                                .backward = states_backward, .input = {k, v}, .output = states, .saved = saved})
+                : NULL;
+}

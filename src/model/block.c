@@ -1,0 +1,306 @@
+#include "src/model/block.h"
+
+#include <string.h>
+
+#include "src/model/decoder_private.h"
+
+enum { LENT_KEYS = 3, BLOCK_TENSORS = 1 + HISTORY_LIMIT + LENT_KEYS };
+
+static struct tensor *value_of(struct parameter *parameter)
+{
+    return parameter ? &parameter->value : NULL;
+}
+
+struct tensor *block_apply(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x)
+{
+    return linear(tape, x, value_of(parameters->weight), value_of(parameters->bias), x ? x->dtype : DTYPE_F32);
+}
+
+/* W x without the bias, which goes in once the ranks' parts are summed. */
+static struct tensor *apply_part(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x)
+{
+    return linear(tape, x, value_of(parameters->weight), NULL, x ? x->dtype : DTYPE_F32);
+}
+
+static struct tensor *normalize(struct tape *tape, const struct decoder *decoder,
+                                const struct linear_parameters *parameters, struct tensor *h)
+{
+    return norm(tape, h, value_of(parameters->weight), value_of(parameters->bias), decoder->config.norm,
+                decoder->config.norm_epsilon);
+}
+
+/* -- Attention: model.md sections 2 and 3 -----------------------------------------------------------------------------
+ */
+
+struct tensor *block_turn(struct tape *tape, const struct decoder *decoder, struct tensor *x, const int32_t *rows)
+{
+    if (decoder->config.positions != POSITIONS_ROPE)
+        return x;
+    return rope(tape, x, decoder->config.head_width, rows, decoder->cosine, decoder->sine);
+}
+
+/* The memory before each segment, from keys before RoPE. */
+static struct tensor *remember(struct tape *tape, const struct block_call *call, struct tensor *k, struct tensor *v)
+{
+    const struct decoder *decoder = call->decoder;
+    const struct token_set *set = call->set;
+    const struct decoder_memory *memory = call->input->memory;
+    int64_t offset = call->input->memory_row * decoder_memory_size(decoder);
+    struct memory_shape shape = {.rows = set->list.rows,
+                                 .segments = set->plan.segments,
+                                 .written = set->plan.written,
+                                 .kv_heads = decoder->kv_heads.count,
+                                 .width = decoder->config.head_width,
+                                 .update = decoder->config.attention.memory_update};
+    if (memory) {
+        shape.before = memory->before[call->layer] + offset;
+        shape.after = memory->after[call->layer] + offset;
+    }
+    return memory_states(tape, set->scanned ? decoder->mesh : NULL, k, v, &shape);
+}
+
+static struct tensor *attend(struct tape *tape, const struct block_call *call, struct tensor *q,
+                             const struct lent_keys *keys, const struct token_view *plan)
+{
+    const struct decoder *decoder = call->decoder;
+    struct tensor *turned = block_turn(tape, decoder, q, call->set->query_rows);
+    struct tensor *a = attention(tape, turned, keys->key, keys->value, &plan->shape);
+    if (decoder->config.attention.kind == ATTENTION_INFINI)
+        a = memory_read(tape, q, keys->states, a, value_of(call->block->memory_gate), &plan->read);
+    return a;
+}
+
+/* n [tokens, D] -> this rank's heads' part of a Wo^T [tokens, D]. The keys are the set's own, and lent if that is
+ * asked for, or those that recursion 1 lent. */
+static struct tensor *attention_part(struct tape *tape, const struct block_call *call, struct tensor *n,
+                                     struct lent_keys *lent)
+{
+    struct decoder *decoder = call->decoder;
+    const struct block *block = call->block;
+    const struct token_set *set = call->set;
+    if (call->cache)
+        return apply_part(tape, &block->output, cache_attend(tape, call, n));
+
+    struct tensor *q = block_apply(tape, &block->query, n);
+    if (call->borrows)
+        return apply_part(tape, &block->output, attend(tape, call, q, lent, call->borrowed));
+
+    struct tensor *k = shares_gather(tape, decoder->mesh, block_apply(tape, &block->key, n), set->shares);
+    struct tensor *v = shares_gather(tape, decoder->mesh, block_apply(tape, &block->value, n), set->shares);
+    struct lent_keys own = {.key = block_turn(tape, decoder, k, set->key_rows), .value = v};
+    if (decoder->config.attention.kind == ATTENTION_INFINI)
+        own.states = remember(tape, call, k, v);
+    if (call->lends)
+        *lent = own;
+    return apply_part(tape, &block->output, attend(tape, call, q, &own, &set->plan));
+}
+
+/* The same, to be recomputed: n and lent keys in, the part and keys to lend out. */
+static bool attention_packed(struct tape *tape, void *argument, struct tensor *const *inputs, struct tensor **outputs)
+{
+    const struct block_call *call = argument;
+    struct lent_keys lent = {0};
+    if (call->borrows)
+        lent = (struct lent_keys){.key = inputs[1], .value = inputs[2], .states = inputs[3]};
+    outputs[0] = attention_part(tape, call, inputs[0], &lent);
+    if (call->lends) {
+        outputs[1] = lent.key;
+        outputs[2] = lent.value;
+        outputs[3] = lent.states;
+    }
+    return outputs[0] != NULL;
+}
+
+static struct tensor *attention_recomputed(struct tape *tape, const struct block_call *call, struct tensor *n,
+                                           struct lent_keys *lent)
+{
+    struct tensor *inputs[1 + LENT_KEYS] = {n};
+    struct tensor *outputs[1 + LENT_KEYS] = {NULL};
+    if (call->borrows) {
+        inputs[1] = lent->key;
+        inputs[2] = lent->value;
+        inputs[3] = lent->states;
+    }
+    if (!tape_recompute(tape, attention_packed, call, sizeof *call, inputs, call->borrows ? 1 + LENT_KEYS : 1, outputs,
+                        call->lends ? 1 + LENT_KEYS : 1))
+        return NULL;
+    if (call->lends)
+        *lent = (struct lent_keys){.key = outputs[1], .value = outputs[2], .states = outputs[3]};
+    return outputs[0];
+}
+
+static struct tensor *mlp_part(struct tape *tape, const struct block_call *call, struct tensor *m)
+{
+    const struct block *block = call->block;
+    struct tensor *up = block_apply(tape, &block->up, m);
+    struct tensor *inner =
+        call->decoder->config.mlp == MLP_SWIGLU ? swiglu(tape, block_apply(tape, &block->gate, m), up) : gelu(tape, up);
+    return apply_part(tape, &block->down, inner);
+}
+
+/* -- Connections: model.md section 6
+ * ----------------------------------------------------------------------------------- */
+
+int block_connections(const struct model_config *config)
+{
+    return config->residual.scope == RESIDUAL_SUBLAYER && !config->parallel_block ? 2 : 1;
+}
+
+int history_window(const struct model_config *config)
+{
+    bool reaches_back = config->residual.kind == RESIDUAL_LAUREL && config->residual.previous > 1;
+    return reaches_back ? (int)config->residual.previous - 1 : 0;
+}
+
+static void history_push(struct history *history, int window, struct tensor *x)
+{
+    if (window == 0)
+        return;
+    history->count = history->count < window ? history->count + 1 : window;
+    memmove(history->state + 1, history->state, (size_t)(history->count - 1) * sizeof *history->state);
+    history->state[0] = x;
+}
+
+static struct tensor *low_rank(struct tape *tape, struct tensor *down, struct tensor *up, struct tensor *x)
+{
+    enum dtype dtype = x ? x->dtype : DTYPE_F32;
+    return linear(tape, linear(tape, x, down, NULL, dtype), up, NULL, dtype);
+}
+
+/* x_{i+1} = a f + b g_i, where x is x_i. */
+static struct tensor *connect(struct tape *tape, const struct block_call *call,
+                              const struct residual_parameters *parameters, struct tensor *f, struct tensor *x,
+                              struct history *history)
+{
+    const struct model_config *config = &call->decoder->config;
+    if (config->residual.kind == RESIDUAL_PLAIN)
+        return add(tape, x, f);
+    struct tensor *down = value_of(parameters->down);
+    struct tensor *up = value_of(parameters->up);
+    struct tensor *g = x;
+    if (config->residual.previous == 0 && down)
+        g = add(tape, x, low_rank(tape, down, up, x));
+    for (int j = 0; j < config->residual.previous && j <= history->count; j++) {
+        struct tensor *y = j == 0 ? x : history->state[j - 1];
+        if (down)
+            y = low_rank(tape, tape_slice(tape, down, j), tape_slice(tape, up, j), y);
+        g = residual_term(tape, g, y, value_of(parameters->gamma), j);
+    }
+    history_push(history, history_window(config), x);
+    return residual_sum(tape, f, g, value_of(parameters->weights));
+}
+
+/* -- The layer
+ * --------------------------------------------------------------------------------------------------------- */
+
+/* The sum of the ranks' parts, this rank's tokens of it, plus the bias. */
+static struct tensor *sum_parts(struct tape *tape, const struct block_call *call, struct tensor *part,
+                                const struct linear_parameters *parameters)
+{
+    struct tensor *sum = sequence_scatter(tape, call->decoder->mesh, part);
+    return parameters->bias ? bias_add(tape, sum, value_of(parameters->bias)) : sum;
+}
+
+static struct tensor *forward(struct tape *tape, const struct block_call *call, struct tensor *h,
+                              struct history *history, struct lent_keys *lent)
+{
+    struct decoder *decoder = call->decoder;
+    const struct block *block = call->block;
+    const struct model_config *config = &decoder->config;
+    bool around_layer = config->residual.kind == RESIDUAL_LAUREL && config->residual.scope == RESIDUAL_LAYER;
+
+    struct tensor *n = normalize(tape, decoder, &block->input_norm, h);
+    n = sequence_gather(tape, decoder->mesh, n, call->set->count);
+    bool again = tape->recording && decoder->recompute == RECOMPUTE_ATTENTION;
+    struct tensor *a = (again ? attention_recomputed : attention_part)(tape, call, n, lent);
+    if (config->parallel_block) {
+        struct tensor *both = sum_parts(tape, call, add(tape, a, mlp_part(tape, call, n)), &block->output);
+        if (block->down.bias)
+            both = bias_add(tape, both, value_of(block->down.bias));
+        return connect(tape, call, &block->residual, both, h, history);
+    }
+    a = sum_parts(tape, call, a, &block->output);
+    struct tensor *middle =
+        around_layer ? add(tape, h, a) : connect(tape, call, &block->attention_residual, a, h, history);
+
+    struct tensor *m = normalize(tape, decoder, &block->post_norm, middle);
+    m = sequence_gather(tape, decoder->mesh, m, call->set->count);
+    m = sum_parts(tape, call, mlp_part(tape, call, m), &block->down);
+    return around_layer ? connect(tape, call, &block->residual, add(tape, a, m), h, history)
+                        : connect(tape, call, &block->mlp_residual, m, middle, history);
+}
+
+/* -- Recomputation
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* With a cache the borrowed keys are there. */
+static bool borrows_tensors(const struct block_call *call)
+{
+    return call->borrows && !call->cache;
+}
+
+/* A call whose tensors are in a list: h, the history, lent keys. */
+struct packed_call {
+    struct block_call call;
+    int states_in, states_out;
+};
+
+static void list_put(struct tensor **list, struct tensor *h, const struct history *history, int states,
+                     const struct lent_keys *lent)
+{
+    list[0] = h;
+    memcpy(list + 1, history->state, (size_t)states * sizeof *list);
+    if (lent) {
+        list[1 + states] = lent->key;
+        list[2 + states] = lent->value;
+        list[3 + states] = lent->states;
+    }
+}
+
+static void list_take(struct tensor *const *list, struct tensor **h, struct history *history, int states,
+                      struct lent_keys *lent)
+{
+    *h = list[0];
+    history->count = states;
+    memcpy(history->state, list + 1, (size_t)states * sizeof *list);
+    if (lent)
+        *lent = (struct lent_keys){.key = list[1 + states], .value = list[2 + states], .states = list[3 + states]};
+}
+
+static bool forward_packed(struct tape *tape, void *argument, struct tensor *const *inputs, struct tensor **outputs)
+{
+    const struct packed_call *packed = argument;
+    struct tensor *h;
+    struct history history;
+    struct lent_keys lent = {0};
+    list_take(inputs, &h, &history, packed->states_in, borrows_tensors(&packed->call) ? &lent : NULL);
+    h = forward(tape, &packed->call, h, &history, &lent);
+    if (!h)
+        return false;
+    list_put(outputs, h, &history, packed->states_out, packed->call.lends ? &lent : NULL);
+    return true;
+}
+
+bool block_run(struct tape *tape, const struct block_call *call, struct tensor **h, struct history *history,
+               struct lent_keys *lent)
+{
+    const struct decoder *decoder = call->decoder;
+    if (tape->recording && decoder->recompute != RECOMPUTE_LAYER) {
+        *h = forward(tape, call, *h, history, lent);
+        return *h != NULL;
+    }
+    int window = history_window(&decoder->config);
+    struct packed_call packed = {.call = *call, .states_in = history->count, .states_out = history->count};
+    packed.states_out += block_connections(&decoder->config);
+    if (packed.states_out > window)
+        packed.states_out = window;
+    struct tensor *inputs[BLOCK_TENSORS];
+    struct tensor *outputs[BLOCK_TENSORS];
+    list_put(inputs, *h, history, packed.states_in, borrows_tensors(call) ? lent : NULL);
+    int input_count = 1 + packed.states_in + (borrows_tensors(call) ? LENT_KEYS : 0);
+    int output_count = 1 + packed.states_out + (call->lends ? LENT_KEYS : 0);
+    if (!tape_recompute(tape, forward_packed, &packed, sizeof packed, inputs, input_count, outputs, output_count))
+        return false;
+    list_take(outputs, h, history, packed.states_out, call->lends ? lent : NULL);
+    return true;
+}

@@ -1,0 +1,130 @@
+/* Multiplications (each with an addition) that a token takes, on average over its sequence, and the FLOPs they make. */
+#include "src/model/decoder.h"
+#include "src/model/layers.h"
+
+/* A layer at work on some of a sequence's tokens. */
+struct layer_work {
+    const struct model_config *config;
+    int64_t layer;
+    double length;
+    double share;     /* of the tokens that take the layer */
+    bool shared_keys; /* those of the first recursion, of all tokens */
+};
+
+static struct layer_work work_of(const struct model_config *config, int64_t layer, int64_t length)
+{
+    bool shares =
+        config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE && config->depth.cache == CACHE_SHARED;
+    return (struct layer_work){.config = config,
+                               .layer = layer,
+                               .length = (double)length,
+                               .share = (double)layers_tokens(config, layer, length) / (double)length,
+                               .shared_keys = shares && layers_recursion(config, layer) > 0};
+}
+
+/* Pairs of a query and a key that it sees, for a part of the sequence within which attention is causal: active tokens
+ * lie evenly in it. */
+static double causal_pairs(const struct layer_work *work, double tokens)
+{
+    double active = work->share * tokens;
+    return active * 0.5 * ((work->shared_keys ? tokens : active) + 1.0);
+}
+
+static double attention_pairs(const struct layer_work *work)
+{
+    double segment = (double)work->config->attention.segment;
+    if (work->config->attention.kind != ATTENTION_INFINI || work->length <= segment)
+        return causal_pairs(work, work->length);
+    double whole = (double)((int64_t)work->length / work->config->attention.segment);
+    return whole * causal_pairs(work, segment) + causal_pairs(work, work->length - whole * segment);
+}
+
+/* A read of the memory for each query head; a write for each kv head, for which the delta rule reads first. */
+static double memory_products(const struct layer_work *work)
+{
+    const struct model_config *config = work->config;
+    double read = (double)(config->head_width * config->head_width);
+    double write = config->attention.memory_update == MEMORY_UPDATE_DELTA ? 2.0 * read : read;
+    if (config->attention.kind != ATTENTION_INFINI)
+        return 0.0;
+    return (double)config->heads * read + (work->shared_keys ? 0.0 : (double)config->kv_heads * write);
+}
+
+/* Low-rank maps of the connections of a layer: of each state of the stream that there is so far, up to `previous`. */
+static double residual_products(const struct layer_work *work)
+{
+    const struct model_config *config = work->config;
+    if (config->residual.kind != RESIDUAL_LAUREL)
+        return 0.0;
+    int64_t connections = config->residual.scope == RESIDUAL_SUBLAYER ? 2 : 1;
+    int64_t most = integer_max(1, config->residual.previous);
+    double products = 0.0;
+    for (int64_t i = 0; i < connections; i++) {
+        int64_t states = integer_min(most, work->layer * connections + i + 1);
+        products += (double)(states * 2 * config->residual.rank * config->width);
+    }
+    return products;
+}
+
+static double layer_products(const struct model_config *config, int64_t layer, int64_t length)
+{
+    struct layer_work work = work_of(config, layer, length);
+    double width = (double)config->width;
+    double query = (double)(config->heads * config->head_width);
+    double kv = work.shared_keys ? 0.0 : (double)(config->kv_heads * config->head_width);
+    double mlp = (config->mlp == MLP_SWIGLU ? 3.0 : 2.0) * width * (double)config->hidden;
+    double linear = width * (2.0 * query + 2.0 * kv) + mlp;
+    /* A pair has a product with the key and one with the value. */
+    double attention = 2.0 * query * attention_pairs(&work) / work.length;
+    return work.share * (linear + memory_products(&work) + residual_products(&work)) + attention;
+}
+
+/* Routers of one value a token, for the tokens that they choose from, or of a depth for each token. */
+static double router_products(const struct model_config *config, int64_t length)
+{
+    double width = (double)config->width;
+    double products = 0.0;
+    double predictor = 0.0;
+    /* No gradient goes through the predictor into its input: of its first map's three products there are two. */
+    if (config->depth.causal_router == CAUSAL_ROUTER_PREDICTOR)
+        predictor = (double)(config->width / 2) * (width * 2.0 / 3.0 + 1.0);
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        if (layers_routed(config, layer))
+            products += width + predictor;
+    int64_t first;
+    int64_t count;
+    layers_shared(config, &first, &count);
+    if (config->depth.kind != DEPTH_MOR || config->depth.routing == ROUTING_NONE)
+        return products;
+    if (config->depth.routing == ROUTING_TOKEN)
+        return (double)config->depth.recursions * width;
+    for (int64_t r = 0; r < config->depth.recursions; r++) {
+        int64_t before = r == 0 ? length : layers_tokens(config, first + (r - 1) * count, length);
+        products += width * (double)before / (double)length;
+    }
+    return products;
+}
+
+static double head_products(const struct model_config *config)
+{
+    return (double)config->width * (double)config->vocabulary;
+}
+
+static double layers_products(const struct model_config *config, int64_t length)
+{
+    double products = 0.0;
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        products += layer_products(config, layer, length);
+    return products;
+}
+
+double decoder_flops_per_token(const struct model_config *config, int64_t length)
+{
+    /* A multiplication and an addition, forward once and backward twice. */
+    return 6.0 * (layers_products(config, length) + router_products(config, length) + head_products(config));
+}
+
+double decoder_head_cost(const struct model_config *config, int64_t length)
+{
+    return head_products(config) * (double)config->layers / layers_products(config, length);
+}

@@ -1,0 +1,306 @@
+#include "src/model/flow.h"
+
+#include <string.h>
+
+#include "src/model/decoder_private.h"
+#include "src/model/layers.h"
+
+struct tensor *flow_value(struct parameter *parameter)
+{
+    return parameter ? &parameter->value : NULL;
+}
+
+/* Where the tokens of the stream are on this rank. */
+static bool find_local(struct tape *tape, struct flow *flow)
+{
+    int32_t *local = tape_save(tape, (size_t)flow->stream.total * sizeof *local);
+    int32_t *itself = tape_save(tape, (size_t)flow->part.count * sizeof *itself);
+    flow->running = tape_save(tape, (size_t)flow->stream.total);
+    if (!local || !itself || !flow->running)
+        return false;
+    for (int64_t slot = 0; slot < flow->stream.total; slot++)
+        local[slot] = -1;
+    for (int64_t n = 0; n < flow->part.count; n++) {
+        int64_t token = flow->part.begin + n;
+        local[flow->shares ? flow->shares->own[token] : token] = (int32_t)n;
+        itself[n] = (int32_t)n;
+    }
+    flow->local = local;
+    flow->itself = itself;
+    return true;
+}
+
+struct flow *flow_create(struct tape *tape, struct decoder *decoder, const struct decoder_input *input)
+{
+    const struct model_config *config = &decoder->config;
+    struct flow *flow = tape_save(tape, sizeof *flow);
+    if (!flow)
+        return NULL;
+    *flow = (struct flow){.recursion = -1};
+    if (!stream_create(tape, decoder, input, &flow->stream, &flow->shares))
+        return NULL;
+    flow->count = flow->shares ? flow->shares->count : flow->stream.total;
+    flow->part = sequence_part(decoder->mesh, flow->count);
+    flow->whole = token_set_create(tape, decoder, input, &flow->stream, flow->shares, true);
+    if (!flow->whole)
+        return NULL;
+    if (decoder_lends(decoder)) {
+        int64_t first;
+        int64_t count;
+        layers_shared(config, &first, &count);
+        flow->lent = tape_save(tape, (size_t)count * sizeof *flow->lent);
+        if (!flow->lent)
+            return NULL;
+    }
+    return decoder_routes(decoder) && !find_local(tape, flow) ? NULL : flow;
+}
+
+bool flow_leave(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow)
+{
+    return flow->recursion < 0 || recursion_leave(tape, decoder, input, flow);
+}
+
+/* The routed recursion of a layer, or -1. */
+static int recursion_of(const struct model_config *config, int64_t layer)
+{
+    bool routed = config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE;
+    return routed ? (int)layers_recursion(config, layer) : -1;
+}
+
+bool flow_run_layer(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
+                    int64_t layer)
+{
+    const struct model_config *config = &decoder->config;
+    int recursion = recursion_of(config, layer);
+    if (recursion != flow->recursion && !flow_leave(tape, decoder, input, flow))
+        return false;
+    if (recursion != flow->recursion && !recursion_enter(tape, decoder, input, flow, recursion))
+        return false;
+    if (layers_routed(config, layer))
+        return mixture_run_layer(tape, decoder, input, flow, layer);
+
+    struct block_call call = {.decoder = decoder,
+                              .block = decoder_block(decoder, layer),
+                              .input = input,
+                              .set = flow->whole,
+                              .layer = layer,
+                              .cache = decoder_layer_cache(input->cache, layer)};
+    if (recursion < 0)
+        return block_run(tape, &call, &flow->h, &flow->history, NULL);
+    int64_t first;
+    int64_t count;
+    layers_shared(config, &first, &count);
+    call.set = flow->active.set;
+    call.lends = decoder_lends(decoder) && recursion == 0 && !input->cache;
+    call.borrows = decoder_lends(decoder) && recursion > 0;
+    if (call.borrows) {
+        call.borrowed = &flow->borrowed;
+        call.cache = decoder_layer_cache(input->cache, first + (layer - first) % count);
+    }
+    struct lent_keys *lent = call.lends || (call.borrows && !call.cache) ? &flow->lent[(layer - first) % count] : NULL;
+    return block_run(tape, &call, &flow->active.h, &flow->active.history, lent);
+}
+
+/* -- Between chunks
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+/* What a chunk of the model begins with. */
+struct boundary {
+    int recursion;   /* that the flow is in, or -1 */
+    bool listed;     /* the tokens in it come as a list */
+    bool carried;    /* the stream comes along, for who will leave the recursion */
+    int states;      /* of the history of what runs */
+    int states_then; /* of the stream's, where the recursion began */
+};
+
+static int states_before(const struct model_config *config, int64_t layer)
+{
+    return (int)integer_min(history_window(config), layer * block_connections(config));
+}
+
+static struct boundary find_boundary(const struct decoder *decoder, int64_t model_chunk)
+{
+    const struct model_config *config = &decoder->config;
+    int64_t stages = mesh_size(decoder->mesh, MESH_PIPELINE);
+    struct range layers = layers_of_chunk(config, mesh_config(decoder->mesh), model_chunk, decoder->max_length);
+    struct boundary boundary = {.recursion = -1, .states = states_before(config, layers.begin)};
+    if (config->depth.kind != DEPTH_MOR || config->depth.routing == ROUTING_NONE)
+        return boundary;
+    int64_t first;
+    int64_t count;
+    layers_shared(config, &first, &count);
+    /* Each recursion goes around all stages, and the first one leaves it when it comes back. */
+    bool returns = model_chunk % stages == 0;
+    boundary.recursion = (int)(model_chunk / stages) - (returns ? 1 : 0);
+    boundary.listed = !returns && boundary.recursion > 0;
+    boundary.carried = !returns && boundary.recursion == config->depth.recursions - 1;
+    boundary.states_then = states_before(config, first + boundary.recursion * count);
+    return boundary;
+}
+
+/* Tokens of the list that runs in a recursion, and this rank's part of them. */
+static int64_t list_total(const struct decoder *decoder, const struct decoder_input *input, int recursion)
+{
+    const struct model_config *config = &decoder->config;
+    int64_t first;
+    int64_t count;
+    layers_shared(config, &first, &count);
+    if (input->begin)
+        return input->begin[input->rows];
+    if (recursion <= 0 || input->causal || config->depth.routing == ROUTING_TOKEN)
+        return input->rows * input->length;
+    return input->rows * layers_tokens(config, first + recursion * count, input->length);
+}
+
+static int64_t list_part(const struct decoder *decoder, const struct decoder_input *input, int recursion)
+{
+    int64_t total = list_total(decoder, input, recursion);
+    int ranks = input->cache ? 1 : mesh_size(decoder->mesh, MESH_CONTEXT);
+    int64_t count = range_partition(total, ranks, input->cache ? 0 : mesh_rank(decoder->mesh, MESH_CONTEXT)).count;
+    if (recursion <= 0)
+        count = decoder_own_tokens(decoder, input);
+    return sequence_part(decoder->mesh, count).count;
+}
+
+static void form_add(struct packet_form *form, enum dtype dtype, int64_t rows, int64_t columns, int times)
+{
+    for (int i = 0; i < times; i++) {
+        form->part[form->count].dtype = dtype;
+        form->part[form->count].rows = rows;
+        form->part[form->count].columns = columns;
+        form->part[form->count].differentiable = dtype != DTYPE_I32;
+        form->count++;
+    }
+}
+
+void flow_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
+               struct packet_form *form)
+{
+    struct boundary boundary = find_boundary(decoder, model_chunk);
+    int64_t width = decoder->config.width;
+    form->count = 0;
+    form_add(form, decoder->dtype, list_part(decoder, input, boundary.recursion), width, 1 + boundary.states);
+    if (boundary.listed)
+        form_add(form, DTYPE_I32, list_total(decoder, input, boundary.recursion), 1, 1);
+    if (!boundary.carried)
+        return;
+    bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
+    int64_t part = list_part(decoder, input, 0);
+    form_add(form, decoder->dtype, part, width, 1 + boundary.states_then + (by_token ? 1 : 0));
+    form_add(form, DTYPE_F32, part, 1, 1);
+    if (by_token)
+        form_add(form, DTYPE_I32, list_total(decoder, input, 0), 1, 1);
+}
+
+static void put(struct packet *packet, struct tensor *tensor)
+{
+    packet->tensor[packet->count++] = tensor;
+}
+
+static void put_stream(struct packet *packet, struct tensor *h, const struct history *history)
+{
+    put(packet, h);
+    for (int j = 0; j < history->count; j++)
+        put(packet, history->state[j]);
+}
+
+/* Numbers that the next chunk needs, as a tensor. */
+static struct tensor *numbers(struct tape *tape, const int32_t *values, int64_t count)
+{
+    int64_t shape[2] = {count, 1};
+    return tape_leaf(tape, DTYPE_I32, 2, shape, (void *)(uintptr_t)values, false);
+}
+
+void flow_pack(struct tape *tape, const struct decoder *decoder, const struct flow *flow, int64_t model_chunk,
+               struct packet *packet)
+{
+    struct boundary boundary = find_boundary(decoder, model_chunk);
+    packet->count = 0;
+    if (boundary.recursion < 0)
+        put_stream(packet, flow->h, &flow->history);
+    else
+        put_stream(packet, flow->active.h, &flow->active.history);
+    if (boundary.listed)
+        put(packet, numbers(tape, flow->active.slot, flow->active.set->list.total));
+    if (!boundary.carried)
+        return;
+    bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
+    put_stream(packet, flow->h, &flow->history);
+    if (by_token)
+        put(packet, flow->entered);
+    put(packet, flow->gate);
+    if (by_token)
+        put(packet, numbers(tape, flow->depth, flow->stream.total));
+}
+
+struct reader {
+    const struct packet *packet;
+    int next;
+};
+
+static struct tensor *take(struct reader *reader)
+{
+    return reader->packet->tensor[reader->next++];
+}
+
+static void take_stream(struct reader *reader, int states, struct tensor **h, struct history *history)
+{
+    *h = take(reader);
+    history->count = states;
+    for (int j = 0; j < states; j++)
+        history->state[j] = take(reader);
+}
+
+/* The active tokens of a recursion that another stage chose. */
+static bool follow_choice(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                          struct flow *flow, const int32_t *slot, int64_t total)
+{
+    int64_t *begin = tape_save(tape, (size_t)(flow->stream.rows + 1) * sizeof *begin);
+    if (!begin)
+        return false;
+    int64_t n = 0;
+    for (int64_t row = 0; row < flow->stream.rows; row++) {
+        begin[row] = n;
+        while (n < total && slot[n] >= 0 && slot[n] < flow->stream.end[row])
+            n++;
+    }
+    begin[flow->stream.rows] = n;
+    return active_create(tape, decoder, input, flow, slot, begin, total, &flow->active) &&
+           recursion_borrow(tape, decoder, input, flow);
+}
+
+bool flow_unpack(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
+                 int64_t model_chunk, const struct packet *packet)
+{
+    struct boundary boundary = find_boundary(decoder, model_chunk);
+    struct reader reader = {.packet = packet};
+    struct tensor *h;
+    struct history history;
+    take_stream(&reader, boundary.states, &h, &history);
+    if (boundary.recursion < 0) {
+        flow->h = h;
+        flow->history = history;
+        return true;
+    }
+    if (boundary.listed) {
+        const struct tensor *slots = take(&reader);
+        if (!follow_choice(tape, decoder, input, flow, slots->data, tensor_count(slots)))
+            return false;
+    } else if (boundary.recursion == 0) {
+        flow->active = (struct active){.set = flow->whole, .whole = true};
+    }
+    flow->recursion = boundary.recursion;
+    flow->active.h = h;
+    flow->active.history = history;
+    if (!boundary.carried)
+        return true;
+    bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
+    take_stream(&reader, boundary.states_then, &flow->h, &flow->history);
+    if (by_token)
+        flow->entered = take(&reader);
+    flow->gate = take(&reader);
+    if (by_token)
+        flow->depth = take(&reader)->data;
+    return true;
+}

@@ -1,0 +1,126 @@
+/* What a micro-batch carries through the layers of a pipeline stage, and how routed depth (model.md sections 4 and 5)
+ * leads a part of its tokens through some of them. For this folder only. */
+#ifndef CAIRN_MODEL_FLOW_H
+#define CAIRN_MODEL_FLOW_H
+
+#include "dist/parallel/pipeline.h"
+#include "src/model/block.h"
+#include "src/ops/route.h"
+
+/* The tokens that run, their stream and its history. */
+struct active {
+    struct token_set *set;
+    const int32_t *slot;   /* [set->list.total] where they are in the stream; -1: padding */
+    const int32_t *source; /* [tokens of this rank] which of them a token of the stream is; -1: none */
+    bool whole;            /* they are all tokens, in place: slot and source are not there */
+    struct tensor *h;      /* [part, D] */
+    struct history history;
+};
+
+/* Lives on the tape, for all chunks of this stage. */
+struct flow {
+    struct token_list stream;
+    const struct shares *shares; /* of the stream among context ranks */
+    int64_t count;               /* tokens of this context rank */
+    struct range part;           /* of them, this tensor rank's */
+    struct token_set *whole;     /* all tokens */
+    const int32_t *local;        /* [stream.total] number of a token in `part`, -1: on another rank. With routing */
+    struct tensor *h;            /* the stream, where this stage has it */
+    struct history history;
+
+    int recursion; /* the routed recursion the flow is in; -1: none */
+    struct active active;
+    const int32_t *itself;  /* [part] 0, 1, 2, ... */
+    uint8_t *running;       /* [stream.total] tokens that take the recursion */
+    struct tensor *gate;    /* [part, 1] F32 of the recursion, or of the exit (token choice) */
+    struct tensor *entered; /* token choice: the stream where the recursions begin */
+    const int32_t *depth;   /* token choice: [stream.total] recursions that a token takes */
+    struct lent_keys *lent; /* [shared layers] of recursion 1 */
+    struct token_view borrowed;
+};
+
+struct flow *flow_create(struct tape *tape, struct decoder *decoder, const struct decoder_input *input);
+
+/* Runs an unrolled layer of this stage on the flow, entering and leaving recursions where they begin and end.
+ * Collective over the tensor and context axes. False with the context's error. */
+bool flow_run_layer(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
+                    int64_t layer);
+
+/* Leaves the recursion that the flow may be in. */
+bool flow_leave(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow);
+
+/* What passes between chunks. */
+void flow_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
+               struct packet_form *form);
+void flow_pack(struct tape *tape, const struct decoder *decoder, const struct flow *flow, int64_t model_chunk,
+               struct packet *packet);
+bool flow_unpack(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
+                 int64_t model_chunk, const struct packet *packet);
+
+/* -- For the files of depth -- */
+
+struct tensor *flow_value(struct parameter *parameter);
+
+/* Makes tokens of the stream active: slot [total] lists them row after row, begin [rows + 1], -1 behind the last row.
+ * Both from tape_save. */
+bool active_create(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
+                   const int32_t *slot, const int64_t *begin, int64_t total, struct active *active);
+
+/* The stream and its history at the active tokens. */
+bool active_take(struct tape *tape, struct decoder *decoder, struct flow *flow, struct active *active);
+
+/* y [part of the active tokens, D] -> [active tokens, D] on every rank. */
+struct tensor *active_gather(struct tape *tape, struct decoder *decoder, const struct active *active, struct tensor *y);
+
+/* The stream's history after `connections` connections that the active tokens went through; flow->h is still the stream
+ * before them. */
+bool active_return_history(struct tape *tape, struct decoder *decoder, struct flow *flow, const struct active *active,
+                           int64_t connections);
+
+/* A layer of Mixture-of-Depths. */
+bool mixture_run_layer(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
+                       int64_t layer);
+
+/* Routed recursions. */
+bool recursion_enter(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
+                     int recursion);
+bool recursion_leave(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow);
+
+/* How the active tokens see the keys that recursion 1 lends, if it does. */
+bool recursion_borrow(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
+                      struct flow *flow);
+
+/* Numbers of all tokens of the stream from those of this rank's part; in the work arena, which the caller rewinds. */
+float *route_collect(struct tape *tape, struct decoder *decoder, const struct flow *flow, const float *part);
+
+/* Which tokens may be chosen at all: no padding. */
+bool route_may_choose(const struct flow *flow, const struct decoder_input *input, int64_t row, int64_t slot);
+
+/* Tokens of the stream that a router chose. */
+struct choice {
+    int32_t *slot;  /* [total] ascending, row after row; -1 behind the last row */
+    int64_t *begin; /* [rows + 1] */
+    int64_t total;
+};
+
+/* In each row the `most` candidates (NULL: all that may be chosen) with the largest scores, or, where nothing may look
+ * at later tokens, those with scores above 0. */
+bool route_choose(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
+                  const struct flow *flow, const float *scores, const uint8_t *candidates, int64_t most,
+                  struct choice *choice);
+
+/* Slots for lists of at most `most` tokens a row: as many as there are where one rank does it all, else always room for
+ * the most, so that messages have one size. */
+int64_t route_slots(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
+                    const int64_t *begin, int64_t most);
+
+/* Tells whoever looks, and keeps account: `index` of the routed layer or recursion, scores as the causal router's. */
+void route_account(struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
+                   enum selection_kind kind, int64_t index, const struct choice *choice);
+
+/* The router's own loss on this rank's tokens: whether they are among `choice`, of the candidates. */
+bool route_learn(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
+                 struct tensor *scores, const uint8_t *candidates, const struct choice *choice, double scale,
+                 int64_t index);
+
+#endif

@@ -1,0 +1,228 @@
+/* Mixture-of-Recursions (model.md section 5): which tokens take which recursion of the shared layers. */
+#include <string.h>
+
+#include "src/model/decoder_private.h"
+#include "src/model/flow.h"
+#include "src/model/layers.h"
+
+static int64_t recursion_tokens(const struct model_config *config, int recursion, int64_t length)
+{
+    int64_t first;
+    int64_t count;
+    layers_shared(config, &first, &count);
+    return layers_tokens(config, first + recursion * count, length);
+}
+
+/* Lists the running tokens. */
+static bool list_running(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
+                         const struct flow *flow, int64_t most, struct choice *choice)
+{
+    const struct token_list *stream = &flow->stream;
+    int32_t *slots = tape_save(tape, (size_t)stream->total * sizeof *slots);
+    int64_t *begin = tape_save(tape, (size_t)(stream->rows + 1) * sizeof *begin);
+    if (!slots || !begin)
+        return false;
+    int64_t count = 0;
+    for (int64_t row = 0; row < stream->rows; row++) {
+        begin[row] = count;
+        for (int64_t slot = stream->begin[row]; slot < stream->end[row]; slot++)
+            if (flow->running[slot])
+                slots[count++] = (int32_t)slot;
+    }
+    begin[stream->rows] = count;
+    *choice = (struct choice){.slot = slots, .begin = begin, .total = route_slots(decoder, input, flow, begin, most)};
+    for (int64_t i = count; i < choice->total; i++)
+        slots[i] = -1;
+    return true;
+}
+
+/* -- Expert choice ----------------------------------------------------------------------------------------------------
+ */
+
+static bool choose_by_expert(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                             struct flow *flow, int recursion, const struct tensor *z, struct choice *choice)
+{
+    const struct model_config *config = &decoder->config;
+    int64_t most = recursion_tokens(config, recursion, input->length);
+    if (recursion == 0)
+        return list_running(tape, decoder, input, flow, most, choice);
+    struct arena_mark mark = arena_mark(tape->work);
+    const float *all = route_collect(tape, decoder, flow, z->data);
+    bool chosen = all && route_choose(tape, decoder, input, flow, all, flow->running, most, choice);
+    arena_rewind(tape->work, mark);
+    return chosen;
+}
+
+static bool route_by_expert(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                            struct flow *flow, int recursion, struct choice *choice)
+{
+    const struct model_config *config = &decoder->config;
+    struct tensor *z = router_scores(tape, flow->h, flow_value(decoder->recursion_routers[recursion]));
+    if (!z || !choose_by_expert(tape, decoder, input, flow, recursion, z, choice))
+        return false;
+    route_account(decoder, input, flow, SELECTION_RECURSION, recursion, choice);
+    int64_t candidates = recursion_tokens(config, recursion > 0 ? recursion - 1 : 0, input->length);
+    double mean = config->depth.router_loss / (double)(input->batch_rows * candidates);
+    if (!input->causal && !route_learn(tape, decoder, input, flow, z, flow->running, choice, mean, recursion))
+        return false;
+    memset(flow->running, 0, (size_t)flow->stream.total);
+    for (int64_t i = 0; i < choice->begin[flow->stream.rows]; i++)
+        flow->running[choice->slot[i]] = 1;
+    flow->gate = router_gate(tape, z, GATE_SIGMOID, (float)config->depth.alpha);
+    return flow->gate != NULL;
+}
+
+/* -- Token choice -----------------------------------------------------------------------------------------------------
+ */
+
+/* d_t = argmax + 1 of this rank's tokens. */
+static void find_depths(const struct tensor *s, float *depth)
+{
+    int64_t recursions = tensor_columns(s);
+    for (int64_t n = 0; n < tensor_rows(s); n++) {
+        const float *row = (const float *)s->data + n * recursions;
+        int64_t best = 0;
+        for (int64_t i = 1; i < recursions; i++)
+            if (row[i] > row[best])
+                best = i;
+        depth[n] = (float)(best + 1);
+    }
+}
+
+/* R sum_i f_i P_i of each sequence, averaged over the rows: linear in s, as the fractions f are constants. */
+static bool balance(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                    const struct flow *flow, struct tensor *s)
+{
+    const struct model_config *config = &decoder->config;
+    int64_t recursions = config->depth.recursions;
+    float *coefficient = tape_save(tape, (size_t)(flow->part.count * recursions) * sizeof *coefficient);
+    int64_t *taken = tape_save(tape, (size_t)recursions * sizeof *taken);
+    if (!coefficient || !taken)
+        return false;
+    for (int64_t row = 0; row < flow->stream.rows; row++) {
+        int64_t begin = flow->stream.begin[row];
+        int64_t end = flow->stream.end[row];
+        memset(taken, 0, (size_t)recursions * sizeof *taken);
+        for (int64_t slot = begin; slot < end; slot++)
+            taken[flow->depth[slot] - 1]++;
+        for (int64_t slot = begin; slot < end; slot++)
+            for (int64_t i = 0; flow->local[slot] >= 0 && i < recursions; i++)
+                coefficient[flow->local[slot] * recursions + i] = (float)((double)taken[i] / (double)(end - begin));
+    }
+    double scale = config->depth.router_loss * (double)recursions / (double)(input->batch_rows * input->length);
+    return router_balance(tape, s, coefficient, (float)scale, &decoder->router_loss);
+}
+
+/* One decision, on the stream that enters the first recursion. */
+static bool decide_depths(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                          struct flow *flow)
+{
+    struct tensor *s = router_softmax(tape, router_scores(tape, flow->h, flow_value(decoder->depth_router)));
+    int32_t *depth = tape_save(tape, (size_t)flow->stream.total * sizeof *depth);
+    int32_t *column = tape_save(tape, (size_t)flow->part.count * sizeof *column);
+    struct arena_mark mark = arena_mark(tape->work);
+    float *own = arena_allocate(tape->work, (size_t)flow->part.count * sizeof *own);
+    if (!s || !depth || !column || !own)
+        return false;
+    find_depths(s, own);
+    const float *all = route_collect(tape, decoder, flow, own);
+    if (!all)
+        return false;
+    for (int64_t slot = 0; slot < flow->stream.total; slot++)
+        depth[slot] = (int32_t)all[slot];
+    for (int64_t n = 0; n < flow->part.count; n++)
+        column[n] = (int32_t)own[n] - 1;
+    arena_rewind(tape->work, mark);
+    flow->depth = depth;
+    flow->entered = flow->h;
+    flow->gate = router_pick(tape, s, column);
+    return flow->gate && (input->causal || balance(tape, decoder, input, flow, s));
+}
+
+static bool route_by_token(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                           struct flow *flow, int recursion, struct choice *choice)
+{
+    if (recursion == 0 && !decide_depths(tape, decoder, input, flow))
+        return false;
+    for (int64_t slot = 0; slot < flow->stream.total; slot++)
+        flow->running[slot] = flow->depth[slot] > recursion;
+    if (!list_running(tape, decoder, input, flow, input->length, choice))
+        return false;
+    route_account(decoder, input, flow, SELECTION_DEPTH, recursion, choice);
+    return true;
+}
+
+/* -- In and out -------------------------------------------------------------------------------------------------------
+ */
+
+bool recursion_enter(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
+                     int recursion)
+{
+    struct choice choice;
+    bool by_expert = decoder->config.depth.routing == ROUTING_EXPERT;
+    if (recursion == 0)
+        memset(flow->running, 1, (size_t)flow->stream.total);
+    if (!(by_expert ? route_by_expert : route_by_token)(tape, decoder, input, flow, recursion, &choice))
+        return false;
+    flow->recursion = recursion;
+    if (recursion == 0) {
+        flow->active = (struct active){.set = flow->whole, .whole = true, .h = flow->h, .history = flow->history};
+        return true;
+    }
+    return active_create(tape, decoder, input, flow, choice.slot, choice.begin, choice.total, &flow->active) &&
+           recursion_borrow(tape, decoder, input, flow) && active_take(tape, decoder, flow, &flow->active);
+}
+
+bool recursion_borrow(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
+                      struct flow *flow)
+{
+    if (!decoder_lends(decoder) || input->cache)
+        return true;
+    return token_view_create(tape, decoder, input, flow->active.set, flow->whole, &flow->borrowed);
+}
+
+/* h_t + p_t block(h)_t */
+static struct tensor *leave_by_expert(struct tape *tape, const struct flow *flow, struct tensor *y,
+                                      const int32_t *source)
+{
+    return token_update(tape, flow->h, y, flow->gate, source, false);
+}
+
+/* A token that goes on takes its output along; one that ends its depth here leaves with h_t^1 + s_t out_t. */
+static struct tensor *leave_by_token(struct tape *tape, const struct flow *flow, struct tensor *y,
+                                     const int32_t *source)
+{
+    int32_t *goes_on = tape_save(tape, (size_t)flow->part.count * sizeof *goes_on);
+    int32_t *ends = tape_save(tape, (size_t)flow->part.count * sizeof *ends);
+    int32_t *itself = tape_save(tape, (size_t)flow->part.count * sizeof *itself);
+    if (!goes_on || !ends || !itself)
+        return NULL;
+    for (int64_t slot = 0; slot < flow->stream.total; slot++) {
+        int32_t n = flow->local[slot];
+        if (n < 0)
+            continue;
+        int32_t depth = flow->depth[slot];
+        goes_on[n] = depth > flow->recursion + 1 ? source[n] : -1;
+        ends[n] = depth == flow->recursion + 1 ? source[n] : -1;
+        itself[n] = depth == flow->recursion + 1 ? n : -1;
+    }
+    struct tensor *left = token_update(tape, flow->entered, y, flow->gate, ends, false);
+    return token_place(tape, token_place(tape, flow->h, y, goes_on), left, itself);
+}
+
+bool recursion_leave(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow)
+{
+    (void)input;
+    const struct active *active = &flow->active;
+    int64_t first;
+    int64_t count;
+    layers_shared(&decoder->config, &first, &count);
+    if (!active_return_history(tape, decoder, flow, active, count * block_connections(&decoder->config)))
+        return false;
+    struct tensor *y = active->whole ? active->h : active_gather(tape, decoder, active, active->h);
+    const int32_t *source = active->whole ? flow->itself : active->source;
+    bool by_expert = decoder->config.depth.routing == ROUTING_EXPERT;
+    flow->h = (by_expert ? leave_by_expert : leave_by_token)(tape, flow, y, source);
+    flow->recursion = -1;
+    return flow->h != NULL;
+}

@@ -1,0 +1,114 @@
+/* What routers share: scores of all tokens, choices, losses. */
+#include <string.h>
+
+#include "src/model/decoder_private.h"
+#include "src/model/flow.h"
+
+float *route_collect(struct tape *tape, struct decoder *decoder, const struct flow *flow, const float *part)
+{
+    float *own = arena_allocate(tape->work, (size_t)flow->count * sizeof *own);
+    float *all = flow->shares ? arena_allocate(tape->work, (size_t)flow->stream.total * sizeof *all) : own;
+    if (!own || !all)
+        return NULL;
+    mesh_all_gather(decoder->mesh, MESH_TENSOR, part, own, flow->count, 1, DTYPE_F32);
+    if (flow->shares && !shares_collect(tape, decoder->mesh, own, flow->shares, all))
+        return NULL;
+    return all;
+}
+
+bool route_may_choose(const struct flow *flow, const struct decoder_input *input, int64_t row, int64_t slot)
+{
+    return !input->valid || flow->stream.position[slot] < input->valid[row];
+}
+
+int64_t route_slots(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
+                    const int64_t *begin, int64_t most)
+{
+    const struct mesh *mesh = decoder->mesh;
+    bool alone =
+        mesh_size(mesh, MESH_TENSOR) == 1 && mesh_size(mesh, MESH_CONTEXT) == 1 && mesh_size(mesh, MESH_PIPELINE) == 1;
+    if (alone)
+        return begin[flow->stream.rows];
+    return input->begin ? flow->stream.total : flow->stream.rows * most;
+}
+
+bool route_choose(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
+                  const struct flow *flow, const float *scores, const uint8_t *candidates, int64_t most,
+                  struct choice *choice)
+{
+    const struct token_list *stream = &flow->stream;
+    int32_t *chosen = tape_save(tape, (size_t)stream->total * sizeof *chosen);
+    int64_t *begin = tape_save(tape, (size_t)(stream->rows + 1) * sizeof *begin);
+    struct arena_mark mark = arena_mark(tape->work);
+    uint8_t *allowed = arena_allocate(tape->work, (size_t)stream->total + 1);
+    if (!chosen || !begin || !allowed)
+        return false;
+    begin[0] = 0;
+    for (int64_t row = 0; row < stream->rows; row++) {
+        int64_t first = stream->begin[row];
+        int64_t count = stream->end[row] - first;
+        int64_t found = 0;
+        int32_t *into = chosen + begin[row];
+        for (int64_t slot = first; slot < first + count; slot++)
+            allowed[slot] = (!candidates || candidates[slot]) && route_may_choose(flow, input, row, slot);
+        if (!input->causal) {
+            found = token_select(tape->work, scores + first, allowed + first, count, most, into);
+        } else {
+            for (int64_t i = 0; i < count; i++)
+                if (allowed[first + i] && scores[first + i] > 0.0f)
+                    into[found++] = (int32_t)i;
+        }
+        for (int64_t i = 0; i < found; i++)
+            into[i] += (int32_t)first;
+        begin[row + 1] = begin[row] + found;
+    }
+    arena_rewind(tape->work, mark);
+    int64_t longest = input->causal ? input->length : most;
+    *choice =
+        (struct choice){.slot = chosen, .begin = begin, .total = route_slots(decoder, input, flow, begin, longest)};
+    for (int64_t i = begin[stream->rows]; i < choice->total; i++)
+        chosen[i] = -1;
+    return true;
+}
+
+void route_account(struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
+                   enum selection_kind kind, int64_t index, const struct choice *choice)
+{
+    struct routing *routing = &decoder->routing[index];
+    routing->offered += flow->stream.total;
+    routing->chosen += choice->begin[flow->stream.rows];
+    if (!input->see_selection)
+        return;
+    struct decoder_selection selection = {.kind = kind,
+                                          .index = index,
+                                          .rows = flow->stream.rows,
+                                          .begin = choice->begin,
+                                          .slot = choice->slot,
+                                          .position = flow->stream.position};
+    input->see_selection(input->see_self, &selection);
+}
+
+bool route_learn(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
+                 struct tensor *scores, const uint8_t *candidates, const struct choice *choice, double scale,
+                 int64_t index)
+{
+    int8_t *target = tape_save(tape, (size_t)flow->part.count);
+    if (!target || !scores)
+        return false;
+    for (int64_t row = 0; row < flow->stream.rows; row++)
+        for (int64_t slot = flow->stream.begin[row]; slot < flow->stream.end[row]; slot++) {
+            bool candidate = (!candidates || candidates[slot]) && route_may_choose(flow, input, row, slot);
+            if (flow->local[slot] >= 0)
+                target[flow->local[slot]] = candidate ? 0 : -1;
+        }
+    for (int64_t i = 0; i < choice->begin[flow->stream.rows]; i++)
+        if (flow->local[choice->slot[i]] >= 0)
+            target[flow->local[choice->slot[i]]] = 1;
+    struct routing *routing = &decoder->routing[index];
+    const float *score = scores->data;
+    for (int64_t n = 0; n < flow->part.count; n++) {
+        routing->judged += target[n] >= 0;
+        routing->agreed += target[n] >= 0 && (score[n] > 0.0f) == (target[n] > 0);
+    }
+    return router_cross_entropy(tape, scores, target, (float)scale, &decoder->router_loss);
+}

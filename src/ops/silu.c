@@ -1,0 +1,41 @@
+#include "src/ops/operation.h"
+
+static void silu_backward(struct tape *tape, const struct tape_record *record)
+{
+    struct engine *engine = tape->engine;
+    struct tensor *x = record->input[0];
+    enum dtype dtype = x->dtype;
+    int64_t count = tensor_count(x);
+    const void *dy = tape_gradient(record->output);
+    struct gradient_target dx = tape_target(tape, x);
+    if (!dx.data)
+        return;
+#pragma omp parallel num_threads(operation_threads(engine, count))
+    {
+        struct range range = operation_range(count, LINE_ELEMENTS);
+        engine->kernels->silu_backward(operation_at_mutable(dx.data, range.begin, dtype), dx.beta,
+                                       operation_at(dy, range.begin, dtype), operation_at(x->data, range.begin, dtype),
+                                       range.count, dtype);
+    }
+}
+
+struct tensor *silu(struct tape *tape, struct tensor *x)
+{
+    if (!x)
+        return NULL;
+    if (!operation_is_floating(x))
+        return operation_refuse(tape, "silu", "the input must be of a floating type");
+    struct tensor *y = tape_tensor_like(tape, x);
+    if (!y)
+        return NULL;
+    struct engine *engine = tape->engine;
+    enum dtype dtype = x->dtype;
+    int64_t count = tensor_count(x);
+#pragma omp parallel num_threads(operation_threads(engine, count))
+    {
+        struct range range = operation_range(count, LINE_ELEMENTS);
+        engine->kernels->silu_forward(operation_at_mutable(y->data, range.begin, dtype),
+                                      operation_at(x->data, range.begin, dtype), range.count, dtype);
+    }
+    return tape_push(tape, (struct tape_record){.backward = silu_backward, .input = {x}, .output = y});
+}
