@@ -192,17 +192,16 @@ struct tensor *memory_states(struct tape *tape, struct mesh *mesh, struct tensor
         context_fail(tape->context, STATUS_INTERNAL, "operation memory_states: %s", mistake);
         return NULL;
     }
-    struct states_saved *saved = tape_save(tape, sizeof *saved);
-    int64_t blocks = shape->rows * shape->segments * shape->kv_heads;
-    struct tensor *states = tape_matrix(tape, DTYPE_F32, blocks, memory_elements(shape->width));
-    /* What backward needs lies before the mark: the tape may itself be on the work arena. */
     bool delta = shape->update == MEMORY_UPDATE_DELTA;
-    bool kept = delta && tape_needs(tape, k, v);
-    size_t bytes = (size_t)(blocks * shape->width * shape->width) * sizeof(float);
-    float *maps = kept ? tape_save(tape, bytes) : NULL;
+    bool keeps = delta && tape_needs(tape, k, v);
+    int64_t blocks = shape->rows * shape->segments * shape->kv_heads;
+    size_t maps_bytes = (size_t)(blocks * shape->width * shape->width) * sizeof(float);
+    struct states_saved *saved = tape_save(tape, sizeof *saved);
+    struct tensor *states = tape_matrix(tape, DTYPE_F32, blocks, memory_elements(shape->width));
+    float *maps = keeps ? tape_save(tape, maps_bytes) : NULL;
     struct arena_mark mark = arena_mark(tape->work);
-    if (delta && !kept)
-        maps = arena_allocate(tape->work, bytes);
+    if (delta && !keeps)
+        maps = arena_allocate(tape->work, maps_bytes);
     bool done = saved && states && (maps || !delta);
     if (done) {
         *saved = (struct states_saved){.mesh = mesh,

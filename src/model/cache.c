@@ -191,7 +191,8 @@ static enum status keep(struct context *context, struct layer_cache *layer, cons
 static bool kept_set(struct tape *tape, const struct decoder *decoder, const struct layer_cache *layer, int64_t rows,
                      struct token_set *set)
 {
-    int64_t segment = decoder->config.attention.segment;
+    bool infini = decoder->config.attention.kind == ATTENTION_INFINI;
+    int64_t segment = infini ? decoder->config.attention.segment : INT64_MAX;
     int64_t *first = tape_save(tape, (size_t)rows * sizeof *first);
     if (!first)
         return false;

@@ -132,7 +132,7 @@ static bool find_rotary_rows(struct tape *tape, const struct decoder *decoder, s
 static bool find_segments(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
                           struct token_set *set)
 {
-    int64_t segments = integer_divide_up(input->length, decoder->config.attention.segment);
+    int64_t segments = is_infini(decoder) ? integer_divide_up(input->length, decoder->config.attention.segment) : 1;
     struct range part = {.begin = 0, .count = segments};
     if (set->scanned)
         part =

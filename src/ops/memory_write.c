@@ -195,8 +195,9 @@ bool memory_maps(struct engine *engine, const struct memory_keys *keys, float *s
     return true;
 }
 
-/* -- Backward: P and q are d loss / d M and d loss / d z behind the segment, M and z are those before it -------------
- */
+/* -- Backward --------------------------------------------------------------------------------------------------- */
+
+/* P and q are d loss / d M and d loss / d z behind the segment; M and z are those before it. */
 
 /* S = P M^T + M P^T: d loss / d L, and that transposed, for L is made of sigma(K) on both sides. */
 static void joint_make(const struct write_pass *pass, int64_t block, float *scratch)
