@@ -147,12 +147,14 @@ static void request_started(struct mesh_request *request, struct mesh *mesh, MPI
 {
     mesh_leave(mesh, before);
     request->mesh = mesh;
+    request->reduction = NULL;
     request_set(request, mpi);
 }
 
 void mesh_request_clear(struct mesh_request *request)
 {
     request->mesh = NULL;
+    request->reduction = NULL;
     request_set(request, MPI_REQUEST_NULL);
 }
 
@@ -175,17 +177,6 @@ void mesh_receive(struct mesh *mesh, enum mesh_axis axis, int from, int tag, voi
     request_started(request, mesh, mpi, before);
 }
 
-void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const float *all, float *mine, int64_t each,
-                               struct mesh_request *request)
-{
-    MPI_Request mpi;
-    int number = mesh_count(mesh, axis, each, DTYPE_F32);
-    mesh->traffic[axis].bytes += each * (mesh->size[axis] - 1) * (int64_t)sizeof *all;
-    enum time_kind before = mesh_enter(mesh);
-    MPI_Ireduce_scatter_block(all, mine, number, MPI_FLOAT, MPI_SUM, mesh->communicator[axis], &mpi);
-    request_started(request, mesh, mpi, before);
-}
-
 void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, int64_t each, enum dtype dtype,
                            struct mesh_request *request)
 {
@@ -199,24 +190,35 @@ void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, in
 
 bool mesh_test(struct mesh_request *request)
 {
-    if (!request->mesh)
+    struct mesh *mesh = request->mesh;
+    if (!mesh)
         return true;
-    MPI_Request mpi = request_get(request);
+    enum time_kind before = mesh_enter(mesh);
     int done = 0;
-    enum time_kind before = mesh_enter(request->mesh);
-    MPI_Test(&mpi, &done, MPI_STATUS_IGNORE);
-    mesh_leave(request->mesh, before);
-    request_set(request, mpi);
+    if (request->reduction) {
+        done = mesh_reduction_test(request);
+    } else {
+        MPI_Request mpi = request_get(request);
+        MPI_Test(&mpi, &done, MPI_STATUS_IGNORE);
+        request_set(request, mpi);
+    }
+    mesh_leave(mesh, before);
     return done;
 }
 
 void mesh_wait(struct mesh_request *request)
 {
-    if (!request->mesh)
+    struct mesh *mesh = request->mesh;
+    if (!mesh)
         return;
-    MPI_Request mpi = request_get(request);
-    enum time_kind before = mesh_enter(request->mesh);
-    MPI_Wait(&mpi, MPI_STATUS_IGNORE);
-    mesh_leave(request->mesh, before);
-    request_set(request, mpi);
+    enum time_kind before = mesh_enter(mesh);
+    if (request->reduction) {
+        while (!mesh_reduction_test(request))
+            ;
+    } else {
+        MPI_Request mpi = request_get(request);
+        MPI_Wait(&mpi, MPI_STATUS_IGNORE);
+        request_set(request, mpi);
+    }
+    mesh_leave(mesh, before);
 }

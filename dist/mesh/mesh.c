@@ -169,6 +169,7 @@ void mesh_destroy(struct mesh **mesh)
         if (m->reversed[axis] != MPI_COMM_NULL)
             MPI_Comm_free(&m->reversed[axis]);
     }
+    mesh_reductions_destroy(m);
     MPI_Op_free(&m->bf16_sum);
     MPI_Type_free(&m->bf16);
     memory_free(m->context, m->counts);

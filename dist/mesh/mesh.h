@@ -97,7 +97,8 @@ void mesh_exclusive_scan(struct mesh *mesh, enum mesh_axis axis, float *buffer, 
 /* What runs behind the computation. mesh_request_clear makes a request that is complete. */
 struct mesh_request {
     void *state;
-    struct mesh *mesh; /* NULL when it was never started */
+    struct mesh *mesh;                /* NULL when it was never started */
+    struct mesh_reduction *reduction; /* of a started reduce-scatter */
 };
 
 void mesh_request_clear(struct mesh_request *request);
@@ -108,9 +109,18 @@ void mesh_send(struct mesh *mesh, enum mesh_axis axis, int to, int tag, const vo
 void mesh_receive(struct mesh *mesh, enum mesh_axis axis, int from, int tag, void *data, int64_t count,
                   enum dtype dtype, struct mesh_request *request);
 
-/* Collectives that return before they are complete; equal parts of `each` elements per rank. */
+/* Makes room for `count` reductions of at most `each` elements a rank that are on their way at once, so that starting
+ * them allocates nothing. Local. */
+void mesh_reduce_scatter_reserve(struct mesh *mesh, enum mesh_axis axis, int count, int64_t each);
+
+/* Collectives that return before they are complete; equal parts of `each` elements per rank.
+ *
+ * mine = the sum over the ranks in their order of their parts for this one. `all` [ranks, each] stays as it is and
+ * overlaps nothing. Requests on an axis complete in the order in which they were started; each rank has to test or wait
+ * for them all. Memory for what arrives is at most 8 MiB an axis. */
 void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const float *all, float *mine, int64_t each,
                                struct mesh_request *request);
+
 /* In place: this rank's part is already at its position in `all`. */
 void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, int64_t each, enum dtype dtype,
                            struct mesh_request *request);

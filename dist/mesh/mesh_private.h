@@ -16,6 +16,8 @@ struct mesh {
     MPI_Op bf16_sum;
     int *counts; /* for the collectives with uneven parts: one entry a rank of the largest axis */
     int *offsets;
+    struct reduction_queue *reductions[MESH_AXES]; /* NULL until an axis needs it */
+    struct mesh_reduction *spare_reductions;
 };
 
 MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype);
@@ -30,6 +32,10 @@ static inline void mesh_leave(struct mesh *mesh, enum time_kind before)
 {
     time_leave(&mesh->context->time, before);
 }
+
+/* Moves a started reduce-scatter on; true, and the request cleared, when it is complete. */
+bool mesh_reduction_test(struct mesh_request *request);
+void mesh_reductions_destroy(struct mesh *mesh);
 
 /* Counts bytes and calls; ends the job if `count` does not fit in MPI's int. */
 int mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype);

@@ -232,6 +232,11 @@ enum status replica_create(struct context *context, struct mesh *mesh, struct en
     order_parameters(r, parameters, count);
     fill_buckets(r, bucket_bytes);
     CHECK(allocate_arrays(r, trains));
+    int64_t largest = 0;
+    for (int i = 0; i < r->bucket_count; i++)
+        largest = integer_max(largest, r->buckets[i].slice);
+    if (trains)
+        mesh_reduce_scatter_reserve(mesh, MESH_REPLICA, r->bucket_count, largest);
     point_parameters(r);
     find_shards(r);
     return STATUS_OK;

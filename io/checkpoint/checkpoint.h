@@ -68,8 +68,9 @@ void checkpoint_clean(struct context *context, struct mesh *mesh, const char *fo
 void checkpoint_prune(struct context *context, struct mesh *mesh, const char *folder, int64_t keep_last,
                       int64_t keep_every);
 
-/* The tools behind `cairn checkpoint`; on one rank, not collective. inspect prints header and datasets. */
-enum status checkpoint_inspect(struct context *context, const char *path) MUST_USE;
+/* The tools behind `cairn checkpoint`; on one rank, not collective. inspect prints header, datasets and what
+ * memories hold: a summary for each layer, or with `verbose` each stream and head. */
+enum status checkpoint_inspect(struct context *context, const char *path, bool verbose) MUST_USE;
 
 struct checkpoint_difference {
     int64_t datasets;  /* compared */

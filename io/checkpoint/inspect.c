@@ -6,6 +6,7 @@
 
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/hash.h"
+#include "io/checkpoint/memories.h"
 #include "io/checkpoint/verify.h"
 
 enum { BLOCK = 1 << 20, NAME_WIDTH = 56 }; /* elements read at a time; columns of the table */
@@ -81,7 +82,7 @@ done:
     return status;
 }
 
-enum status checkpoint_inspect(struct context *context, const char *path)
+enum status checkpoint_inspect(struct context *context, const char *path, bool verbose)
 {
     struct seal seal;
     struct layout_entry *entries = NULL;
@@ -96,6 +97,8 @@ enum status checkpoint_inspect(struct context *context, const char *path)
     TRY(layout_list(context, path, &seal, &entries, &count));
     header_print(path, header, &seal, entries, count);
     status = table_print(context, path, entries, count);
+    if (status == STATUS_OK)
+        status = memories_print(context, path, entries, count, verbose);
     printf("\nconfig\n%s", header->config);
 done:
     memory_free(context, entries);

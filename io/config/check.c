@@ -131,6 +131,10 @@ static enum status check_run(const struct setting_source *source, const struct c
         return REFUSE(source, optimizer.warmup_steps, training.steps,
                       "expected optimizer.warmup_steps to be at most training.steps (%lld), got %lld", steps,
                       (long long)optimizer->warmup_steps);
+    if (config->training.capacity_warmup_steps > steps)
+        return REFUSE(source, training.capacity_warmup_steps, training.steps,
+                      "expected training.capacity_warmup_steps to be at most training.steps (%lld), got %lld", steps,
+                      (long long)config->training.capacity_warmup_steps);
     if (optimizer->schedule == SCHEDULE_WSD && optimizer->decay_steps > steps)
         return REFUSE(source, optimizer.decay_steps, training.steps,
                       "expected optimizer.decay_steps to be at most training.steps (%lld), got %lld", steps,

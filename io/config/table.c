@@ -139,7 +139,7 @@ const struct setting setting_table[] = {
      HELP = "How much of the training text is kept for validation when no files are given."},
     {WORD(data.format), DEFAULT = "auto",
      .words = {[DATA_AUTO] = "auto", [DATA_BYTES] = "bytes", [DATA_NANOGPT] = "nanogpt", [DATA_LLMC] = "llmc",
-               [DATA_MEGATRON] = "megatron"},
+               [DATA_MEGATRON] = "megatron", [DATA_SAMPLES] = "samples"},
      HELP = "Layout of the data files; auto looks at them."},
     {WORD(data.sampling), DEFAULT = "shuffle",
      .words = {[SAMPLING_SHUFFLE] = "shuffle", [SAMPLING_STREAM] = "stream"},
@@ -186,6 +186,11 @@ const struct setting setting_table[] = {
      HELP = "Seed of the initial weights."},
     {INTEGER(training.skip_limit, 1, COUNT_MAXIMUM), DEFAULT = "10",
      HELP = "Skipped steps in a row that end the run."},
+    {INTEGER(training.capacity_warmup_steps, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "mod, and mor with routing expert: steps in which the routers' capacity falls from all tokens to the "
+            "model's own; 0 is off."},
+    {INTEGER(training.gate_warning_steps, 0, COUNT_MAXIMUM), DEFAULT = "1000",
+     HELP = "infini: the step at which memory gates that are all still between 0.45 and 0.55 are told of; 0 is off."},
 
     {INTEGER(evaluation.every, 0, COUNT_MAXIMUM), DEFAULT = "0",
      HELP = "Steps between evaluations; 0 is only at the end."},

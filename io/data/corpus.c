@@ -107,6 +107,8 @@ static enum status corpus_scan(struct corpus *corpus)
         struct corpus_file *file = &corpus->files[i];
         if (file->index.mapping.address)
             CHECK(megatron_add_documents(corpus, file));
+        else if (file->sample_length > 0)
+            CHECK(samples_add_documents(corpus, file));
         else
             CHECK(corpus_add_document(corpus, file->begin));
         posix_madvise((void *)file->mapping.address, (size_t)file->mapping.bytes, POSIX_MADV_SEQUENTIAL);
@@ -238,8 +240,26 @@ void corpus_announce(const struct corpus *corpus, int64_t begin, int64_t count)
     }
 }
 
-void corpus_fill(const struct corpus *corpus, int64_t begin, int64_t count, int64_t length, int32_t *inputs,
-                 int32_t *targets)
+/* Of a sample only the answer is a target. */
+static int64_t mark_targets(const struct corpus *corpus, int64_t begin, int64_t count, int32_t *targets)
+{
+    const struct corpus_file *file = corpus->files;
+    int64_t counted = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t token = corpus->first + begin + i;
+        while (token >= file->begin + file->count)
+            file++;
+        bool counts = file->sample_length == 0 ||
+                      (token - file->begin) % file->sample_length >= file->sample_length - file->sample_answer;
+        counted += counts;
+        if (!counts && targets)
+            targets[i] = -1;
+    }
+    return counted;
+}
+
+int64_t corpus_part(const struct corpus *corpus, int64_t begin, int64_t count, int64_t length, int32_t *inputs,
+                    int32_t *targets)
 {
     if (inputs) {
         corpus_read(corpus, begin, count, inputs);
@@ -251,17 +271,10 @@ void corpus_fill(const struct corpus *corpus, int64_t begin, int64_t count, int6
         for (int64_t i = count; i < length; i++)
             targets[i] = -1;
     }
+    return mark_targets(corpus, begin + 1, count, targets);
 }
 
 int64_t corpus_windows(const struct corpus *corpus, int64_t length)
 {
     return corpus->tokens < 2 ? 0 : (corpus->tokens - 2) / length + 1;
-}
-
-void corpus_window(const struct corpus *corpus, int64_t length, int64_t index, int32_t *inputs, int32_t *targets,
-                   int64_t *target_count)
-{
-    int64_t begin = index * length;
-    *target_count = integer_min(length, corpus->tokens - 1 - begin);
-    corpus_fill(corpus, begin, *target_count, length, inputs, targets);
 }

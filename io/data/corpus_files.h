@@ -47,7 +47,8 @@ struct corpus_file {
     int64_t count;
     enum delimiter_place delimiter_place;
     int32_t delimiter;
-    struct megatron_index index; /* mapped for Megatron's format only */
+    int64_t sample_length, sample_answer; /* of a file of samples; 0 in others */
+    struct megatron_index index;          /* mapped for Megatron's format only */
 };
 
 struct corpus {
@@ -87,6 +88,11 @@ void corpus_file_close(struct context *context, struct corpus_file *file);
 bool megatron_recognize(const char *name);
 enum status megatron_open(struct context *context, const char *name, struct corpus_file *file) MUST_USE;
 
+/* Files of samples. */
+bool samples_recognize(const struct mapping *mapping);
+enum status samples_open(struct context *context, struct corpus_file *file) MUST_USE;
+enum status samples_add_documents(struct corpus *corpus, const struct corpus_file *file) MUST_USE;
+
 /* Notes that a document begins at a token, counted before the cut; to be called in rising order. */
 enum status corpus_add_document(struct corpus *corpus, int64_t token) MUST_USE;
 enum status megatron_add_documents(struct corpus *corpus, const struct corpus_file *file) MUST_USE;
@@ -99,10 +105,6 @@ void corpus_announce(const struct corpus *corpus, int64_t begin, int64_t count);
 
 /* The document that holds a token. */
 int64_t corpus_document_at(const struct corpus *corpus, int64_t token);
-
-/* `count` inputs from `begin` on and the targets that follow them, padded to `length`; either may be NULL. */
-void corpus_fill(const struct corpus *corpus, int64_t begin, int64_t count, int64_t length, int32_t *inputs,
-                 int32_t *targets);
 
 /* The largest i in 0 .. count - 1 with values[i] <= value; values rise and values[0] <= value. */
 int64_t search_last_not_above(const int64_t *values, int64_t count, int64_t value);

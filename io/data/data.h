@@ -15,8 +15,10 @@ struct corpus;
  *   llmc      llm.c's files, 1024 bytes of header; documents begin with the end-of-text token: 50256 in those of
  *             GPT-2 (magic 20240520, uint16 tokens), 128000 in those of Llama 3 (magic 20240801, uint32 tokens)
  *   megatron  PATH.bin with PATH.idx, named by either or by PATH; documents as in the index
- *   auto      megatron if the name ends in .idx or both its files exist; llmc by its magic; nanogpt if the name ends
- *             in .bin; otherwise bytes
+ *   samples   written by samples_write: samples of equal length in bytes, each a document, of which only the answer,
+ *             its last bytes, are targets that count
+ *   auto      samples by their magic; megatron if the name ends in .idx or both its files exist; llmc by its magic;
+ * nanogpt if the name ends in .bin; otherwise bytes
  *
  * `part_begin` and `part_end` in [0, 1] cut the corpus to its tokens floor(part_begin * n) .. floor(part_end * n) - 1,
  * so that one text can be both training and validation data; a document that is cut is a shorter one in each part.
@@ -63,7 +65,8 @@ struct sequence {
     int64_t stream;
     int64_t position; /* of its first token in its document */
     bool reset;       /* does not continue what the stream read before */
-    int64_t targets;  /* how many targets count; the rest is padding */
+    int64_t valid;    /* inputs; the rest is padding */
+    int64_t targets;  /* of them that count */
 };
 
 /* FILE error if the corpus has no window of this length: SHUFFLE needs length + 1 tokens, STREAM a document of two. */
@@ -80,11 +83,19 @@ void sampler_sequence(const struct sampler *sampler, int64_t index, int32_t *inp
 /* Sequence number `index` will be asked for soon: its part of the files is read ahead. */
 void sampler_announce(const struct sampler *sampler, int64_t index);
 
-/* For evaluation: the corpus in order, window after window of `length` targets, each token a target exactly once
- * (except the first of all); the last window may be short. Count and content; inputs [length] and
- * targets [length] as in sampler_sequence, target_count of them real. */
+/* For evaluation: how many windows of `length` targets the corpus has, one behind the other, each token a target
+ * exactly once (except the first of all); the last may be short. */
 int64_t corpus_windows(const struct corpus *corpus, int64_t length);
-void corpus_window(const struct corpus *corpus, int64_t length, int64_t index, int32_t *inputs, int32_t *targets,
-                   int64_t *target_count);
+
+/* `count` inputs from token `begin` on, and the targets that follow them; inputs [length] and targets [length] as in
+ * sampler_sequence. Returns how many of the targets count. */
+int64_t corpus_part(const struct corpus *corpus, int64_t begin, int64_t count, int64_t length, int32_t *inputs,
+                    int32_t *targets);
+
+/* A file of samples: the bytes "cairn-samples", zeros up to 16 bytes; int64 version (1), samples, length, answer; then
+ * the samples, each `length` bytes that end with `answer` bytes of answer. Little-endian. `sample` fills in each. */
+enum status samples_write(struct context *context, const char *path, int64_t samples, int64_t length, int64_t answer,
+                          void (*sample)(const void *self, int64_t index, unsigned char *bytes),
+                          const void *self) MUST_USE;
 
 #endif

@@ -144,6 +144,8 @@ bool name_ends(const char *name, const char *end)
 
 static enum data_format format_recognize(const char *name, const struct mapping *mapping)
 {
+    if (samples_recognize(mapping))
+        return DATA_SAMPLES;
     if (llmc_recognize(mapping))
         return DATA_LLMC;
     return name_ends(name, ".bin") ? DATA_NANOGPT : DATA_BYTES;
@@ -158,6 +160,8 @@ enum status corpus_file_open(struct context *context, const char *name, enum dat
     CHECK(mapping_open(context, file->path, &file->mapping));
     if (format == DATA_AUTO)
         format = format_recognize(name, &file->mapping);
+    if (format == DATA_SAMPLES)
+        return samples_open(context, file);
     if (format == DATA_LLMC)
         return llmc_open(context, file);
     if (format == DATA_NANOGPT)

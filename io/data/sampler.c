@@ -100,7 +100,7 @@ static int64_t shuffle_sequence(const struct sampler *sampler, int64_t index, st
     sequence->document = corpus_document_at(corpus, begin);
     sequence->position = begin - document_begin(corpus, sequence->document);
     sequence->reset = true;
-    sequence->targets = sampler->length;
+    sequence->valid = sampler->length;
     return begin;
 }
 
@@ -118,7 +118,7 @@ static int64_t stream_sequence(const struct sampler *sampler, int64_t index, str
     sequence->position = window_of_document * sampler->length;
     sequence->reset = window_of_document == 0 || step == 0;
     int64_t begin = document_begin(corpus, sequence->document) + sequence->position;
-    sequence->targets = integer_min(sampler->length, document_begin(corpus, sequence->document + 1) - 1 - begin);
+    sequence->valid = integer_min(sampler->length, document_begin(corpus, sequence->document + 1) - 1 - begin);
     return begin;
 }
 
@@ -134,12 +134,12 @@ void sampler_sequence(const struct sampler *sampler, int64_t index, int32_t *inp
                       struct sequence *sequence)
 {
     int64_t begin = sequence_find(sampler, index, sequence);
-    corpus_fill(sampler->corpus, begin, sequence->targets, sampler->length, inputs, targets);
+    sequence->targets = corpus_part(sampler->corpus, begin, sequence->valid, sampler->length, inputs, targets);
 }
 
 void sampler_announce(const struct sampler *sampler, int64_t index)
 {
     struct sequence sequence;
     int64_t begin = sequence_find(sampler, index, &sequence);
-    corpus_announce(sampler->corpus, begin, sequence.targets + 1);
+    corpus_announce(sampler->corpus, begin, sequence.valid + 1);
 }

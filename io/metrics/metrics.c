@@ -4,10 +4,11 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_LENGTH = 4096, PATH_LENGTH = 1024 };
+enum { PATH_LENGTH = 1024 };
 
 struct metrics {
     struct context *context;
@@ -31,10 +32,11 @@ static int64_t step_of(const json_t *object)
 /* Where the lines up to `step` end; the fields of those of that very step are kept. */
 static long end_of_step(struct metrics *metrics, int64_t step)
 {
-    char line[LINE_LENGTH];
+    char *line = NULL;
+    size_t size = 0;
     long end = 0;
     int64_t found = 0;
-    while (found >= 0 && found <= step && fgets(line, sizeof line, metrics->file)) {
+    while (found >= 0 && found <= step && getline(&line, &size, metrics->file) > 0) {
         json_t *object = strchr(line, '\n') ? json_loads(line, 0, NULL) : NULL;
         found = step_of(object);
         if (found >= 0 && found <= step)
@@ -43,6 +45,7 @@ static long end_of_step(struct metrics *metrics, int64_t step)
             json_object_update(metrics->last, object);
         json_decref(object);
     }
+    free(line);
     return end;
 }
 
@@ -70,22 +73,45 @@ bool metrics_seen(const struct metrics *metrics, const char *field)
     return json_object_get(metrics->last, field) != NULL;
 }
 
-enum status metrics_write(struct metrics *metrics, const struct metrics_field *fields, int count)
+static json_t *number(double value, bool integer)
+{
+    if (!isfinite(value))
+        return json_null();
+    return integer ? json_integer((json_int_t)value) : json_real(value);
+}
+
+/* Whole numbers are exact, others have 5 digits: there are many of them. */
+static json_t *array(const struct metrics_list *list)
+{
+    json_t *array = json_array();
+    for (int64_t i = 0; i < list->count; i++) {
+        double value = list->values[i];
+        bool integer = fabs(value) < 1e15 && value == rint(value);
+        char text[32];
+        snprintf(text, sizeof text, "%.4e", value);
+        json_array_append_new(array, number(integer ? value : strtod(text, NULL), integer));
+    }
+    return array;
+}
+
+enum status metrics_write_lists(struct metrics *metrics, const struct metrics_field *fields, int count,
+                                const struct metrics_list *lists, int list_count)
 {
     json_t *object = json_object();
-    for (int i = 0; i < count; i++) {
-        json_t *value;
-        if (!isfinite(fields[i].value))
-            value = json_null();
-        else
-            value = fields[i].integer ? json_integer((json_int_t)fields[i].value) : json_real(fields[i].value);
-        json_object_set_new(object, fields[i].name, value);
-    }
+    for (int i = 0; i < count; i++)
+        json_object_set_new(object, fields[i].name, number(fields[i].value, fields[i].integer));
+    for (int i = 0; i < list_count; i++)
+        json_object_set_new(object, lists[i].name, array(&lists[i]));
     int failed = json_dumpf(object, metrics->file, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
     json_decref(object);
     if (failed || fputc('\n', metrics->file) == EOF || fflush(metrics->file) != 0)
         return fail(metrics, "write it");
     return STATUS_OK;
+}
+
+enum status metrics_write(struct metrics *metrics, const struct metrics_field *fields, int count)
+{
+    return metrics_write_lists(metrics, fields, count, NULL, 0);
 }
 
 void metrics_close(struct metrics **metrics)

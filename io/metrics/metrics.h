@@ -12,12 +12,22 @@ struct metrics_field {
     bool integer;
 };
 
+/* A field that is an array. */
+struct metrics_list {
+    const char *name;
+    const double *values; /* [count]; written with 5 digits, whole numbers exactly; not finite becomes null */
+    int64_t count;
+};
+
 /* Opens PATH to be continued after `step`: lines of later steps, and a half-written last line, are cut off. */
 enum status metrics_open(struct context *context, const char *path, int64_t step, struct metrics **metrics) MUST_USE;
 /* Whether a kept line of exactly that step has this field. */
 bool metrics_seen(const struct metrics *metrics, const char *field);
 
 enum status metrics_write(struct metrics *metrics, const struct metrics_field *fields, int count) MUST_USE;
+/* The same with arrays behind the fields. */
+enum status metrics_write_lists(struct metrics *metrics, const struct metrics_field *fields, int count,
+                                const struct metrics_list *lists, int list_count) MUST_USE;
 void metrics_close(struct metrics **metrics);
 
 #endif

@@ -12,7 +12,9 @@ struct bench_options {
     enum compute_type type; /* of kernels */
     int64_t warmup;         /* of step */
     int64_t steps;
-    double datasheet; /* FLOP/s of all ranks together as the makers say; 0 when nobody said */
+    int64_t rows, prompt, tokens; /* of generate: sequences, and tokens of each */
+    bool balanced;                /* routing at the intended load (decoder.balanced) */
+    double datasheet;             /* FLOP/s of all ranks together as the makers say; 0 when nobody said */
 };
 
 /* Every operation at the shapes of GPT-2 124M. Collective. */
@@ -25,5 +27,10 @@ enum status bench_collectives(struct context *context, struct mesh *mesh, const 
 /* Training steps of `config` on generated tokens: their time by kind, FLOPs, and memory. Collective. */
 enum status bench_step(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
                        const struct bench_options *options) MUST_USE;
+
+/* Generation of `rows` sequences at once by a model of `config` with its initial parameters: tokens a second, and how
+ * many layers a token took. USAGE error when `prompt` and `tokens` do not fit into the model's length. Collective. */
+enum status bench_generate(struct context *context, struct mesh *mesh, struct engine *engine,
+                           const struct config *config, const struct bench_options *options) MUST_USE;
 
 #endif

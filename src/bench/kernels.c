@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,7 +25,8 @@ static bool enough(const struct kernel_bench *bench, int samples, double begin)
     return samples >= SAMPLES || (samples >= SAMPLES_LEAST && clock_seconds() - begin > patience);
 }
 
-static void add_row(struct kernel_bench *bench, const struct kernel_row *row, double *samples, int count)
+static void add_row(struct kernel_bench *bench, const struct kernel_row *row, double *samples, int count,
+                    double bandwidth)
 {
     if (!row || bench->count == KERNEL_ROWS)
         return;
@@ -32,6 +34,17 @@ static void add_row(struct kernel_bench *bench, const struct kernel_row *row, do
     *added = *row;
     added->seconds = measure_median(samples, count);
     added->dtype = bench->dtype;
+    added->bandwidth = bandwidth;
+}
+
+/* What memory gives at the moment, over two of the operands. Where a virtual machine's cores lie may change from one
+ * second to the next, and with them the share of the memory that they reach. */
+static double look_at_memory(struct kernel_bench *bench)
+{
+    enum { LOOKS = 4 };
+    int64_t count = bench->sizes.large_bytes / (int64_t)sizeof(float);
+    mesh_barrier(bench->mesh, MESH_WORLD);
+    return peak_bandwidth(bench->engine, bench->engine->threads, bench->floats[0], bench->floats[3], count, LOOKS);
 }
 
 void kernel_measure(struct kernel_bench *bench, kernel_build build, int64_t rows, int64_t columns,
@@ -40,6 +53,8 @@ void kernel_measure(struct kernel_bench *bench, kernel_build build, int64_t rows
     double forward_samples[SAMPLES];
     double backward_samples[SAMPLES];
     struct tape *tape = &bench->tape;
+    bool memory_limits = forward && forward->flops == 0.0;
+    double bandwidth = memory_limits ? look_at_memory(bench) : 0.0;
     mesh_barrier(bench->mesh, MESH_WORLD);
     double begin = clock_seconds();
     int samples = 0;
@@ -63,14 +78,17 @@ void kernel_measure(struct kernel_bench *bench, kernel_build build, int64_t rows
     tape_reset(tape);
     if (bench->context->status != STATUS_OK)
         return;
-    add_row(bench, forward, forward_samples, samples);
-    add_row(bench, backward, backward_samples, samples);
+    if (memory_limits)
+        bandwidth = fmax(bandwidth, look_at_memory(bench));
+    add_row(bench, forward, forward_samples, samples, bandwidth);
+    add_row(bench, backward, backward_samples, samples, bandwidth);
 }
 
 void kernel_measure_call(struct kernel_bench *bench, void (*call)(struct kernel_bench *bench, int64_t count),
                          int64_t count, const struct kernel_row *row)
 {
     double samples[SAMPLES];
+    double bandwidth = look_at_memory(bench);
     mesh_barrier(bench->mesh, MESH_WORLD);
     double begin = clock_seconds();
     int taken = 0;
@@ -80,8 +98,9 @@ void kernel_measure_call(struct kernel_bench *bench, void (*call)(struct kernel_
         if (i >= 0)
             samples[taken++] = clock_seconds() - start;
     }
+    bandwidth = fmax(bandwidth, look_at_memory(bench));
     if (bench->context->status == STATUS_OK)
-        add_row(bench, row, samples, taken);
+        add_row(bench, row, samples, taken, bandwidth);
 }
 
 /* -- What is measured ---------------------------------------------------------------------------------------------- */
@@ -172,7 +191,7 @@ static enum status run_all(struct kernel_bench *bench)
 
 static double share_of(const struct kernel_row *row, const struct ceilings *best)
 {
-    double ceiling = row->flops > 0.0 ? ceilings_flops(best, row->dtype) : best->bandwidth;
+    double ceiling = row->flops > 0.0 ? ceilings_flops(best, row->dtype) : row->bandwidth;
     double work = row->flops > 0.0 ? row->flops : row->bytes;
     return ceiling > 0.0 ? work / row->seconds / ceiling : 0.0;
 }
@@ -188,10 +207,11 @@ static void print_rows(const struct kernel_bench *bench, const struct ceilings *
                show_seconds(row->seconds).text, 1e-9 * rate, arithmetic ? "GFLOP/s" : "GB/s",
                100.0 * share_of(row, best), row->counted);
     }
-    printf("\nShares are of the best of both looks at the ceilings. Tensors of operations that memory limits are\n"
-           "larger than the last cache; those of products are not. T tokens, I inputs, O outputs, V vocabulary.\n"
-           "An output that is only written costs the memory a read besides, which is not counted and which the\n"
-           "ceiling, y = a y + x, does not have.\n");
+    printf(
+        "\nShares are of the best of both looks at the arithmetic, and of what memory gave right before and after the\n"
+        "operation, for y = y / 2 + x in place or for a copy around the caches, whichever was faster. Tensors of\n"
+        "operations that memory limits are larger than the last cache; those of products are not. T tokens,\n"
+        "I inputs, O outputs, V vocabulary.\n");
 }
 
 static json_t *rows_json(const struct kernel_bench *bench, const struct ceilings *best)
@@ -224,7 +244,7 @@ static enum status show(const struct kernel_bench *bench, const struct bench_opt
     printf("GPT-2 124M shapes%s in %s; %s kernels, %d thread%s; the first of %d rank%s while all are busy\n\n",
            bench->quick ? " made tiny" : "", type, bench->engine->isa, threads, threads == 1 ? "" : "s",
            mesh_size(bench->mesh, MESH_WORLD), mesh_size(bench->mesh, MESH_WORLD) == 1 ? "" : "s");
-    printf("%-22s %-31s %-31s %s\n", "ceilings", "fp32 products", "bf16 products", "y = a y + x");
+    printf("%-22s %-31s %-31s %s\n", "ceilings", "fp32 products", "bf16 products", "memory");
     ceilings_print("one thread", one);
     ceilings_print("the rank's, before", &looks[0]);
     ceilings_print("the rank's, after", &looks[1]);

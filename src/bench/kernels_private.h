@@ -15,6 +15,7 @@ struct kernel_row {
     double seconds; /* median */
     double flops;
     double bytes;
+    double bandwidth; /* that memory had to give when it was measured, where it limits */
     const char *counted;
     enum dtype dtype; /* whose ceiling of arithmetic applies */
 };

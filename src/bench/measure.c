@@ -22,7 +22,7 @@ double measure_median(double *values, int count)
 enum status ceilings_measure(struct mesh *mesh, struct engine *engine, int threads, bool quick,
                              struct ceilings *ceilings)
 {
-    enum { TIMES_CACHE = 4 };
+    enum { TIMES_CACHE = 4, LOOKS = 10 };
     const size_t small = (size_t)1 << 20;
     const size_t large = (size_t)512 << 20;
     size_t bytes = quick ? small : TIMES_CACHE * peak_cache();
@@ -32,7 +32,12 @@ enum status ceilings_measure(struct mesh *mesh, struct engine *engine, int threa
     mesh_barrier(mesh, MESH_WORLD);
     ceilings->bf16 = peak_flops(engine, DTYPE_BF16, threads, seconds, &ceilings->bf16_instruction);
     mesh_barrier(mesh, MESH_WORLD);
-    ceilings->bandwidth = peak_bandwidth(engine, threads, bytes < large ? bytes : large);
+    int64_t count = (int64_t)((bytes < large ? bytes : large) / sizeof(float));
+    float *y = memory_allocate(engine->context, (size_t)count * sizeof *y, MEMORY_OTHER);
+    float *x = memory_allocate(engine->context, (size_t)count * sizeof *x, MEMORY_OTHER);
+    ceilings->bandwidth = x && y ? peak_bandwidth(engine, threads, y, x, count, LOOKS) : 0.0;
+    memory_free(engine->context, x);
+    memory_free(engine->context, y);
     return mesh_agree(mesh, engine->context, engine->context->status);
 }
 
@@ -61,6 +66,20 @@ json_t *ceilings_json(const struct ceilings *ceilings)
     return json_pack("{s:f, s:s, s:f, s:s, s:f}", "fp32_gflops", 1e-9 * ceilings->fp32, "fp32_instruction",
                      ceilings->fp32_instruction, "bf16_gflops", 1e-9 * ceilings->bf16, "bf16_instruction",
                      ceilings->bf16_instruction, "memory_gbytes", 1e-9 * ceilings->bandwidth);
+}
+
+const struct time_row time_rows[TIME_KINDS] = {
+    {"matrix products", "products", TIME_PRODUCTS}, {"attention", "attention", TIME_ATTENTION},
+    {"other compute", "compute", TIME_COMPUTE},     {"exposed communication", "communication", TIME_COMMUNICATION},
+    {"optimiser", "optimizer", TIME_OPTIMIZER},     {"other", "other", TIME_OTHER},
+};
+
+json_t *time_json(const double part[TIME_KINDS])
+{
+    json_t *object = json_object();
+    for (int i = 0; i < TIME_KINDS; i++)
+        json_object_set_new(object, time_rows[i].key, json_real(part[time_rows[i].kind]));
+    return object;
 }
 
 struct shown show_seconds(double seconds)

@@ -9,7 +9,7 @@
 /* The median; sorts the values. */
 double measure_median(double *values, int count);
 
-/* Ceilings of one rank while all ranks measure; rates in FLOP/s and B/s. */
+/* Ceilings of one rank while all ranks measure, see src/ops/peak.h; rates in FLOP/s and B/s. */
 struct ceilings {
     const char *fp32_instruction;
     const char *bf16_instruction;
@@ -27,6 +27,16 @@ struct ceilings ceilings_best(const struct ceilings *a, const struct ceilings *b
 
 void ceilings_print(const char *label, const struct ceilings *ceilings);
 json_t *ceilings_json(const struct ceilings *ceilings);
+
+/* How the kinds of time are shown, in this order. */
+struct time_row {
+    const char *words;
+    const char *key; /* in JSON */
+    enum time_kind kind;
+};
+extern const struct time_row time_rows[TIME_KINDS];
+
+json_t *time_json(const double part[TIME_KINDS]);
 
 /* "12.3 us", "4.56 s": eleven characters at most. */
 struct shown {

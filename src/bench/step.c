@@ -147,6 +147,7 @@ enum status bench_step(struct context *context, struct mesh *mesh, struct engine
     enum status status;
     TRY(mesh_agree(mesh, context, context->status));
     TRY(trainer_create(context, mesh, engine, config, true, &trainer));
+    trainer.decoder->balanced = options->balanced;
     report.peak_before = measure_peak(mesh, engine, dtype, options->quick, &report.instruction);
     TRY(measure_steps(&trainer, options, samples));
     keep_memory(&trainer, &report);

@@ -4,16 +4,6 @@
 #include "src/bench/measure.h"
 #include "src/bench/step_private.h"
 
-static const struct {
-    const char *words;
-    const char *key;
-    enum time_kind kind;
-} kinds[TIME_KINDS] = {
-    {"matrix products", "products", TIME_PRODUCTS}, {"attention", "attention", TIME_ATTENTION},
-    {"other compute", "compute", TIME_COMPUTE},     {"exposed communication", "communication", TIME_COMMUNICATION},
-    {"optimiser", "optimizer", TIME_OPTIMIZER},     {"other", "other", TIME_OTHER},
-};
-
 static const char *plural(int count)
 {
     return count == 1 ? "" : "s";
@@ -56,9 +46,9 @@ static void print_split(const struct step_report *report)
     snprintf(slowest, sizeof slowest, "busiest rank (%d)", report->slowest);
     printf("%-24s %12s %9s   %18s\n", "time of the median step", "rank 0", "share", slowest);
     for (int i = 0; i < TIME_KINDS; i++)
-        printf("%-24s %12s %7.1f %%   %18s\n", kinds[i].words, show_seconds(report->part[kinds[i].kind]).text,
-               100.0 * report->part[kinds[i].kind] / report->seconds,
-               show_seconds(report->slowest_part[kinds[i].kind]).text);
+        printf("%-24s %12s %7.1f %%   %18s\n", time_rows[i].words, show_seconds(report->part[time_rows[i].kind]).text,
+               100.0 * report->part[time_rows[i].kind] / report->seconds,
+               show_seconds(report->slowest_part[time_rows[i].kind]).text);
 }
 
 static void print_flops(const struct step_report *report)
@@ -97,14 +87,6 @@ void step_print(const struct step_report *report)
     print_split(report);
     print_flops(report);
     print_memory(report);
-}
-
-static json_t *split_json(const double *part)
-{
-    json_t *object = json_object();
-    for (int i = 0; i < TIME_KINDS; i++)
-        json_object_set_new(object, kinds[i].key, json_real(part[kinds[i].kind]));
-    return object;
 }
 
 static json_t *memory_json(const struct step_report *report)
@@ -149,8 +131,8 @@ enum status step_print_json(struct context *context, const struct step_report *r
         report->seconds, "seconds_least", report->least, "seconds_most", report->most, "tokens_per_second",
         (double)report->tokens / report->seconds, "loss", isfinite(report->loss) ? report->loss : 0.0, "peak",
         "instruction", report->instruction, "gflops_before", 1e-9 * report->peak_before, "gflops_after",
-        1e-9 * report->peak_after, "flops", flops_json(report), "seconds_by_kind", "rank_0", split_json(report->part),
-        "busiest_rank", report->slowest, "busiest", split_json(report->slowest_part), "memory_bytes",
+        1e-9 * report->peak_after, "flops", flops_json(report), "seconds_by_kind", "rank_0", time_json(report->part),
+        "busiest_rank", report->slowest, "busiest", time_json(report->slowest_part), "memory_bytes",
         memory_json(report));
     if (object && rest)
         json_object_update(object, rest);

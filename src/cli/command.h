@@ -46,9 +46,19 @@ enum status command_real(struct command *command, const char *option, const char
                          double *value) MUST_USE;
 
 enum status command_train(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_data(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_eval(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_generate(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_checkpoint_tools(struct command *command, int argc, char **argv) MUST_USE;
+
+/* `cairn checkpoint convert`. Collective. */
+struct convert_options {
+    const char *source, *output;
+    const char *config;         /* --to */
+    const char *initialization; /* NULL: stepwise */
+};
+enum status command_convert(struct command *command, const struct convert_options *options) MUST_USE;
+
 enum status command_bench(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_plan(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_config(struct command *command, int argc, char **argv) MUST_USE;

@@ -1,11 +1,132 @@
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "io/config/config.h"
+#include "src/bench/measure.h"
 #include "src/cli/command.h"
 #include "src/core/text.h"
 #include "src/train/evaluate.h"
+#include "src/train/passkey.h"
 #include "src/train/state.h"
+
+enum { LENGTHS = 32 };
+
+/* Options of the command line, as they stand. */
+struct eval_options {
+    const char *config, *checkpoint, *data, *length, *memory, *routing, *task, *lengths, *count, *digits, *seed;
+    bool json;
+};
+
+struct eval {
+    struct command *command;
+    struct config *config;
+    struct trainer trainer;
+    struct corpus *corpus; /* NULL with a task */
+    struct evaluation_plan plan;
+    bool json;
+    struct passkey_task task;
+    int64_t lengths[LENGTHS];
+    int length_count;
+    int64_t samples; /* of each length and place */
+};
+
+/* -- Options ---------------------------------------------------------------------------------------------------------
+ */
+
+/* One of two words, the second of which sets *second. NULL text leaves the value. */
+static enum status read_word(struct command *command, const char *option, const char *text, const char *first_word,
+                             const char *second_word, bool *second)
+{
+    if (!text)
+        return STATUS_OK;
+    *second = strcmp(text, second_word) == 0;
+    if (!*second && strcmp(text, first_word) != 0)
+        return context_fail(&command->context, STATUS_USAGE, "%s: expected %s or %s, got \"%s\"", option, first_word,
+                            second_word, text);
+    return STATUS_OK;
+}
+
+static enum status read_lengths(struct eval *eval, const char *text)
+{
+    struct context *context = &eval->command->context;
+    int64_t smallest = passkey_smallest(eval->task.digits);
+    while (text && *text) {
+        char *end;
+        int64_t length = strtoll(text, &end, 10);
+        if (end == text || (*end && *end != ',') || length < smallest || length > INT32_MAX)
+            return context_fail(context, STATUS_USAGE,
+                                "--lengths: expected integers from %lld to %d, as in 4096,65536; got \"%s\"",
+                                (long long)smallest, INT32_MAX, text);
+        if (eval->length_count == LENGTHS)
+            return context_fail(context, STATUS_USAGE, "--lengths: more than %d", LENGTHS);
+        eval->lengths[eval->length_count++] = length;
+        text = *end ? end + 1 : end;
+    }
+    if (eval->length_count == 0)
+        return context_fail(context, STATUS_USAGE, "--task: needs --lengths; see `cairn eval --help`");
+    return STATUS_OK;
+}
+
+static enum status read_task(struct eval *eval, const struct eval_options *options)
+{
+    struct command *command = eval->command;
+    struct context *context = &command->context;
+    int64_t seed = 1;
+    if (!options->task) {
+        if (options->lengths || options->count || options->digits || options->seed)
+            return context_fail(context, STATUS_USAGE,
+                                "eval: --lengths, --count, --digits and --seed belong to --task");
+        return STATUS_OK;
+    }
+    if (strcmp(options->task, "passkey") != 0)
+        return context_fail(context, STATUS_USAGE, "--task: expected passkey, got \"%s\"", options->task);
+    if (options->data || options->length || options->routing)
+        return context_fail(context, STATUS_USAGE,
+                            "eval: --data, --context-length and --routing do not go with --task");
+    if (eval->config->model.vocabulary != 256)
+        return context_fail(context, STATUS_USAGE, "--task: needs a model of bytes (model.vocabulary 256), not %lld",
+                            (long long)eval->config->model.vocabulary);
+    CHECK(command_integer(command, "--digits", options->digits, 1, PASSKEY_DIGITS_MAXIMUM, &eval->task.digits));
+    CHECK(command_integer(command, "--count", options->count, 1, INT32_MAX, &eval->samples));
+    CHECK(command_integer(command, "--seed", options->seed, 0, INT64_MAX, &seed));
+    eval->task.seed = (uint64_t)seed;
+    return read_lengths(eval, options->lengths);
+}
+
+/* The window is training.sequence_length, or the context where that is shorter or cannot be cut. */
+static enum status choose_window(struct eval *eval, const char *length)
+{
+    struct config *config = eval->config;
+    int64_t *window = &config->training.sequence_length;
+    eval->plan.context = *window;
+    CHECK(command_integer(eval->command, "--context-length", length, 1, INT32_MAX, &eval->plan.context));
+    if (config->model.attention.kind != ATTENTION_INFINI || eval->plan.context < *window)
+        *window = eval->plan.context;
+    return evaluation_check(&eval->command->context, &config->model, eval->plan.context, *window);
+}
+
+static enum status read_options(struct eval *eval, const struct eval_options *options)
+{
+    struct command *command = eval->command;
+    struct context *context = &command->context;
+    const struct model_config *model = &eval->config->model;
+    CHECK(config_load(context, options->config, command->overrides, command->override_count, eval->config));
+    eval->json = options->json;
+    CHECK(read_word(command, "--memory", options->memory, "on", "off", &eval->plan.memory_off));
+    CHECK(read_word(command, "--routing", options->routing, "causal", "whole", &eval->plan.whole_routes));
+    if (options->memory && model->attention.kind != ATTENTION_INFINI)
+        return context_fail(context, STATUS_USAGE, "--memory: this model has none (model.attention.kind)");
+    if (options->routing && !evaluation_routed(model))
+        return context_fail(context, STATUS_USAGE, "--routing: this model has no routers (model.depth.kind)");
+    CHECK(choose_window(eval, options->length));
+    return read_task(eval, options);
+}
+
+/* -- Text ------------------------------------------------------------------------------------------------------------
+ */
 
 static enum status open_corpus(struct context *context, const struct config *config, const char *data,
                                struct corpus **corpus)
@@ -26,65 +147,157 @@ static enum status open_corpus(struct context *context, const struct config *con
                        corpus);
 }
 
-static enum status open_text(struct context *context, const struct config *config, const char *data,
-                             struct corpus **corpus)
+static enum status open_text(struct eval *eval, const char *data)
 {
+    struct context *context = &eval->command->context;
+    struct config *config = eval->config;
     const char *name = data                                ? data
                        : config->data.validation.count > 0 ? config->data.validation.item[0]
                                                            : config->data.train.item[0];
-    CHECK(open_corpus(context, config, data, corpus));
-    if (corpus_windows(*corpus, config->training.sequence_length) == 0)
+    CHECK(open_corpus(context, config, data, &eval->corpus));
+    int64_t contexts = corpus_windows(eval->corpus, eval->plan.context);
+    if (contexts == 0)
         return context_fail(context, STATUS_FILE, "%s: fewer than two tokens to evaluate on", name);
+    /* Rows without a context would only cost time. */
+    config->training.batch = integer_min(config->training.batch, contexts);
+    config->training.micro_batch = integer_min(config->training.micro_batch, config->training.batch);
     return STATUS_OK;
 }
 
-static void print_result(const struct command *command, const struct config *config,
-                         const struct evaluation *evaluation)
+static const char *memory_name(const struct eval *eval)
 {
-    if (command->rank != 0)
-        return;
-    printf("loss %.6f nats a token, perplexity %.4f, %.4f bits a %s, over %lld tokens in windows of %lld; "
-           "%.0f tokens/s\n",
+    bool any = eval->config->model.attention.kind == ATTENTION_INFINI;
+    return !any ? "none" : eval->plan.memory_off ? "off" : "on";
+}
+
+static const char *routing_name(const struct eval *eval)
+{
+    return !evaluation_routed(&eval->config->model) ? "none" : eval->plan.whole_routes ? "whole" : "causal";
+}
+
+static void print_loss(const struct eval *eval, const struct evaluation *evaluation)
+{
+    printf("loss %.6f nats a token, perplexity %.4f, %.4f bits a %s, over %lld tokens in contexts of %lld",
            evaluation->loss, exp(evaluation->loss), evaluation->loss / log(2.0),
-           config->model.vocabulary == 256 ? "byte" : "token", (long long)evaluation->targets,
-           (long long)config->training.sequence_length, (double)evaluation->targets / evaluation->seconds);
+           eval->config->model.vocabulary == 256 ? "byte" : "token", (long long)evaluation->targets,
+           (long long)eval->plan.context);
+    if (eval->plan.context > eval->config->training.sequence_length)
+        printf(", windows of %lld", (long long)eval->config->training.sequence_length);
+    if (strcmp(memory_name(eval), "none") != 0)
+        printf("; memory %s", memory_name(eval));
+    if (strcmp(routing_name(eval), "none") != 0)
+        printf("; routing %s", routing_name(eval));
+    printf("; %.3f us a token, %.0f tokens/s, %.1f MB resident\n",
+           1e6 * evaluation->seconds / (double)evaluation->tokens, (double)evaluation->tokens / evaluation->seconds,
+           1e-6 * (double)memory_resident_peak());
 }
 
-/* Options of the command line, as they stand. */
-struct eval_options {
-    const char *config;
-    const char *checkpoint;
-    const char *data;
-    const char *length;
-};
-
-static enum status load_config(struct command *command, const struct eval_options *options, struct config *config)
+static enum status measure_loss(struct eval *eval)
 {
-    CHECK(config_load(&command->context, options->config, command->overrides, command->override_count, config));
-    return command_integer(command, "--context-length", options->length, 1, INT32_MAX,
-                           &config->training.sequence_length);
-}
-
-static enum status run(struct command *command, const struct eval_options *options, struct config *config)
-{
-    struct context *context = &command->context;
-    struct corpus *corpus = NULL;
-    struct trainer trainer = {.context = context};
     struct evaluation evaluation;
+    CHECK(evaluate(&eval->trainer, eval->corpus, &eval->plan, &evaluation));
+    if (eval->command->rank != 0)
+        return STATUS_OK;
+    if (!eval->json) {
+        print_loss(eval, &evaluation);
+        return STATUS_OK;
+    }
+    return print_json(&eval->command->context,
+                      json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:f, s:I}", "loss", evaluation.loss,
+                                "perplexity", exp(evaluation.loss), "targets", (json_int_t)evaluation.targets, "tokens",
+                                (json_int_t)evaluation.tokens, "context", (json_int_t)eval->plan.context, "window",
+                                (json_int_t)eval->config->training.sequence_length, "memory", memory_name(eval),
+                                "routing", routing_name(eval), "seconds", evaluation.seconds, "seconds_per_token",
+                                evaluation.seconds / (double)evaluation.tokens, "memory_resident_bytes",
+                                (json_int_t)memory_resident_peak()));
+}
+
+/* -- Passkey ---------------------------------------------------------------------------------------------------------
+ */
+
+enum { PLACES = PASSKEY_ANY }; /* start, middle, end */
+
+static json_t *length_json(int64_t length, int64_t digits, const struct passkey_score *scores)
+{
+    json_t *object = json_pack("{s:I}", "length", (json_int_t)length);
+    for (int place = 0; place < PLACES; place++) {
+        const struct passkey_score *score = &scores[place];
+        json_object_set_new(object, passkey_position_name((enum passkey_position)place),
+                            json_pack("{s:I, s:I, s:f, s:f, s:f}", "samples", (json_int_t)score->samples, "right",
+                                      (json_int_t)score->right, "accuracy",
+                                      (double)score->right / (double)score->samples, "digit_accuracy",
+                                      (double)score->right_digits / (double)(score->samples * digits),
+                                      "seconds_per_token", score->seconds / (double)score->tokens));
+    }
+    json_object_set_new(object, "memory_resident_bytes", json_integer((json_int_t)memory_resident_peak()));
+    return object;
+}
+
+static void print_length(int64_t length, const struct passkey_score *scores)
+{
+    int64_t tokens = 0;
+    double seconds = 0.0;
+    printf("%9lld", (long long)length);
+    for (int place = 0; place < PLACES; place++) {
+        printf("   %6.1f %%", 100.0 * (double)scores[place].right / (double)scores[place].samples);
+        tokens += scores[place].tokens;
+        seconds += scores[place].seconds;
+    }
+    printf("   %8.3f   %7.1f\n", 1e6 * seconds / (double)tokens, 1e-6 * (double)memory_resident_peak());
+    fflush(stdout);
+}
+
+static enum status measure_passkey(struct eval *eval)
+{
+    bool speaks = eval->command->rank == 0;
+    json_t *lengths = eval->json && speaks ? json_array() : NULL;
+    struct passkey_task task = eval->task;
+    if (speaks && !eval->json)
+        printf("keys of %lld digits that came back whole, of %lld samples each; memory %s\n"
+               "   length      start     middle        end   us/token        MB\n",
+               (long long)task.digits, (long long)eval->samples, memory_name(eval));
+    for (int i = 0; i < eval->length_count; i++) {
+        struct passkey_score scores[PLACES];
+        task.length = eval->lengths[i];
+        for (int place = 0; place < PLACES; place++) {
+            task.position = (enum passkey_position)place;
+            CHECK(passkey_evaluate(&eval->trainer, &task, eval->samples, eval->config->training.batch,
+                                   eval->plan.memory_off, &scores[place]));
+        }
+        if (lengths)
+            json_array_append_new(lengths, length_json(task.length, task.digits, scores));
+        else if (speaks)
+            print_length(task.length, scores);
+    }
+    if (!lengths)
+        return STATUS_OK;
+    return print_json(&eval->command->context,
+                      json_pack("{s:s, s:I, s:I, s:s, s:o}", "task", "passkey", "digits", (json_int_t)task.digits,
+                                "seed", (json_int_t)task.seed, "memory", memory_name(eval), "lengths", lengths));
+}
+
+/* -- The command -----------------------------------------------------------------------------------------------------
+ */
+
+static enum status run(struct eval *eval, const struct eval_options *options)
+{
+    struct command *command = eval->command;
+    struct context *context = &command->context;
+    struct config *config = eval->config;
     char path[CHECKPOINT_PATH];
-    enum status status = load_config(command, options, config);
+    enum status status = read_options(eval, options);
     TRY(mesh_agree(NULL, context, status));
     TRY(command_start(command, &config->mesh, &config->compute));
-    TRY(mesh_agree(command->mesh, context, open_text(context, config, options->data, &corpus)));
+    if (!options->task)
+        TRY(mesh_agree(command->mesh, context, open_text(eval, options->data)));
     TRY(command_checkpoint(command, options->checkpoint ? options->checkpoint : config->run.folder, path, sizeof path));
     TRY(checkpoint_verify(context, command->mesh, path));
-    TRY(trainer_create(context, command->mesh, &command->engine, config, false, &trainer));
-    TRY(state_load(&trainer, NULL, path));
-    TRY(evaluate(&trainer, corpus, 0, &evaluation));
-    print_result(command, config, &evaluation);
+    TRY(trainer_create(context, command->mesh, &command->engine, config, false, &eval->trainer));
+    TRY(state_load(&eval->trainer, NULL, path));
+    status = options->task ? measure_passkey(eval) : measure_loss(eval);
 done:
-    trainer_destroy(&trainer);
-    corpus_close(&corpus);
+    trainer_destroy(&eval->trainer);
+    corpus_close(&eval->corpus);
     return status;
 }
 
@@ -92,19 +305,28 @@ enum status command_eval(struct command *command, int argc, char **argv)
 {
     struct context *context = &command->context;
     struct eval_options options = {0};
+    struct eval eval = {.command = command, .trainer = {.context = context}, .task = {.digits = 5}, .samples = 20};
     int others;
     const struct option_row rows[] = {
         {"--checkpoint", &options.checkpoint, NULL},
         {"--data", &options.data, NULL},
         {"--context-length", &options.length, NULL},
+        {"--memory", &options.memory, NULL},
+        {"--routing", &options.routing, NULL},
+        {"--task", &options.task, NULL},
+        {"--lengths", &options.lengths, NULL},
+        {"--count", &options.count, NULL},
+        {"--digits", &options.digits, NULL},
+        {"--seed", &options.seed, NULL},
+        {"--json", NULL, &options.json},
     };
-    CHECK(command_parse(command, argc, argv, rows, 3, &options.config, 1, &others));
+    CHECK(command_parse(command, argc, argv, rows, (int)(sizeof rows / sizeof *rows), &options.config, 1, &others));
     if (others != 1)
         return context_fail(context, STATUS_USAGE, "eval: name a configuration; see `cairn eval --help`");
-    struct config *config = memory_allocate(context, sizeof *config, MEMORY_OTHER);
-    if (!config)
+    eval.config = memory_allocate(context, sizeof *eval.config, MEMORY_OTHER);
+    if (!eval.config)
         return STATUS_MEMORY;
-    enum status status = run(command, &options, config);
-    memory_free(context, config);
+    enum status status = run(&eval, &options);
+    memory_free(context, eval.config);
     return status;
 }

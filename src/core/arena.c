@@ -11,7 +11,7 @@ struct arena_block {
 
 struct pool_block {
     struct pool_block *next;
-    int size_index;
+    int class;
     _Alignas(64) char data[];
 };
 
@@ -91,7 +91,7 @@ void pool_create(struct pool *pool, struct context *context, enum memory_kind ki
 
 void pool_destroy(struct pool *pool)
 {
-    for (int i = 0; i < pool->sizes; i++) {
+    for (int i = 0; i < POOL_CLASSES; i++) {
         struct pool_block *block = pool->free[i];
         while (block) {
             struct pool_block *next = block->next;
@@ -100,31 +100,37 @@ void pool_destroy(struct pool *pool)
         }
         pool->free[i] = NULL;
     }
-    pool->sizes = 0;
+}
+
+/* The class of blocks that are just large enough, and their size. */
+static int pool_class(size_t bytes, size_t *size)
+{
+    int class = 0;
+    size_t unit = BLOCK_ALIGNMENT;
+    while ((bytes - 1) / unit >= 2 * POOL_STEPS) {
+        unit *= 2;
+        class += POOL_STEPS;
+    }
+    int more = (int)((bytes - 1) / unit);
+    *size = (size_t)(more + 1) * unit;
+    return class + more;
 }
 
 void *pool_allocate(struct pool *pool, size_t bytes)
 {
-    bytes = round_up(bytes ? bytes : 1);
-    int index = 0;
-    while (index < pool->sizes && pool->size[index] != bytes)
-        index++;
-    if (index == pool->sizes) {
-        if (pool->sizes == POOL_SIZES) {
-            context_fail(pool->context, STATUS_INTERNAL, "more than %d sizes of gradient in one model", POOL_SIZES);
-            return NULL;
+    size_t size;
+    int class = pool_class(bytes ? bytes : 1, &size);
+    for (int i = class; i <= class + POOL_STEPS && i < POOL_CLASSES; i++) {
+        struct pool_block *block = pool->free[i];
+        if (block) {
+            pool->free[i] = block->next;
+            return block->data;
         }
-        pool->size[pool->sizes++] = bytes;
     }
-    struct pool_block *block = pool->free[index];
-    if (block) {
-        pool->free[index] = block->next;
-        return block->data;
-    }
-    block = memory_allocate(pool->context, sizeof *block + bytes, pool->kind);
+    struct pool_block *block = memory_allocate(pool->context, sizeof *block + size, pool->kind);
     if (!block)
         return NULL;
-    block->size_index = index;
+    block->class = class;
     return block->data;
 }
 
@@ -133,6 +139,6 @@ void pool_release(struct pool *pool, void *pointer)
     if (!pointer)
         return;
     struct pool_block *block = (struct pool_block *)((char *)pointer - offsetof(struct pool_block, data));
-    block->next = pool->free[block->size_index];
-    pool->free[block->size_index] = block;
+    block->next = pool->free[block->class];
+    pool->free[block->class] = block;
 }

@@ -1,8 +1,9 @@
 /* Memory that is planned once and used again each step.
  *
  * An arena hands out blocks that are all given back together (or back to a mark, in reverse order). It grows while a
- * run finds its stride and never shrinks. A pool hands out blocks that come back one by one in any order; blocks of
- * the same size are reused. Neither zeroes what it hands out, and neither is safe for several threads. */
+ * run finds its stride and never shrinks. A pool hands out blocks that come back one by one in any order and are
+ * used again for what needs at least half of them: routed models bring new sizes each step. Neither zeroes what it
+ * hands out, and neither is safe for several threads. */
 #ifndef CAIRN_CORE_ARENA_H
 #define CAIRN_CORE_ARENA_H
 
@@ -33,16 +34,15 @@ struct arena_mark arena_mark(const struct arena *arena);
 void arena_rewind(struct arena *arena, struct arena_mark mark);
 void arena_reset(struct arena *arena);
 
-#define POOL_SIZES 256
+/* Sizes of blocks between a power of two and the next, and how many there are up to any that can be asked for. */
+enum { POOL_STEPS = 8, POOL_CLASSES = 60 * POOL_STEPS };
 
 struct pool_block;
 
 struct pool {
     struct context *context;
     enum memory_kind kind;
-    int sizes;
-    size_t size[POOL_SIZES];
-    struct pool_block *free[POOL_SIZES];
+    struct pool_block *free[POOL_CLASSES];
 };
 
 void pool_create(struct pool *pool, struct context *context, enum memory_kind kind);

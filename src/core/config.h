@@ -91,7 +91,7 @@ struct compute_config {
     int64_t bucket_bytes; /* of fp32 gradients that are reduced together */
 };
 
-enum data_format { DATA_AUTO, DATA_BYTES, DATA_NANOGPT, DATA_LLMC, DATA_MEGATRON };
+enum data_format { DATA_AUTO, DATA_BYTES, DATA_NANOGPT, DATA_LLMC, DATA_MEGATRON, DATA_SAMPLES };
 enum data_sampling { SAMPLING_SHUFFLE, SAMPLING_STREAM };
 
 struct data_config {
@@ -126,7 +126,9 @@ struct training_config {
     int64_t micro_batch; /* sequences that pass through the model together, on one data rank */
     int64_t sequence_length;
     uint64_t seed;
-    int64_t skip_limit; /* skipped steps in a row that end the run */
+    int64_t skip_limit;            /* skipped steps in a row that end the run */
+    int64_t capacity_warmup_steps; /* in which routers' capacity falls from all tokens to the model's own; 0 is off */
+    int64_t gate_warning_steps;    /* when to look whether the memory gates have moved; 0 is never */
 };
 
 struct evaluation_config {

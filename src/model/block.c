@@ -65,7 +65,7 @@ static struct tensor *attend(struct tape *tape, const struct block_call *call, s
     const struct decoder *decoder = call->decoder;
     struct tensor *turned = block_turn(tape, decoder, q, call->set->query_rows);
     struct tensor *a = attention(tape, turned, keys->key, keys->value, &plan->shape);
-    if (decoder->config.attention.kind == ATTENTION_INFINI)
+    if (decoder->config.attention.kind == ATTENTION_INFINI && !call->input->memory_off)
         a = memory_read(tape, q, keys->states, a, value_of(call->block->memory_gate), &plan->read);
     return a;
 }

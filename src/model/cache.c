@@ -279,5 +279,5 @@ struct tensor *cache_attend(struct tape *tape, const struct block_call *call, st
         return NULL;
     if (!call->borrows)
         fold(layer, &plan, states, rows);
-    return memory_read(tape, q, states, a, &block->memory_gate->value, &plan.read);
+    return call->input->memory_off ? a : memory_read(tape, q, states, a, &block->memory_gate->value, &plan.read);
 }

@@ -98,8 +98,12 @@ struct decoder {
     int64_t rotary_rows;  /* of the tables */
     float *cosine, *sine; /* [rotary_rows, head_width / 2] */
 
+    double surplus;          /* of the routers' capacity in passes to come (layers_tokens), on all ranks the same */
     struct routing *routing; /* [layers], by unrolled layer or recursion */
     double router_loss;      /* the routers' own losses since it was last set to 0, of this rank's tokens */
+    /* Where each token's route is its own, tokens are drawn in the shares that training aims at instead of asking the
+     * routers: the load of a trained model, for measurements of one that has learned nothing. */
+    bool balanced;
 };
 
 /* Validates that the mesh fits the model, lays out the parameters and allocates them, with gradients if it `trains`.
@@ -158,6 +162,7 @@ struct decoder_input {
     bool causal;          /* routers decide as when generating, token by token, instead of for whole sequences */
     const struct decoder_memory *memory; /* NULL: all start empty, and nobody wants what is left */
     int64_t memory_row;                  /* of the first row in it */
+    bool memory_off;                     /* attention sees its own segment only: what the memory is worth */
 
     /* With a cache of earlier tokens (routers are causal then, and all context ranks have all tokens): */
     struct decoder_cache *cache;
@@ -184,7 +189,7 @@ bool decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, stru
                      const struct packet *in, struct packet *out);
 
 /* The shapes of what enters a chunk of the model, and the bytes of the largest such packet for any input of so many
- * rows and tokens. */
+ * rows and tokens: `largest` is a causal one, for which routers have room for all. */
 void decoder_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
                   struct packet_form *form);
 int64_t decoder_packet_bytes(const struct decoder *decoder, const struct decoder_input *largest);
@@ -220,9 +225,9 @@ int64_t decoder_parameter_total(const struct decoder *decoder);
  *   LAuReL     2 r D for each low-rank map
  *   head       V D
  *
- * k is T but for layers of MoD (section 4) and recursions (section 5; token choice as if balanced). With the shared
- * cache later recursions project no keys and values, write no memory and see all keys: k (T + 1) / 2 pairs. Norms,
- * gates, softmax and other work on single elements do not count. */
+ * k is T but for layers of MoD (section 4) and recursions (section 5; token choice as if balanced), whose capacity is
+ * that after its warm-up. With the shared cache later recursions project no keys and values, write no memory and see
+ * all keys: k (T + 1) / 2 pairs. Norms, gates, softmax and other work on single elements do not count. */
 double decoder_flops_per_token(const struct model_config *config, int64_t length);
 
 /* The cost of head and loss by the same count, in layers (the mean of all). */

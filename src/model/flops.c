@@ -18,7 +18,7 @@ static struct layer_work work_of(const struct model_config *config, int64_t laye
     return (struct layer_work){.config = config,
                                .layer = layer,
                                .length = (double)length,
-                               .share = (double)layers_tokens(config, layer, length) / (double)length,
+                               .share = (double)layers_tokens(config, layer, length, 0.0) / (double)length,
                                .shared_keys = shares && layers_recursion(config, layer) > 0};
 }
 
@@ -99,7 +99,7 @@ static double router_products(const struct model_config *config, int64_t length)
     if (config->depth.routing == ROUTING_TOKEN)
         return (double)config->depth.recursions * width;
     for (int64_t r = 0; r < config->depth.recursions; r++) {
-        int64_t before = r == 0 ? length : layers_tokens(config, first + (r - 1) * count, length);
+        int64_t before = r == 0 ? length : layers_tokens(config, first + (r - 1) * count, length, 0.0);
         products += width * (double)before / (double)length;
     }
     return products;

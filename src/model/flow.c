@@ -150,7 +150,7 @@ static int64_t list_total(const struct decoder *decoder, const struct decoder_in
         return input->begin[input->rows];
     if (recursion <= 0 || input->causal || config->depth.routing == ROUTING_TOKEN)
         return input->rows * input->length;
-    return input->rows * layers_tokens(config, first + recursion * count, input->length);
+    return input->rows * layers_tokens(config, first + recursion * count, input->length, decoder->surplus);
 }
 
 static int64_t list_part(const struct decoder *decoder, const struct decoder_input *input, int recursion)

@@ -93,6 +93,14 @@ bool recursion_borrow(struct tape *tape, const struct decoder *decoder, const st
 /* Numbers of all tokens of the stream from those of this rank's part; in the work arena, which the caller rewinds. */
 float *route_collect(struct tape *tape, struct decoder *decoder, const struct flow *flow, const float *part);
 
+/* A number in [0, 1) for a token that depends on its row and position alone (and `index`): decoder.balanced. */
+double route_draw(const struct flow *flow, int64_t row, int64_t slot, int64_t index);
+
+/* With decoder.balanced and causal routers, scores above 0 for a share of the tokens: `most` of input->length, the
+ * smaller share being a part of the larger one of the same `index`. */
+void route_balance(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
+                   int64_t most, int64_t index, float *scores);
+
 /* Which tokens may be chosen at all: no padding. */
 bool route_may_choose(const struct flow *flow, const struct decoder_input *input, int64_t row, int64_t slot);
 
@@ -109,8 +117,8 @@ bool route_choose(struct tape *tape, const struct decoder *decoder, const struct
                   const struct flow *flow, const float *scores, const uint8_t *candidates, int64_t most,
                   struct choice *choice);
 
-/* Slots for lists of at most `most` tokens a row: as many as there are where one rank does it all, else always room for
- * the most, so that messages have one size. */
+/* Slots for lists of at most `most` tokens a row: as many as there are where one rank trains or generates alone, else
+ * always room for the most, so that messages have one size. */
 int64_t route_slots(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
                     const int64_t *begin, int64_t most);
 

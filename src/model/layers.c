@@ -65,15 +65,17 @@ bool layers_routed(const struct model_config *config, int64_t layer)
     return config->depth.kind == DEPTH_MOD && (layer + 1) % config->depth.every == 0;
 }
 
-int64_t layers_tokens(const struct model_config *config, int64_t layer, int64_t length)
+int64_t layers_tokens(const struct model_config *config, int64_t layer, int64_t length, double surplus)
 {
+    double capacity = config->depth.capacity;
     if (layers_routed(config, layer))
-        return integer_max(1, (int64_t)floor(config->depth.capacity * (double)length));
+        return integer_max(1, (int64_t)floor((capacity + (1.0 - capacity) * surplus) * (double)length));
     int64_t recursion = layers_recursion(config, layer);
     if (recursion < 0 || config->depth.routing == ROUTING_NONE)
         return length;
     int64_t recursions = config->depth.recursions;
-    return integer_max(1, (recursions - recursion) * length / recursions);
+    int64_t more = (int64_t)floor(surplus * (double)(recursion * length));
+    return integer_max(1, ((recursions - recursion) * length + more) / recursions);
 }
 
 /* -- The pipeline ----------------------------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ int64_t layers_recursion(const struct model_config *config, int64_t layer);
 bool layers_routed(const struct model_config *config, int64_t layer);
 
 /* Tokens of a sequence of this length that take an unrolled layer in training (model.md sections 4 and 5); with token
- * choice, when the depths are balanced. */
-int64_t layers_tokens(const struct model_config *config, int64_t layer, int64_t length);
+ * choice, when the depths are balanced. Where a router has room for a share c of the tokens, `surplus` makes it
+ * c + (1 - c) surplus: 0 is the model's own capacity, 1 is room for all. */
+int64_t layers_tokens(const struct model_config *config, int64_t layer, int64_t length, double surplus);
 
 /* USAGE error unless the mesh's pipeline can share the layers. */
 enum status layers_check_mesh(struct context *context, const struct mesh_config *mesh,

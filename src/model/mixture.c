@@ -20,9 +20,11 @@ static bool choose(struct tape *tape, struct decoder *decoder, const struct deco
     if (!scores || !causal)
         return false;
     struct arena_mark mark = arena_mark(tape->work);
-    const float *all = route_collect(tape, decoder, flow, input->causal ? causal->data : scores->data);
-    bool chosen = all && route_choose(tape, decoder, input, flow, all, NULL,
-                                      layers_tokens(&decoder->config, layer, input->length), choice);
+    int64_t most = layers_tokens(&decoder->config, layer, input->length, decoder->surplus);
+    float *all = route_collect(tape, decoder, flow, input->causal ? causal->data : scores->data);
+    if (all)
+        route_balance(decoder, input, flow, most, layer, all);
+    bool chosen = all && route_choose(tape, decoder, input, flow, all, NULL, most, choice);
     arena_rewind(tape->work, mark);
     return chosen;
 }

@@ -5,12 +5,12 @@
 #include "src/model/flow.h"
 #include "src/model/layers.h"
 
-static int64_t recursion_tokens(const struct model_config *config, int recursion, int64_t length)
+static int64_t recursion_tokens(const struct decoder *decoder, int recursion, int64_t length)
 {
     int64_t first;
     int64_t count;
-    layers_shared(config, &first, &count);
-    return layers_tokens(config, first + recursion * count, length);
+    layers_shared(&decoder->config, &first, &count);
+    return layers_tokens(&decoder->config, first + recursion * count, length, decoder->surplus);
 }
 
 /* Lists the running tokens. */
@@ -42,12 +42,13 @@ static bool list_running(struct tape *tape, const struct decoder *decoder, const
 static bool choose_by_expert(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
                              struct flow *flow, int recursion, const struct tensor *z, struct choice *choice)
 {
-    const struct model_config *config = &decoder->config;
-    int64_t most = recursion_tokens(config, recursion, input->length);
+    int64_t most = recursion_tokens(decoder, recursion, input->length);
     if (recursion == 0)
         return list_running(tape, decoder, input, flow, most, choice);
     struct arena_mark mark = arena_mark(tape->work);
-    const float *all = route_collect(tape, decoder, flow, z->data);
+    float *all = route_collect(tape, decoder, flow, z->data);
+    if (all)
+        route_balance(decoder, input, flow, most, 0, all);
     bool chosen = all && route_choose(tape, decoder, input, flow, all, flow->running, most, choice);
     arena_rewind(tape->work, mark);
     return chosen;
@@ -61,7 +62,7 @@ static bool route_by_expert(struct tape *tape, struct decoder *decoder, const st
     if (!z || !choose_by_expert(tape, decoder, input, flow, recursion, z, choice))
         return false;
     route_account(decoder, input, flow, SELECTION_RECURSION, recursion, choice);
-    int64_t candidates = recursion_tokens(config, recursion > 0 ? recursion - 1 : 0, input->length);
+    int64_t candidates = recursion_tokens(decoder, recursion > 0 ? recursion - 1 : 0, input->length);
     double mean = config->depth.router_loss / (double)(input->batch_rows * candidates);
     if (!input->causal && !route_learn(tape, decoder, input, flow, z, flow->running, choice, mean, recursion))
         return false;
@@ -87,6 +88,14 @@ static void find_depths(const struct tensor *s, float *depth)
                 best = i;
         depth[n] = (float)(best + 1);
     }
+}
+
+/* Each depth for as many tokens as any other. */
+static void balance_depths(const struct model_config *config, const struct flow *flow, int32_t *depth)
+{
+    for (int64_t row = 0; row < flow->stream.rows; row++)
+        for (int64_t slot = flow->stream.begin[row]; slot < flow->stream.end[row]; slot++)
+            depth[slot] = 1 + (int32_t)((double)config->depth.recursions * route_draw(flow, row, slot, 0));
 }
 
 /* R sum_i f_i P_i of each sequence, averaged over the rows: linear in s, as the fractions f are constants. */
@@ -130,8 +139,11 @@ static bool decide_depths(struct tape *tape, struct decoder *decoder, const stru
         return false;
     for (int64_t slot = 0; slot < flow->stream.total; slot++)
         depth[slot] = (int32_t)all[slot];
-    for (int64_t n = 0; n < flow->part.count; n++)
-        column[n] = (int32_t)own[n] - 1;
+    if (decoder->balanced)
+        balance_depths(&decoder->config, flow, depth);
+    for (int64_t slot = 0; slot < flow->stream.total; slot++)
+        if (flow->local[slot] >= 0)
+            column[flow->local[slot]] = depth[slot] - 1;
     arena_rewind(tape->work, mark);
     flow->depth = depth;
     flow->entered = flow->h;

@@ -1,6 +1,7 @@
 /* What routers share: scores of all tokens, choices, losses. */
 #include <string.h>
 
+#include "src/core/random.h"
 #include "src/model/decoder_private.h"
 #include "src/model/flow.h"
 
@@ -16,6 +17,23 @@ float *route_collect(struct tape *tape, struct decoder *decoder, const struct fl
     return all;
 }
 
+double route_draw(const struct flow *flow, int64_t row, int64_t slot, int64_t index)
+{
+    uint64_t key = random_key((uint64_t)index, "balanced routing");
+    return random_uniform(key, (uint64_t)row << 32 | (uint64_t)flow->stream.position[slot]);
+}
+
+void route_balance(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
+                   int64_t most, int64_t index, float *scores)
+{
+    if (!decoder->balanced || !input->causal)
+        return;
+    double share = (double)most / (double)input->length;
+    for (int64_t row = 0; row < flow->stream.rows; row++)
+        for (int64_t slot = flow->stream.begin[row]; slot < flow->stream.end[row]; slot++)
+            scores[slot] = route_draw(flow, row, slot, index) < share ? 1.0f : -1.0f;
+}
+
 bool route_may_choose(const struct flow *flow, const struct decoder_input *input, int64_t row, int64_t slot)
 {
     return !input->valid || flow->stream.position[slot] < input->valid[row];
@@ -27,7 +45,8 @@ int64_t route_slots(const struct decoder *decoder, const struct decoder_input *i
     const struct mesh *mesh = decoder->mesh;
     bool alone =
         mesh_size(mesh, MESH_TENSOR) == 1 && mesh_size(mesh, MESH_CONTEXT) == 1 && mesh_size(mesh, MESH_PIPELINE) == 1;
-    if (alone)
+    /* A product's rounding may depend on its size, and that of a causal pass must not depend on later tokens. */
+    if (alone && (input->cache || !input->causal))
         return begin[flow->stream.rows];
     return input->begin ? flow->stream.total : flow->stream.rows * most;
 }

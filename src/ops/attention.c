@@ -129,6 +129,18 @@ const struct attention_span *attention_rows(struct tape *tape, int64_t rows, int
     return span;
 }
 
+static bool forward(struct tape *tape, const struct attention_pass *pass)
+{
+    int64_t singles = 0;
+    for (int64_t s = 0; s < pass->shape->spans; s++)
+        singles += attention_is_single(pass, &pass->shape->span[s]);
+    if (singles > 0 && !attention_queries_forward(tape, pass))
+        return false;
+    if (singles == pass->queries)
+        return true;
+    return pass_is_half(pass) ? attention_half_forward(tape, pass) : attention_floats_forward(tape, pass);
+}
+
 struct tensor *attention(struct tape *tape, struct tensor *query, struct tensor *key, struct tensor *value,
                          const struct attention_shape *shape)
 {
@@ -155,7 +167,7 @@ struct tensor *attention(struct tape *tape, struct tensor *query, struct tensor 
     struct time_account *time = &tape->engine->context->time;
     enum time_kind before = time_enter(time, TIME_ATTENTION);
     struct arena_mark mark = arena_mark(tape->work);
-    bool done = pass_is_half(&pass) ? attention_half_forward(tape, &pass) : attention_floats_forward(tape, &pass);
+    bool done = forward(tape, &pass);
     attention_count(tape->engine, &pass, 2.0);
     arena_rewind(tape->work, mark);
     time_leave(time, before);

@@ -139,7 +139,9 @@ bool attention_floats_forward(struct tape *tape, const struct attention_pass *pa
         for (int64_t head = 0; head < shape->heads; head++) {
             struct forward_tiles tiles =
                 forward_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass->ld);
-            forward_block(pass, &tiles, &shape->span[blocks.block[b].span], head, blocks.block[b].index * QUERY_BLOCK);
+            if (!attention_is_single(pass, &shape->span[blocks.block[b].span]))
+                forward_block(pass, &tiles, &shape->span[blocks.block[b].span], head,
+                              blocks.block[b].index * QUERY_BLOCK);
         }
     return true;
 }

@@ -242,7 +242,7 @@ bool attention_half_forward(struct tape *tape, const struct attention_pass *pass
                 struct attention_group group =
                     attention_group(&groups, shape, pass->queries, panels.block[at].span, kv_head);
                 int64_t begin = panels.block[at].index * panel;
-                if (begin < group.rows)
+                if (begin < group.rows && !attention_is_single(pass, group.span))
                     panel_run(pass, &tiles, &group, begin, panel);
             }
         pass->kernels->half->end();

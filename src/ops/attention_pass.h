@@ -65,6 +65,15 @@ static inline void *attention_take(char **scratch, int64_t bytes)
     return taken;
 }
 
+/* Spans of one query take a way of their own, unless they have a backward pass. */
+static inline bool attention_is_single(const struct attention_pass *pass, const struct attention_span *span)
+{
+    return !pass->log_sum && span->queries == 1;
+}
+
+/* These spans alone, which the ways below leave out. False with the context's error when memory is out. */
+bool attention_queries_forward(struct tape *tape, const struct attention_pass *pass);
+
 /* False with the context's error when memory is out. */
 bool attention_floats_forward(struct tape *tape, const struct attention_pass *pass);
 void attention_floats_backward(struct tape *tape, const struct tape_record *record, struct attention_pass *pass);

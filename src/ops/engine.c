@@ -11,6 +11,7 @@
 
 #include "src/ops/kernels/kernels.h"
 #include "src/ops/matmul_plans.h"
+#include "src/ops/peak.h"
 
 /* The best that this compiler could make. */
 #ifdef CAIRN_KERNELS_BF16
@@ -110,7 +111,7 @@ static enum status machine_choose(struct context *context, const char *name, con
 
 enum status engine_create(struct context *context, int threads, struct engine *engine)
 {
-    *engine = (struct engine){.context = context, .threads = threads};
+    *engine = (struct engine){.context = context, .threads = threads, .cache = peak_cache()};
     const char *name = getenv("CAIRN_CPU");
     if (name && !*name)
         name = NULL;

@@ -13,6 +13,7 @@ struct engine {
     const struct kernels *kernels;
     const char *isa; /* the name of the kernels' instruction set */
     int threads;
+    size_t cache;               /* bytes of the largest */
     struct matmul_plans *plans; /* matrix products prepared so far */
     size_t scratch_size;        /* of each thread */
     void *scratch;

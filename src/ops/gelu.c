@@ -10,12 +10,13 @@ static void gelu_backward(struct tape *tape, const struct tape_record *record)
     struct gradient_target dx = tape_target(tape, x);
     if (!dx.data)
         return;
+    bool stream = operation_streams(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
         engine->kernels->gelu_backward(operation_at_mutable(dx.data, range.begin, dtype), dx.beta,
                                        operation_at(dy, range.begin, dtype), operation_at(x->data, range.begin, dtype),
-                                       range.count, dtype);
+                                       range.count, dtype, stream);
     }
 }
 
@@ -31,11 +32,12 @@ struct tensor *gelu(struct tape *tape, struct tensor *x)
     struct engine *engine = tape->engine;
     enum dtype dtype = x->dtype;
     int64_t count = tensor_count(x);
+    bool stream = operation_streams(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
         engine->kernels->gelu_forward(operation_at_mutable(y->data, range.begin, dtype),
-                                      operation_at(x->data, range.begin, dtype), range.count, dtype);
+                                      operation_at(x->data, range.begin, dtype), range.count, dtype, stream);
     }
     return tape_push(tape, (struct tape_record){.backward = gelu_backward, .input = {x}, .output = y});
 }

@@ -2,11 +2,10 @@
 
 #include <string.h>
 
+#include "src/ops/kernels/kernels.h"
+
 /* Routed models may bring a new shape each step; beyond this many the plans start over. */
 enum { PLANS_LIMIT = 2048, PLANS_FIRST = 64, KEY_PARTS = 7 };
-
-/* With fewer rows than this a product is over before packing B has paid. */
-enum { PACKED_ROWS = 32 };
 
 struct plan {
     int64_t key[KEY_PARTS];
@@ -14,6 +13,7 @@ struct plan {
     dnnl_primitive_t primitive; /* NULL when the library cannot do it */
     dnnl_memory_t a, b, c;
     bool packs;               /* b is in the library's own layout */
+    bool panels;              /* which is that of plans_panels */
     dnnl_memory_desc_t plain; /* of b as it comes */
 };
 
@@ -120,11 +120,12 @@ void plans_destroy(struct context *context, struct matmul_plans *plans)
     if (!plans)
         return;
     plans_clear(plans);
-    while (plans->packed) {
-        struct packed *next = plans->packed->next;
-        packed_destroy(context, plans->packed);
-        plans->packed = next;
-    }
+    for (int i = 0; i < PACKED_LISTS; i++)
+        while (plans->packed[i]) {
+            struct packed *next = plans->packed[i]->next;
+            packed_destroy(context, plans->packed[i]);
+            plans->packed[i] = next;
+        }
     memory_free(context, plans->table);
     if (plans->stream)
         dnnl_stream_destroy(plans->stream);
@@ -142,9 +143,40 @@ static dnnl_status_t matrix_describe(dnnl_memory_desc_t *description, int64_t ro
     return dnnl_memory_desc_init_by_strides(description, 2, shape, dtype == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32, strides);
 }
 
+static bool is_called(const_dnnl_primitive_desc_t prepared, const char *name)
+{
+    const char *found = "";
+    return dnnl_primitive_desc_query(prepared, dnnl_query_impl_info_str, 0, &found) == dnnl_success &&
+           strcmp(found, name) == 0;
+}
+
+/* The library's first choice, but for a gradient of weights on AVX-512: there its first choice turns blocks of the
+ * transposed A again for every block of B, while the product it has besides packs both operands once. */
+static dnnl_status_t primitive_choose(dnnl_engine_t engine, const dnnl_matmul_desc_t *description,
+                                      const_dnnl_primitive_attr_t attributes, bool weight_gradient,
+                                      dnnl_primitive_desc_t *chosen)
+{
+    dnnl_status_t status = dnnl_primitive_desc_create(chosen, description, attributes, engine, NULL);
+    if (status != dnnl_success || !weight_gradient || !is_called(*chosen, "brg:avx512_core_bf16"))
+        return status;
+    dnnl_primitive_desc_iterator_t others;
+    if (dnnl_primitive_desc_iterator_create(&others, description, attributes, engine, NULL) != dnnl_success)
+        return dnnl_success;
+    bool found = false;
+    while (!found && dnnl_primitive_desc_iterator_next(others) == dnnl_success) {
+        dnnl_primitive_desc_t other = dnnl_primitive_desc_iterator_fetch(others);
+        found = is_called(other, "gemm:jit");
+        dnnl_primitive_desc_destroy(found ? *chosen : other);
+        if (found)
+            *chosen = other;
+    }
+    dnnl_primitive_desc_iterator_destroy(others);
+    return dnnl_success;
+}
+
 /* `weights` becomes the layout in which the primitive wants B. */
 static dnnl_status_t primitive_create(dnnl_engine_t engine, const dnnl_matmul_desc_t *description, bool sum,
-                                      dnnl_primitive_t *primitive, dnnl_memory_desc_t *weights)
+                                      bool weight_gradient, dnnl_primitive_t *primitive, dnnl_memory_desc_t *weights)
 {
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_post_ops_t after = NULL;
@@ -157,7 +189,7 @@ static dnnl_status_t primitive_create(dnnl_engine_t engine, const dnnl_matmul_de
     if (status == dnnl_success)
         status = dnnl_primitive_attr_set_post_ops(attributes, after);
     if (status == dnnl_success)
-        status = dnnl_primitive_desc_create(&prepared, description, attributes, engine, NULL);
+        status = primitive_choose(engine, description, attributes, weight_gradient, &prepared);
     if (status == dnnl_success)
         *weights = *dnnl_primitive_desc_query_md(prepared, dnnl_query_weights_md, 0);
     if (status == dnnl_success)
@@ -171,12 +203,21 @@ static dnnl_status_t primitive_create(dnnl_engine_t engine, const dnnl_matmul_de
     return status;
 }
 
+static bool lies_in_panels(const dnnl_memory_desc_t *b, const struct matmul *p)
+{
+    const dnnl_blocking_desc_t *blocks = &b->format_desc.blocking;
+    return b->format_kind == dnnl_blocked && b->offset0 == 0 && p->k % HALF_DEPTH == 0 && blocks->inner_nblks == 3 &&
+           blocks->inner_idxs[0] == 0 && blocks->inner_blks[0] == HALF_DEPTH / 2 && blocks->inner_idxs[1] == 1 &&
+           blocks->inner_blks[1] == PANEL_COLUMNS && blocks->inner_idxs[2] == 0 && blocks->inner_blks[2] == 2 &&
+           blocks->strides[0] == HALF_DEPTH * PANEL_COLUMNS && blocks->strides[1] == p->k * PANEL_COLUMNS;
+}
+
 static dnnl_status_t plan_prepare(struct matmul_plans *plans, const struct matmul *p, struct plan *plan)
 {
     dnnl_memory_desc_t a, b, c;
     dnnl_matmul_desc_t description;
     dnnl_dims_t shape = {p->k, p->n};
-    plan->packs = p->b_lasts && p->m >= PACKED_ROWS;
+    plan->packs = p->b_lasts; /* a few rows, too: generation passes them a hundred times with the same parameters */
     dnnl_status_t status = matrix_describe(&a, p->m, p->k, p->lda, p->a_transposed, p->type);
     if (status == dnnl_success)
         status = matrix_describe(&plan->plain, p->k, p->n, p->ldb, p->b_transposed, p->type);
@@ -188,13 +229,15 @@ static dnnl_status_t plan_prepare(struct matmul_plans *plans, const struct matmu
     if (status == dnnl_success)
         status = dnnl_matmul_desc_init(&description, &a, &b, NULL, &c);
     if (status == dnnl_success)
-        status = primitive_create(plans->engine, &description, p->beta != 0.0f, &plan->primitive, &b);
+        status = primitive_create(plans->engine, &description, p->beta != 0.0f,
+                                  p->a_transposed && p->c_type == DTYPE_F32, &plan->primitive, &b);
     if (status == dnnl_success)
         status = dnnl_memory_create(&plan->a, &a, plans->engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success)
         status = dnnl_memory_create(&plan->b, &b, plans->engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success)
         status = dnnl_memory_create(&plan->c, &c, plans->engine, DNNL_MEMORY_NONE);
+    plan->panels = status == dnnl_success && plan->packs && lies_in_panels(&b, p);
     return status;
 }
 
@@ -226,6 +269,13 @@ static dnnl_status_t reorder_create(struct matmul_plans *plans, const dnnl_memor
     return status;
 }
 
+static struct packed **packed_list(struct matmul_plans *plans, const void *from)
+{
+    /* The low bits are alike: parameters begin at multiples of 64 bytes or of their rows. */
+    uint64_t hash = (uint64_t)(uintptr_t)from * 0x9e3779b97f4a7c15u;
+    return &plans->packed[(hash >> 32) % PACKED_LISTS];
+}
+
 static enum status packed_create(struct context *context, struct matmul_plans *plans, const struct plan *plan,
                                  const void *from, struct packed **created)
 {
@@ -238,9 +288,10 @@ static enum status packed_create(struct context *context, struct matmul_plans *p
         memory_free(context, data);
         return STATUS_MEMORY;
     }
+    struct packed **list = packed_list(plans, from);
     *packed = (struct packed){
-        .from = from, .stored = plan->plain, .layout = *layout, .data = data, .epoch = -1, .next = plans->packed};
-    plans->packed = packed;
+        .from = from, .stored = plan->plain, .layout = *layout, .data = data, .epoch = -1, .next = *list};
+    *list = packed;
     *created = packed;
     dnnl_status_t status = dnnl_memory_create(&packed->memory, layout, plans->engine, data);
     if (status == dnnl_success)
@@ -258,7 +309,7 @@ static enum status packed_find(struct context *context, struct matmul_plans *pla
 {
     const dnnl_memory_desc_t *layout;
     dnnl_memory_get_memory_desc(plan->b, &layout);
-    struct packed *packed = plans->packed;
+    struct packed *packed = *packed_list(plans, from);
     while (packed && (packed->from != from || !dnnl_memory_desc_equal(&packed->stored, &plan->plain) ||
                       !dnnl_memory_desc_equal(&packed->layout, layout)))
         packed = packed->next;
@@ -274,7 +325,9 @@ static enum status packed_find(struct context *context, struct matmul_plans *pla
     return STATUS_OK;
 }
 
-enum status plans_run(struct context *context, struct matmul_plans *plans, const struct matmul *p, bool *done)
+/* The plan of a product, prepared if it is the first of its shape. */
+static enum status plan_obtain(struct context *context, struct matmul_plans *plans, const struct matmul *p,
+                               struct plan **obtained)
 {
     int64_t key[KEY_PARTS];
     key_fill(key, p);
@@ -287,6 +340,30 @@ enum status plans_run(struct context *context, struct matmul_plans *plans, const
         plan->used = true;
         plans->count++;
     }
+    *obtained = plan;
+    return STATUS_OK;
+}
+
+enum status plans_panels(struct context *context, struct matmul_plans *plans, const struct matmul *p,
+                         const uint32_t **panels)
+{
+    struct plan *plan;
+    dnnl_memory_t packed;
+    void *data = NULL;
+    *panels = NULL;
+    CHECK(plan_obtain(context, plans, p, &plan));
+    if (!plan->primitive || !plan->panels)
+        return STATUS_OK;
+    CHECK(packed_find(context, plans, plan, p->b, &packed));
+    dnnl_memory_get_data_handle(packed, &data);
+    *panels = data;
+    return STATUS_OK;
+}
+
+enum status plans_run(struct context *context, struct matmul_plans *plans, const struct matmul *p, bool *done)
+{
+    struct plan *plan;
+    CHECK(plan_obtain(context, plans, p, &plan));
     *done = plan->primitive != NULL;
     if (!*done)
         return STATUS_OK;

@@ -10,6 +10,9 @@
 struct plan;
 struct packed;
 
+/* A large model has a thousand parameters, most of them in two layouts. */
+enum { PACKED_LISTS = 1024 };
+
 struct matmul_plans {
     bool plain;  /* no library: C loops only */
     bool native; /* the library multiplies BF16; otherwise it is widened to fp32 */
@@ -18,8 +21,8 @@ struct matmul_plans {
     struct plan *table; /* open addressing; capacity is 0 or a power of two */
     int64_t capacity;
     int64_t count;
-    struct packed *packed; /* parameters in the layouts that plans ask for */
-    int64_t epoch;         /* of the parameters' values */
+    struct packed *packed[PACKED_LISTS]; /* parameters in the layouts that plans ask for, by their address */
+    int64_t epoch;                       /* of the parameters' values */
 };
 
 enum status plans_create(struct context *context, struct matmul_plans **plans) MUST_USE;
@@ -29,5 +32,13 @@ void plans_destroy(struct context *context, struct matmul_plans *plans);
  * machine. */
 enum status plans_run(struct context *context, struct matmul_plans *plans, const struct matmul *product,
                       bool *done) MUST_USE;
+
+enum { PANEL_COLUMNS = 64 };
+
+/* A parameter B as it is packed for a product, if that is panels of PANEL_COLUMNS columns one behind the other, each of
+ * them pairs [k / 2, PANEL_COLUMNS] as in src/ops/kernels/kernels.h, with something behind B's last column; else NULL.
+ */
+enum status plans_panels(struct context *context, struct matmul_plans *plans, const struct matmul *product,
+                         const uint32_t **panels) MUST_USE;
 
 #endif

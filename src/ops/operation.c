@@ -9,7 +9,7 @@ const float *operation_floats(struct tape *tape, const struct tensor *tensor)
     int64_t count = tensor_count(tensor);
     float *floats = arena_allocate(tape->work, (size_t)count * sizeof *floats);
     if (floats)
-        tape->engine->kernels->convert(floats, DTYPE_F32, tensor->data, tensor->dtype, count);
+        tape->engine->kernels->convert(floats, DTYPE_F32, tensor->data, tensor->dtype, count, false);
     return floats;
 }
 

@@ -31,6 +31,13 @@ static inline struct range operation_range(int64_t total, int64_t multiple)
     return range_intersect(elements, (struct range){.begin = 0, .count = total});
 }
 
+/* Whether so many elements of output should go around the caches. What is larger than they are has left them before it
+ * is read; what is smaller is best read from there. */
+static inline bool operation_streams(const struct engine *engine, int64_t elements, enum dtype dtype)
+{
+    return (uint64_t)elements * dtype_size(dtype) > engine->cache;
+}
+
 static inline const void *operation_at(const void *data, int64_t index, enum dtype dtype)
 {
     return (const char *)data + index * (int64_t)dtype_size(dtype);

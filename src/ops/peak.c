@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "src/ops/operation.h"
 #include "src/ops/peak_loops.h"
@@ -68,33 +69,42 @@ double peak_flops(struct engine *engine, enum dtype dtype, int threads, double s
     return best;
 }
 
-static void update(const struct engine *engine, float *y, const float *x, float a, int64_t count)
+static void update(const struct engine *engine, float *y, const float *x, int64_t count)
 {
-    if (peak_update_x86(engine->isa, y, x, a, count))
+    if (peak_update_x86(engine->isa, y, x, count))
         return;
 #pragma omp simd
     for (int64_t i = 0; i < count; i++)
-        y[i] = a * y[i] + x[i];
+        y[i] = 0.5f * y[i] + x[i];
 }
 
-double peak_bandwidth(struct engine *engine, int threads, size_t bytes)
+static void copy(const struct engine *engine, float *y, const float *x, int64_t count)
 {
-    int64_t count = (int64_t)(bytes / sizeof(float)) / LINE_ELEMENTS * LINE_ELEMENTS;
-    float *y = memory_allocate(engine->context, (size_t)count * sizeof *y, MEMORY_OTHER);
-    float *x = memory_allocate(engine->context, (size_t)count * sizeof *x, MEMORY_OTHER);
-    double best = 0.0;
-    for (int look = 0; look < LOOKS && x && y; look++) {
-        double start = clock_seconds();
+    if (!peak_copy_x86(engine->isa, y, x, count))
+        memcpy(y, x, (size_t)count * sizeof *y);
+}
+
+/* Seconds of one pass over the arrays. */
+static double time_pass(const struct engine *engine, int threads, float *y, const float *x, int64_t count,
+                        void (*pass)(const struct engine *engine, float *y, const float *x, int64_t count))
+{
+    double start = clock_seconds();
 #pragma omp parallel num_threads(threads)
-        {
-            struct range range = operation_range(count, LINE_ELEMENTS);
-            update(engine, y + range.begin, x + range.begin, 0.5f, range.count);
-        }
-        double elapsed = clock_seconds() - start;
-        best = fmax(best, 3.0 * (double)count * sizeof *y / elapsed);
+    {
+        struct range range = operation_range(count, LINE_ELEMENTS);
+        pass(engine, y + range.begin, x + range.begin, range.count);
     }
-    memory_free(engine->context, x);
-    memory_free(engine->context, y);
+    return clock_seconds() - start;
+}
+
+double peak_bandwidth(struct engine *engine, int threads, float *y, const float *x, int64_t count, int looks)
+{
+    double bytes = (double)count * sizeof *y;
+    double best = 0.0;
+    for (int look = 0; look < looks; look++) {
+        best = fmax(best, 3.0 * bytes / time_pass(engine, threads, y, x, count, update));
+        best = fmax(best, 2.0 * bytes / time_pass(engine, threads, y, x, count, copy));
+    }
     return best;
 }
 

@@ -1,5 +1,6 @@
 /* The ceilings of this machine, by loops that do nothing else: arithmetic from register to register with the best
- * instruction that the engine's choice of instruction set has, and y = a y + x over memory. */
+ * instruction that the engine's choice of instruction set has, and arrays in memory as operations read and write them.
+ */
 #ifndef CAIRN_OPS_PEAK_H
 #define CAIRN_OPS_PEAK_H
 
@@ -10,9 +11,11 @@
  * where no instruction takes it. */
 double peak_flops(struct engine *engine, enum dtype dtype, int threads, double seconds, const char **instruction);
 
-/* Bytes a second, three for each byte of an array (two read, one written). The two arrays take `bytes` each, which
- * should be several times the last cache (peak_cache). 0, with the context's error set, when memory is out. */
-double peak_bandwidth(struct engine *engine, int threads, size_t bytes);
+/* Bytes a second that cross between memory and the cores, by the better of two ways, the best of `looks` at each:
+ * y = y / 2 + x in place (two read, one written), and y = x written around the caches (one read, one written). The
+ * arrays have `count` elements, a multiple of LINE_ELEMENTS, and should be several times the last cache (peak_cache).
+ */
+double peak_bandwidth(struct engine *engine, int threads, float *y, const float *x, int64_t count, int looks);
 
 /* Bytes of the largest cache; 32 MiB where the system does not say. */
 size_t peak_cache(void);

@@ -16,7 +16,8 @@ struct peak_loop {
 /* The loops for an instruction set as engine.c names it, or NULL for the portable ones. */
 const struct peak_loop *peak_loop_x86(const char *isa, bool half);
 
-/* y = a y + x with vectors of that instruction set; false when it has no own. */
-bool peak_update_x86(const char *isa, float *y, const float *x, float a, int64_t count);
+/* y = y / 2 + x, and y = x around the caches, with vectors of that instruction set; false when it has no own. */
+bool peak_update_x86(const char *isa, float *y, const float *x, int64_t count);
+bool peak_copy_x86(const char *isa, float *y, const float *x, int64_t count);
 
 #endif

@@ -134,26 +134,57 @@ const struct peak_loop *peak_loop_x86(const char *isa, bool half)
 /* -- Memory ----------------------------------------------------------------------------------------------------------
  */
 
-__attribute__((target("avx2,fma"))) static void update256(float *y, const float *x, float a, int64_t count)
+__attribute__((target("avx2,fma"))) static void update256(float *y, const float *x, int64_t count)
 {
-    __m256 factor = _mm256_set1_ps(a);
+    __m256 half = _mm256_set1_ps(0.5f);
     for (int64_t i = 0; i < count; i += 8)
-        _mm256_storeu_ps(y + i, _mm256_fmadd_ps(factor, _mm256_loadu_ps(y + i), _mm256_loadu_ps(x + i)));
+        _mm256_storeu_ps(y + i, _mm256_fmadd_ps(half, _mm256_loadu_ps(y + i), _mm256_loadu_ps(x + i)));
 }
 
-__attribute__((target("avx512f"))) static void update512(float *y, const float *x, float a, int64_t count)
+__attribute__((target("avx512f"))) static void update512(float *y, const float *x, int64_t count)
 {
-    __m512 factor = _mm512_set1_ps(a);
+    __m512 half = _mm512_set1_ps(0.5f);
     for (int64_t i = 0; i < count; i += 16)
-        _mm512_storeu_ps(y + i, _mm512_fmadd_ps(factor, _mm512_loadu_ps(y + i), _mm512_loadu_ps(x + i)));
+        _mm512_storeu_ps(y + i, _mm512_fmadd_ps(half, _mm512_loadu_ps(y + i), _mm512_loadu_ps(x + i)));
 }
 
-bool peak_update_x86(const char *isa, float *y, const float *x, float a, int64_t count)
+__attribute__((target("avx2"))) static void copy256(float *y, const float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i += 8)
+        _mm256_stream_ps(y + i, _mm256_loadu_ps(x + i));
+    _mm_sfence();
+}
+
+__attribute__((target("avx512f"))) static void copy512(float *y, const float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i += 16)
+        _mm512_stream_ps(y + i, _mm512_loadu_ps(x + i));
+    _mm_sfence();
+}
+
+/* Whether the loops for `isa` can be used on these arrays, and which. */
+static bool vectors_fit(const char *isa, const float *y, int64_t count, bool *wide)
 {
     const struct peak_loop *loop = peak_loop_x86(isa, false);
-    if (!loop || count % 16 != 0)
+    *wide = loop && loop->run == run_fma512;
+    return loop && count % 16 == 0 && (uintptr_t)y % 64 == 0;
+}
+
+bool peak_update_x86(const char *isa, float *y, const float *x, int64_t count)
+{
+    bool wide;
+    if (!vectors_fit(isa, y, count, &wide))
         return false;
-    (loop->run == run_fma512 ? update512 : update256)(y, x, a, count);
+    (wide ? update512 : update256)(y, x, count);
+    return true;
+}
+
+bool peak_copy_x86(const char *isa, float *y, const float *x, int64_t count)
+{
+    bool wide;
+    if (!vectors_fit(isa, y, count, &wide))
+        return false;
+    (wide ? copy512 : copy256)(y, x, count);
     return true;
 }
 
@@ -166,14 +197,18 @@ const struct peak_loop *peak_loop_x86(const char *isa, bool half)
     return 0;
 }
 
-bool peak_update_x86(const char *isa, float *y, const float *x, float a, int64_t count)
+bool peak_update_x86(const char *isa, float *y, const float *x, int64_t count)
 {
     (void)isa;
     (void)y;
     (void)x;
-    (void)a;
     (void)count;
     return false;
+}
+
+bool peak_copy_x86(const char *isa, float *y, const float *x, int64_t count)
+{
+    return peak_update_x86(isa, y, x, count);
 }
 
 #endif

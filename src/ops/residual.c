@@ -8,7 +8,7 @@ static float element_value(const struct tape *tape, const struct tensor *paramet
 {
     float value;
     tape->engine->kernels->convert(&value, DTYPE_F32, operation_at(parameter->data, index, parameter->dtype),
-                                   parameter->dtype, 1);
+                                   parameter->dtype, 1, false);
     return value;
 }
 

@@ -11,6 +11,12 @@ static float sigmoid(float x)
 
 /* -- Scores ---------------------------------------------------------------------------------------------------- */
 
+/* The account of executed operations: a product of all tokens with the weights. */
+static void scores_count(struct tape *tape, const struct tensor *x, const struct tensor *scores)
+{
+    tape->context->time.flops[TIME_COMPUTE] += 2.0 * (double)tensor_count(x) * (double)tensor_columns(scores);
+}
+
 /* dx[n] += sum over r of slope[n, r] weight[r], rounded once. */
 static void scores_input_gradient(struct tape *tape, const struct tape_record *record)
 {
@@ -22,6 +28,7 @@ static void scores_input_gradient(struct tape *tape, const struct tape_record *r
     struct gradient_target dx = tape_target(tape, x);
     if (!dx.data)
         return;
+    scores_count(tape, x, record->output);
     struct arena_mark mark = arena_mark(tape->work);
     size_t stride;
     char *scratch = engine_scratch(engine, (size_t)columns * sizeof(float), &stride);
@@ -52,6 +59,7 @@ static void scores_weight_gradient(struct tape *tape, const struct tape_record *
     struct gradient_target dweight = tape_target(tape, record->input[1]);
     if (!dweight.data)
         return;
+    scores_count(tape, x, record->output);
     struct arena_mark mark = arena_mark(tape->work);
     float *sum = arena_allocate(tape->work, (size_t)(outputs * columns) * sizeof *sum);
 #pragma omp parallel num_threads(operation_threads(engine, sum ? tensor_count(x) : 0))
@@ -101,6 +109,7 @@ struct tensor *router_scores(struct tape *tape, struct tensor *x, struct tensor 
             to[n * outputs + r] = kernels->dot_floats(operation_at(x->data, n * columns, x->dtype),
                                                       weights + r * columns, columns, x->dtype);
     arena_rewind(tape->work, mark);
+    scores_count(tape, x, scores);
     return tape_push(tape, (struct tape_record){.backward = scores_backward, .input = {x, weight}, .output = scores});
 }
 

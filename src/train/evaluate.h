@@ -1,19 +1,35 @@
-/* The mean loss over a corpus, in windows that each begin without context. */
+/* The mean loss over a corpus, in contexts that each begin without a past. With Infini-attention a context may be
+ * longer than what is passed at once (batch.length): it goes through in windows, and the memory is carried from one to
+ * the next, so that its length costs no space. */
 #ifndef CAIRN_TRAIN_EVALUATE_H
 #define CAIRN_TRAIN_EVALUATE_H
 
 #include "io/data/data.h"
 #include "src/train/trainer.h"
 
+struct evaluation_plan {
+    int64_t context;   /* tokens; 0 is the batch's length, and without a memory it cannot be more */
+    int64_t batches;   /* at most so many batches of contexts, spread evenly over the corpus; 0 is all of it */
+    bool whole_routes; /* routers choose for whole windows, looking at later tokens, instead of token by token */
+    bool memory_off;   /* attention sees its own segment only */
+};
+
 struct evaluation {
-    double loss;     /* nats per token */
+    double loss;     /* nats per target */
     int64_t targets; /* tokens that were predicted */
+    int64_t tokens;  /* that were read */
     double seconds;
 };
 
-/* At most `batches` batches of windows, spread evenly over the corpus; 0 is all of it. Uses the trainer's batch.
- * Collective. */
-enum status evaluate(struct trainer *trainer, const struct corpus *corpus, int64_t batches,
+/* Whether a model's routers could look at later tokens: only then do whole_routes make a difference. */
+bool evaluation_routed(const struct model_config *config);
+
+/* USAGE error if a model cannot read contexts of that length in windows of `window` tokens, which says what fits. */
+enum status evaluation_check(struct context *context, const struct model_config *config, int64_t length,
+                             int64_t window) MUST_USE;
+
+/* Uses the trainer's batch; contexts are read side by side in its rows. Collective. */
+enum status evaluate(struct trainer *trainer, const struct corpus *corpus, const struct evaluation_plan *plan,
                      struct evaluation *evaluation) MUST_USE;
 
 #endif

@@ -40,9 +40,11 @@ int32_t sampling_draw(const struct sampling *sampling, const float *logits, int6
         return 0;
     for (int64_t i = 0; i < count; i++)
         candidates[i] = (struct candidate){.weight = logits[i], .token = (int32_t)i};
-    qsort(candidates, (size_t)count, sizeof *candidates, by_weight);
     int64_t kept = sampling->top_k > 0 ? integer_min(sampling->top_k, count) : count;
-    double largest = candidates[0].weight;
+    double largest = (double)logits[most_likely(logits, count)];
+    /* Without a limit any order of the candidates will do. */
+    if (kept < count || sampling->top_p < 1.0)
+        qsort(candidates, (size_t)count, sizeof *candidates, by_weight);
     double sum = 0.0;
     for (int64_t i = 0; i < kept; i++) {
         candidates[i].weight = exp((candidates[i].weight - largest) / sampling->temperature);
@@ -211,6 +213,7 @@ static enum status advance(struct generation *generation)
                                                .begin = generation->begin,
                                                .first_position = generation->first_position,
                                                .batch_rows = generation->rows,
+                                               .memory_off = generation->sampling->memory_off,
                                                .see_logits = see_logits,
                                                .see_self = generation};
     CHECK(pipeline_run(generation->pipeline, &stage, NULL, NULL));

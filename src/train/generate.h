@@ -10,6 +10,7 @@ struct sampling {
     int64_t top_k;      /* only the k most likely; 0 is all */
     double top_p;       /* only the most likely that make up this probability; 1 is all */
     uint64_t seed;
+    bool memory_off; /* attention sees its own segment only */
 };
 
 /* Draws from logits [count]; `index` is the number of the draw. Local. */

@@ -71,9 +71,12 @@ void progress_show(struct progress *progress, const struct progress_line *line)
     progress->last_line = now;
     char left[32];
     format_duration(progress->seconds_per_step * (double)(line->steps - line->step), left, sizeof left);
-    fprintf(stderr, "%sstep %lld/%lld  loss %.4f  rate %.2e  %.0f tokens/s  MFU %.1f %%  %s left%s%s",
-            progress->terminal ? "\r\x1b[K" : "", (long long)line->step, (long long)line->steps, line->loss, line->rate,
-            line->tokens_per_second, 100.0 * line->mfu, left, line->skipped ? "  SKIPPED" : "",
+    char router[32] = "";
+    if (line->router_loss != 0.0)
+        snprintf(router, sizeof router, " + %.4f of routers", line->router_loss);
+    fprintf(stderr, "%sstep %lld/%lld  loss %.4f%s  rate %.2e  %.0f tokens/s  MFU %.1f %%  %s left%s%s",
+            progress->terminal ? "\r\x1b[K" : "", (long long)line->step, (long long)line->steps, line->loss, router,
+            line->rate, line->tokens_per_second, 100.0 * line->mfu, left, line->skipped ? "  SKIPPED" : "",
             progress->terminal && !last ? "" : "\n");
     fflush(stderr);
     if (last)

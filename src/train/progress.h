@@ -19,6 +19,7 @@ struct progress_line {
     int64_t step;
     int64_t steps;
     double loss;
+    double router_loss; /* 0: there is none to show */
     double rate;
     double seconds; /* of this step */
     double tokens_per_second;

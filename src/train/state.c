@@ -55,8 +55,9 @@ static int add_pieces(const struct shard *shard, struct range flat, float *data,
     return count;
 }
 
-/* What this rank writes (only what it owns) or reads (all that it holds). */
-static enum status list_create(struct trainer *trainer, int kinds, bool writes, struct state_list *list)
+/* What this rank writes (only what it owns) or reads (all that it holds). Parameters are the masters, or elements of
+ * `values` in the order of the shards. */
+static enum status list_create(struct trainer *trainer, int kinds, bool writes, float *values, struct state_list *list)
 {
     struct context *context = trainer->context;
     const struct decoder *decoder = trainer->decoder;
@@ -79,7 +80,9 @@ static enum status list_create(struct trainer *trainer, int kinds, bool writes, 
         int index = spec_index(decoder, shard);
         for (int kind = 0; kind < kinds; kind++) {
             struct checkpoint_dataset *dataset = &list->datasets[kind * decoder->spec_count + index];
-            float *data = kind == 0 ? shard->master : trainer->optimizer.slot[kind - 1] + shard->begin;
+            float *data = kind > 0 ? trainer->optimizer.slot[kind - 1] + shard->begin
+                          : values ? values + shard->begin
+                                   : shard->master;
             dataset->pieces = next;
             dataset->piece_count = add_pieces(shard, flat, data + skip, next);
             next += dataset->piece_count;
@@ -127,7 +130,7 @@ static enum status list_append(struct context *context, struct state_list *list,
 static enum status list_all(struct trainer *trainer, const struct streams *streams, int kinds, bool writes,
                             struct state_list *list, struct streams_image *image)
 {
-    CHECK(list_create(trainer, kinds, writes, list));
+    CHECK(list_create(trainer, kinds, writes, NULL, list));
     if (!streams)
         return STATUS_OK;
     CHECK(streams_image_create(streams, writes, image));
@@ -195,5 +198,32 @@ done:
     list_destroy(context, &list);
     streams_image_destroy(context, &image);
     memory_free(context, header);
+    return status;
+}
+
+/* Leaves only what has a name, under that name. */
+static void list_rename(struct state_list *list, char (*names)[PARAMETER_NAME])
+{
+    int kept = 0;
+    for (int i = 0; i < list->count; i++) {
+        if (names[i][0] == '\0')
+            continue;
+        list->datasets[kept] = list->datasets[i];
+        snprintf(list->datasets[kept].name, sizeof list->datasets[kept].name, "/parameters/%s", names[i]);
+        kept++;
+    }
+    list->count = kept;
+}
+
+enum status state_read_values(struct trainer *trainer, const char *path, char (*names)[PARAMETER_NAME], float *values)
+{
+    struct context *context = trainer->context;
+    struct state_list list = {0};
+    enum status status = list_create(trainer, 1, false, values, &list);
+    TRY(mesh_agree(trainer->mesh, context, status));
+    list_rename(&list, names);
+    TRY(checkpoint_read(context, trainer->mesh, path, list.datasets, list.count));
+done:
+    list_destroy(context, &list);
     return status;
 }

@@ -13,4 +13,10 @@ enum status state_save(struct trainer *trainer, const struct streams *streams, c
  * the file holds another model. */
 enum status state_load(struct trainer *trainer, struct streams *streams, const char *path) MUST_USE;
 
+/* Values of parameters from datasets of other names: of spec i of the decoder from /parameters/names[i], none where
+ * that is empty. They go to `values`, [replica_state_count] in the order of the shards. FILE error if one is missing or
+ * has another shape. */
+enum status state_read_values(struct trainer *trainer, const char *path, char (*names)[PARAMETER_NAME],
+                              float *values) MUST_USE;
+
 #endif

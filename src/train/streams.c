@@ -3,6 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+bool streams_carried(const struct config *config)
+{
+    return config->model.attention.kind == ATTENTION_INFINI && config->data.sampling == SAMPLING_STREAM;
+}
+
 enum status streams_create(struct context *context, const struct decoder *decoder, struct range mine, int64_t total,
                            struct streams *streams)
 {
@@ -62,20 +67,23 @@ static int64_t part_size(const struct decoder *decoder, enum memory_part part)
     return part == PART_STATE ? width * width : width;
 }
 
-/* The kv heads that go through an image, counted from decoder->kv_heads.begin: a head that neighbours share is
- * written by the first of them, and what context ranks hold alike by the first of them. */
-static struct range image_heads(const struct streams *streams, bool writes)
+/* A head that neighbours share belongs to the first of them, and what context ranks hold alike to the first of them. */
+struct range streams_own_heads(const struct streams *streams)
 {
     const struct decoder *decoder = streams->decoder;
     int64_t group = decoder->config.heads / decoder->config.kv_heads;
     struct range heads = {.begin = 0, .count = decoder->kv_heads.count};
-    if (!writes)
-        return heads;
     if (mesh_rank(decoder->mesh, MESH_CONTEXT) != 0)
         heads.count = 0;
     if (heads.count > 0 && decoder->heads.begin % group != 0)
         heads = (struct range){.begin = 1, .count = heads.count - 1};
     return heads;
+}
+
+/* The kv heads that go through an image. */
+static struct range image_heads(const struct streams *streams, bool writes)
+{
+    return writes ? streams_own_heads(streams) : (struct range){.begin = 0, .count = streams->decoder->kv_heads.count};
 }
 
 /* Where an image's values begin that belong to a layer's part; they follow one another. */

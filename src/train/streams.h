@@ -16,6 +16,9 @@ struct streams {
     struct decoder_memory memory;
 };
 
+/* Whether runs of a configuration have them: sequences go on from what the ones before them left. */
+bool streams_carried(const struct config *config);
+
 /* For rows `mine` of `total`. Local. All start empty. */
 enum status streams_create(struct context *context, const struct decoder *decoder, struct range mine, int64_t total,
                            struct streams *streams) MUST_USE;
@@ -25,6 +28,9 @@ void streams_reset(struct streams *streams, int64_t row);
 
 /* What the sequences left is what they go on from. */
 void streams_advance(struct streams *streams);
+
+/* The kv heads, counted from decoder->kv_heads.begin, for which this rank alone answers. */
+struct range streams_own_heads(const struct streams *streams);
 
 /* Memories in a checkpoint: /memory/layers.I/state [streams, G, E, E] and norm [streams, G, E], by unrolled layer. */
 struct streams_image {

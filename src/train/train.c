@@ -18,6 +18,7 @@
 #include "src/train/progress.h"
 #include "src/train/state.h"
 #include "src/train/streams.h"
+#include "src/train/watch.h"
 
 enum { PATH_LENGTH = 700 };
 
@@ -31,7 +32,8 @@ struct train {
     struct corpus *validation;
     struct sampler sampler;
     struct trainer trainer;
-    struct streams streams;  /* memories that are carried from step to step; without rows when there are none */
+    struct streams streams; /* memories that are carried from step to step; without rows when there are none */
+    struct watch watch;
     struct metrics *metrics; /* root only */
     struct progress progress;
     double peak; /* FLOP/s */
@@ -129,10 +131,9 @@ static enum status write_config(struct train *train)
     return STATUS_OK;
 }
 
-/* Whether sequences go on from what the ones before them left. */
 static bool carries_memory(const struct train *train)
 {
-    return train->config->model.attention.kind == ATTENTION_INFINI && train->config->data.sampling == SAMPLING_STREAM;
+    return streams_carried(train->config);
 }
 
 static enum status create_streams(struct train *train)
@@ -213,7 +214,7 @@ static void fill_batch(struct train *train)
         if (mine)
             sampler_announce(&train->sampler, trainer->sequences + batch->rows + row);
         if (mine)
-            batch->valid[local] = sequence.targets;
+            batch->valid[local] = sequence.valid;
         if (mine && sequence.reset && train->streams.total > 0)
             streams_reset(&train->streams, local);
     }
@@ -232,12 +233,15 @@ static void measure_peak(struct train *train)
 
 static enum status run_evaluation(struct train *train, int64_t batches)
 {
+    struct evaluation_plan plan = {.batches = batches};
+    bool routed = evaluation_routed(&train->config->model);
     struct evaluation evaluation;
-    CHECK(evaluate(&train->trainer, train->validation, batches, &evaluation));
+    CHECK(evaluate(&train->trainer, train->validation, &plan, &evaluation));
     measure_peak(train);
     progress_break(&train->progress);
-    context_log(train->context, "step %lld: held-out loss %.4f nats a token (perplexity %.2f) over %lld tokens",
-                (long long)train->trainer.step, evaluation.loss, exp(evaluation.loss), (long long)evaluation.targets);
+    context_log(train->context, "step %lld: held-out loss %.4f nats a token (perplexity %.2f) over %lld tokens%s",
+                (long long)train->trainer.step, evaluation.loss, exp(evaluation.loss), (long long)evaluation.targets,
+                routed ? ", routing causal" : "");
     enum status status = STATUS_OK;
     if (train->root) {
         const struct metrics_field fields[] = {
@@ -245,8 +249,9 @@ static enum status run_evaluation(struct train *train, int64_t batches)
             {"validation_loss", evaluation.loss, false},
             {"validation_tokens", (double)evaluation.targets, true},
             {"validation_seconds", evaluation.seconds, false},
+            {"validation_causal", 1.0, true}, /* routers decided token by token */
         };
-        status = metrics_write(train->metrics, fields, (int)(sizeof fields / sizeof *fields));
+        status = metrics_write(train->metrics, fields, (int)(sizeof fields / sizeof *fields) - !routed);
     }
     return mesh_agree(train->mesh, train->context, status);
 }
@@ -280,15 +285,19 @@ static enum status report_step(struct train *train, const struct step_result *re
     struct progress_line line = {.step = trainer->step,
                                  .steps = train->config->training.steps,
                                  .loss = result->loss,
+                                 .router_loss = result->router_loss,
                                  .rate = result->rate,
                                  .seconds = seconds,
                                  .tokens_per_second = tokens / seconds,
                                  .mfu = flops / seconds / train->peak,
                                  .skipped = result->skipped};
     progress_show(&train->progress, &line);
+    watch_end(&train->watch);
+    watch_warn(&train->watch, &train->progress);
     if (!train->root || trainer->step % train->config->run.log_every != 0)
         return STATUS_OK;
-    const struct metrics_field fields[] = {
+    const struct watch *watch = &train->watch;
+    const struct metrics_field always[] = {
         {"step", (double)trainer->step, true},
         {"tokens", (double)trainer->tokens, true},
         {"loss", result->loss, false},
@@ -303,7 +312,11 @@ static enum status report_step(struct train *train, const struct step_result *re
         {"memory_resident_bytes", (double)memory_resident(), true},
         {"step_allocations", (double)allocations, true},
     };
-    return metrics_write(train->metrics, fields, (int)(sizeof fields / sizeof *fields));
+    enum { ALWAYS = sizeof always / sizeof *always };
+    struct metrics_field fields[ALWAYS + WATCH_FIELDS];
+    memcpy(fields, always, sizeof always);
+    memcpy(fields + ALWAYS, watch->fields, (size_t)watch->field_count * sizeof *fields);
+    return metrics_write_lists(train->metrics, fields, ALWAYS + watch->field_count, watch->lists, watch->list_count);
 }
 
 static enum status run_step(struct train *train)
@@ -314,6 +327,7 @@ static enum status run_step(struct train *train)
     double start = clock_seconds();
     struct step_result result;
     fill_batch(train);
+    watch_begin(&train->watch);
     CHECK(trainer_step(trainer, &result));
     /* What a step that went wrong left behind is not to be remembered. */
     if (train->streams.total > 0 && !result.skipped)
@@ -400,6 +414,7 @@ static enum status prepare(struct train *train, const struct resume *resume)
     CHECK(mesh_agree(train->mesh, context, train->root ? make_folder(context, train->config->run.folder) : STATUS_OK));
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
     CHECK(mesh_agree(train->mesh, context, create_streams(train)));
+    CHECK(mesh_agree(train->mesh, context, watch_create(context, &train->trainer, &train->streams, &train->watch)));
     CHECK(restore(train, resume));
     CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train, resume) : STATUS_OK));
     measure_peak(train);
@@ -429,6 +444,7 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
 done:
     progress_break(&train->progress);
     metrics_close(&train->metrics);
+    watch_destroy(context, &train->watch);
     streams_destroy(&train->streams);
     trainer_destroy(&train->trainer);
     sampler_destroy(&train->sampler);

@@ -105,6 +105,7 @@ void trainer_scale_batch(struct trainer *trainer, int64_t target_count)
         batch->micro[i].scale = target_count ? 1.0f / (float)target_count : 0.0f;
         batch->micro[i].memory = batch->memory;
         batch->micro[i].causal = batch->causal;
+        batch->micro[i].memory_off = batch->memory_off;
     }
 }
 
@@ -182,14 +183,25 @@ static void sum_over_mesh(struct trainer *trainer, double loss, double norm_squa
     result->router_loss = sums[2];
 }
 
+/* The warm-up of the routers' capacity after so many steps: half a cosine from all tokens down to the model's own. */
+static double capacity_surplus(const struct training_config *training, int64_t steps)
+{
+    double progress = (double)steps / (double)integer_max(1, training->capacity_warmup_steps);
+    if (steps >= training->capacity_warmup_steps)
+        return 0.0;
+    return 0.5 * (1.0 + cos(3.14159265358979323846 * progress));
+}
+
 enum status trainer_gradients(struct trainer *trainer, struct step_result *result)
 {
     struct replica *replica = trainer->decoder->replica;
     struct pipeline_stage stage = {.self = trainer, .form = form_packet, .forward = run_stage};
     double loss = 0.0;
     trainer->decoder->router_loss = 0.0;
+    trainer->decoder->surplus = capacity_surplus(&trainer->config->training, trainer->step);
     replica_begin(replica);
     CHECK(pipeline_run(trainer->forward_backward, &stage, &trainer->listener, &loss));
+    trainer->decoder->surplus = 0.0;
     replica_finish(replica);
     int count;
     const struct shard *shards = replica_shards(replica, &count);

@@ -20,7 +20,8 @@ struct batch {
     /* Memories of the rows of this data rank that the next passes go on from, and what they leave; NULL: they start
      * empty, and nobody wants what is left. */
     const struct decoder_memory *memory;
-    bool causal; /* routers decide as when generating */
+    bool causal;     /* routers decide as when generating */
+    bool memory_off; /* attention sees its own segment only */
 
     int32_t *own; /* [own_count] which tokens of a sequence this context rank computes */
     int64_t own_count;

@@ -86,10 +86,43 @@ step "recomputed attention" 1 $(((executed + 2 * (2 * 4096 + 2 * 544)) * tokens)
 step "data 2" 2 $((executed * tokens)) --set mesh.data=2
 step "pipeline 2" 2 $((executed * tokens)) --set mesh.pipeline=2
 step "tensor 2" 2 $((executed * tokens)) --set mesh.tensor=2
+# Routers: one value of a token is 32 products forward and as many for each gradient. A layer that k of a sequence's 16
+# tokens take has their k (k + 1) / 2 pairs.
+useful=$((6 * (7168 + 7168 / 4 + 2048 + 32) + 6 * (544 + 64 * 10 / 16)))
+step "routed layers" 1 $(((useful + 544 + 64 * 10 / 16) * tokens)) --set model.depth.kind=mod \
+    --set model.depth.capacity=0.25
+useful=$((6 * (7168 + 7168 / 2 + 2048 + 2 * 32) + 6 * (544 + 64 * 36 / 16)))
+step "routed recursions" 1 $(((useful + 544 + 64 * 36 / 16) * tokens)) --set model.depth.kind=mor \
+    --set model.depth.recursions=2 --set model.depth.sharing=cycle
 if must "step as a table" 1 bench step tiny.yaml --quick --steps 2 --peak-gflops 100; then
     grep -q 'datasheet peak' out || fail "step: the given peak has no column"
     grep -q '^exposed communication' out || fail "step: no line for communication"
 fi
+
+# -- Generation ---------------------------------------------------------------------------------------------------------
+
+# generation NAME RANKS LEAST MOST ARGUMENT...: the mean depth lies between them.
+generation() {
+    local name="generation, $1" ranks=$2 least=$3 most=$4
+    must "$name" "$ranks" bench generate tiny.yaml --rows 8 --prompt 3 --tokens 60 --json "${@:5}" || return
+    object "$name"
+    positive "$name" tokens_per_second prompt_tokens_per_second token_seconds products attention mean_depth
+    awk -v x="$(value mean_depth)" -v a="$least" -v b="$most" 'BEGIN { exit !(x >= a && x <= b) }' ||
+        fail "$name: a mean depth of $(value mean_depth)"
+}
+
+recursive=(--set model.depth.kind=mor --set model.depth.recursions=2 --set model.depth.sharing=cycle)
+generation "one rank" 1 2 2
+generation "tensor 2" 2 2 2 --set mesh.tensor=2 --set compute.type=bf16
+generation "routed layers" 1 1.2 1.3 --set model.depth.kind=mod --set model.depth.capacity=0.25 --routing balanced
+generation "routed recursions" 1 1.4 1.6 "${recursive[@]}" --routing balanced
+generation "routed recursions in a pipeline" 2 2.8 3.2 "${recursive[@]}" --routing balanced --set mesh.pipeline=2 \
+    --set model.layers=4
+generation "chosen depths" 1 1.4 1.6 "${recursive[@]}" --set model.depth.routing=token --routing balanced
+generation "routers that have learned nothing" 1 1 2 "${recursive[@]}"
+must "generation as a table" 1 bench generate tiny.yaml --rows 2 --tokens 3 && { grep -q '^mean depth ' out || fail "no depth"; }
+run 1 bench generate tiny.yaml --routing wrong
+[ "$status" -eq 2 ] || fail "generation with a wrong way of routing: $(last_words)"
 
 # -- Who runs where -----------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,26 @@ for type in fp32 bf16; do
     done
 done
 
+# -- In the middle of the warm-up of the routers' capacity ---------------------------------------------------------------
+
+for kind in mod mor; do
+    for shape in "1 1 1" "1 2 1"; do
+        mesh $shape
+        name="$kind, $(mesh_name $shape)"
+        MESH+=(--set "model.depth.kind=$kind" --set model.layers=8 --set training.capacity_warmup_steps=14)
+        row="$kind.${shape// /.}.row"
+        half="$kind.${shape// /.}.half"
+        before=$failures
+        train "$name, in a row" $ranks "$row" "${MESH[@]}" || continue
+        train "$name, first half" $ranks "$half" "${MESH[@]}" --set training.stop_at=10 || continue
+        train "$name, second half" $ranks "$half" "${MESH[@]}" || continue
+        bitwise "$name" "$half" "$row"
+        [ $failures -eq $before ] && say "$name: 10 + 10 steps are bit for bit 20, loss $(losses "$row" | tail -n 1)"
+    done
+    deviation=$(largest_deviation <(losses $kind.1.2.1.row) <(losses $kind.1.1.1.row))
+    within "$deviation" 1e-5 || fail "$kind: losses of two stages deviate by $deviation from those of one rank"
+done
+
 # -- The second half on another mesh -------------------------------------------------------------------------------------
 
 row=fp32.1.1.1.row

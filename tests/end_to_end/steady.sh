@@ -13,6 +13,10 @@ optimizer: {learning_rate: 1e-3, warmup_steps: 5}
 training: {steps: $STEPS, batch: 4, micro_batch: 1, sequence_length: 24}
 END
 
+# All that metrics.jsonl tells of them is gathered in every step.
+MEMORIES_AND_ROUTERS=(--set model.attention.kind=infini --set model.attention.segment=8 --set data.sampling=stream
+    --set model.depth.kind=mod --set model.depth.capacity=0.25)
+
 SETTLED=2 # the step after which nothing is allocated any more
 
 steady() { # NAME ARGUMENT...
@@ -38,6 +42,8 @@ steady "tensor 2" --set mesh.tensor=2
 steady "pipeline 2, recompute layer" --set mesh.pipeline=2 --set compute.recompute=layer
 steady "tensor 2, bf16, recompute attention" --set mesh.tensor=2 --set compute.type=bf16 --set compute.recompute=attention
 steady "data 2 in buckets of 16 KiB" --set mesh.data=2 --set compute.bucket_bytes=16384
+steady "memories and routers, tensor 2" --set mesh.tensor=2 "${MEMORIES_AND_ROUTERS[@]}"
+steady "memories and routers, pipeline 2" --set mesh.pipeline=2 "${MEMORIES_AND_ROUTERS[@]}"
 # Evaluations and checkpoints take their memory the first time, at step 20.
 SETTLED=20
 steady "data 2 with evaluations and checkpoints" --set mesh.data=2 --set evaluation.every=20 --set evaluation.batches=2 \

@@ -80,7 +80,7 @@ static enum status file_examine(const char *path)
     enum status status = verify_file(&context, path);
     expect(status == STATUS_OK || status == STATUS_FILE, "another error than of a file");
     context_clear(&context);
-    enum status shown = checkpoint_inspect(&context, path);
+    enum status shown = checkpoint_inspect(&context, path, true);
     expect((shown == STATUS_OK) == (status == STATUS_OK), "verify and inspect do not agree");
     context_clear(&context);
     (void)!checkpoint_diff(&context, path, path, 0, &difference);

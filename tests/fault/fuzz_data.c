@@ -2,6 +2,7 @@
  * The first byte chooses the format, the second the vocabulary, the third and fourth the part, the fifth the length
  * of a sequence, the sixth where the rest is cut into an index and its tokens. */
 #include "io/data/data.h"
+#include "src/core/integer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,13 +27,14 @@ static void require(bool holds)
         abort();
 }
 
+/* Of samples only some targets count. */
 static void tokens_check(const int32_t *inputs, const int32_t *targets, int64_t length, int64_t count,
                          int64_t vocabulary)
 {
     for (int64_t i = 0; i < length; i++) {
         require(inputs[i] >= 0 && inputs[i] < vocabulary);
-        require(i < count ? targets[i] >= 0 && targets[i] < vocabulary : targets[i] == -1);
-        require(i == 0 || i >= count || inputs[i] == targets[i - 1]);
+        require(targets[i] == -1 || (i < count && targets[i] >= 0 && targets[i] < vocabulary));
+        require(i == 0 || i >= count || targets[i - 1] == -1 || inputs[i] == targets[i - 1]);
     }
 }
 
@@ -42,10 +44,10 @@ static void corpus_draw(struct context *context, const struct corpus *corpus, in
     int32_t targets[LENGTH_MOST];
     int64_t windows = corpus_windows(corpus, length);
     for (int64_t i = 0; i < windows; i += 1 + windows / DRAWS) {
-        int64_t target_count = 0;
-        corpus_window(corpus, length, i, inputs, targets, &target_count);
-        require(target_count >= 1 && target_count <= length);
-        tokens_check(inputs, targets, length, target_count, vocabulary);
+        int64_t count = integer_min(length, corpus_tokens(corpus) - 1 - i * length);
+        int64_t target_count = corpus_part(corpus, i * length, count, length, inputs, targets);
+        require(count >= 1 && target_count >= 0 && target_count <= count);
+        tokens_check(inputs, targets, length, count, vocabulary);
     }
     for (int sampling = SAMPLING_SHUFFLE; sampling <= SAMPLING_STREAM; sampling++) {
         struct data_config config = {.sampling = (enum data_sampling)sampling, .seed = (uint64_t)length};
@@ -60,8 +62,9 @@ static void corpus_draw(struct context *context, const struct corpus *corpus, in
             sampler_sequence(&sampler, i * i, inputs, targets, &sequence);
             require(sequence.document >= 0 && sequence.document < corpus_documents(corpus));
             require(sequence.position >= 0 && sequence.position < corpus_tokens(corpus));
-            require(sequence.targets >= 1 && sequence.targets <= length);
-            tokens_check(inputs, targets, length, sequence.targets, vocabulary);
+            require(sequence.valid >= 1 && sequence.valid <= length);
+            require(sequence.targets >= 0 && sequence.targets <= sequence.valid);
+            tokens_check(inputs, targets, length, sequence.valid, vocabulary);
         }
         sampler_destroy(&sampler);
     }

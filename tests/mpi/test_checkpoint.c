@@ -470,14 +470,14 @@ static void test_tools(void **state)
         output_back(output, saved, text, sizeof text);
         assert_int_equal(difference.different, 1);
         output_to(output, &saved);
-        enum status status = checkpoint_inspect(&world->context, path[0]);
+        enum status status = checkpoint_inspect(&world->context, path[0], true);
         output_back(output, saved, text, sizeof text);
         assert_int_equal(status, STATUS_OK);
         assert_non_null(strstr(text, "parameters      150\n"));
         assert_non_null(strstr(text, "/memory/layers.0/state"));
         file_change(path[0], file_size(path[0]) - 1, 1);
         output_to(output, &saved);
-        status = checkpoint_inspect(&world->context, path[0]);
+        status = checkpoint_inspect(&world->context, path[0], true);
         output_back(output, saved, text, sizeof text);
         assert_non_null(strstr(text, "DAMAGED"));
         assert_int_equal(status, STATUS_FILE);

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/support/mpi_main.h"
@@ -156,6 +157,52 @@ static void messages_and_started_collectives_complete(void **state)
     mesh_destroy(&mesh);
 }
 
+static float term(int rank, int64_t i)
+{
+    return (float)(rank + 1) / (float)(3 + i % 1021);
+}
+
+/* Several at once, of no element and of many chunks; sums to the bit in the order of the ranks. */
+static void reduce_scatters_overlap(void **state)
+{
+    enum { COUNT = 4, MOST = 600007 };
+    static const int64_t each[COUNT] = {MOST, 0, 1, 1000};
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1});
+    int n = fixture->ranks;
+    for (int round = 0; round < 2; round++) {
+        float *all[COUNT];
+        float *mine[COUNT];
+        struct mesh_request request[COUNT];
+        for (int c = 0; c < COUNT; c++) {
+            all[c] = malloc(((size_t)(n * each[c]) + 1) * sizeof(float));
+            mine[c] = malloc(((size_t)each[c] + 1) * sizeof(float));
+            assert_true(all[c] && mine[c]);
+            for (int64_t i = 0; i < n * each[c]; i++)
+                all[c][i] = term(fixture->rank, i);
+            mesh_reduce_scatter_start(mesh, MESH_REPLICA, all[c], mine[c], each[c], &request[c]);
+        }
+        if (round == 0)
+            mesh_wait(&request[COUNT - 1]);
+        while (!mesh_test(&request[0]))
+            ;
+        for (int c = 0; c < COUNT; c++) {
+            mesh_wait(&request[c]);
+            assert_true(mesh_test(&request[c]));
+            for (int64_t i = 0; i < each[c]; i++) {
+                float sum = term(0, fixture->rank * each[c] + i);
+                for (int r = 1; r < n; r++)
+                    sum += term(r, fixture->rank * each[c] + i);
+                assert_true(mine[c][i] == sum);
+            }
+            free(all[c]);
+            free(mine[c]);
+        }
+    }
+    mesh_destroy(&mesh);
+    assert_int_equal(fixture->context.memory.bytes_total, 0);
+}
+
 static void traffic_is_counted(void **state)
 {
     struct mpi_fixture *fixture = mpi_fixture_of(state);
@@ -176,6 +223,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(sums_and_extremes),
     cmocka_unit_test(gather_and_scatter_uneven_rows),
     cmocka_unit_test(messages_and_started_collectives_complete),
+    cmocka_unit_test(reduce_scatters_overlap),
     cmocka_unit_test(traffic_is_counted),
 };
 

@@ -20,7 +20,8 @@ static void make_config(struct config *config)
                                           .norm_epsilon = 1e-5,
                                           .rope_base = 10000.0,
                                           .bias = true,
-                                          .tied_embeddings = true};
+                                          .tied_embeddings = true,
+                                          .attention = {.segment = 32}};
     config->compute.bucket_bytes = 4096;
     config->optimizer = (struct optimizer_config){
         .learning_rate = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .clip = 1.0};
@@ -36,16 +37,11 @@ struct bench {
     struct trainer trainer;
 };
 
-/* `vocabulary` 0 is the odd model's own. */
-static void bench_create_wide(struct bench *bench, void **state, struct mesh_config mesh, enum compute_type type,
-                              int64_t vocabulary)
+/* Of the configuration that the bench holds. */
+static void bench_start(struct bench *bench, void **state, struct mesh_config mesh)
 {
     struct mpi_fixture *fixture = mpi_fixture_of(state);
     bench->context = &fixture->context;
-    make_config(&bench->config);
-    if (vocabulary)
-        bench->config.model.vocabulary = vocabulary;
-    bench->config.compute.type = type;
     bench->mesh = mpi_mesh(fixture, mesh);
     assert_ok(bench->context, engine_create(bench->context, 1, &bench->engine));
     assert_ok(bench->context,
@@ -58,6 +54,17 @@ static void bench_create_wide(struct bench *bench, void **state, struct mesh_con
         batch->targets[i] = (int32_t)(random_bits(key, global + 1000) % 53);
     }
     trainer_scale_batch(&bench->trainer, batch->rows * batch->length);
+}
+
+/* `vocabulary` 0 is the odd model's own. */
+static void bench_create_wide(struct bench *bench, void **state, struct mesh_config mesh, enum compute_type type,
+                              int64_t vocabulary)
+{
+    make_config(&bench->config);
+    if (vocabulary)
+        bench->config.model.vocabulary = vocabulary;
+    bench->config.compute.type = type;
+    bench_start(bench, state, mesh);
 }
 
 static void bench_create(struct bench *bench, void **state, struct mesh_config mesh, enum compute_type type)
@@ -265,6 +272,80 @@ static void a_model_that_the_mesh_cannot_split_is_refused(void **state)
     assert_int_equal(context->memory.bytes_total, 0);
 }
 
+/* -- Capacity warm-up -------------------------------------------------------------------------------------------------
+ */
+
+enum { WARMUP = 4, WARM_STEPS = 6 };
+
+static void make_routed_config(struct config *config, enum depth_kind kind)
+{
+    make_config(config);
+    config->model.depth.kind = kind;
+    config->model.depth.every = 2;
+    config->model.depth.capacity = 0.3;
+    config->model.depth.recursions = 3;
+    config->model.depth.sharing = SHARING_MIDDLE_CYCLE;
+    config->model.depth.alpha = 0.1;
+    config->model.depth.router_loss = 0.01;
+    config->training.sequence_length = 23;
+    config->training.capacity_warmup_steps = WARMUP;
+}
+
+/* Tokens of a row that have been chosen so far by routed layer 3, or for the last recursion; -1 where another stage has
+ * the router. */
+static int64_t chosen_so_far(const struct bench *bench, enum depth_kind kind)
+{
+    const struct decoder *decoder = bench->trainer.decoder;
+    bool here = kind == DEPTH_MOD ? decoder_holds_layer(decoder, 3) : decoder->recursion_routers[0] != NULL;
+    int64_t rows = bench->trainer.batch.mine.count;
+    return here && rows > 0 ? decoder->routing[kind == DEPTH_MOD ? 3 : 2].chosen / rows : -1;
+}
+
+static void train_through_warmup(void **state, struct mesh_config mesh, enum depth_kind kind, double *losses)
+{
+    struct bench bench;
+    struct step_result result;
+    double capacity = kind == DEPTH_MOD ? 0.3 : 1.0 / 3.0;
+    int64_t chosen = 0;
+    make_routed_config(&bench.config, kind);
+    bench_start(&bench, state, mesh);
+    for (int t = 0; t < WARM_STEPS; t++) {
+        assert_ok(bench.context, trainer_step(&bench.trainer, &result));
+        double progress = fmin(1.0, (double)t / WARMUP);
+        double warm = capacity + (1.0 - capacity) * 0.5 * (1.0 + cos(acos(-1.0) * progress));
+        chosen += (int64_t)floor(warm * 23.0 + 1e-9);
+        if (chosen_so_far(&bench, kind) >= 0)
+            assert_int_equal(chosen_so_far(&bench, kind), chosen);
+        losses[t] = result.loss;
+        /* An evaluation in between has the model's own capacity. */
+        double evaluated;
+        assert_ok(bench.context, trainer_loss(&bench.trainer, &evaluated));
+        chosen += (int64_t)floor(capacity * 23.0 + 1e-9);
+        if (chosen_so_far(&bench, kind) >= 0)
+            assert_int_equal(chosen_so_far(&bench, kind), chosen);
+    }
+    bench_destroy(&bench);
+}
+
+static void capacities_warm_up_alike_on_every_mesh(void **state)
+{
+    int ranks = mpi_fixture_of(state)->ranks;
+    if (ranks > 4)
+        skip();
+    for (int kind = DEPTH_MOD; kind <= DEPTH_MOR; kind++) {
+        const struct mesh_config meshes[] = {
+            {1, 1, ranks, 1, 1}, {1, 1, 1, ranks, 1}, {1, ranks <= 3 ? ranks : 2, 1, ranks <= 3 ? 1 : 2, 1}};
+        double expected[WARM_STEPS];
+        double losses[WARM_STEPS];
+        train_through_warmup(state, (struct mesh_config){ranks, 1, 1, 1, 1}, (enum depth_kind)kind, expected);
+        for (size_t i = 0; i < sizeof meshes / sizeof *meshes; i++) {
+            train_through_warmup(state, meshes[i], (enum depth_kind)kind, losses);
+            for (int t = 0; t < WARM_STEPS; t++)
+                assert_close(losses[t], expected[t], 1e-5, 0.0);
+        }
+    }
+}
+
 static void draws_follow_the_probabilities(void **state)
 {
     enum { DRAWS = 20000 };
@@ -301,6 +382,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_heavy_head_gets_fewer_layers),
     cmocka_unit_test(a_step_that_is_not_finite_is_skipped_by_all),
     cmocka_unit_test(a_model_that_the_mesh_cannot_split_is_refused),
+    cmocka_unit_test(capacities_warm_up_alike_on_every_mesh),
     cmocka_unit_test(draws_follow_the_probabilities),
 };
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "io/data/data.h"
+#include "src/core/integer.h"
 
 enum { DELIMITER = 50256, GPT2_VOCABULARY = 50257, MOST = 512 };
 
@@ -105,14 +106,12 @@ static inline void open_sampler(struct fixture *fixture, const struct corpus *co
 /* All tokens of a corpus by way of its evaluation windows. */
 static inline void read_corpus(const struct corpus *corpus, int32_t *tokens)
 {
-    int64_t count = 0;
     int64_t length = corpus_tokens(corpus) - 1;
     assert_in_range(length, 1, MOST - 1);
     assert_int_equal(corpus_windows(corpus, length), 1);
-    corpus_window(corpus, length, 0, tokens, NULL, &count);
+    (void)corpus_part(corpus, 0, length, length, tokens, NULL);
     int32_t targets[MOST];
-    corpus_window(corpus, length, 0, NULL, targets, &count);
-    assert_int_equal(count, length);
+    assert_int_equal(corpus_part(corpus, 0, length, length, NULL, targets), length);
     tokens[length] = targets[length - 1];
 }
 

@@ -319,6 +319,9 @@ static void test_combinations_of_a_run(void **state)
         {"optimizer:\n  schedule: wsd\n  decay_steps: 1001\n",
          "a.yaml:9: optimizer.decay_steps: expected optimizer.decay_steps to be at most training.steps (1000), got "
          "1001"},
+        {"training:\n  capacity_warmup_steps: 1001\n",
+         "a.yaml:8: training.capacity_warmup_steps: expected training.capacity_warmup_steps to be at most "
+         "training.steps (1000), got 1001"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         expect_wrong_value(fixture, cases[i].text, cases[i].message);
@@ -399,7 +402,7 @@ static const char all_changed[] =
     "optimizer: {learning_rate: 1e-300, beta1: 0.85, beta2: 0.99, epsilon: 5.0e-324, weight_decay: 0, clip: 1e300,\n"
     "            gate_lr_factor: 10, schedule: wsd, warmup_steps: 7, decay_steps: 11, minimum_ratio: 0.05}\n"
     "training: {steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, sequence_length: 128,\n"
-    "           seed: 77, skip_limit: 3}\n"
+    "           seed: 77, skip_limit: 3, capacity_warmup_steps: 9, gate_warning_steps: 20}\n"
     "evaluation: {every: 100, batches: 4}\n"
     "checkpoint: {every: 50, keep_last: 5, keep_every: 200}\n"
     "run: {folder: '# : - {}', log_every: 10, prompt: \" x \\n y: [ \", prompt_tokens: 9}\n";

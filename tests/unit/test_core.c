@@ -205,6 +205,34 @@ static void pools_return_blocks_of_the_same_size(void **state)
     assert_int_equal(context.memory.bytes_total, 0);
 }
 
+/* Sizes that are never twice the same must neither pile up blocks nor come to an end. */
+static void pools_serve_any_number_of_sizes(void **state)
+{
+    (void)state;
+    enum { SIZES = 5000, MOST = 300000, OUT = 3 };
+    struct context context;
+    struct pool pool;
+    char *out[OUT];
+    context_create(&context);
+    pool_create(&pool, &context, MEMORY_ACTIVATIONS);
+    for (size_t i = 0; i < SIZES; i++) {
+        for (size_t n = 0; n < OUT; n++) {
+            size_t bytes = 1 + (i * 7919 + n * 104729) % MOST;
+            out[n] = pool_allocate(&pool, bytes);
+            assert_non_null(out[n]);
+            assert_int_equal((uintptr_t)out[n] % 64, 0);
+            memset(out[n], (int)n, bytes);
+        }
+        for (int n = 0; n < OUT; n++)
+            assert_int_equal(out[n][0], n);
+        for (int n = 0; n < OUT; n++)
+            pool_release(&pool, out[n]);
+    }
+    assert_true(context.memory.bytes_total < 6 * OUT * MOST);
+    pool_destroy(&pool);
+    assert_int_equal(context.memory.bytes_total, 0);
+}
+
 static void numbers_are_read_strictly(void **state)
 {
     (void)state;
@@ -240,6 +268,7 @@ int main(void)
         cmocka_unit_test(arenas_are_used_again),
         cmocka_unit_test(rewinding_to_an_empty_arena_works),
         cmocka_unit_test(pools_return_blocks_of_the_same_size),
+        cmocka_unit_test(pools_serve_any_number_of_sizes),
         cmocka_unit_test(numbers_are_read_strictly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

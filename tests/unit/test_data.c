@@ -183,6 +183,52 @@ static void test_errors_of_llmc(void **state)
     assert_refused(fixture, "tiny", DATA_LLMC, 256, "does not begin with the magic number");
 }
 
+static void count_up(const void *self, int64_t index, unsigned char *bytes)
+{
+    const int64_t *length = self;
+    for (int64_t i = 0; i < *length; i++)
+        bytes[i] = (unsigned char)(index * *length + i);
+}
+
+/* Samples 0 1 2 3 4, 5 6 7 8 9, ..., each with two bytes of answer, behind a text of three bytes. */
+static void test_samples(void **state)
+{
+    struct fixture *fixture = *state;
+    const int64_t length = 5;
+    const char *names[] = {"a.txt", "a.samples"};
+    const int64_t documents[] = {3, 5, 5, 5};
+    int32_t tokens[18] = {100, 101, 102};
+    for (int32_t i = 0; i < 15; i++)
+        tokens[3 + i] = i;
+    write_file(fixture, "a.txt", "def", 3);
+    assert_ok(&fixture->context,
+              samples_write(&fixture->context, path_of(fixture, "a.samples"), 3, length, 2, count_up, &length));
+    struct corpus *corpus = open_part(fixture, 2, names, DATA_AUTO, 256, 0, 1);
+    int32_t targets[20];
+    assert_int_equal(corpus_part(corpus, 0, 17, 20, NULL, targets), 2 + 3 * 2);
+    for (int i = 0; i < 20; i++) {
+        int token = i + 1;
+        bool counts = token < 3 || (token < 18 && (token - 3) % 5 >= 3);
+        assert_int_equal(targets[i], counts ? tokens[token] : -1);
+    }
+    assert_int_equal(corpus_documents(corpus), 4);
+    struct sampler sampler;
+    struct sequence sequence;
+    open_sampler(fixture, corpus, SAMPLING_STREAM, 1, 8, 4, &sampler);
+    for (int64_t i = 0; i < 4; i++) {
+        sampler_sequence(&sampler, i, NULL, NULL, &sequence);
+        assert_int_equal(sequence.valid, documents[sequence.document] - 1);
+        assert_int_equal(sequence.targets, 2);
+    }
+    sampler_destroy(&sampler);
+    corpus_close(&corpus);
+    assert_int_equal(truncate(path_of(fixture, "a.samples"), 48 + 14), 0);
+    assert_refused(fixture, "a.samples", DATA_AUTO, 256, "says 3 samples of 5 bytes, 2 of them the answer");
+    assert_int_equal(truncate(path_of(fixture, "a.samples"), 40), 0);
+    assert_refused(fixture, "a.samples", DATA_AUTO, 256, "is not a file of samples");
+    assert_refused(fixture, "a.txt", DATA_SAMPLES, 256, "is not a file of samples");
+}
+
 static void test_errors_of_megatron(void **state)
 {
     struct fixture *fixture = *state;
@@ -336,6 +382,7 @@ int main(void)
         DATA_TEST(test_parts),
         DATA_TEST(test_errors_of_files),
         DATA_TEST(test_errors_of_permission),
+        DATA_TEST(test_samples),
         DATA_TEST(test_errors_of_llmc),
         DATA_TEST(test_errors_of_megatron),
         DATA_TEST(test_errors_of_tokens),

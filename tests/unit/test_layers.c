@@ -1,5 +1,6 @@
 #include "tests/support/support.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -103,22 +104,45 @@ static void capacities_are_whole_numbers_of_all_tokens(void **state)
     (void)state;
     struct model_config config = recursive(SHARING_MIDDLE_CYCLE, 8, 3);
     /* Without routing every token takes every recursion. */
-    assert_int_equal(layers_tokens(&config, 6, 2048), 2048);
+    assert_int_equal(layers_tokens(&config, 6, 2048, 0.0), 2048);
     for (int routing = ROUTING_EXPERT; routing <= ROUTING_TOKEN; routing++) {
         static const int64_t expected[] = {2048, 2048, 2048, 1365, 1365, 682, 682, 2048};
         config.depth.routing = (enum routing_kind)routing;
         for (int64_t layer = 0; layer < 8; layer++)
-            assert_int_equal(layers_tokens(&config, layer, 2048), expected[layer]);
+            assert_int_equal(layers_tokens(&config, layer, 2048, 0.0), expected[layer]);
         for (int64_t length = 1; length <= 3; length++)
-            assert_int_equal(layers_tokens(&config, 6, length), 1);
+            assert_int_equal(layers_tokens(&config, 6, length, 0.0), 1);
     }
     config = plain(4);
     config.depth.kind = DEPTH_MOD;
     config.depth.every = 2;
     config.depth.capacity = 0.125;
-    assert_int_equal(layers_tokens(&config, 0, 31), 31);
-    assert_int_equal(layers_tokens(&config, 1, 31), 3);
-    assert_int_equal(layers_tokens(&config, 3, 7), 1);
+    assert_int_equal(layers_tokens(&config, 0, 31, 0.0), 31);
+    assert_int_equal(layers_tokens(&config, 1, 31, 0.0), 3);
+    assert_int_equal(layers_tokens(&config, 3, 7, 0.0), 1);
+}
+
+static void a_surplus_makes_room_for_more_tokens(void **state)
+{
+    (void)state;
+    enum { LENGTH = 37 };
+    static const double capacity[] = {1.0, 2.0 / 3.0, 1.0 / 3.0};
+    struct model_config recursive_config = recursive(SHARING_MIDDLE_CYCLE, 8, 3);
+    struct model_config mixture = plain(4);
+    recursive_config.depth.routing = ROUTING_EXPERT;
+    mixture.depth.kind = DEPTH_MOD;
+    mixture.depth.every = 2;
+    mixture.depth.capacity = 0.2;
+    for (int i = 0; i <= 20; i++) {
+        double surplus = 0.05 * i;
+        for (int r = 0; r < 3; r++) {
+            double room = (capacity[r] + (1.0 - capacity[r]) * surplus) * LENGTH;
+            /* Rounded down from a hair above: thirds are no binary fractions. */
+            assert_int_equal(layers_tokens(&recursive_config, 1 + 2 * r, LENGTH, surplus), floor(room + 1e-9));
+        }
+        assert_int_equal(layers_tokens(&mixture, 0, LENGTH, surplus), LENGTH);
+        assert_int_equal(layers_tokens(&mixture, 1, LENGTH, surplus), floor((0.2 + 0.8 * surplus) * LENGTH + 1e-9));
+    }
 }
 
 /* -- The pipeline ----------------------------------------------------------------------------------------------------
@@ -257,6 +281,7 @@ int main(void)
         cmocka_unit_test(layers_that_nothing_shares_are_their_own),
         cmocka_unit_test(the_shared_layers_begin_behind_the_first),
         cmocka_unit_test(capacities_are_whole_numbers_of_all_tokens),
+        cmocka_unit_test(a_surplus_makes_room_for_more_tokens),
         cmocka_unit_test(every_layer_is_in_one_chunk),
         cmocka_unit_test(recursions_go_around_the_stages),
         cmocka_unit_test(a_stage_may_have_no_layer),

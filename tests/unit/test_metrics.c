@@ -65,6 +65,42 @@ static void lines_are_objects(void **state)
     metrics_close(&metrics);
 }
 
+static void lists_have_five_digits(void **state)
+{
+    struct fixture *fixture = *state;
+    struct metrics *metrics;
+    const double whole[] = {0, 123456789};
+    const double other[] = {1.0 / 3.0, -123.456789, NAN, 1e300};
+    const struct metrics_field fields[] = {{"step", 1, true}};
+    const struct metrics_list lists[] = {{"whole", whole, 2}, {"other", other, 4}, {"none", NULL, 0}};
+    assert_ok(&fixture->context, metrics_open(&fixture->context, fixture->path, 0, &metrics));
+    assert_ok(&fixture->context, metrics_write_lists(metrics, fields, 1, lists, 3));
+    metrics_close(&metrics);
+    expect_file(fixture, "{\"step\":1,\"whole\":[0,123456789],\"other\":[0.33333,-123.46,null,1e300],\"none\":[]}\n");
+}
+
+static void lines_of_any_length_are_kept(void **state)
+{
+    enum { COUNT = 3000 };
+    static double values[COUNT];
+    struct fixture *fixture = *state;
+    struct metrics *metrics;
+    const struct metrics_list list = {"values", values, COUNT};
+    for (int64_t step = 1; step <= 3; step++) {
+        /* Opened again for each: what was there stays. */
+        const struct metrics_field fields[] = {{"step", (double)step, true}};
+        assert_ok(&fixture->context, metrics_open(&fixture->context, fixture->path, step - 1, &metrics));
+        assert_ok(&fixture->context, metrics_write_lists(metrics, fields, 1, &list, 1));
+        metrics_close(&metrics);
+    }
+    FILE *file = fopen(fixture->path, "r");
+    int lines = 0;
+    for (int c = fgetc(file); c != EOF; c = fgetc(file))
+        lines += c == '\n';
+    fclose(file);
+    assert_int_equal(lines, 3);
+}
+
 static void a_resumed_run_neither_repeats_nor_loses_a_step(void **state)
 {
     struct fixture *fixture = *state;
@@ -125,6 +161,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lines_are_objects, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lists_have_five_digits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lines_of_any_length_are_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_resumed_run_neither_repeats_nor_loses_a_step, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_half_written_line_is_cut_off, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_evaluation_of_the_last_step_is_known, set_up, tear_down),

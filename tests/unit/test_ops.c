@@ -153,6 +153,45 @@ static void test_norm(void **state)
             }
 }
 
+/* Rows far from zero, and rows whose first elements say little about the others. */
+static void test_norm_far(void **state)
+{
+    (void)state;
+    enum { COLUMNS = 1000 };
+    static float x[COLUMNS], one[COLUMNS], y[COLUMNS], expected[COLUMNS];
+    for (int cpu = 0; cpu < BENCH_CPUS; cpu++) {
+        struct bench bench;
+        if (!bench_create(&bench, bench_cpus[cpu], 1))
+            continue;
+        for (int which = 0; which < 3; which++) {
+            fill_random(x, COLUMNS, "far");
+            double mean = 0.0, variance = 0.0;
+            for (int i = 0; i < COLUMNS; i++) {
+                x[i] += which == 0 ? 1000.0f : which == 1 && i < 64 ? -50.0f : which == 2 && i == 0 ? 1e4f : 0.0f;
+                one[i] = 1.0f;
+                mean += (double)x[i] / COLUMNS;
+            }
+            for (int i = 0; i < COLUMNS; i++)
+                variance += ((double)x[i] - mean) * ((double)x[i] - mean) / COLUMNS;
+            for (int i = 0; i < COLUMNS; i++)
+                expected[i] = (float)(((double)x[i] - mean) / sqrt(variance + 1e-5));
+            float row_mean, inverse;
+            struct norm_rows rows = {.rows = 1,
+                                     .columns = COLUMNS,
+                                     .kind = NORM_LAYER,
+                                     .epsilon = 1e-5f,
+                                     .x = x,
+                                     .weight = one,
+                                     .mean = &row_mean,
+                                     .inverse = &inverse};
+            bench.engine.kernels->norm_forward(&rows, y);
+            assert_close((double)inverse, 1.0 / sqrt(variance + 1e-5), 1e-5, 0.0);
+            assert_near(y, expected, COLUMNS, which == 0 ? 6e-5 : 1e-5, "layer norm far from zero");
+        }
+        bench_destroy(&bench);
+    }
+}
+
 /* -- activations ----------------------------------------------------------------------------------------------- */
 
 static struct tensor *swiglu_run(struct tape *tape, struct tensor **input, const struct check *check)
@@ -221,18 +260,158 @@ static void test_activations_far(void **state)
             one[i] = 1.0f;
         for (int which = 0; which < 2; which++) {
             if (which == 0) {
-                kernels->gelu_forward(y, gate, COUNT, DTYPE_F32);
-                kernels->gelu_backward(slope, 0.0f, one, gate, COUNT, DTYPE_F32);
+                kernels->gelu_forward(y, gate, COUNT, DTYPE_F32, false);
+                kernels->gelu_backward(slope, 0.0f, one, gate, COUNT, DTYPE_F32, false);
             } else {
-                kernels->swiglu_forward(y, gate, one, COUNT, DTYPE_F32);
-                kernels->swiglu_backward(slope, 0.0f, other, 0.0f, one, gate, one, COUNT, DTYPE_F32);
-                assert_memory_equal(other, y, sizeof y);
+                kernels->swiglu_forward(y, gate, one, COUNT, DTYPE_F32, false);
+                kernels->swiglu_backward(slope, 0.0f, other, 0.0f, one, gate, one, COUNT, DTYPE_F32, false);
+                for (int i = 0; i < COUNT; i++)
+                    assert_close((double)other[i], (double)y[i], 1e-6, 0.0);
             }
             for (int i = 0; i < COUNT; i++) {
                 assert_close((double)y[i], gate[i] > 0.0f ? (double)gate[i] : 0.0, 1e-6, 1e-7);
                 assert_close((double)slope[i], gate[i] > 0.0f ? 1.0 : 0.0, 1e-6, 1e-7);
             }
         }
+        bench_destroy(&bench);
+    }
+}
+
+/* y and dy/dx, as the equations have them. */
+static void gelu_exact(double x, double *y, double *slope)
+{
+    double u = sqrt(2.0 / acos(-1.0)) * (x + 0.044715 * x * x * x);
+    double inner = sqrt(2.0 / acos(-1.0)) * (1.0 + 3.0 * 0.044715 * x * x);
+    double t = tanh(u);
+    *y = 0.5 * x * (1.0 + t);
+    *slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner;
+}
+
+static void silu_exact(double x, double *y, double *slope)
+{
+    double s = 1.0 / (1.0 + exp(-x));
+    *y = x * s;
+    *slope = s * (1.0 + x * (1.0 - s));
+}
+
+/* Where they bend, to 1e-6. */
+static void test_activations_near(void **state)
+{
+    (void)state;
+    enum { COUNT = 12007 };
+    static float x[COUNT], one[COUNT], y[2][COUNT], slope[2][COUNT], other[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        x[i] = (float)(i - COUNT / 2) * 1e-3f;
+        one[i] = 1.0f;
+    }
+    for (int cpu = 0; cpu < BENCH_CPUS; cpu++) {
+        struct bench bench;
+        if (!bench_create(&bench, bench_cpus[cpu], 1))
+            continue;
+        const struct kernels *kernels = bench.engine.kernels;
+        kernels->gelu_forward(y[0], x, COUNT, DTYPE_F32, false);
+        kernels->gelu_backward(slope[0], 0.0f, one, x, COUNT, DTYPE_F32, false);
+        kernels->swiglu_forward(y[1], x, one, COUNT, DTYPE_F32, false);
+        kernels->swiglu_backward(slope[1], 0.0f, other, 0.0f, one, x, one, COUNT, DTYPE_F32, false);
+        for (int which = 0; which < 2; which++)
+            for (int i = 0; i < COUNT; i++) {
+                double value, derivative;
+                (which == 0 ? gelu_exact : silu_exact)((double)x[i], &value, &derivative);
+                assert_close((double)y[which][i], value, 0.0, 1e-6);
+                assert_close((double)slope[which][i], derivative, 0.0, 1e-6);
+            }
+        bench_destroy(&bench);
+    }
+}
+
+/* Not-a-numbers come out, and do not spread to their neighbours. */
+static void test_activations_nan(void **state)
+{
+    (void)state;
+    enum { COUNT = 70, BAD = 5 };
+    for (int cpu = 0; cpu < BENCH_CPUS; cpu++) {
+        struct bench bench;
+        if (!bench_create(&bench, bench_cpus[cpu], 1))
+            continue;
+        const struct kernels *kernels = bench.engine.kernels;
+        for (int sign = -1; sign <= 1; sign += 2) {
+            float x[COUNT], one[COUNT], result[5][COUNT];
+            for (int i = 0; i < COUNT; i++) {
+                x[i] = i == BAD ? copysignf(NAN, (float)sign) : 0.5f;
+                one[i] = 1.0f;
+            }
+            kernels->gelu_forward(result[0], x, COUNT, DTYPE_F32, false);
+            kernels->gelu_backward(result[1], 0.0f, one, x, COUNT, DTYPE_F32, false);
+            kernels->swiglu_forward(result[2], x, one, COUNT, DTYPE_F32, false);
+            kernels->swiglu_backward(result[3], 0.0f, result[4], 0.0f, one, x, one, COUNT, DTYPE_F32, false);
+            for (int r = 0; r < 5; r++)
+                for (int i = 0; i < COUNT; i++)
+                    assert_true(isnan(result[r][i]) == (i == BAD));
+        }
+        bench_destroy(&bench);
+    }
+}
+
+/* -- streaming ------------------------------------------------------------------------------------------------- */
+
+/* Every kernel that can go around the caches, over COUNT elements of `dtype` at `shift` bytes off a line. */
+enum { STREAM_ROWS = 5, STREAM_COLUMNS = 192, STREAM_COUNT = STREAM_ROWS * STREAM_COLUMNS + 7, STREAM_OUTPUTS = 10 };
+
+struct streamed {
+    _Alignas(64) char output[STREAM_OUTPUTS][STREAM_COUNT * sizeof(float) + 64];
+};
+
+static void stream_run(const struct kernels *kernels, struct streamed *to, const float *values, enum dtype dtype,
+                       int shift, bool stream)
+{
+    static float x[STREAM_COUNT], mean[STREAM_ROWS], inverse[STREAM_ROWS], sums[2][STREAM_COLUMNS];
+    memset(to, 0, sizeof *to);
+    floats_store(x, dtype, values, STREAM_COUNT);
+    char *y[STREAM_OUTPUTS];
+    for (int i = 0; i < STREAM_OUTPUTS; i++)
+        y[i] = to->output[i] + shift;
+    enum dtype other = dtype == DTYPE_BF16 ? DTYPE_F32 : DTYPE_BF16;
+    kernels->convert(y[0], other, x, dtype, STREAM_COUNT, stream);
+    kernels->add(y[1], x, x, STREAM_COUNT, dtype, stream);
+    kernels->gelu_forward(y[2], x, STREAM_COUNT, dtype, stream);
+    kernels->gelu_backward(y[3], 0.0f, x, x, STREAM_COUNT, dtype, stream);
+    kernels->swiglu_forward(y[4], x, x, STREAM_COUNT, dtype, stream);
+    kernels->swiglu_backward(y[5], 0.0f, y[6], 0.0f, x, x, x, STREAM_COUNT, dtype, stream);
+    kernels->swiglu_backward(y[5], 1.0f, NULL, 0.0f, x, x, x, STREAM_COUNT, dtype, stream);
+    kernels->gelu_backward(y[6], 1.0f, x, x, STREAM_COUNT, dtype, stream);
+    for (int kind = 0; kind < 2; kind++) {
+        struct norm_rows rows = {.rows = STREAM_ROWS,
+                                 .columns = STREAM_COLUMNS - kind,
+                                 .kind = kind ? NORM_LAYER : NORM_RMS,
+                                 .dtype = dtype,
+                                 .epsilon = 1e-3f,
+                                 .x = x,
+                                 .weight = values,
+                                 .mean = mean,
+                                 .inverse = inverse,
+                                 .stream = stream};
+        kernels->norm_forward(&rows, y[7]);
+        kernels->norm_backward(&rows, x, y[8 + kind], 0.0f, sums[0], sums[1]);
+    }
+}
+
+static void test_streaming(void **state)
+{
+    (void)state;
+    static struct streamed plain, streamed;
+    static float values[STREAM_COUNT];
+    fill_random(values, STREAM_COUNT, "streaming");
+    for (int cpu = 0; cpu < BENCH_CPUS; cpu++) {
+        struct bench bench;
+        if (!bench_create(&bench, bench_cpus[cpu], 1))
+            continue;
+        for (int half = 0; half < 2; half++)
+            for (int shift = 0; shift <= 8; shift += 8) {
+                enum dtype dtype = half ? DTYPE_BF16 : DTYPE_F32;
+                stream_run(bench.engine.kernels, &plain, values, dtype, shift, false);
+                stream_run(bench.engine.kernels, &streamed, values, dtype, shift, true);
+                assert_memory_equal(&plain, &streamed, sizeof plain);
+            }
         bench_destroy(&bench);
     }
 }
@@ -392,8 +571,12 @@ int main(void)
         cmocka_unit_test(test_linear),
         cmocka_unit_test(test_sums),
         cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_norm_far),
         cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_activations_near),
         cmocka_unit_test(test_activations_far),
+        cmocka_unit_test(test_activations_nan),
+        cmocka_unit_test(test_streaming),
         cmocka_unit_test(test_embedding),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_refusals),

@@ -189,6 +189,35 @@ static void array_check(const struct spans_case *c, const struct variant *varian
     free(all);
 }
 
+/* The output alone: spans of one query are computed in another way when nothing is learned. */
+static void forward_check(const struct spans_case *c, const struct variant *variant, int threads,
+                          double *const *expected)
+{
+    struct bench bench;
+    if (!bench_create(&bench, variant->cpu, threads))
+        return;
+    float *array[ARRAYS];
+    arrays_create(c, array);
+    struct tensor *input[3];
+    void *data[3];
+    for (int i = 0; i < 3; i++) {
+        int64_t shape[2] = {array_rows(c, i), array_columns(c, i)};
+        data[i] = test_allocate(array_count(c, i), dtype_size(variant->dtype));
+        floats_store(data[i], variant->dtype, array[i], array_count(c, i));
+        input[i] = tape_leaf(&bench.tape, variant->dtype, 2, shape, data[i], false);
+    }
+    struct tensor *y = attention(&bench.tape, input[QUERY], input[KEY], input[VALUE], &c->shape);
+    if (!y)
+        fail_msg("%s: %s", c->name, bench.context.text);
+    floats_load(array[OUTPUT], y->data, variant->dtype, array_count(c, OUTPUT));
+    array_check(c, variant, OUTPUT, array[OUTPUT], expected, 0.0f);
+    for (int i = 0; i < 3; i++)
+        free(data[i]);
+    tape_reset(&bench.tape);
+    bench_destroy(&bench);
+    arrays_free(array);
+}
+
 /* With 1 thread into empty gradients, with 5 into used ones, and once more, which must give the same bits. */
 static void variant_check(const struct spans_case *c, const struct variant *variant, double *const *expected)
 {
@@ -225,8 +254,11 @@ static void spans_check(const struct spans_case *c)
             expected[i][e] = (double)given[i][e];
     }
     spans_reference(c, expected);
-    for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++)
+    for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
         variant_check(c, &variants[v], expected);
+        forward_check(c, &variants[v], 1, expected);
+        forward_check(c, &variants[v], 5, expected);
+    }
     for (int i = 0; i < ARRAYS; i++)
         free(expected[i]);
     arrays_free(given);
@@ -317,6 +349,20 @@ static void test_caches(void **state)
                              .queries = 5,
                              .keys = 1500,
                              .shape = {SPANS(spans), .heads = 4, .kv_heads = 3, .width = 20, .kv_of_head = crossed}});
+}
+
+/* One token of each sequence, and a sequence that begins between them. */
+static void test_generation(void **state)
+{
+    (void)state;
+    static const struct attention_span spans[] = {{0, 1, 0, 200}, {1, 1, 250, 1}, {2, 7, 300, 7}, {9, 1, 350, 130}};
+    struct spans_case c = {.name = "generation",
+                           .queries = 10,
+                           .keys = 500,
+                           .shape = {SPANS(spans), .heads = 4, .kv_heads = 3, .width = 21, .kv_of_head = crossed}};
+    spans_check(&c);
+    c.shape.width = 32;
+    spans_check(&c);
 }
 
 static void test_many(void **state)
@@ -489,10 +535,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_segments), cmocka_unit_test(test_routed), cmocka_unit_test(test_chosen_queries),
-        cmocka_unit_test(test_pieces),   cmocka_unit_test(test_caches), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_nothing),  cmocka_unit_test(test_random), cmocka_unit_test(test_account),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_segments),   cmocka_unit_test(test_routed),   cmocka_unit_test(test_chosen_queries),
+        cmocka_unit_test(test_pieces),     cmocka_unit_test(test_caches),   cmocka_unit_test(test_many),
+        cmocka_unit_test(test_generation), cmocka_unit_test(test_nothing),  cmocka_unit_test(test_random),
+        cmocka_unit_test(test_account),    cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, bench_begin, NULL);
 }

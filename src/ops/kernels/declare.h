@@ -4,26 +4,27 @@
 
 #include "src/ops/kernels/vector.h"
 
-void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count);
+void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream);
 void KERNEL(accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta,
                         int64_t count);
 void KERNEL(accumulate_scaled)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float factor,
                                float beta, int64_t count);
-void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype);
 void KERNEL(add_scaled)(void *sum, float a, const void *x, float b, const void *y, int64_t count, enum dtype dtype);
 void KERNEL(interpolate)(void *to, const void *x, const void *y, float factor, int64_t count, enum dtype dtype);
+void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool stream);
 void KERNEL(add_row)(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype);
 void KERNEL(sum_columns)(float *sum, const void *x, int64_t rows, int64_t columns, int64_t stride, enum dtype dtype);
 void KERNEL(norm_forward)(const struct norm_rows *norm, void *y);
 void KERNEL(norm_backward)(const struct norm_rows *norm, const void *dy, void *dx, float beta, float *dweight,
                            float *dbias);
-void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype);
+void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool stream);
 void KERNEL(swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
-                             const void *up, int64_t count, enum dtype dtype);
+                             const void *up, int64_t count, enum dtype dtype, bool stream);
 void KERNEL(silu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
 void KERNEL(silu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
-void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
-void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
+void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
+void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
+                           bool stream);
 void KERNEL(rope)(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
                   float sign, float beta, enum dtype dtype);
 float KERNEL(row_max)(const float *row, int64_t count);
@@ -47,6 +48,8 @@ void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queri
                           float *sum, float *factor);
 void KERNEL(softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys,
                             const int32_t *seen, const float *log_sum, const float *mean);
+void KERNEL(query_scores)(const struct query_block *block, enum dtype dtype);
+void KERNEL(query_sums)(const struct query_block *block, enum dtype dtype);
 float KERNEL(dot)(const void *x, const void *y, int64_t count, enum dtype dtype);
 float KERNEL(dot_floats)(const void *x, const float *y, int64_t count, enum dtype dtype);
 float KERNEL(dot_difference)(const void *x, const void *y, const void *z, int64_t count, enum dtype dtype);

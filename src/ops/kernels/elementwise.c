@@ -1,56 +1,75 @@
 /* Operations that treat each element or each column alone. */
+#include "src/ops/kernels/block.h"
 #include "src/ops/kernels/declare.h"
 
-WORKER void accumulate_worker(void *to, const void *from, int64_t count, enum dtype from_type, bool add,
-                              enum dtype to_type)
+WORKER void accumulate_block(int64_t begin, int64_t size, void *to, const void *from, bool stream, enum dtype from_type,
+                             bool add, enum dtype to_type)
 {
-#pragma omp simd
-    for (int64_t i = 0; i < count; i++)
-        store(to, i, load(from, i, from_type), add, to_type);
+    struct block value;
+    block_load(&value, from, begin, size, from_type);
+    block_put(to, begin, size, &value, true, add, stream, to_type);
+}
+
+WORKER void accumulate_pass(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta,
+                            int64_t count, bool stream)
+{
+    if (from_type == DTYPE_BF16)
+        DISPATCH_BETA(EACH_BLOCK, to_type, beta, accumulate_block, count, to, from, stream, DTYPE_BF16);
+    else
+        DISPATCH_BETA(EACH_BLOCK, to_type, beta, accumulate_block, count, to, from, stream, DTYPE_F32);
 }
 
 void KERNEL(accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta, int64_t count)
 {
-    if (from_type == DTYPE_BF16)
-        DISPATCH_BETA(accumulate_worker, to_type, beta, to, from, count, DTYPE_BF16);
-    else
-        DISPATCH_BETA(accumulate_worker, to_type, beta, to, from, count, DTYPE_F32);
+    accumulate_pass(to, to_type, from, from_type, beta, count, false);
 }
 
-void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count)
+void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream)
 {
-    if (to_type == from_type)
+    if (to_type == from_type) {
         memcpy(to, from, (size_t)count * dtype_size(to_type));
-    else
-        KERNEL(accumulate)(to, to_type, from, from_type, 0.0f, count);
-}
-
-WORKER void add_worker(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype)
-{
-#pragma omp simd
-    for (int64_t i = 0; i < count; i++)
-        store(sum, i, load(x, i, dtype) + load(y, i, dtype), false, dtype);
-}
-
-void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype)
-{
-    DISPATCH(add_worker, dtype, sum, x, y, count);
-}
-
-WORKER void add_row_worker(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        const void *x_row = element(x, r * columns, dtype);
-        void *y_row = element_of(y, r * columns, dtype);
-#pragma omp simd
-        for (int64_t c = 0; c < columns; c++)
-            store(y_row, c, load(x_row, c, dtype) + bias[c], false, dtype);
+        return;
     }
+    stream = stream_begin(stream, to, LINE_BYTES);
+    accumulate_pass(to, to_type, from, from_type, 0.0f, count, stream);
+    stream_end(stream);
+}
+
+WORKER void add_block(int64_t begin, int64_t size, void *sum, const void *x, const void *y, bool stream,
+                      enum dtype dtype)
+{
+    struct block a;
+    struct block b;
+    block_load(&a, x, begin, size, dtype);
+    block_load(&b, y, begin, size, dtype);
+#pragma omp simd
+    for (int64_t i = 0; i < size; i++)
+        a.at[i] += b.at[i];
+    block_store(sum, begin, size, &a, false, stream, dtype);
+}
+
+void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool stream)
+{
+    stream = stream_begin(stream, sum, LINE_BYTES);
+    DISPATCH(EACH_BLOCK, dtype, add_block, count, sum, x, y, stream);
+    stream_end(stream);
+}
+
+WORKER void add_row_block(int64_t begin, int64_t size, void *y, const void *x, const float *bias, enum dtype dtype)
+{
+    struct block sum;
+    block_load(&sum, x, begin, size, dtype);
+#pragma omp simd
+    for (int64_t i = 0; i < size; i++)
+        sum.at[i] += bias[begin + i];
+    block_store(y, begin, size, &sum, false, false, dtype);
 }
 
 void KERNEL(add_row)(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype)
 {
-    DISPATCH(add_row_worker, dtype, y, x, bias, rows, columns);
+    for (int64_t r = 0; r < rows; r++)
+        DISPATCH(EACH_BLOCK, dtype, add_row_block, columns, element_of(y, r * columns, dtype),
+                 element(x, r * columns, dtype), bias);
 }
 
 WORKER void sum_columns_worker(float *sum, const void *x, int64_t rows, int64_t columns, int64_t stride,
@@ -69,47 +88,67 @@ void KERNEL(sum_columns)(float *sum, const void *x, int64_t rows, int64_t column
     DISPATCH(sum_columns_worker, dtype, sum, x, rows, columns, stride);
 }
 
-WORKER void swiglu_forward_worker(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype)
+/* -- Activations --------------------------------------------------------------------------------------------------- */
+
+#define LOG2_E 1.4426950408889634f
+
+WORKER void swiglu_forward_block(int64_t begin, int64_t size, void *y, const void *gate, const void *up, bool stream,
+                                 enum dtype dtype)
 {
+    struct block g;
+    struct block u;
+    block_load(&g, gate, begin, size, dtype);
+    block_load(&u, up, begin, size, dtype);
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) {
-        float g = load(gate, i, dtype);
-        store(y, i, g * sigmoid(g) * load(up, i, dtype), false, dtype);
-    }
+    for (int64_t i = 0; i < size; i++)
+        u.at[i] *= g.at[i] / (1.0f + power(-LOG2_E * g.at[i]));
+    block_store(y, begin, size, &u, false, stream, dtype);
 }
 
-void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype)
+void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool stream)
 {
-    DISPATCH(swiglu_forward_worker, dtype, y, gate, up, count);
+    stream = stream_begin(stream, y, LINE_BYTES);
+    DISPATCH(EACH_BLOCK, dtype, swiglu_forward_block, count, y, gate, up, stream);
+    stream_end(stream);
 }
 
-WORKER void swiglu_backward_piece(float *dgate, float *dup, const void *dy, const void *gate, const void *up,
-                                  int64_t count, enum dtype dtype)
+struct swiglu_gradients {
+    void *gate, *up; /* either may be NULL */
+    bool add_gate, add_up;
+    bool stream_gate, stream_up;
+};
+
+WORKER void swiglu_backward_block(int64_t begin, int64_t size, const struct swiglu_gradients *to, const void *dy,
+                                  const void *gate, const void *up, enum dtype dtype)
 {
+    struct block d;
+    struct block g;
+    struct block u;
+    block_load(&d, dy, begin, size, dtype);
+    block_load(&g, gate, begin, size, dtype);
+    block_load(&u, up, begin, size, dtype);
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) {
-        float g = load(gate, i, dtype);
-        float d = load(dy, i, dtype);
-        float s = sigmoid(g);
-        dup[i] = d * g * s;
-        dgate[i] = d * load(up, i, dtype) * s * (1.0f + g * (1.0f - s));
+    for (int64_t i = 0; i < size; i++) {
+        float e = power(-LOG2_E * g.at[i]);
+        float s = 1.0f / (1.0f + e);
+        float y = g.at[i] * s;
+        u.at[i] *= d.at[i] * (s + y * (e * s));
+        d.at[i] *= y;
     }
+    if (to->gate)
+        block_store(to->gate, begin, size, &u, to->add_gate, to->stream_gate, dtype);
+    if (to->up)
+        block_store(to->up, begin, size, &d, to->add_up, to->stream_up, dtype);
 }
 
 void KERNEL(swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
-                             const void *up, int64_t count, enum dtype dtype)
+                             const void *up, int64_t count, enum dtype dtype, bool stream)
 {
-    float dgate_piece[PIECE];
-    float dup_piece[PIECE];
-    for (int64_t begin = 0; begin < count; begin += PIECE) {
-        int64_t piece = count - begin < PIECE ? count - begin : PIECE;
-        DISPATCH(swiglu_backward_piece, dtype, dgate_piece, dup_piece, element(dy, begin, dtype),
-                 element(gate, begin, dtype), element(up, begin, dtype), piece);
-        if (dgate)
-            KERNEL(accumulate)(element_of(dgate, begin, dtype), dtype, dgate_piece, DTYPE_F32, gate_beta, piece);
-        if (dup)
-            KERNEL(accumulate)(element_of(dup, begin, dtype), dtype, dup_piece, DTYPE_F32, up_beta, piece);
-    }
+    struct swiglu_gradients to = {.gate = dgate, .up = dup, .add_gate = gate_beta != 0.0f, .add_up = up_beta != 0.0f};
+    to.stream_gate = stream_begin(stream && !to.add_gate, dgate, LINE_BYTES);
+    to.stream_up = stream_begin(stream && !to.add_up, dup, LINE_BYTES);
+    DISPATCH(EACH_BLOCK, dtype, swiglu_backward_block, count, &to, dy, gate, up);
+    stream_end(stream);
 }
 
 WORKER void silu_forward_worker(void *y, const void *x, int64_t count, enum dtype dtype)
@@ -117,7 +156,7 @@ WORKER void silu_forward_worker(void *y, const void *x, int64_t count, enum dtyp
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) {
         float value = load(x, i, dtype);
-        store(y, i, value * sigmoid(value), false, dtype);
+        store(y, i, value / (1.0f + power(-LOG2_E * value)), false, dtype);
     }
 }
 
@@ -131,7 +170,7 @@ WORKER void silu_backward_worker(void *dx, const void *dy, const void *x, int64_
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) {
         float value = load(x, i, dtype);
-        float s = sigmoid(value);
+        float s = 1.0f / (1.0f + power(-LOG2_E * value));
         store(dx, i, load(dy, i, dtype) * s * (1.0f + value * (1.0f - s)), add, dtype);
     }
 }
@@ -141,41 +180,59 @@ void KERNEL(silu_backward)(void *dx, float beta, const void *dy, const void *x, 
     DISPATCH_BETA(silu_backward_worker, dtype, beta, dx, dy, x, count);
 }
 
-/* 0.5 (1 + tanh(u)) is sigmoid(2 u). */
-#define GELU_SLOPE 1.5957691216057308f /* 2 sqrt(2 / pi) */
+/* 0.5 (1 + tanh(u)) is sigmoid(2 u), and 2^(GELU_SLOPE (x + GELU_CUBE x^3)) is exp(-2 u). */
+#define GELU_SLOPE (-2.302208198f) /* -2 sqrt(2 / pi) / ln 2 */
 #define GELU_CUBE 0.044715f
+#define GELU_OUTER 1.5957691216057308f /* 2 sqrt(2 / pi) */
 
-WORKER void gelu_forward_worker(void *y, const void *x, int64_t count, enum dtype dtype)
+WORKER void gelu_forward_block(int64_t begin, int64_t size, void *y, const void *x, bool stream, enum dtype dtype)
 {
+    struct block value;
+    block_load(&value, x, begin, size, dtype);
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) {
-        float value = load(x, i, dtype);
-        float u = GELU_SLOPE * value * (1.0f + GELU_CUBE * value * value);
-        store(y, i, value * sigmoid(u), false, dtype);
+    for (int64_t i = 0; i < size; i++) {
+        float v = value.at[i];
+        value.at[i] = v / (1.0f + power(v * (GELU_SLOPE + GELU_SLOPE * GELU_CUBE * (v * v))));
     }
+    block_store(y, begin, size, &value, false, stream, dtype);
 }
 
-void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype)
+void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream)
 {
-    DISPATCH(gelu_forward_worker, dtype, y, x, count);
+    stream = stream_begin(stream, y, LINE_BYTES);
+    DISPATCH(EACH_BLOCK, dtype, gelu_forward_block, count, y, x, stream);
+    stream_end(stream);
 }
 
-WORKER void gelu_backward_worker(void *dx, const void *dy, const void *x, int64_t count, bool add, enum dtype dtype)
+WORKER void gelu_backward_block(int64_t begin, int64_t size, void *dx, const void *dy, const void *x, bool stream,
+                                bool add, enum dtype dtype)
 {
+    struct block value;
+    struct block slope;
+    block_load(&value, x, begin, size, dtype);
+    block_load(&slope, dy, begin, size, dtype);
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) {
-        float value = load(x, i, dtype);
-        float u = GELU_SLOPE * value * (1.0f + GELU_CUBE * value * value);
-        float s = sigmoid(u);
-        float slope = s + value * s * (1.0f - s) * GELU_SLOPE * (1.0f + 3.0f * GELU_CUBE * value * value);
-        store(dx, i, load(dy, i, dtype) * slope, add, dtype);
+    for (int64_t i = 0; i < size; i++) {
+        float v = value.at[i];
+        float square = v * v;
+        float e = power(v * (GELU_SLOPE + GELU_SLOPE * GELU_CUBE * square));
+        float s = 1.0f / (1.0f + e);
+        float inner = v * (GELU_OUTER + 3.0f * GELU_OUTER * GELU_CUBE * square);
+        slope.at[i] *= s + s * (e * s) * inner;
     }
+    block_store(dx, begin, size, &slope, add, stream, dtype);
 }
 
-void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype)
+void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
+                           bool stream)
 {
-    DISPATCH_BETA(gelu_backward_worker, dtype, beta, dx, dy, x, count);
+    stream = stream_begin(stream && beta == 0.0f, dx, LINE_BYTES);
+    DISPATCH_BETA(EACH_BLOCK, dtype, beta, gelu_backward_block, count, dx, dy, x, stream);
+    stream_end(stream);
 }
+
+/* -- Rotary positions ------------------------------------------------------------------------------------------------
+ */
 
 WORKER void rope_worker(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
                         float sign, bool add, enum dtype dtype)

@@ -98,7 +98,8 @@ void KERNEL(half_end)(void)
 /* Rows and vectors of C that fill the registers. */
 enum { BLOCK_ROWS = 6, BLOCK_VECTORS = 4 };
 
-WORKER void block_multiply(const struct half_product *p, int64_t row, int64_t column, const int rows, const int vectors)
+WORKER void block_multiply(const struct half_product *p, int64_t row, int64_t column, const int rows, const int vectors,
+                           const bool ahead)
 {
     lanes sum[BLOCK_ROWS][BLOCK_VECTORS];
     for (int i = 0; i < rows; i++)
@@ -106,6 +107,9 @@ WORKER void block_multiply(const struct half_product *p, int64_t row, int64_t co
             sum[i][v] = lanes_all(0.0f);
     const bf16 *a = p->a + row * p->lda;
     const uint32_t *b = p->b + column;
+    /* Each row of C has its share of what comes next. */
+    const char *next = ahead ? p->next + row * p->next_bytes / p->m : NULL;
+    int64_t next_step = ahead ? rows * p->next_bytes / (p->m * (p->k / 2)) : 0;
     for (int64_t step = 0; step < p->k; step += 2) {
         __m512i right[BLOCK_VECTORS];
         for (int v = 0; v < vectors; v++)
@@ -118,6 +122,10 @@ WORKER void block_multiply(const struct half_product *p, int64_t row, int64_t co
                 sum[i][v] = _mm512_dpbf16_ps(sum[i][v], (__m512bh)left, (__m512bh)right[v]);
         }
         b += p->ldb;
+        if (ahead) {
+            __builtin_prefetch(next, 0, 2);
+            next += next_step;
+        }
     }
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++) {
@@ -128,19 +136,19 @@ WORKER void block_multiply(const struct half_product *p, int64_t row, int64_t co
         }
 }
 
-WORKER void rows_multiply(const struct half_product *p, int64_t row, const int rows)
+WORKER void rows_multiply(const struct half_product *p, int64_t row, const int rows, const bool ahead)
 {
     int64_t column = 0;
     for (; column + BLOCK_VECTORS * LANE_COUNT <= p->n; column += BLOCK_VECTORS * LANE_COUNT)
-        block_multiply(p, row, column, rows, BLOCK_VECTORS);
+        block_multiply(p, row, column, rows, BLOCK_VECTORS, ahead);
     for (; column + LANE_COUNT < p->n; column += 2 * LANE_COUNT)
-        block_multiply(p, row, column, rows, 2);
+        block_multiply(p, row, column, rows, 2, ahead);
     if (column < p->n)
-        block_multiply(p, row, column, rows, 1);
+        block_multiply(p, row, column, rows, 1, ahead);
 }
 
 /* Rows are divided evenly, so that no block is left with too few to keep the units busy. */
-void KERNEL(half_multiply)(const struct half_product *product)
+WORKER void multiply(const struct half_product *product, const bool ahead)
 {
     int64_t rows;
     for (int64_t row = 0; row < product->m; row += rows) {
@@ -148,25 +156,33 @@ void KERNEL(half_multiply)(const struct half_product *product)
         rows = (left + blocks - 1) / blocks;
         switch (rows) {
         case 6:
-            rows_multiply(product, row, 6);
+            rows_multiply(product, row, 6, ahead);
             break;
         case 5:
-            rows_multiply(product, row, 5);
+            rows_multiply(product, row, 5, ahead);
             break;
         case 4:
-            rows_multiply(product, row, 4);
+            rows_multiply(product, row, 4, ahead);
             break;
         case 3:
-            rows_multiply(product, row, 3);
+            rows_multiply(product, row, 3, ahead);
             break;
         case 2:
-            rows_multiply(product, row, 2);
+            rows_multiply(product, row, 2, ahead);
             break;
         default:
-            rows_multiply(product, row, 1);
+            rows_multiply(product, row, 1, ahead);
             break;
         }
     }
+}
+
+void KERNEL(half_multiply)(const struct half_product *product)
+{
+    if (product->next)
+        multiply(product, true);
+    else
+        multiply(product, false);
 }
 
 #endif

@@ -5,6 +5,9 @@
 
 const struct half_kernels KERNEL(half) = {
     .name = TEXT(KERNEL_ISA),
+#ifdef KERNEL_MATRIX
+    .whole_rows = true,
+#endif
     .begin = KERNEL(half_begin),
     .end = KERNEL(half_end),
     .multiply = KERNEL(half_multiply),

@@ -1,6 +1,7 @@
 /* The inner loops of the operations, compiled once for each instruction set (CMakeLists.txt). Each works on one thread
  * on the rows or elements it is given; the operations divide the work. Data of type `dtype` is F32 or BF16, all
- * arithmetic is fp32. `beta` is 0 or 1: result = beta * result + value. */
+ * arithmetic is fp32. `beta` is 0 or 1: result = beta * result + value. `stream` lets an output go around the caches,
+ * for one that would not stay in them anyway; what is added to goes through them. */
 #ifndef CAIRN_OPS_KERNELS_KERNELS_H
 #define CAIRN_OPS_KERNELS_KERNELS_H
 
@@ -25,6 +26,7 @@ struct norm_rows {
     const float *bias; /* or NULL */
     float *mean;       /* of NORM_LAYER */
     float *inverse;
+    bool stream; /* the output, as below */
 };
 
 /* tile C [m, n] = beta C + A B with A(i, p) at a[i * a_row + p * a_step], B [k, n] a tile. Columns of B and C up to
@@ -46,7 +48,8 @@ struct tile_product {
 enum { HALF_ROWS = 16, HALF_DEPTH = 32 };
 
 /* C [m, n] = A [m, k] B [k, n], or the same added to C. B is in pairs, two bf16 in a word: the rows 2 p (low half) and
- * 2 p + 1 of column j are b[p * ldb + j]. */
+ * 2 p + 1 of column j are b[p * ldb + j]. The caches are asked for `next`, which will be read after it (or NULL), while
+ * the product runs: many rows are needed for all of it. */
 struct half_product {
     int64_t m, n, k;
     const bf16 *a;
@@ -56,6 +59,8 @@ struct half_product {
     float *c;
     int64_t ldc;
     bool add;
+    const char *next;
+    int64_t next_bytes;
 };
 
 /* One step of the online softmax, to the base of 2: scores [rows, columns] become weights = 2^(scale * score -
@@ -93,6 +98,7 @@ struct half_slopes {
 /* On machines that multiply pairs of bf16 as they are. */
 struct half_kernels {
     const char *name;
+    bool whole_rows; /* products read A, too, in whole blocks of HALF_ROWS rows */
     /* Around the products of a thread. */
     void (*begin)(void);
     void (*end)(void);
@@ -107,6 +113,19 @@ struct half_kernels {
     void (*slopes)(const struct half_slopes *step);
 };
 
+/* One query and a block of keys or values, `rows` tokens that lie `stride` elements apart, each with a vector of
+ * `width` for all kv heads: heads h and kv_of_head[h] belong together. */
+struct query_block {
+    int64_t heads, width, rows;
+    const int32_t *kv_of_head;
+    const void *from;
+    int64_t stride;
+    float *vectors; /* [heads, vectors_ld], the query or the output */
+    int64_t vectors_ld;
+    float *scores; /* [heads, scores_ld], or weights */
+    int64_t scores_ld;
+};
+
 struct kernel_adamw {
     float gradient_scale, rate, beta1, beta2, epsilon, decay, correction1, correction2;
 };
@@ -115,16 +134,16 @@ struct kernels {
     const char *name;                /* the instruction set of all but half */
     const struct half_kernels *half; /* NULL: tiles of bf16 are brought to fp32 */
 
-    void (*convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count);
+    void (*convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream);
     void (*accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta, int64_t count);
     /* to = beta * to + factor * from */
     void (*accumulate_scaled)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float factor,
                               float beta, int64_t count);
-    void (*add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype);
     /* sum = a x + b y */
     void (*add_scaled)(void *sum, float a, const void *x, float b, const void *y, int64_t count, enum dtype dtype);
     /* to = x + factor (y - x): x itself, to the last bit, where y equals it. */
     void (*interpolate)(void *to, const void *x, const void *y, float factor, int64_t count, enum dtype dtype);
+    void (*add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool stream);
     /* y = x + bias in each row; y may be x. */
     void (*add_row)(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype);
     /* sum[c] += x[r, c]; rows begin `stride` elements apart. */
@@ -135,14 +154,15 @@ struct kernels {
     void (*norm_backward)(const struct norm_rows *norm, const void *dy, void *dx, float beta, float *dweight,
                           float *dbias);
 
-    void (*swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype);
+    void (*swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool stream);
     /* dgate or dup may be NULL. */
     void (*swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
-                            const void *up, int64_t count, enum dtype dtype);
+                            const void *up, int64_t count, enum dtype dtype, bool stream);
     void (*silu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
     void (*silu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
-    void (*gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
-    void (*gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
+    void (*gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
+    void (*gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
+                          bool stream);
 
     /* One token: x, y [heads, width]; cosine and sine [width / 2]; sign -1 turns back. */
     void (*rope)(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
@@ -176,6 +196,10 @@ struct kernels {
     void (*feature_scatter)(void *to, int64_t stride, const float *slopes, const float *features, int64_t ld,
                             int64_t rows, int64_t columns, float beta, enum dtype dtype);
 
+    /* scores = query keys^T; output += weights values. */
+    void (*query_scores)(const struct query_block *block, enum dtype dtype);
+    void (*query_sums)(const struct query_block *block, enum dtype dtype);
+
     /* One step of the online softmax over scores [keys, queries]: query i sees the first seen[i] of these keys (all
      * of them if that is more, none if it is less than 1). Scores become exp(score - largest), 0 where unseen; largest
      * and sum [queries] move on, factor is what older sums and outputs have to be multiplied by. */
@@ -200,8 +224,8 @@ struct kernels {
 extern const struct kernels kernels_reference;
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
-extern const struct kernels kernels_bf16; /* the functions of avx512, and half_bf16 */
-extern const struct kernels kernels_amx;  /* the same with half_amx */
+extern const struct kernels kernels_bf16; /* with half_bf16 */
+extern const struct kernels kernels_amx;  /* the functions of bf16, with half_amx */
 
 extern const struct half_kernels half_bf16;
 extern const struct half_kernels half_amx;

@@ -23,7 +23,7 @@ void KERNEL(adamw)(const struct kernel_adamw *step, float *master, float *m, flo
         int64_t piece = count - begin < PIECE ? count - begin : PIECE;
         adamw_piece(*step, master + begin, m + begin, v + begin, gradient + begin, piece);
         if (values)
-            KERNEL(convert)(values + begin, DTYPE_BF16, master + begin, DTYPE_F32, piece);
+            KERNEL(convert)(values + begin, DTYPE_BF16, master + begin, DTYPE_F32, piece, false);
     }
 }
 

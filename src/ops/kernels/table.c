@@ -4,27 +4,29 @@
 #define TEXT(word) TEXT_(word)
 
 #define FUNCTIONS                                                                                                   \
-    .name = TEXT(KERNEL_ISA), .convert = KERNEL(convert), .accumulate = KERNEL(accumulate),                         \
-    .accumulate_scaled = KERNEL(accumulate_scaled), .add = KERNEL(add), .add_scaled = KERNEL(add_scaled),           \
-    .interpolate = KERNEL(interpolate), .add_row = KERNEL(add_row), .sum_columns = KERNEL(sum_columns),             \
-    .norm_forward = KERNEL(norm_forward), .norm_backward = KERNEL(norm_backward),                                   \
-    .swiglu_forward = KERNEL(swiglu_forward), .swiglu_backward = KERNEL(swiglu_backward),                           \
-    .silu_forward = KERNEL(silu_forward), .silu_backward = KERNEL(silu_backward),                                   \
-    .gelu_forward = KERNEL(gelu_forward), .gelu_backward = KERNEL(gelu_backward), .rope = KERNEL(rope),             \
-    .row_max = KERNEL(row_max), .row_sum_exp = KERNEL(row_sum_exp), .row_softmax = KERNEL(row_softmax),             \
-    .tile_gather = KERNEL(tile_gather), .tile_gather_transposed = KERNEL(tile_gather_transposed),                   \
-    .tile_scatter = KERNEL(tile_scatter), .tile_multiply = KERNEL(tile_multiply), .tile_scale = KERNEL(tile_scale), \
-    .softmax_step = KERNEL(softmax_step), .softmax_slopes = KERNEL(softmax_slopes), .dot = KERNEL(dot),             \
-    .dot_floats = KERNEL(dot_floats), .dot_difference = KERNEL(dot_difference), .adamw = KERNEL(adamw),             \
-    .sum_of_squares = KERNEL(sum_of_squares), .tile_dots = KERNEL(tile_dots),                                       \
-    .feature_gather = KERNEL(feature_gather), .feature_scatter = KERNEL(feature_scatter)
+    .name = TEXT(KERNEL_ISA), .convert = KERNEL(convert), .accumulate = KERNEL(accumulate), .add = KERNEL(add),     \
+    .add_row = KERNEL(add_row), .sum_columns = KERNEL(sum_columns), .norm_forward = KERNEL(norm_forward),           \
+    .norm_backward = KERNEL(norm_backward), .swiglu_forward = KERNEL(swiglu_forward),                               \
+    .swiglu_backward = KERNEL(swiglu_backward), .gelu_forward = KERNEL(gelu_forward),                               \
+    .gelu_backward = KERNEL(gelu_backward), .rope = KERNEL(rope), .row_max = KERNEL(row_max),                       \
+    .row_sum_exp = KERNEL(row_sum_exp), .row_softmax = KERNEL(row_softmax), .tile_gather = KERNEL(tile_gather),     \
+    .tile_gather_transposed = KERNEL(tile_gather_transposed), .tile_scatter = KERNEL(tile_scatter),                 \
+    .tile_multiply = KERNEL(tile_multiply), .tile_scale = KERNEL(tile_scale), .softmax_step = KERNEL(softmax_step), \
+    .softmax_slopes = KERNEL(softmax_slopes), .dot = KERNEL(dot), .adamw = KERNEL(adamw),                           \
+    .sum_of_squares = KERNEL(sum_of_squares), .accumulate_scaled = KERNEL(accumulate_scaled),                       \
+    .add_scaled = KERNEL(add_scaled), .interpolate = KERNEL(interpolate), .silu_forward = KERNEL(silu_forward),     \
+    .silu_backward = KERNEL(silu_backward), .dot_floats = KERNEL(dot_floats),                                       \
+    .dot_difference = KERNEL(dot_difference), .tile_dots = KERNEL(tile_dots),                                       \
+    .feature_gather = KERNEL(feature_gather), .feature_scatter = KERNEL(feature_scatter),                           \
+    .query_scores = KERNEL(query_scores), .query_sums = KERNEL(query_sums)
 
-const struct kernels KERNEL(kernels) = {FUNCTIONS};
-
-/* The same on machines that have more for bf16. */
 #ifdef KERNEL_WITH_BF16
-const struct kernels kernels_bf16 = {FUNCTIONS, .half = &half_bf16};
+const struct kernels KERNEL(kernels) = {FUNCTIONS, .half = &half_bf16};
+#else
+const struct kernels KERNEL(kernels) = {FUNCTIONS};
 #endif
+
+/* The same on machines that have tiles besides. */
 #ifdef KERNEL_WITH_AMX
 const struct kernels kernels_amx = {FUNCTIONS, .half = &half_amx};
 #endif

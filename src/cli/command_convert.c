@@ -1,0 +1,104 @@
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/config/config.h"
+#include "src/cli/command.h"
+#include "src/train/convert.h"
+#include "src/train/state.h"
+
+struct convert_run {
+    struct command *command;
+    const struct convert_options *options;
+    enum convert_initialization initialization;
+    char folder[CHECKPOINT_PATH];
+    char source[CHECKPOINT_PATH];
+    struct config config;
+    struct trainer trainer;
+    struct streams streams; /* empty memories, where runs of the configuration carry some */
+    struct conversion_counts counts;
+};
+
+static enum status find_initialization(struct convert_run *run)
+{
+    static const char *const words[] = {[CONVERT_STEPWISE] = "stepwise",
+                                        [CONVERT_AVERAGE] = "average",
+                                        [CONVERT_LOWER] = "lower",
+                                        [CONVERT_UPPER] = "upper"};
+    const char *wanted = run->options->initialization;
+    run->initialization = CONVERT_STEPWISE;
+    for (int i = 0; i < (int)(sizeof words / sizeof *words); i++)
+        if (!wanted || strcmp(wanted, words[i]) == 0) {
+            run->initialization = (enum convert_initialization)i;
+            return STATUS_OK;
+        }
+    return context_fail(&run->command->context, STATUS_USAGE,
+                        "--initialization: expected stepwise, average, lower or upper, got \"%s\"", wanted);
+}
+
+/* Where a run of its own begins: nothing that is there may be hidden by what is written. */
+static enum status find_folder(struct convert_run *run)
+{
+    struct context *context = &run->command->context;
+    const char *output = run->options->output;
+    char latest[CHECKPOINT_PATH + 16];
+    int length = snprintf(run->folder, sizeof run->folder, "%s/checkpoints", output);
+    if (length >= (int)sizeof run->folder)
+        return context_fail(context, STATUS_USAGE, "%s: the name is too long", output);
+    snprintf(latest, sizeof latest, "%s/latest", run->folder);
+    if (access(latest, F_OK) == 0)
+        return context_fail(context, STATUS_USAGE, "%s: holds checkpoints of a run; name another folder", output);
+    return STATUS_OK;
+}
+
+static enum status prepare(struct convert_run *run)
+{
+    struct command *command = run->command;
+    CHECK(find_initialization(run));
+    CHECK(find_folder(run));
+    return config_load(&command->context, run->options->config, command->overrides, command->override_count,
+                       &run->config);
+}
+
+static enum status create_streams(struct convert_run *run)
+{
+    struct trainer *trainer = &run->trainer;
+    if (!streams_carried(&run->config))
+        return STATUS_OK;
+    return streams_create(trainer->context, trainer->decoder, trainer->batch.mine, trainer->batch.rows, &run->streams);
+}
+
+static enum status run_conversion(struct convert_run *run)
+{
+    struct command *command = run->command;
+    struct context *context = &command->context;
+    struct trainer *trainer = &run->trainer;
+    CHECK(mesh_agree(NULL, context, prepare(run)));
+    CHECK(command_start(command, &run->config.mesh, &run->config.compute));
+    CHECK(command_checkpoint(command, run->options->source, run->source, sizeof run->source));
+    CHECK(checkpoint_verify(context, command->mesh, run->source));
+    CHECK(trainer_create(context, command->mesh, &command->engine, &run->config, true, trainer));
+    CHECK(convert_load(trainer, run->source, run->initialization, &run->counts));
+    CHECK(mesh_agree(command->mesh, context, create_streams(run)));
+    CHECK(state_save(trainer, streams_carried(&run->config) ? &run->streams : NULL, run->folder));
+    if (command->rank == 0)
+        printf("%s/step-%08d.h5: %d parameters with values from %s, %d new ones\n", run->folder, 0, run->counts.taken,
+               run->source, run->counts.fresh);
+    return STATUS_OK;
+}
+
+enum status command_convert(struct command *command, const struct convert_options *options)
+{
+    struct context *context = &command->context;
+    struct convert_run *run = memory_allocate(context, sizeof *run, MEMORY_OTHER);
+    if (!run)
+        return STATUS_MEMORY;
+    run->command = command;
+    run->options = options;
+    run->trainer.context = context;
+    enum status status = run_conversion(run);
+    streams_destroy(&run->streams);
+    trainer_destroy(&run->trainer);
+    memory_free(context, run);
+    return status;
+}

@@ -1,0 +1,299 @@
+#include "src/train/convert.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/checkpoint/checkpoint.h"
+#include "io/config/config.h"
+#include "src/core/text.h"
+#include "src/model/layers.h"
+#include "src/train/state.h"
+
+struct conversion {
+    struct trainer *trainer;
+    const char *path;
+    enum convert_initialization initialization;
+    struct checkpoint_header header;
+    struct config from;
+    struct decoder *source;        /* a description */
+    char (*names)[PARAMETER_NAME]; /* [specs of the trainer] */
+    float *values;                 /* [replica_state_count] */
+};
+
+static const struct model_config *target_of(const struct conversion *conversion)
+{
+    return &conversion->trainer->config->model;
+}
+
+/* -- Which layer goes where --------------------------------------------------------------------------------------- */
+
+/* Layers outside of the shared ones at each end. */
+static int64_t end_layers(const struct model_config *config)
+{
+    bool is_middle = config->depth.sharing == SHARING_MIDDLE_CYCLE || config->depth.sharing == SHARING_MIDDLE_SEQUENCE;
+    return is_middle ? 1 : 0;
+}
+
+/* How many of the source's layers a stored layer is the mean of. */
+static int64_t origin_count(const struct conversion *conversion)
+{
+    const struct model_config *target = target_of(conversion);
+    bool several = target->depth.kind == DEPTH_MOR && conversion->initialization == CONVERT_AVERAGE;
+    return several ? target->depth.recursions : 1;
+}
+
+/* The index-th unrolled layer that uses a stored one; -1 if it has fewer uses. */
+static int64_t find_use(const struct model_config *config, int64_t stored, int64_t index)
+{
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        if (layers_stored_of(config, layer) == stored && index-- == 0)
+            return layer;
+    return -1;
+}
+
+/* The index-th layer of the source that a stored layer is the mean of; -1 if those before are all. */
+static int64_t find_origin(const struct conversion *conversion, int64_t stored, int64_t index)
+{
+    const struct model_config *target = target_of(conversion);
+    if (target->depth.kind != DEPTH_MOR)
+        return index == 0 ? stored : -1;
+    if (conversion->initialization == CONVERT_AVERAGE)
+        return find_use(target, stored, index);
+    if (index > 0)
+        return -1;
+    int64_t ends = end_layers(target);
+    int64_t shared = layers_stored(target) - 2 * ends;
+    int64_t replaced = conversion->from.model.layers - 2 * ends;
+    int64_t place = stored - ends;
+    if (place < 0)
+        return 0;
+    if (place == shared)
+        return conversion->from.model.layers - 1;
+    if (conversion->initialization == CONVERT_LOWER)
+        return ends + place;
+    if (conversion->initialization == CONVERT_UPPER)
+        return ends + replaced - shared + place;
+    double distance = (double)(place * (replaced - 1)) / (double)integer_max(1, shared - 1);
+    return (int64_t)nearbyint((double)ends + distance); /* halves to even, as in the authors' code */
+}
+
+static enum status check_depths(const struct conversion *conversion)
+{
+    struct context *context = conversion->trainer->context;
+    const struct model_config *target = target_of(conversion);
+    const char *path = conversion->path;
+    long long given = (long long)conversion->from.model.layers;
+    long long wanted = (long long)target->layers;
+    if (conversion->from.model.depth.kind != DEPTH_FIXED)
+        return context_fail(context, STATUS_USAGE, "%s: only models with model.depth.kind fixed can be converted",
+                            path);
+    if (target->depth.kind != DEPTH_MOR && given != wanted)
+        return context_fail(context, STATUS_USAGE,
+                            "model.layers: %lld in %s, but %lld in the configuration; only a recursive model may have "
+                            "another number",
+                            given, path, wanted);
+    if (target->depth.kind != DEPTH_MOR)
+        return STATUS_OK;
+    int64_t ends = end_layers(target);
+    if (conversion->initialization == CONVERT_AVERAGE && given != wanted)
+        return context_fail(context, STATUS_USAGE,
+                            "--initialization average: %s has %lld layers, but a token takes %lld; the other "
+                            "initializations do without a mean",
+                            path, given, wanted);
+    bool spaced = conversion->initialization == CONVERT_STEPWISE;
+    int64_t least = spaced ? 2 * ends + 1 : layers_stored(target);
+    if (given < least)
+        return context_fail(context, STATUS_USAGE,
+                            "%s: %lld layers are too few for %lld stored ones of the configuration; at least %lld are "
+                            "needed",
+                            path, given, (long long)layers_stored(target), (long long)least);
+    return STATUS_OK;
+}
+
+/* -- Which parameter is which ---------------------------------------------------------------------------------------
+ */
+
+/* Takes "model.layers.I.REST" apart, `rest` with its dot. */
+static bool split_name(const char *name, int64_t *layer, const char **rest)
+{
+    static const char prefix[] = "model.layers.";
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+        return false;
+    char *end;
+    *layer = strtoll(name + sizeof prefix - 1, &end, 10);
+    *rest = end;
+    return true;
+}
+
+static const struct parameter_spec *find_spec(const struct decoder *decoder, const char *name)
+{
+    for (int i = 0; i < decoder->spec_count; i++)
+        if (strcmp(decoder->specs[i].name, name) == 0)
+            return &decoder->specs[i];
+    return NULL;
+}
+
+/* The index-th parameter of the source that one of the new model's is the mean of; NULL if there is none. */
+static const struct parameter_spec *find_source(const struct conversion *conversion, const char *name, int64_t index)
+{
+    int64_t stored;
+    const char *rest;
+    char origin[PARAMETER_NAME];
+    if (!split_name(name, &stored, &rest))
+        return index == 0 ? find_spec(conversion->source, name) : NULL;
+    int64_t layer = find_origin(conversion, stored, index);
+    int length = snprintf(origin, sizeof origin, "model.layers.%lld%s", (long long)layer, rest);
+    return layer < 0 || length >= PARAMETER_NAME ? NULL : find_spec(conversion->source, origin);
+}
+
+static const char *shape_text(const struct parameter_spec *spec, char text[PARAMETER_NAME])
+{
+    size_t used = 0;
+    for (int d = 0; d < spec->rank; d++)
+        used +=
+            (size_t)snprintf(text + used, PARAMETER_NAME - used, "%s%lld", d ? ", " : "[", (long long)spec->shape[d]);
+    snprintf(text + used, PARAMETER_NAME - used, "]");
+    return text;
+}
+
+static bool same_shape(const struct parameter_spec *a, const struct parameter_spec *b)
+{
+    bool same = a->rank == b->rank;
+    for (int d = 0; same && d < a->rank; d++)
+        same = a->shape[d] == b->shape[d];
+    return same;
+}
+
+static enum status check_shapes(const struct conversion *conversion)
+{
+    const struct decoder *target = conversion->trainer->decoder;
+    char given[PARAMETER_NAME];
+    char wanted[PARAMETER_NAME];
+    for (int i = 0; i < target->spec_count; i++) {
+        const struct parameter_spec *spec = &target->specs[i];
+        const struct parameter_spec *source = find_source(conversion, spec->name, 0);
+        if (source && !same_shape(source, spec))
+            return context_fail(conversion->trainer->context, STATUS_USAGE,
+                                "%s: %s has shape %s, but %s of the configuration's model has %s", conversion->path,
+                                source->name, shape_text(source, given), spec->name, shape_text(spec, wanted));
+    }
+    return STATUS_OK;
+}
+
+/* Nothing that was learned may be left out, but for layers whose place others take. */
+static enum status check_places(const struct conversion *conversion)
+{
+    const struct decoder *target = conversion->trainer->decoder;
+    for (int i = 0; i < conversion->source->spec_count; i++) {
+        const char *name = conversion->source->specs[i].name;
+        int64_t layer = 0;
+        const char *rest;
+        bool first = !split_name(name, &layer, &rest) || layer == 0;
+        if (first && !find_spec(target, name))
+            return context_fail(conversion->trainer->context, STATUS_USAGE,
+                                "%s: the configuration's model has no place for %s", conversion->path, name);
+    }
+    return STATUS_OK;
+}
+
+/* What may differ are the sections that add parameters or share them. */
+static enum status check_rest(const struct conversion *conversion)
+{
+    const struct model_config *target = target_of(conversion);
+    struct model_config source = conversion->from.model;
+    source.layers = target->layers;
+    source.attention = target->attention;
+    source.residual = target->residual;
+    source.depth = target->depth;
+    return config_same_model(conversion->trainer->context, &source, target, conversion->path, "the configuration");
+}
+
+/* -- The values -----------------------------------------------------------------------------------------------------
+ */
+
+/* The parameters' names in the source, empty where nothing is taken. */
+static void find_names(struct conversion *conversion, int64_t index)
+{
+    const struct decoder *target = conversion->trainer->decoder;
+    for (int i = 0; i < target->spec_count; i++) {
+        const struct parameter_spec *source = find_source(conversion, target->specs[i].name, index);
+        text_copy(conversion->names[i], PARAMETER_NAME, source ? source->name : "");
+    }
+}
+
+/* Takes the index-th origins into the mean of those before; what has none keeps its value. */
+static enum status take_values(struct conversion *conversion, int64_t index)
+{
+    struct trainer *trainer = conversion->trainer;
+    int count;
+    const struct shard *shards = replica_shards(trainer->decoder->replica, &count);
+    find_names(conversion, index);
+    for (int i = 0; i < count; i++)
+        memcpy(conversion->values + shards[i].begin, shards[i].master,
+               (size_t)shards[i].flat.count * sizeof *conversion->values);
+    CHECK(state_read_values(trainer, conversion->path, conversion->names, conversion->values));
+    for (int i = 0; i < count; i++)
+        for (int64_t e = 0; e < shards[i].flat.count; e++) {
+            double before = (double)index * (double)shards[i].master[e];
+            double mean = (before + (double)conversion->values[shards[i].begin + e]) / (double)(index + 1);
+            shards[i].master[e] = (float)mean;
+        }
+    return STATUS_OK;
+}
+
+static void count_origins(const struct conversion *conversion, struct conversion_counts *counts)
+{
+    const struct decoder *target = conversion->trainer->decoder;
+    *counts = (struct conversion_counts){0};
+    for (int i = 0; i < target->spec_count; i++)
+        if (find_source(conversion, target->specs[i].name, 0))
+            counts->taken++;
+        else
+            counts->fresh++;
+}
+
+static enum status prepare(struct conversion *conversion)
+{
+    struct trainer *trainer = conversion->trainer;
+    struct context *context = trainer->context;
+    const char *text = conversion->header.config;
+    CHECK(config_parse(context, conversion->path, text, strlen(text), NULL, 0, &conversion->from));
+    CHECK(check_depths(conversion));
+    CHECK(decoder_describe(context, &conversion->from.model, &conversion->source));
+    CHECK(check_shapes(conversion));
+    CHECK(check_rest(conversion));
+    CHECK(check_places(conversion));
+    conversion->names =
+        memory_allocate(context, (size_t)trainer->decoder->spec_count * sizeof *conversion->names, MEMORY_OTHER);
+    conversion->values = memory_allocate(
+        context, (size_t)replica_state_count(trainer->decoder->replica) * sizeof *conversion->values, MEMORY_OTHER);
+    return conversion->names && conversion->values ? STATUS_OK : STATUS_MEMORY;
+}
+
+enum status convert_load(struct trainer *trainer, const char *path, enum convert_initialization initialization,
+                         struct conversion_counts *counts)
+{
+    struct context *context = trainer->context;
+    enum status status;
+    struct conversion *conversion = memory_allocate(context, sizeof *conversion, MEMORY_OTHER);
+    TRY(mesh_agree(trainer->mesh, context, conversion ? STATUS_OK : STATUS_MEMORY));
+    conversion->trainer = trainer;
+    conversion->path = path;
+    conversion->initialization = initialization;
+    TRY(checkpoint_read_header(context, trainer->mesh, path, &conversion->header));
+    TRY(mesh_agree(trainer->mesh, context, prepare(conversion)));
+    for (int64_t index = 0; index < origin_count(conversion); index++)
+        TRY(take_values(conversion, index));
+    replica_gather(trainer->decoder->replica);
+    count_origins(conversion, counts);
+done:
+    if (conversion) {
+        decoder_destroy(&conversion->source);
+        memory_free(context, conversion->names);
+        memory_free(context, conversion->values);
+    }
+    memory_free(context, conversion);
+    return status;
+}

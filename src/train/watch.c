@@ -1,0 +1,337 @@
+#include "src/train/watch.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "src/model/layers.h"
+
+/* -- The numbers --------------------------------------------------------------------------------------------------- */
+
+void watch_histogram(const double *values, int64_t count, double bins[WATCH_BINS])
+{
+    for (int i = 0; i < WATCH_BINS; i++)
+        bins[i] = 0.0;
+    for (int64_t i = 0; i < count; i++)
+        if (values[i] >= 0.0 && values[i] <= 1.0)
+            bins[integer_min(WATCH_BINS - 1, (int64_t)(WATCH_BINS * values[i]))] += 1.0;
+}
+
+bool watch_undecided(const double *gates, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (!(gates[i] >= 0.45 && gates[i] <= 0.55))
+            return false;
+    return count > 0;
+}
+
+double watch_max_violation(const double *taken, int64_t depths)
+{
+    double largest = 0.0;
+    for (int64_t i = 0; i < depths; i++)
+        largest = fmax(largest, taken[i] - (i + 1 < depths ? taken[i + 1] : 0.0));
+    return depths > 0 && taken[0] > 0.0 ? largest * (double)depths / taken[0] - 1.0 : 0.0;
+}
+
+/* -- Life ---------------------------------------------------------------------------------------------------------- */
+
+static bool routes(const struct model_config *config, int64_t index)
+{
+    if (config->depth.kind == DEPTH_MOR)
+        return config->depth.routing != ROUTING_NONE && index < config->depth.recursions;
+    return layers_routed(config, index);
+}
+
+static bool tokens_choose(const struct model_config *config)
+{
+    return config->depth.kind == DEPTH_MOR && config->depth.routing == ROUTING_TOKEN;
+}
+
+static void count_parts(struct watch *watch)
+{
+    const struct decoder *decoder = watch->trainer->decoder;
+    const struct model_config *config = &decoder->config;
+    if (config->attention.kind == ATTENTION_INFINI)
+        watch->gate_layers = layers_stored(config);
+    for (int64_t layer = 0; layer < config->layers; layer++) {
+        watch->memory_layers += watch->streams->total > 0 && decoder_has_memory(decoder, layer);
+        watch->routers += routes(config, layer);
+    }
+}
+
+/* The part of the numbers behind those that have a name already; before there is memory, only counts them. */
+static double *name_part(struct watch *watch, int64_t *count, int64_t part)
+{
+    double *begin = watch->numbers ? watch->numbers + *count : NULL;
+    *count += part;
+    return begin;
+}
+
+static int64_t name_parts(struct watch *watch)
+{
+    int64_t count = 0;
+    watch->gates = name_part(watch, &count, watch->gate_layers * watch->trainer->decoder->config.heads);
+    watch->norm = name_part(watch, &count, watch->memory_layers);
+    watch->z = name_part(watch, &count, watch->memory_layers);
+    watch->offered = name_part(watch, &count, watch->routers);
+    watch->chosen = name_part(watch, &count, watch->routers);
+    watch->judged = name_part(watch, &count, watch->routers);
+    watch->agreed = name_part(watch, &count, watch->routers);
+    watch->tokens = name_part(watch, &count, 2);
+    watch->summed = count;
+    watch->histogram = name_part(watch, &count, WATCH_BINS);
+    watch->gate_mean = name_part(watch, &count, watch->gate_layers);
+    watch->gate_min = name_part(watch, &count, watch->gate_layers);
+    watch->gate_max = name_part(watch, &count, watch->gate_layers);
+    watch->load = name_part(watch, &count, watch->routers);
+    watch->agreement = name_part(watch, &count, watch->routers);
+    return count;
+}
+
+static void add_list(struct watch *watch, const char *name, const double *values, int64_t count)
+{
+    if (count > 0)
+        watch->lists[watch->list_count++] = (struct metrics_list){name, values, count};
+}
+
+static void name_lists(struct watch *watch)
+{
+    bool judged = !tokens_choose(&watch->trainer->decoder->config);
+    add_list(watch, "gate_histogram", watch->histogram, watch->gate_layers ? WATCH_BINS : 0);
+    add_list(watch, "gate_mean", watch->gate_mean, watch->gate_layers);
+    add_list(watch, "gate_min", watch->gate_min, watch->gate_layers);
+    add_list(watch, "gate_max", watch->gate_max, watch->gate_layers);
+    add_list(watch, "memory_norm", watch->norm, watch->memory_layers);
+    add_list(watch, "memory_z", watch->z, watch->memory_layers);
+    add_list(watch, "router_load", watch->load, watch->routers);
+    add_list(watch, "router_agreement", watch->agreement, judged ? watch->routers : 0);
+}
+
+enum status watch_create(struct context *context, struct trainer *trainer, const struct streams *streams,
+                         struct watch *watch)
+{
+    const struct batch *batch = &trainer->batch;
+    *watch = (struct watch){.trainer = trainer, .streams = streams};
+    count_parts(watch);
+    watch->numbers = memory_allocate(context, (size_t)name_parts(watch) * sizeof *watch->numbers, MEMORY_OTHER);
+    if (!watch->numbers)
+        return STATUS_MEMORY;
+    name_parts(watch);
+    name_lists(watch);
+    if (watch->routers == 0 || trainer->decoder->config.depth.kind != DEPTH_MOD)
+        return STATUS_OK;
+    size_t tokens = (size_t)(batch->mine.count * batch->length);
+    watch->taken = memory_allocate(context, tokens * sizeof *watch->taken, MEMORY_OTHER);
+    watch->rows = memory_allocate(context, (size_t)batch->micro_batches * sizeof *watch->rows, MEMORY_OTHER);
+    if (!watch->taken || !watch->rows)
+        return STATUS_MEMORY;
+    for (int64_t i = 0; i < batch->micro_batches; i++)
+        watch->rows[i] = (struct watch_rows){.watch = watch, .first = batch->micro[i].memory_row};
+    return STATUS_OK;
+}
+
+void watch_destroy(struct context *context, struct watch *watch)
+{
+    memory_free(context, watch->numbers);
+    memory_free(context, watch->taken);
+    memory_free(context, watch->rows);
+    *watch = (struct watch){0};
+}
+
+/* -- A step -------------------------------------------------------------------------------------------------------- */
+
+static void see_selection(void *self, const struct decoder_selection *selection)
+{
+    const struct watch_rows *rows = self;
+    int64_t length = rows->watch->trainer->batch.length;
+    for (int64_t row = 0; row < selection->rows; row++) {
+        int32_t *taken = rows->watch->taken + (rows->first + row) * length;
+        for (int64_t i = selection->begin[row]; i < selection->begin[row + 1]; i++)
+            taken[selection->position[selection->slot[i]]] = 1;
+    }
+}
+
+static void look_at_selections(struct watch *watch, bool look)
+{
+    struct batch *batch = &watch->trainer->batch;
+    for (int64_t i = 0; watch->taken && i < batch->micro_batches; i++) {
+        batch->micro[i].see_selection = look ? see_selection : NULL;
+        batch->micro[i].see_self = look ? &watch->rows[i] : NULL;
+    }
+    if (watch->taken && look)
+        memset(watch->taken, 0, (size_t)(batch->mine.count * batch->length) * sizeof *watch->taken);
+}
+
+void watch_begin(struct watch *watch)
+{
+    const struct config *config = watch->trainer->config;
+    struct decoder *decoder = watch->trainer->decoder;
+    int64_t step = watch->trainer->step + 1;
+    bool logged = step % config->run.log_every == 0;
+    watch->due = watch->list_count > 0 && (logged || step == config->training.gate_warning_steps);
+    memset(decoder->routing, 0, (size_t)decoder->config.layers * sizeof *decoder->routing);
+    if (watch->due)
+        look_at_selections(watch, true);
+}
+
+static void add_gates(struct watch *watch)
+{
+    const struct decoder *decoder = watch->trainer->decoder;
+    if (mesh_rank(decoder->mesh, MESH_REPLICA) != 0)
+        return;
+    for (int i = 0; i < decoder->block_count; i++) {
+        const struct parameter *gate = decoder->blocks[i].memory_gate;
+        double *layer = watch->gates + decoder->blocks[i].layer * decoder->config.heads;
+        const float *value = gate ? gate->value.data : NULL;
+        for (int64_t j = 0; gate && j < gate->owned.count; j++) {
+            int64_t head = gate->owned.begin + j;
+            layer[head] = 1.0 / (1.0 + exp(-(double)value[head - gate->slice.begin]));
+        }
+    }
+}
+
+static void add_memory(const struct watch *watch, const float *memory, double *norm, double *z)
+{
+    const struct streams *streams = watch->streams;
+    int64_t width = streams->decoder->config.head_width;
+    struct range heads = streams_own_heads(streams);
+    for (int64_t row = 0; row < streams->mine.count; row++)
+        for (int64_t head = heads.begin; head < heads.begin + heads.count; head++) {
+            const float *state = memory + row * streams->size + head * (width * width + width);
+            double sum = 0.0;
+            for (int64_t i = 0; i < width; i++)
+                sum += state[width * width + i];
+            *z += sum / (double)width;
+            *norm += sqrt(sum_of_squares(watch->trainer->engine, state, width * width));
+        }
+}
+
+static void add_memories(struct watch *watch)
+{
+    const struct decoder *decoder = watch->trainer->decoder;
+    int64_t index = 0;
+    for (int64_t layer = 0; watch->memory_layers > 0 && layer < decoder->config.layers; layer++) {
+        if (!decoder_has_memory(decoder, layer))
+            continue;
+        const float *memory = watch->streams->memory.before[layer];
+        if (memory)
+            add_memory(watch, memory, &watch->norm[index], &watch->z[index]);
+        index++;
+    }
+}
+
+/* Tensor and context ranks count offers and choices alike, which the shares do not see. */
+static void add_routing(struct watch *watch)
+{
+    const struct decoder *decoder = watch->trainer->decoder;
+    int64_t index = 0;
+    for (int64_t i = 0; i < decoder->config.layers; i++) {
+        const struct routing *routing = &decoder->routing[i];
+        if (!routes(&decoder->config, i))
+            continue;
+        watch->offered[index] = (double)routing->offered;
+        watch->chosen[index] = (double)routing->chosen;
+        watch->judged[index] = (double)routing->judged;
+        watch->agreed[index] = (double)routing->agreed;
+        index++;
+    }
+}
+
+static void add_tokens(struct watch *watch)
+{
+    struct mesh *mesh = watch->trainer->mesh;
+    const struct batch *batch = &watch->trainer->batch;
+    if (!watch->taken)
+        return;
+    /* Each stage has seen its own layers' routers. */
+    if (mesh_size(mesh, MESH_PIPELINE) > 1)
+        mesh_all_reduce(mesh, MESH_PIPELINE, watch->taken, batch->mine.count * batch->length, DTYPE_I32, MESH_MAX);
+    for (int64_t row = 0; row < batch->mine.count; row++) {
+        for (int64_t i = 0; i < batch->valid[row]; i++)
+            watch->tokens[0] += watch->taken[row * batch->length + i] == 0;
+        watch->tokens[1] += (double)batch->valid[row];
+    }
+}
+
+/* -- What is shown ------------------------------------------------------------------------------------------------- */
+
+static void show_gates(struct watch *watch)
+{
+    int64_t heads = watch->trainer->decoder->config.heads;
+    watch_histogram(watch->gates, watch->gate_layers * heads, watch->histogram);
+    for (int64_t layer = 0; layer < watch->gate_layers; layer++) {
+        const double *gates = watch->gates + layer * heads;
+        double sum = 0.0;
+        watch->gate_min[layer] = watch->gate_max[layer] = gates[0];
+        for (int64_t head = 0; head < heads; head++) {
+            sum += gates[head];
+            watch->gate_min[layer] = fmin(watch->gate_min[layer], gates[head]);
+            watch->gate_max[layer] = fmax(watch->gate_max[layer], gates[head]);
+        }
+        watch->gate_mean[layer] = sum / (double)heads;
+    }
+}
+
+static void show_memories(struct watch *watch)
+{
+    double count = (double)(watch->streams->total * watch->trainer->decoder->config.kv_heads);
+    for (int64_t i = 0; i < watch->memory_layers; i++) {
+        watch->norm[i] /= count;
+        watch->z[i] /= count;
+    }
+}
+
+static void add_field(struct watch *watch, const char *name, double value)
+{
+    watch->fields[watch->field_count++] = (struct metrics_field){name, value, false};
+}
+
+static void show_routing(struct watch *watch)
+{
+    double depth = 0.0;
+    for (int64_t i = 0; i < watch->routers; i++) {
+        watch->load[i] = watch->chosen[i] / watch->offered[i];
+        watch->agreement[i] = watch->agreed[i] / watch->judged[i];
+        depth += watch->load[i];
+    }
+    watch->field_count = 0;
+    if (tokens_choose(&watch->trainer->decoder->config)) {
+        add_field(watch, "router_mean_depth", depth);
+        add_field(watch, "router_max_violation", watch_max_violation(watch->chosen, watch->routers));
+    }
+    if (watch->taken)
+        add_field(watch, "router_dead_tokens", watch->tokens[0] / watch->tokens[1]);
+}
+
+void watch_end(struct watch *watch)
+{
+    if (!watch->due)
+        return;
+    look_at_selections(watch, false);
+    memset(watch->numbers, 0, (size_t)watch->summed * sizeof *watch->numbers);
+    add_gates(watch);
+    add_memories(watch);
+    add_routing(watch);
+    add_tokens(watch);
+    mesh_all_reduce(watch->trainer->mesh, MESH_WORLD, watch->numbers, watch->summed, DTYPE_F64, MESH_SUM);
+    show_gates(watch);
+    show_memories(watch);
+    show_routing(watch);
+}
+
+void watch_warn(const struct watch *watch, struct progress *progress)
+{
+    const struct config *config = watch->trainer->config;
+    int64_t gates = watch->gate_layers * config->model.heads;
+    int64_t step = watch->trainer->step;
+    if (step != config->training.gate_warning_steps || !watch_undecided(watch->gates, gates))
+        return;
+    progress_break(progress);
+    context_log(
+        watch->trainer->context,
+        "after %lld steps all %lld memory gates are still between 0.45 and 0.55, so no head has learned when to "
+        "use its memory: raise optimizer.gate_lr_factor (%g; 10 to 100 is usual), and give a sequence at least "
+        "16 segments (training.sequence_length / model.attention.segment is %.3g); "
+        "training.gate_warning_steps=0 silences this",
+        (long long)step, (long long)gates, config->optimizer.gate_lr_factor,
+        (double)config->training.sequence_length / (double)config->model.attention.segment);
+}

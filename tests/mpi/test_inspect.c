@@ -1,0 +1,164 @@
+/* What `cairn checkpoint inspect` says of memories, of a file whose memories are known. */
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/checkpoint/checkpoint.h"
+#include "tests/support/mpi_main.h"
+
+enum { STREAMS = 2, HEADS = 2, WIDTH = 6, STATE = STREAMS * HEADS * WIDTH * WIDTH, NORM = STREAMS * HEADS * WIDTH };
+
+struct desk {
+    struct context *context;
+    struct mesh *mesh;
+    char folder[64];
+    char text[32768]; /* what was printed */
+};
+
+static void desk_create(struct desk *desk, void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    desk->context = &fixture->context;
+    desk->mesh = mpi_mesh(fixture, (struct mesh_config){1, 1, 1, 1, 1});
+    strcpy(desk->folder, "/tmp/cairn-inspect-XXXXXX");
+    assert_non_null(mkdtemp(desk->folder));
+}
+
+static void desk_destroy(struct desk *desk)
+{
+    char command[96];
+    mesh_destroy(&desk->mesh);
+    snprintf(command, sizeof command, "rm -rf %s", desk->folder);
+    assert_int_equal(system(command), 0);
+}
+
+static struct checkpoint_dataset dataset_of(const char *name, int rank, const int64_t *shape,
+                                            struct checkpoint_piece *piece, float *values)
+{
+    struct checkpoint_dataset dataset = {.rank = rank, .piece_count = 1, .pieces = piece};
+    strcpy(dataset.name, name);
+    memcpy(dataset.shape, shape, (size_t)rank * sizeof *shape);
+    *piece = (struct checkpoint_piece){.data = values};
+    memcpy(piece->box.extent, shape, (size_t)rank * sizeof *shape);
+    return dataset;
+}
+
+static void write_file(struct desk *desk, const struct checkpoint_dataset *datasets, int count)
+{
+    static const struct checkpoint_header header = {.step = 1, .created = "now", .mesh = "one", .config = "none: 0\n"};
+    assert_ok(desk->context, checkpoint_write(desk->context, desk->mesh, desk->folder, &header, datasets, count));
+}
+
+static void inspect(struct desk *desk, bool verbose)
+{
+    char path[96];
+    char output[96];
+    snprintf(path, sizeof path, "%s/step-00000001.h5", desk->folder);
+    snprintf(output, sizeof output, "%s/output", desk->folder);
+    fflush(stdout);
+    int saved = dup(STDOUT_FILENO);
+    int file = open(output, O_CREAT | O_TRUNC | O_RDWR, 0666);
+    assert_true(saved >= 0 && file >= 0);
+    dup2(file, STDOUT_FILENO);
+    enum status status = checkpoint_inspect(desk->context, path, verbose);
+    fflush(stdout);
+    dup2(saved, STDOUT_FILENO);
+    close(saved);
+    ssize_t length = pread(file, desk->text, sizeof desk->text - 1, 0);
+    close(file);
+    assert_int_equal(status, STATUS_OK);
+    assert_true(length > 0);
+    desk->text[length] = '\0';
+}
+
+/* The numbers behind the words of a line of the table. */
+static void expect_line(const struct desk *desk, const char *words, const double expected[4])
+{
+    double found[4];
+    const char *line = strstr(desk->text, words);
+    assert_non_null(line);
+    assert_int_equal(sscanf(line + strlen(words), "%lf %lf %lf %lf", &found[0], &found[1], &found[2], &found[3]), 4);
+    for (int i = 0; i < 4; i++)
+        assert_close(found[i], expected[i], 1e-3, 1e-12);
+}
+
+/* Nothing; a rank of 1; all directions alike; three of them alike. */
+static void fill(float *state, float *norm)
+{
+    float *one = state + (ptrdiff_t)WIDTH * WIDTH;
+    float *all = one + (ptrdiff_t)WIDTH * WIDTH;
+    float *three = all + (ptrdiff_t)WIDTH * WIDTH;
+    for (int i = 0; i < WIDTH; i++) {
+        for (int j = 0; j < WIDTH; j++)
+            one[i * WIDTH + j] = (float)((i + 1) * (j - 2));
+        all[i * WIDTH + (i + 1) % WIDTH] = i % 2 ? -2.0f : 2.0f;
+        three[i * WIDTH + 2 * i % WIDTH] = i < 3 ? 3.0f : 0.0f;
+        norm[WIDTH + i] = 8.0f;
+        norm[2 * WIDTH + i] = i < 3 ? 4.0f : 0.0f;
+        norm[3 * WIDTH + i] = (float)i;
+    }
+}
+
+static void memories_are_measured(void **state)
+{
+    struct desk desk;
+    float states[STATE] = {0};
+    float norms[NORM] = {0};
+    float other[3] = {1, 2, 3};
+    struct checkpoint_piece pieces[3];
+    const int64_t shape[] = {STREAMS, HEADS, WIDTH, WIDTH};
+    const int64_t three[] = {3};
+    desk_create(&desk, state);
+    fill(states, norms);
+    const struct checkpoint_dataset datasets[] = {
+        dataset_of("/parameters/other", 1, three, &pieces[0], other),
+        dataset_of("/memory/layers.4/state", 4, shape, &pieces[1], states),
+        dataset_of("/memory/layers.4/norm", 3, shape, &pieces[2], norms),
+    };
+    write_file(&desk, datasets, 3);
+    inspect(&desk, false);
+    const char *line = strstr(desk.text, "\nlayers.4 [2, 2, 6, 6] ");
+    assert_non_null(line);
+    assert_non_null(strstr(line, " 0 / 2.25 / 8 "));
+    assert_non_null(strstr(line, " 0 / 0.6667 / 1 "));
+    assert_non_null(strstr(line, " 0 / 2 / 6\n"));
+    assert_null(strstr(desk.text, "stream 0"));
+    inspect(&desk, true);
+    assert_non_null(strstr(desk.text, " 0 / 2 / 6\n"));
+    expect_line(&desk, "  stream 0 head 0", (const double[]){0, 0, 0, 0});
+    expect_line(&desk, "  stream 0 head 1", (const double[]){8, 1, sqrt(91.0 * 19.0), 1});
+    expect_line(&desk, "  stream 1 head 0", (const double[]){2, 0.5, sqrt(24.0), 6});
+    expect_line(&desk, "  stream 1 head 1", (const double[]){2.5, 5.0 / 6.0, sqrt(27.0), 3});
+    desk_destroy(&desk);
+}
+
+static void files_without_memories_have_no_table(void **state)
+{
+    struct desk desk;
+    float values[STATE] = {0};
+    struct checkpoint_piece pieces[3];
+    const int64_t shape[] = {STREAMS, HEADS, WIDTH, WIDTH};
+    const int64_t none[] = {0, HEADS, WIDTH, WIDTH};
+    desk_create(&desk, state);
+    /* Half a memory, and one of no stream. */
+    const struct checkpoint_dataset datasets[] = {
+        dataset_of("/memory/layers.0/state", 4, shape, &pieces[0], values),
+        dataset_of("/memory/layers.1/state", 4, none, &pieces[1], values),
+        dataset_of("/memory/layers.1/norm", 3, none, &pieces[2], values),
+    };
+    write_file(&desk, datasets, 3);
+    inspect(&desk, true);
+    assert_non_null(strstr(desk.text, "/memory/layers.0/state"));
+    assert_null(strstr(desk.text, "effective rank"));
+    desk_destroy(&desk);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(memories_are_measured),
+    cmocka_unit_test(files_without_memories_have_no_table),
+};
+
+MPI_MAIN(tests)
