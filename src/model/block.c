@@ -6,26 +6,22 @@
 
 enum { LENT_KEYS = 3, BLOCK_TENSORS = 1 + HISTORY_LIMIT + LENT_KEYS };
 
-static struct tensor *value_of(struct parameter *parameter)
-{
-    return parameter ? &parameter->value : NULL;
-}
-
 struct tensor *block_apply(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x)
 {
-    return linear(tape, x, value_of(parameters->weight), value_of(parameters->bias), x ? x->dtype : DTYPE_F32);
+    return linear(tape, x, parameter_value(parameters->weight), parameter_value(parameters->bias),
+                  x ? x->dtype : DTYPE_F32);
 }
 
 /* W x without the bias, which goes in once the ranks' parts are summed. */
 static struct tensor *apply_part(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x)
 {
-    return linear(tape, x, value_of(parameters->weight), NULL, x ? x->dtype : DTYPE_F32);
+    return linear(tape, x, parameter_value(parameters->weight), NULL, x ? x->dtype : DTYPE_F32);
 }
 
 static struct tensor *normalize(struct tape *tape, const struct decoder *decoder,
                                 const struct linear_parameters *parameters, struct tensor *h)
 {
-    return norm(tape, h, value_of(parameters->weight), value_of(parameters->bias), decoder->config.norm,
+    return norm(tape, h, parameter_value(parameters->weight), parameter_value(parameters->bias), decoder->config.norm,
                 decoder->config.norm_epsilon);
 }
 
@@ -66,7 +62,7 @@ static struct tensor *attend(struct tape *tape, const struct block_call *call, s
     struct tensor *turned = block_turn(tape, decoder, q, call->set->query_rows);
     struct tensor *a = attention(tape, turned, keys->key, keys->value, &plan->shape);
     if (decoder->config.attention.kind == ATTENTION_INFINI && !call->input->memory_off)
-        a = memory_read(tape, q, keys->states, a, value_of(call->block->memory_gate), &plan->read);
+        a = memory_read(tape, q, keys->states, a, parameter_value(call->block->memory_gate), &plan->read);
     return a;
 }
 
@@ -175,8 +171,8 @@ static struct tensor *connect(struct tape *tape, const struct block_call *call,
     const struct model_config *config = &call->decoder->config;
     if (config->residual.kind == RESIDUAL_PLAIN)
         return add(tape, x, f);
-    struct tensor *down = value_of(parameters->down);
-    struct tensor *up = value_of(parameters->up);
+    struct tensor *down = parameter_value(parameters->down);
+    struct tensor *up = parameter_value(parameters->up);
     struct tensor *g = x;
     if (config->residual.previous == 0 && down)
         g = add(tape, x, low_rank(tape, down, up, x));
@@ -184,10 +180,10 @@ static struct tensor *connect(struct tape *tape, const struct block_call *call,
         struct tensor *y = j == 0 ? x : history->state[j - 1];
         if (down)
             y = low_rank(tape, tape_slice(tape, down, j), tape_slice(tape, up, j), y);
-        g = residual_term(tape, g, y, value_of(parameters->gamma), j);
+        g = residual_term(tape, g, y, parameter_value(parameters->gamma), j);
     }
     history_push(history, history_window(config), x);
-    return residual_sum(tape, f, g, value_of(parameters->weights));
+    return residual_sum(tape, f, g, parameter_value(parameters->weights));
 }
 
 /* -- The layer
@@ -198,7 +194,7 @@ static struct tensor *sum_parts(struct tape *tape, const struct block_call *call
                                 const struct linear_parameters *parameters)
 {
     struct tensor *sum = sequence_scatter(tape, call->decoder->mesh, part);
-    return parameters->bias ? bias_add(tape, sum, value_of(parameters->bias)) : sum;
+    return parameters->bias ? bias_add(tape, sum, parameter_value(parameters->bias)) : sum;
 }
 
 static struct tensor *forward(struct tape *tape, const struct block_call *call, struct tensor *h,
@@ -216,7 +212,7 @@ static struct tensor *forward(struct tape *tape, const struct block_call *call, 
     if (config->parallel_block) {
         struct tensor *both = sum_parts(tape, call, add(tape, a, mlp_part(tape, call, n)), &block->output);
         if (block->down.bias)
-            both = bias_add(tape, both, value_of(block->down.bias));
+            both = bias_add(tape, both, parameter_value(block->down.bias));
         return connect(tape, call, &block->residual, both, h, history);
     }
     a = sum_parts(tape, call, a, &block->output);

@@ -25,12 +25,12 @@ static struct tensor *embed(struct tape *tape, struct decoder *decoder, const st
                             const struct flow *flow)
 {
     struct tensor *h =
-        embedding(tape, flow_value(decoder->embedding), input->tokens, flow->count, decoder->vocabulary.begin);
+        embedding(tape, parameter_value(decoder->embedding), input->tokens, flow->count, decoder->vocabulary.begin);
     h = sequence_scatter(tape, decoder->mesh, h);
     const int32_t *positions = decoder->positions ? own_positions(tape, flow) : NULL;
     if (!positions)
         return decoder->positions ? NULL : h;
-    return add(tape, h, embedding(tape, flow_value(decoder->positions), positions, flow->part.count, 0));
+    return add(tape, h, embedding(tape, parameter_value(decoder->positions), positions, flow->part.count, 0));
 }
 
 /* The last token of each row that has any. */
@@ -47,8 +47,9 @@ static struct tensor *last_tokens(struct tape *tape, const struct flow *flow, st
 static bool head(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
                  struct packet *out)
 {
-    struct tensor *n = norm(tape, flow->h, flow_value(decoder->final_norm.weight), flow_value(decoder->final_norm.bias),
-                            decoder->config.norm, decoder->config.norm_epsilon);
+    struct tensor *n =
+        norm(tape, flow->h, parameter_value(decoder->final_norm.weight), parameter_value(decoder->final_norm.bias),
+             decoder->config.norm, decoder->config.norm_epsilon);
     n = sequence_gather(tape, decoder->mesh, n, flow->count);
     if (input->targets) {
         struct vocabulary_targets targets = {.tokens = input->targets,
@@ -56,13 +57,13 @@ static bool head(struct tape *tape, struct decoder *decoder, const struct decode
                                              .scale = input->scale,
                                              .see = input->see_logits,
                                              .see_self = input->see_self};
-        out->tensor[0] = vocabulary_loss(tape, decoder->mesh, n, flow_value(decoder->head), &targets);
+        out->tensor[0] = vocabulary_loss(tape, decoder->mesh, n, parameter_value(decoder->head), &targets);
         out->count = 1;
         return out->tensor[0] != NULL;
     }
     if (input->cache)
         n = last_tokens(tape, flow, n);
-    struct tensor *logits = linear(tape, n, flow_value(decoder->head), NULL, DTYPE_F32);
+    struct tensor *logits = linear(tape, n, parameter_value(decoder->head), NULL, DTYPE_F32);
     if (logits && input->see_logits)
         input->see_logits(input->see_self, 0, logits);
     return logits != NULL;
@@ -104,7 +105,7 @@ bool decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, stru
         flow_pack(tape, decoder, input->flow, model_chunk + 1, out);
         return true;
     }
-    return flow_leave(tape, decoder, input, input->flow) && head(tape, decoder, input, input->flow, out);
+    return flow_leave(tape, decoder, input->flow) && head(tape, decoder, input, input->flow, out);
 }
 
 void decoder_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,

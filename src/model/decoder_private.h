@@ -7,6 +7,12 @@
 struct block_call;
 struct layer_cache;
 
+/* Its tensor; NULL where the form has no such parameter. */
+static inline struct tensor *parameter_value(struct parameter *parameter)
+{
+    return parameter ? &parameter->value : NULL;
+}
+
 /* Declares all parameters, in the order of the forward pass, and allocates this rank's. Chunks, their layers and what
  * this tensor rank has of heads and vocabulary must be known. */
 enum status decoder_declare(struct decoder *decoder, int64_t bucket_bytes, bool trains) MUST_USE;

@@ -5,11 +5,6 @@
 #include "src/model/decoder_private.h"
 #include "src/model/layers.h"
 
-struct tensor *flow_value(struct parameter *parameter)
-{
-    return parameter ? &parameter->value : NULL;
-}
-
 /* Where the tokens of the stream are on this rank. */
 static bool find_local(struct tape *tape, struct flow *flow)
 {
@@ -55,9 +50,9 @@ struct flow *flow_create(struct tape *tape, struct decoder *decoder, const struc
     return decoder_routes(decoder) && !find_local(tape, flow) ? NULL : flow;
 }
 
-bool flow_leave(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow)
+bool flow_leave(struct tape *tape, struct decoder *decoder, struct flow *flow)
 {
-    return flow->recursion < 0 || recursion_leave(tape, decoder, input, flow);
+    return flow->recursion < 0 || recursion_leave(tape, decoder, flow);
 }
 
 /* The routed recursion of a layer, or -1. */
@@ -72,7 +67,7 @@ bool flow_run_layer(struct tape *tape, struct decoder *decoder, const struct dec
 {
     const struct model_config *config = &decoder->config;
     int recursion = recursion_of(config, layer);
-    if (recursion != flow->recursion && !flow_leave(tape, decoder, input, flow))
+    if (recursion != flow->recursion && !flow_leave(tape, decoder, flow))
         return false;
     if (recursion != flow->recursion && !recursion_enter(tape, decoder, input, flow, recursion))
         return false;

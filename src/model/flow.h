@@ -47,7 +47,7 @@ bool flow_run_layer(struct tape *tape, struct decoder *decoder, const struct dec
                     int64_t layer);
 
 /* Leaves the recursion that the flow may be in. */
-bool flow_leave(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow);
+bool flow_leave(struct tape *tape, struct decoder *decoder, struct flow *flow);
 
 /* What passes between chunks. */
 void flow_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
@@ -58,8 +58,6 @@ bool flow_unpack(struct tape *tape, struct decoder *decoder, const struct decode
                  int64_t model_chunk, const struct packet *packet);
 
 /* -- For the files of depth -- */
-
-struct tensor *flow_value(struct parameter *parameter);
 
 /* Makes tokens of the stream active: slot [total] lists them row after row, begin [rows + 1], -1 behind the last row.
  * Both from tape_save. */
@@ -84,7 +82,7 @@ bool mixture_run_layer(struct tape *tape, struct decoder *decoder, const struct 
 /* Routed recursions. */
 bool recursion_enter(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
                      int recursion);
-bool recursion_leave(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow);
+bool recursion_leave(struct tape *tape, struct decoder *decoder, struct flow *flow);
 
 /* How the active tokens see the keys that recursion 1 lends, if it does. */
 bool recursion_borrow(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,

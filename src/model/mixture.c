@@ -9,8 +9,8 @@ static struct tensor *predict(struct tape *tape, const struct block *block, cons
     struct tensor *constant = h ? tape_leaf(tape, h->dtype, h->rank, h->shape, h->data, false) : NULL;
     if (!constant)
         return NULL;
-    struct tensor *inner = silu(tape, linear(tape, constant, flow_value(block->predictor_in), NULL, h->dtype));
-    return linear(tape, inner, flow_value(block->predictor_out), NULL, DTYPE_F32);
+    struct tensor *inner = silu(tape, linear(tape, constant, parameter_value(block->predictor_in), NULL, h->dtype));
+    return linear(tape, inner, parameter_value(block->predictor_out), NULL, DTYPE_F32);
 }
 
 /* Which tokens enter: the largest r_t of each sequence, or those that the causal router lets in. */
@@ -37,7 +37,7 @@ bool mixture_run_layer(struct tape *tape, struct decoder *decoder, const struct 
     struct choice choice;
     struct active active;
 
-    struct tensor *r = router_scores(tape, flow->h, flow_value(block->router));
+    struct tensor *r = router_scores(tape, flow->h, parameter_value(block->router));
     struct tensor *causal = block->predictor_in ? predict(tape, block, flow->h) : r;
     if (!choose(tape, decoder, input, flow, layer, r, causal, &choice))
         return false;

@@ -58,7 +58,7 @@ static bool route_by_expert(struct tape *tape, struct decoder *decoder, const st
                             struct flow *flow, int recursion, struct choice *choice)
 {
     const struct model_config *config = &decoder->config;
-    struct tensor *z = router_scores(tape, flow->h, flow_value(decoder->recursion_routers[recursion]));
+    struct tensor *z = router_scores(tape, flow->h, parameter_value(decoder->recursion_routers[recursion]));
     if (!z || !choose_by_expert(tape, decoder, input, flow, recursion, z, choice))
         return false;
     route_account(decoder, input, flow, SELECTION_RECURSION, recursion, choice);
@@ -126,7 +126,7 @@ static bool balance(struct tape *tape, struct decoder *decoder, const struct dec
 static bool decide_depths(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
                           struct flow *flow)
 {
-    struct tensor *s = router_softmax(tape, router_scores(tape, flow->h, flow_value(decoder->depth_router)));
+    struct tensor *s = router_softmax(tape, router_scores(tape, flow->h, parameter_value(decoder->depth_router)));
     int32_t *depth = tape_save(tape, (size_t)flow->stream.total * sizeof *depth);
     int32_t *column = tape_save(tape, (size_t)flow->part.count * sizeof *column);
     struct arena_mark mark = arena_mark(tape->work);
@@ -222,9 +222,8 @@ static struct tensor *leave_by_token(struct tape *tape, const struct flow *flow,
     return token_place(tape, token_place(tape, flow->h, y, goes_on), left, itself);
 }
 
-bool recursion_leave(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow)
+bool recursion_leave(struct tape *tape, struct decoder *decoder, struct flow *flow)
 {
-    (void)input;
     const struct active *active = &flow->active;
     int64_t first;
     int64_t count;
