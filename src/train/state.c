@@ -158,7 +158,16 @@ done:
     return status;
 }
 
-static enum status check_model(struct trainer *trainer, const char *path, const struct checkpoint_header *header)
+/* Memories belong to where their streams stand, which windows of another length or rows of another number change. */
+static bool streams_go_on(const struct config *stored, const struct config *config)
+{
+    return streams_carried(stored) && stored->training.batch == config->training.batch &&
+           stored->training.sequence_length == config->training.sequence_length;
+}
+
+/* Whether the file holds this model; *goes_on: and memories that its streams can go on from. */
+static enum status check_model(struct trainer *trainer, const char *path, const struct checkpoint_header *header,
+                               bool *goes_on)
 {
     struct config *stored = memory_allocate(trainer->context, sizeof *stored, MEMORY_OTHER);
     if (!stored)
@@ -167,6 +176,7 @@ static enum status check_model(struct trainer *trainer, const char *path, const 
     if (status == STATUS_OK)
         status =
             config_same_model(trainer->context, &stored->model, &trainer->config->model, path, "the configuration");
+    *goes_on = status == STATUS_OK && streams_go_on(stored, trainer->config);
     memory_free(trainer->context, stored);
     return status;
 }
@@ -181,7 +191,15 @@ enum status state_load(struct trainer *trainer, struct streams *streams, const c
     struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
     TRY(mesh_agree(trainer->mesh, context, header ? STATUS_OK : STATUS_MEMORY));
     TRY(checkpoint_read_header(context, trainer->mesh, path, header));
-    status = check_model(trainer, path, header);
+    bool goes_on = false;
+    status = check_model(trainer, path, header, &goes_on);
+    if (streams && status == STATUS_OK && !goes_on) {
+        context_log(context,
+                    "%s: written with other training.batch, training.sequence_length or data.sampling, so the "
+                    "streams' memories begin empty",
+                    path);
+        streams = NULL;
+    }
     if (status == STATUS_OK)
         status = list_all(trainer, streams, kinds, false, &list, &image);
     TRY(mesh_agree(trainer->mesh, context, status));

@@ -9,8 +9,8 @@
 /* streams: memories that are carried, or NULL. */
 enum status state_save(struct trainer *trainer, const struct streams *streams, const char *folder) MUST_USE;
 
-/* Parameters, and if the trainer trains also moments, progress and (unless NULL) the streams' memories. USAGE error if
- * the file holds another model. */
+/* Parameters, and if the trainer trains also moments, progress and (unless NULL) the streams' memories, which stay as
+ * they are when the file was written with other streams. USAGE error if the file holds another model. */
 enum status state_load(struct trainer *trainer, struct streams *streams, const char *path) MUST_USE;
 
 /* Values of parameters from datasets of other names: of spec i of the decoder from /parameters/names[i], none where

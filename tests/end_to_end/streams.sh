@@ -123,6 +123,17 @@ other delta "1 4 1 1" "1 1 1 4"
 other mor "1 2 2 1" "2 1 1 2"
 other mor "2 1 2 1" "1 2 1 1"
 
+# -- Resumed with other streams --------------------------------------------------------------------------------------------
+
+streams_mesh 1 1 1 1
+for setting in training.batch=3 training.sequence_length=30; do
+    rm -rf changed
+    train linear changed --set training.stop_at=$HALF || continue
+    train linear changed --set "$setting" || continue
+    grep -q "memories begin empty" err || fail "$setting: nothing is said of memories that belong to other streams"
+    steps_are changed 1 $STEPS || fail "$setting: the metrics have not each step once"
+done
+
 # -- Killed --------------------------------------------------------------------------------------------------------------
 
 streams_mesh 1 1 2 1
