@@ -96,7 +96,8 @@ cairn_mpi(kinds      RANKS 1 2 3 4 8 LABELS LINKS kinds)
 cairn_mpi(kinds_tokens RANKS 1 2 LABELS LINKS kinds)
 cairn_mpi(kinds_generate RANKS 1 2 LABELS LINKS kinds)
 
-add_executable(conformance tests/conformance/main.c tests/conformance/case.c)
+add_executable(conformance tests/conformance/main.c tests/conformance/case.c tests/conformance/seen.c
+               tests/conformance/values.c)
 target_link_libraries(conformance PRIVATE train PkgConfig::HDF5)
 set_target_properties(conformance PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 

@@ -8,348 +8,7 @@
 
 #include "io/config/config.h"
 #include "src/core/text.h"
-#include "src/train/generate.h"
-#include "src/train/streams.h"
-#include "tests/conformance/case.h"
-
-struct runner {
-    struct context context;
-    struct mesh *mesh;
-    struct engine engine;
-    struct mesh_config wanted;
-    double tolerance;
-    bool speaks;
-    int failed, passed, skipped;
-};
-
-struct eye;
-
-/* One case under way. */
-struct run {
-    struct runner *runner;
-    struct context *context;
-    struct conformance_case *test;
-    struct config config;
-    struct trainer trainer;
-    struct streams streams;
-    int64_t rows, length, vocabulary;
-    double *logits;   /* [rows, length, vocabulary] */
-    double *selected; /* [layers, rows, length]: what each router chose, in the form of the case */
-    struct eye *eyes; /* [micro-batches] */
-    double worst;
-    char where[CASE_NAME];
-};
-
-/* -- Between the reference's whole tensors and this rank's parts ----------------------------------------------------
- */
-
-/* Calls `visit` for each element of a box, in order, with its index in the whole tensor. */
-static void visit_box(const struct box *box, const struct parameter_spec *spec,
-                      void (*visit)(void *self, int64_t index), void *self)
-{
-    int64_t count = box_count(box, spec->rank);
-    for (int64_t i = 0; i < count; i++) {
-        int64_t rest = i;
-        int64_t index = 0;
-        int64_t stride = 1;
-        for (int axis = spec->rank - 1; axis >= 0; axis--) {
-            index += (box->offset[axis] + rest % box->extent[axis]) * stride;
-            rest /= box->extent[axis];
-            stride *= spec->shape[axis];
-        }
-        visit(self, index);
-    }
-}
-
-struct transfer {
-    float *local;
-    const float *from;
-    double *whole;
-};
-
-static void take(void *self, int64_t index)
-{
-    struct transfer *transfer = self;
-    *transfer->local++ = (float)transfer->whole[index];
-}
-
-static void give(void *self, int64_t index)
-{
-    struct transfer *transfer = self;
-    transfer->whole[index] += (double)*transfer->from++;
-}
-
-static void visit_range(const struct shard *shard, struct range flat, void (*visit)(void *self, int64_t index),
-                        struct transfer *transfer)
-{
-    struct box boxes[BOXES_OF_RANGE];
-    struct box block = parameter_box(shard->parameter);
-    int count = box_from_range(&block, shard->parameter->spec.rank, flat, boxes);
-    for (int i = 0; i < count; i++)
-        visit_box(&boxes[i], &shard->parameter->spec, visit, transfer);
-}
-
-static bool same_shape(const struct case_tensor *tensor, const struct parameter_spec *spec)
-{
-    bool same = tensor->rank == spec->rank;
-    for (int i = 0; same && i < spec->rank; i++)
-        same = tensor->shape[i] == spec->shape[i];
-    return same;
-}
-
-static enum status load_parameters(struct run *run, struct trainer *trainer)
-{
-    const struct decoder *decoder = trainer->decoder;
-    int given = 0;
-    for (int i = 0; i < run->test->count; i++)
-        given += strncmp(run->test->tensors[i].name, "/parameters/", 12) == 0;
-    if (given != decoder->spec_count)
-        return context_fail(run->context, STATUS_FILE, "the case has %d parameters, the model %d", given,
-                            decoder->spec_count);
-    for (int i = 0; i < decoder->spec_count; i++) {
-        const struct case_tensor *tensor = case_find(run->test, "/parameters/", decoder->specs[i].name);
-        if (!tensor || !same_shape(tensor, &decoder->specs[i]))
-            return context_fail(run->context, STATUS_FILE, "/parameters/%s is missing or has another shape",
-                                decoder->specs[i].name);
-    }
-    int count;
-    const struct shard *shards = replica_shards(decoder->replica, &count);
-    for (int i = 0; i < count; i++) {
-        struct case_tensor *tensor = case_find(run->test, "/parameters/", shards[i].parameter->spec.name);
-        struct transfer transfer = {.local = shards[i].master, .whole = tensor->values};
-        visit_range(&shards[i], shards[i].flat, take, &transfer);
-    }
-    replica_gather(decoder->replica);
-    return STATUS_OK;
-}
-
-/* The whole of a parameter, or of its gradient, on all ranks. */
-static void collect(struct run *run, const char *name, bool gradient, double *whole, int64_t size)
-{
-    int count;
-    const struct shard *shards = replica_shards(run->trainer.decoder->replica, &count);
-    memset(whole, 0, (size_t)size * sizeof *whole);
-    for (int i = 0; i < count; i++) {
-        const struct shard *shard = &shards[i];
-        if (strcmp(shard->parameter->spec.name, name) != 0)
-            continue;
-        struct range owned = parameter_owned(shard->parameter, shard->flat);
-        const float *from = gradient ? shard->gradient : shard->master;
-        struct transfer transfer = {.from = from + owned.begin - shard->flat.begin, .whole = whole};
-        visit_range(shard, owned, give, &transfer);
-    }
-    mesh_all_reduce(run->runner->mesh, MESH_WORLD, whole, size, DTYPE_F64, MESH_SUM);
-}
-
-/* -- Comparison ------------------------------------------------------------------------------------------------------
- */
-
-/* max |a - b| / max |b|. A tensor that is nothing but rounding beside `scale` (below 1e-6 of it) is measured against
- * scale: some gradients are exactly zero. */
-static void compare(struct run *run, struct case_tensor *expected, const double *values, double scale)
-{
-    double difference = 0.0;
-    double largest = 0.0;
-    for (int64_t i = 0; i < expected->count; i++) {
-        double d = fabs(values[i] - expected->values[i]);
-        if (!(d <= difference))
-            difference = d;
-        largest = fmax(largest, fabs(expected->values[i]));
-    }
-    if (largest < 1e-6 * scale)
-        largest = scale;
-    double error = largest > 0.0 ? difference / largest : difference;
-    if (!(error <= run->worst)) {
-        run->worst = error;
-        snprintf(run->where, sizeof run->where, "%s", expected->name);
-    }
-    expected->checked = true;
-}
-
-static double largest_gradient(const struct conformance_case *test)
-{
-    double largest = 0.0;
-    for (int i = 0; i < test->count; i++)
-        if (strncmp(test->tensors[i].name, "/expect/gradients/", 18) == 0)
-            for (int64_t e = 0; e < test->tensors[i].count; e++)
-                largest = fmax(largest, fabs(test->tensors[i].values[e]));
-    return largest;
-}
-
-/* Compares all parameters with what stands under `prefix`. */
-static enum status compare_parameters(struct run *run, const char *prefix, bool gradient)
-{
-    const struct decoder *decoder = run->trainer.decoder;
-    double scale = gradient ? largest_gradient(run->test) : 0.0;
-    for (int i = 0; i < decoder->spec_count; i++) {
-        const struct parameter_spec *spec = &decoder->specs[i];
-        struct case_tensor *expected = case_find(run->test, prefix, spec->name);
-        if (!expected || !same_shape(expected, spec))
-            return context_fail(run->context, STATUS_FILE, "%s%s is missing or has another shape", prefix, spec->name);
-        double *whole = memory_allocate(run->context, (size_t)expected->count * sizeof *whole, MEMORY_OTHER);
-        if (!whole)
-            return STATUS_MEMORY;
-        collect(run, spec->name, gradient, whole, expected->count);
-        compare(run, expected, whole, scale);
-        memory_free(run->context, whole);
-    }
-    return STATUS_OK;
-}
-
-/* -- A case ----------------------------------------------------------------------------------------------------------
- */
-
-/* A micro-batch of a run, whose first row is `row` of the case. */
-struct eye {
-    struct run *run;
-    int64_t row;
-};
-
-static void see_logits(void *self, int64_t first, const struct tensor *logits)
-{
-    const struct eye *eye = self;
-    struct run *run = eye->run;
-    const struct batch *batch = &run->trainer.batch;
-    const struct decoder *decoder = run->trainer.decoder;
-    const float *values = logits->data;
-    for (int64_t n = 0; n < tensor_rows(logits); n++) {
-        int64_t row = eye->row + (first + n) / batch->own_count;
-        int64_t token = row * run->length + batch->own[(first + n) % batch->own_count];
-        for (int64_t v = 0; v < decoder->vocabulary.count; v++)
-            run->logits[token * run->vocabulary + decoder->vocabulary.begin + v] =
-                (double)values[n * decoder->vocabulary.count + v];
-    }
-}
-
-/* -- What routers chose ----------------------------------------------------------------------------------------------
- */
-
-/* All tensor and context ranks see the same. */
-static bool speaks_for_selections(const struct run *run)
-{
-    return mesh_rank(run->runner->mesh, MESH_TENSOR) == 0 && mesh_rank(run->runner->mesh, MESH_CONTEXT) == 0;
-}
-
-/* Positions in ascending order, or how many recursions each token takes. */
-static void see_selection(void *self, const struct decoder_selection *selection)
-{
-    const struct eye *eye = self;
-    struct run *run = eye->run;
-    if (!speaks_for_selections(run))
-        return;
-    int64_t index = selection->kind == SELECTION_DEPTH ? 0 : selection->index;
-    for (int64_t row = 0; row < selection->rows; row++) {
-        double *values = run->selected + (index * run->rows + eye->row + row) * run->length;
-        for (int64_t i = selection->begin[row]; i < selection->begin[row + 1]; i++) {
-            int32_t position = selection->position[selection->slot[i]];
-            if (selection->kind == SELECTION_DEPTH)
-                values[position] = (double)(selection->index + 1);
-            else
-                values[i - selection->begin[row]] = position;
-        }
-    }
-}
-
-static void compare_selections(struct run *run)
-{
-    int64_t layers = run->config.model.layers;
-    mesh_all_reduce(run->runner->mesh, MESH_WORLD, run->selected, layers * run->rows * run->length, DTYPE_F64,
-                    MESH_SUM);
-    for (int64_t index = 0; index < layers; index++) {
-        char name[CASE_NAME];
-        const char *prefix = "/expect/selected/";
-        snprintf(name, sizeof name, "layers.%lld", (long long)index);
-        struct case_tensor *expected = case_find(run->test, prefix, name);
-        snprintf(name, sizeof name, "recursions.%lld", (long long)index);
-        if (!expected)
-            expected = case_find(run->test, prefix, name);
-        if (!expected && index == 0)
-            expected = case_find(run->test, prefix, "depth");
-        if (!expected || expected->rank != 2 || expected->shape[0] != run->rows || expected->shape[1] > run->length)
-            continue;
-        /* Rows of the case are as long as what was chosen. */
-        double *rows = run->selected + index * run->rows * run->length;
-        for (int64_t row = 0; row < run->rows; row++)
-            memmove(rows + row * expected->shape[1], rows + row * run->length,
-                    (size_t)expected->shape[1] * sizeof *rows);
-        compare(run, expected, rows, 0.0);
-    }
-}
-
-/* -- Memories --------------------------------------------------------------------------------------------------------
- */
-
-/* A part of the memories of a layer: a kv head's M or z in a row of this rank. */
-static float *memory_part(const struct run *run, float *layer, int64_t row, int64_t head, bool norm)
-{
-    int64_t width = run->config.model.head_width;
-    int64_t size = width * width + width;
-    return layer + row * run->streams.size + head * size + (norm ? width * width : 0);
-}
-
-/* The first of the ranks that hold a kv head. */
-static bool owns_head(const struct run *run, int64_t head)
-{
-    const struct decoder *decoder = run->trainer.decoder;
-    int64_t group = decoder->config.heads / decoder->config.kv_heads;
-    bool shared = head == 0 && decoder->heads.begin % group != 0;
-    return !shared && mesh_rank(run->runner->mesh, MESH_CONTEXT) == 0;
-}
-
-static void load_memory(struct run *run, const char *name, int64_t layer, bool norm)
-{
-    const struct case_tensor *given = case_find(run->test, "/memory_before/", name);
-    const struct decoder *decoder = run->trainer.decoder;
-    float *memory = run->streams.memory.before[layer];
-    int64_t width = decoder->config.head_width;
-    int64_t each = norm ? width : width * width;
-    for (int64_t row = 0; given && memory && row < run->streams.mine.count; row++)
-        for (int64_t head = 0; head < decoder->kv_heads.count; head++) {
-            int64_t from = (run->trainer.batch.mine.begin + row) * decoder->config.kv_heads + decoder->kv_heads.begin;
-            for (int64_t i = 0; i < each; i++)
-                memory_part(run, memory, row, head, norm)[i] = (float)given->values[(from + head) * each + i];
-        }
-}
-
-static enum status compare_memory(struct run *run, const char *name, int64_t layer, bool norm)
-{
-    struct case_tensor *expected = case_find(run->test, "/expect/memory_after/", name);
-    const struct decoder *decoder = run->trainer.decoder;
-    float *memory = run->streams.memory.after[layer];
-    int64_t width = decoder->config.head_width;
-    int64_t each = norm ? width : width * width;
-    if (!expected)
-        return STATUS_OK;
-    if (expected->count != run->rows * decoder->config.kv_heads * each || !decoder_has_memory(decoder, layer))
-        return context_fail(run->context, STATUS_FILE, "%s: has another shape, or the layer no memory", expected->name);
-    double *whole = memory_allocate(run->context, (size_t)expected->count * sizeof *whole, MEMORY_OTHER);
-    if (!whole)
-        return STATUS_MEMORY;
-    for (int64_t row = 0; memory && row < run->streams.mine.count; row++)
-        for (int64_t head = 0; head < decoder->kv_heads.count; head++) {
-            int64_t to = (run->trainer.batch.mine.begin + row) * decoder->config.kv_heads + decoder->kv_heads.begin;
-            for (int64_t i = 0; owns_head(run, head) && i < each; i++)
-                whole[(to + head) * each + i] = (double)memory_part(run, memory, row, head, norm)[i];
-        }
-    mesh_all_reduce(run->runner->mesh, MESH_WORLD, whole, expected->count, DTYPE_F64, MESH_SUM);
-    compare(run, expected, whole, 0.0);
-    memory_free(run->context, whole);
-    return STATUS_OK;
-}
-
-static enum status each_memory(struct run *run, bool load)
-{
-    for (int64_t layer = 0; layer < run->config.model.layers; layer++)
-        for (int norm = 0; norm < 2; norm++) {
-            char name[CASE_NAME];
-            snprintf(name, sizeof name, "layers.%lld/%s", (long long)layer, norm ? "norm" : "state");
-            if (load)
-                load_memory(run, name, layer, norm);
-            else
-                CHECK(compare_memory(run, name, layer, norm));
-        }
-    return STATUS_OK;
-}
+#include "tests/conformance/run.h"
 
 /* -- A case ----------------------------------------------------------------------------------------------------------
  */
@@ -397,8 +56,8 @@ static void fill_tokens(struct run *run)
     for (int64_t i = 0; i < batch->micro_batches; i++) {
         run->eyes[i].run = run;
         run->eyes[i].row = batch->mine.begin + range_partition(batch->mine.count, batch->micro_batches, i).begin;
-        batch->micro[i].see_logits = see_logits;
-        batch->micro[i].see_selection = see_selection;
+        batch->micro[i].see_logits = run_see_logits;
+        batch->micro[i].see_selection = run_see_selection;
         batch->micro[i].see_self = &run->eyes[i];
     }
 }
@@ -418,14 +77,14 @@ static enum status check_gradients(struct run *run)
     struct step_result result;
     CHECK(trainer_gradients(&run->trainer, &result));
     mesh_all_reduce(run->runner->mesh, MESH_WORLD, run->logits, size, DTYPE_F64, MESH_SUM);
-    compare(run, logits, run->logits, 0.0);
-    compare(run, loss, &result.loss, 0.0);
+    run_compare(run, logits, run->logits, 0.0);
+    run_compare(run, loss, &result.loss, 0.0);
     struct case_tensor *router_loss = case_find(run->test, "/expect/loss_router", "");
     if (router_loss)
-        compare(run, router_loss, &result.router_loss, 0.0);
-    compare_selections(run);
-    CHECK(each_memory(run, false));
-    return compare_parameters(run, "/expect/gradients/", true);
+        run_compare(run, router_loss, &result.router_loss, 0.0);
+    run_compare_selections(run);
+    CHECK(run_each_memory(run, false));
+    return run_compare_parameters(run, "/expect/gradients/", true);
 }
 
 static enum status check_updates(struct run *run)
@@ -443,9 +102,9 @@ static enum status check_updates(struct run *run)
         CHECK(trainer_step(&run->trainer, &result));
         values[i] = result.loss + result.router_loss;
     }
-    compare(run, losses, values, 0.0);
+    run_compare(run, losses, values, 0.0);
     memory_free(run->context, values);
-    return compare_parameters(run, "/expect/parameters_after/", false);
+    return run_compare_parameters(run, "/expect/parameters_after/", false);
 }
 
 static enum status continue_prompt(struct run *run, struct trainer *trainer, const struct case_tensor *prompt,
@@ -467,7 +126,7 @@ static enum status continue_prompt(struct run *run, struct trainer *trainer, con
         for (int64_t i = 0; i < whole; i++)
             values[row * whole + i] = tokens[i];
     }
-    compare(run, generated, values, 0.0);
+    run_compare(run, generated, values, 0.0);
     memory_free(run->context, tokens);
     memory_free(run->context, values);
     return STATUS_OK;
@@ -486,7 +145,7 @@ static enum status check_generation(struct run *run)
     enum status status =
         trainer_create(run->context, run->runner->mesh, &run->runner->engine, &run->config, false, &trainer);
     TRY(status);
-    TRY(load_parameters(run, &trainer));
+    TRY(run_load_parameters(run, &trainer));
     TRY(continue_prompt(run, &trainer, prompt, generated));
 done:
     trainer_destroy(&trainer);
@@ -512,13 +171,13 @@ static enum status run_case(struct run *run, bool *unsupported)
         trainer_create(run->context, run->runner->mesh, &run->runner->engine, &run->config, true, &run->trainer);
     *unsupported = status == STATUS_USAGE;
     CHECK(status);
-    CHECK(load_parameters(run, &run->trainer));
+    CHECK(run_load_parameters(run, &run->trainer));
     run->eyes =
         memory_allocate(run->context, (size_t)run->trainer.batch.micro_batches * sizeof *run->eyes, MEMORY_OTHER);
     if (!run->eyes)
         return STATUS_MEMORY;
     CHECK(streams_create(run->context, run->trainer.decoder, run->trainer.batch.mine, run->rows, &run->streams));
-    CHECK(each_memory(run, true));
+    CHECK(run_each_memory(run, true));
     fill_tokens(run);
     CHECK(check_gradients(run));
     for (int64_t i = 0; i < run->trainer.batch.micro_batches; i++) {
