@@ -68,14 +68,14 @@ static enum status read_window(struct reading *reading, int64_t first, int64_t b
 {
     struct trainer *trainer = reading->trainer;
     int64_t targets = 0;
-    double loss = 0.0;
+    struct step_result result;
     for (int64_t row = 0; row < trainer->batch.rows; row++)
         targets += fill_row(reading, first + row, begin, row, &evaluation->tokens);
     trainer_scale_batch(trainer, targets);
-    CHECK(trainer_loss(trainer, &loss));
+    CHECK(trainer_loss(trainer, &result));
     if (reading->streams.total > 0)
         streams_advance(&reading->streams);
-    *sum += loss * (double)targets;
+    *sum += result.loss * (double)targets;
     evaluation->targets += targets;
     return STATUS_OK;
 }

@@ -176,11 +176,15 @@ static void sum_over_mesh(struct trainer *trainer, double loss, double norm_squa
     struct mesh *mesh = trainer->mesh;
     bool speaks =
         mesh_rank(mesh, MESH_TENSOR) == 0 && mesh_rank(mesh, MESH_PIPELINE) == mesh_size(mesh, MESH_PIPELINE) - 1;
-    double sums[3] = {speaks ? loss : 0.0, norm_squares, trainer->decoder->router_loss};
-    mesh_all_reduce(mesh, MESH_WORLD, sums, 3, DTYPE_F64, MESH_SUM);
+    enum { LOSSES = 3, SUMS = LOSSES + VOTES };
+    double sums[SUMS] = {speaks ? loss : 0.0, norm_squares, trainer->decoder->router_loss};
+    if (trainer->voter.cast)
+        trainer->voter.cast(trainer->voter.self, sums + LOSSES);
+    mesh_all_reduce(mesh, MESH_WORLD, sums, SUMS, DTYPE_F64, MESH_SUM);
     result->loss = sums[0];
     result->gradient_norm = sqrt(sums[1]);
     result->router_loss = sums[2];
+    memcpy(result->votes, sums + LOSSES, sizeof result->votes);
 }
 
 /* The warm-up of the routers' capacity after so many steps: half a cosine from all tokens down to the model's own. */
@@ -233,14 +237,12 @@ enum status trainer_step(struct trainer *trainer, struct step_result *result)
     return STATUS_OK;
 }
 
-enum status trainer_loss(struct trainer *trainer, double *loss)
+enum status trainer_loss(struct trainer *trainer, struct step_result *result)
 {
     struct pipeline_stage stage = {.self = trainer, .form = form_packet, .forward = run_stage};
-    struct step_result result;
     double own = 0.0;
     trainer->decoder->router_loss = 0.0;
     CHECK(pipeline_run(trainer->forward, &stage, NULL, &own));
-    sum_over_mesh(trainer, own, 0.0, &result);
-    *loss = result.loss;
+    sum_over_mesh(trainer, own, 0.0, result);
     return STATUS_OK;
 }

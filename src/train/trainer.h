@@ -30,6 +30,21 @@ struct batch {
     int64_t target_count;              /* that count, over all data ranks */
 };
 
+/* What a rank may want all ranks to do after a step. Its wishes travel with the sum of the losses, so that all ranks
+ * know the sum over the mesh after the same step, and no collective is added. */
+enum vote {
+    VOTE_STOP, /* save this step and end, to be started again */
+    VOTE_SAVE, /* save this step and go on */
+    VOTES,
+};
+
+/* Asked on every rank when losses are about to be summed, so that a wish that comes up during a step counts with that
+ * step. Adds to the votes, which are zero; an evaluation asks for each batch. Local, allocates nothing. */
+struct voter {
+    void *self;
+    void (*cast)(void *self, double votes[VOTES]); /* NULL: no wishes */
+};
+
 struct trainer {
     struct context *context;
     struct mesh *mesh;
@@ -44,6 +59,7 @@ struct trainer {
     struct pipeline *forward_backward;
     struct pipeline *forward;
     struct tape_listener listener;
+    struct voter voter;
 
     int64_t step; /* finished */
     int64_t tokens;
@@ -58,6 +74,7 @@ struct step_result {
     double gradient_norm;
     double rate;
     bool skipped;
+    double votes[VOTES]; /* the sum over all ranks; the same on each of them */
 };
 
 /* Collective, agreed status. config and engine must outlive the trainer. One that does not `train` has neither
@@ -70,16 +87,16 @@ void trainer_destroy(struct trainer *trainer);
  * (target_count, the same on all ranks). */
 void trainer_scale_batch(struct trainer *trainer, int64_t target_count);
 
-/* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The losses and
- * the norm are the same on all ranks; the rest of the result stays as it is. Collective. On failure only mesh_abort is
- * safe. */
+/* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The losses,
+ * the norm and the votes are the same on all ranks; the rest of the result stays as it is. Collective. On failure only
+ * mesh_abort is safe. */
 enum status trainer_gradients(struct trainer *trainer, struct step_result *result) MUST_USE;
 
 /* One step: gradients, and the update unless the loss or the norm is not finite (then all ranks skip it).
  * Collective. */
 enum status trainer_step(struct trainer *trainer, struct step_result *result) MUST_USE;
 
-/* The mean loss over trainer->batch without gradients. Collective. */
-enum status trainer_loss(struct trainer *trainer, double *loss) MUST_USE;
+/* The mean losses over trainer->batch without gradients, and the votes. Collective. */
+enum status trainer_loss(struct trainer *trainer, struct step_result *result) MUST_USE;
 
 #endif

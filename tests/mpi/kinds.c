@@ -189,8 +189,8 @@ struct step_result bench_step(struct bench *bench)
 
 void bench_look(struct bench *bench)
 {
-    double loss;
-    assert_ok(bench->context, trainer_loss(&bench->trainer, &loss));
+    struct step_result result;
+    assert_ok(bench->context, trainer_loss(&bench->trainer, &result));
 }
 
 double bench_projection(struct bench *bench, int number)

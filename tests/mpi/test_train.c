@@ -147,9 +147,9 @@ static void every_mesh_computes_the_same_losses(void **state)
             assert_false(result.skipped);
             assert_close(result.loss, expected[step], 1e-5, 0.0);
         }
-        double evaluated;
+        struct step_result evaluated;
         assert_ok(bench.context, trainer_loss(&bench.trainer, &evaluated));
-        assert_true(evaluated < expected[STEPS - 1]);
+        assert_true(evaluated.loss < expected[STEPS - 1]);
         bench_destroy(&bench);
     }
 }
@@ -245,6 +245,36 @@ static void a_step_that_is_not_finite_is_skipped_by_all(void **state)
     }
 }
 
+static void cast_rank(void *self, double votes[VOTES])
+{
+    int rank = mesh_rank(self, MESH_WORLD);
+    votes[VOTE_STOP] += rank == mesh_size(self, MESH_WORLD) - 1;
+    votes[VOTE_SAVE] += 1 + rank;
+}
+
+/* The votes of each rank are counted with every step and evaluated batch, and do not change the losses. */
+static void votes_of_all_ranks_reach_all_ranks(void **state)
+{
+    struct mesh_config meshes[32];
+    int count = list_meshes(mpi_fixture_of(state)->ranks, meshes);
+    for (int i = 0; i < count; i++) {
+        struct bench bench;
+        struct step_result silent;
+        struct step_result result;
+        bench_create(&bench, state, meshes[i], COMPUTE_FP32);
+        double ranks = mesh_size(bench.mesh, MESH_WORLD);
+        assert_ok(bench.context, trainer_loss(&bench.trainer, &silent));
+        assert_true(silent.votes[VOTE_STOP] == 0.0 && silent.votes[VOTE_SAVE] == 0.0);
+        bench.trainer.voter = (struct voter){bench.mesh, cast_rank};
+        assert_ok(bench.context, trainer_loss(&bench.trainer, &result));
+        assert_true(result.loss == silent.loss);
+        assert_true(result.votes[VOTE_STOP] == 1.0 && result.votes[VOTE_SAVE] == 0.5 * ranks * (ranks + 1.0));
+        assert_ok(bench.context, trainer_step(&bench.trainer, &result));
+        assert_true(result.votes[VOTE_STOP] == 1.0 && result.votes[VOTE_SAVE] == 0.5 * ranks * (ranks + 1.0));
+        bench_destroy(&bench);
+    }
+}
+
 static void a_model_that_the_mesh_cannot_split_is_refused(void **state)
 {
     struct mpi_fixture *fixture = mpi_fixture_of(state);
@@ -318,7 +348,7 @@ static void train_through_warmup(void **state, struct mesh_config mesh, enum dep
             assert_int_equal(chosen_so_far(&bench, kind), chosen);
         losses[t] = result.loss;
         /* An evaluation in between has the model's own capacity. */
-        double evaluated;
+        struct step_result evaluated;
         assert_ok(bench.context, trainer_loss(&bench.trainer, &evaluated));
         chosen += (int64_t)floor(capacity * 23.0 + 1e-9);
         if (chosen_so_far(&bench, kind) >= 0)
@@ -381,6 +411,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(copies_stay_equal_to_the_bit),
     cmocka_unit_test(a_heavy_head_gets_fewer_layers),
     cmocka_unit_test(a_step_that_is_not_finite_is_skipped_by_all),
+    cmocka_unit_test(votes_of_all_ranks_reach_all_ranks),
     cmocka_unit_test(a_model_that_the_mesh_cannot_split_is_refused),
     cmocka_unit_test(capacities_warm_up_alike_on_every_mesh),
     cmocka_unit_test(draws_follow_the_probabilities),
