@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "src/cli/command.h"
+#include "src/core/text.h"
 
 struct subcommand {
     const char *name;
@@ -124,6 +125,9 @@ static const struct subcommand subcommands[] = {
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
+/* These run without MPI, in the first process only. */
+static const char *const alone[] = {"config"};
+
 static void print_help(FILE *out)
 {
     fprintf(out, "usage: cairn COMMAND [ARGUMENT]...\n\n"
@@ -141,11 +145,32 @@ static const struct subcommand *find_subcommand(const char *name)
     return NULL;
 }
 
-static enum status dispatch(struct command *command, int argc, char **argv)
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+static bool runs_alone(const struct subcommand *subcommand)
+{
+    for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
+        if (strcmp(subcommand->name, alone[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 2; i < argc; i++)
+        if (is_help(argv[i]))
+            return true;
+    return false;
+}
+
+static enum status dispatch(struct command *command, const struct subcommand *subcommand, int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     bool speaks = command->rank == 0;
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+    if (is_help(name) || strcmp(name, "help") == 0) {
         if (speaks)
             print_help(stdout);
         return STATUS_OK;
@@ -155,7 +180,6 @@ static enum status dispatch(struct command *command, int argc, char **argv)
             printf("cairn %s, %s\n", CAIRN_VERSION, mesh_library());
         return STATUS_OK;
     }
-    const struct subcommand *subcommand = find_subcommand(name);
     if (!subcommand) {
         if (argc > 1)
             return context_fail(&command->context, STATUS_USAGE, "%s: unknown command; see `cairn --help`", name);
@@ -163,12 +187,11 @@ static enum status dispatch(struct command *command, int argc, char **argv)
             print_help(stderr);
         return context_fail(&command->context, STATUS_USAGE, "name a command");
     }
-    for (int i = 2; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            if (speaks)
-                fputs(subcommand->help, stdout);
-            return STATUS_OK;
-        }
+    if (asks_for_help(argc, argv)) {
+        if (speaks)
+            fputs(subcommand->help, stdout);
+        return STATUS_OK;
+    }
     return subcommand->run(command, argc - 2, argv + 2);
 }
 
@@ -177,19 +200,40 @@ static int exit_code_of(enum status status)
     return status == STATUS_OK ? 0 : status == STATUS_USAGE ? 2 : 1;
 }
 
+/* Which of the processes that mpirun or srun started this is, for a program that does not ask MPI. */
+static int rank_of_environment(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+        int64_t rank;
+        if (value && text_to_integer(value, &rank))
+            return (int)rank;
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    const struct subcommand *subcommand = find_subcommand(argc > 1 ? argv[1] : "");
+    bool with_mpi = subcommand && !runs_alone(subcommand) && !asks_for_help(argc, argv);
+    /* Not even a failure: mpirun would end the process that is to say why. */
+    if (!with_mpi && rank_of_environment() > 0)
+        return 0;
     struct command *command = calloc(1, sizeof *command);
     if (!command)
         return 1;
     context_create(&command->context);
-    enum status status = mesh_start(&command->context, &argc, &argv, &command->rank, &command->ranks);
+    command->ranks = 1;
+    enum status status = STATUS_OK;
+    if (with_mpi) /* a process that has started it must not start mpirun */
+        status = mesh_start(&command->context, &argc, &argv, &command->rank, &command->ranks);
     if (status != STATUS_OK) {
         fprintf(stderr, "cairn: %s\n", command->context.text);
         return exit_code_of(status);
     }
     command->context.quiet = command->rank != 0;
-    status = dispatch(command, argc, argv);
+    status = dispatch(command, subcommand, argc, argv);
     if (status != STATUS_OK && !command->context.agreed && command->ranks > 1 && status != STATUS_USAGE) {
         fprintf(stderr, "cairn: rank %d: %s\n", command->rank, command->context.text);
         mesh_abort(exit_code_of(status));
@@ -201,6 +245,7 @@ int main(int argc, char **argv)
     mesh_destroy(&command->mesh);
     int code = status == STATUS_OK ? command->exit_code : exit_code_of(status);
     free(command);
-    mesh_stop();
+    if (with_mpi)
+        mesh_stop();
     return code;
 }
