@@ -93,6 +93,7 @@ cairn_mpi(train      RANKS 1 2 3 4 8 LABELS LINKS train)
 add_library(kinds STATIC tests/mpi/kinds.c)
 target_link_libraries(kinds PUBLIC test_support train)
 cairn_mpi(kinds      RANKS 1 2 3 4 8 LABELS LINKS kinds)
+cairn_mpi(plan       RANKS 1 2 3 4 8 LABELS LINKS kinds plan)
 cairn_mpi(kinds_tokens RANKS 1 2 LABELS LINKS kinds)
 cairn_mpi(kinds_generate RANKS 1 2 LABELS LINKS kinds)
 

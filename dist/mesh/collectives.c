@@ -24,7 +24,12 @@ MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype)
 
 int mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype)
 {
-    if (count < 0 || count > INT_MAX) {
+    if (mesh->dry && count > INT_MAX) {
+        context_fail(mesh->context, STATUS_USAGE,
+                     "a message of %lld elements is more than MPI can take at once; use a smaller micro-batch or "
+                     "compute.bucket_bytes",
+                     (long long)count);
+    } else if (count < 0 || count > INT_MAX) {
         fprintf(
             stderr,
             "cairn: rank %d: a message of %lld elements is more than MPI can take at once; use a smaller micro-batch "
@@ -46,6 +51,8 @@ static MPI_Op operation_of(const struct mesh *mesh, enum mesh_operation operatio
 
 void mesh_barrier(struct mesh *mesh, enum mesh_axis axis)
 {
+    if (mesh->dry)
+        return;
     enum time_kind before = mesh_enter(mesh);
     MPI_Barrier(mesh->communicator[axis]);
     mesh_leave(mesh, before);
@@ -57,6 +64,8 @@ void mesh_all_reduce(struct mesh *mesh, enum mesh_axis axis, void *buffer, int64
     if (mesh->size[axis] == 1 || count == 0)
         return;
     int number = mesh_count(mesh, axis, count, dtype);
+    if (mesh->dry)
+        return;
     enum time_kind before = mesh_enter(mesh);
     MPI_Allreduce(MPI_IN_PLACE, buffer, number, mesh_datatype(mesh, dtype), operation_of(mesh, operation, dtype),
                   mesh->communicator[axis]);
@@ -68,6 +77,8 @@ void mesh_broadcast(struct mesh *mesh, enum mesh_axis axis, int root, void *buff
     if (mesh->size[axis] == 1 || count == 0)
         return;
     int number = mesh_count(mesh, axis, count, dtype);
+    if (mesh->dry)
+        return;
     enum time_kind before = mesh_enter(mesh);
     MPI_Bcast(buffer, number, mesh_datatype(mesh, dtype), root, mesh->communicator[axis]);
     mesh_leave(mesh, before);
@@ -96,6 +107,8 @@ void mesh_all_gather(struct mesh *mesh, enum mesh_axis axis, const void *mine, v
         return;
     mesh_count(mesh, axis, rows * columns, dtype);
     mesh->traffic[axis].bytes -= (rows - part.count) * columns * (int64_t)dtype_size(dtype);
+    if (mesh->dry)
+        return;
     MPI_Datatype type = mesh_datatype(mesh, dtype);
     int number = (int)(part.count * columns);
     enum time_kind before = mesh_enter(mesh);
@@ -119,6 +132,8 @@ void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all
     if (rows * columns == 0)
         return;
     mesh_count(mesh, axis, rows * columns, dtype);
+    if (mesh->dry)
+        return;
     MPI_Datatype type = mesh_datatype(mesh, dtype);
     divide_rows(mesh, axis, rows, columns);
     enum time_kind before = mesh_enter(mesh);
@@ -162,7 +177,10 @@ void mesh_send(struct mesh *mesh, enum mesh_axis axis, int to, int tag, const vo
                enum dtype dtype, struct mesh_request *request)
 {
     MPI_Request mpi;
+    mesh_request_clear(request);
     int number = mesh_count(mesh, axis, count, dtype);
+    if (mesh->dry)
+        return;
     enum time_kind before = mesh_enter(mesh);
     MPI_Isend(data, number, mesh_datatype(mesh, dtype), to, tag, mesh->communicator[axis], &mpi);
     request_started(request, mesh, mpi, before);
@@ -172,6 +190,9 @@ void mesh_receive(struct mesh *mesh, enum mesh_axis axis, int from, int tag, voi
                   enum dtype dtype, struct mesh_request *request)
 {
     MPI_Request mpi;
+    mesh_request_clear(request);
+    if (mesh->dry)
+        return;
     enum time_kind before = mesh_enter(mesh);
     MPI_Irecv(data, (int)count, mesh_datatype(mesh, dtype), from, tag, mesh->communicator[axis], &mpi);
     request_started(request, mesh, mpi, before);
@@ -181,7 +202,10 @@ void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, in
                            struct mesh_request *request)
 {
     MPI_Request mpi;
+    mesh_request_clear(request);
     int number = mesh_count(mesh, axis, each, dtype);
+    if (mesh->dry)
+        return;
     enum time_kind before = mesh_enter(mesh);
     MPI_Iallgather(MPI_IN_PLACE, number, mesh_datatype(mesh, dtype), all, number, mesh_datatype(mesh, dtype),
                    mesh->communicator[axis], &mpi);

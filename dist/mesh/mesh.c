@@ -104,6 +104,19 @@ static void bf16_sum(void *in, void *inout, int *length, MPI_Datatype *datatype)
         sum[i] = bf16_from_float(bf16_to_float(sum[i]) + bf16_to_float(term[i]));
 }
 
+/* Where a rank is on each axis of the mesh. */
+struct mesh_place {
+    int data, stage, along, tensor; /* `along` the context axis */
+};
+
+static struct mesh_place place_of(const struct mesh_config *config, int rank)
+{
+    return (struct mesh_place){.data = (int)(rank / (config->tensor * config->context * config->pipeline)),
+                               .stage = (int)(rank / (config->tensor * config->context) % config->pipeline),
+                               .along = (int)(rank / config->tensor % config->context),
+                               .tensor = (int)(rank % config->tensor)};
+}
+
 static void axis_create(struct mesh *mesh, enum mesh_axis axis, bool takes_part, int color, int key)
 {
     MPI_Comm world = mesh->communicator[MESH_WORLD];
@@ -114,6 +127,15 @@ static void axis_create(struct mesh *mesh, enum mesh_axis axis, bool takes_part,
         MPI_Comm_size(mesh->communicator[axis], &mesh->size[axis]);
         MPI_Comm_rank(mesh->communicator[axis], &mesh->rank[axis]);
     }
+}
+
+static bool counts_create(struct mesh *mesh)
+{
+    int world = mesh->size[MESH_WORLD];
+    mesh->counts = memory_allocate(mesh->context, 2 * (size_t)world * sizeof *mesh->counts, MEMORY_OTHER);
+    if (mesh->counts)
+        mesh->offsets = mesh->counts + world;
+    return mesh->counts != NULL;
 }
 
 enum status mesh_create(struct context *context, const struct mesh_config *config, struct mesh **mesh)
@@ -130,19 +152,17 @@ enum status mesh_create(struct context *context, const struct mesh_config *confi
     MPI_Comm_size(m->communicator[MESH_WORLD], &m->size[MESH_WORLD]);
     MPI_Comm_rank(m->communicator[MESH_WORLD], &m->rank[MESH_WORLD]);
     int rank = m->rank[MESH_WORLD];
-    int tensor = (int)(rank % config->tensor);
-    int along = (int)(rank / config->tensor % config->context);
-    int stage = (int)(rank / (config->tensor * config->context) % config->pipeline);
-    int data = (int)(rank / (config->tensor * config->context * config->pipeline));
+    struct mesh_place at = place_of(config, rank);
     int stages = (int)config->pipeline;
     int contexts = (int)config->context;
     int tensors = (int)config->tensor;
-    axis_create(m, MESH_TENSOR, true, rank / tensors, tensor);
-    axis_create(m, MESH_CONTEXT, true, (data * stages + stage) * tensors + tensor, along);
-    axis_create(m, MESH_PIPELINE, true, (data * contexts + along) * tensors + tensor, stage);
-    axis_create(m, MESH_DATA, true, (stage * contexts + along) * tensors + tensor, data);
-    axis_create(m, MESH_REPLICA, true, stage * tensors + tensor, data * contexts + along);
-    axis_create(m, MESH_ENDS, stage == 0 || stage == stages - 1, (data * contexts + along) * tensors + tensor, stage);
+    int across = (at.data * contexts + at.along) * tensors + at.tensor; /* which pipeline this is */
+    axis_create(m, MESH_TENSOR, true, rank / tensors, at.tensor);
+    axis_create(m, MESH_CONTEXT, true, (at.data * stages + at.stage) * tensors + at.tensor, at.along);
+    axis_create(m, MESH_PIPELINE, true, across, at.stage);
+    axis_create(m, MESH_DATA, true, (at.stage * contexts + at.along) * tensors + at.tensor, at.data);
+    axis_create(m, MESH_REPLICA, true, at.stage * tensors + at.tensor, at.data * contexts + at.along);
+    axis_create(m, MESH_ENDS, at.stage == 0 || at.stage == stages - 1, across, at.stage);
     MPI_Comm *host = &m->communicator[MESH_HOST];
     MPI_Comm_split_type(m->communicator[MESH_WORLD], MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, host);
     MPI_Comm_size(*host, &m->size[MESH_HOST]);
@@ -150,12 +170,43 @@ enum status mesh_create(struct context *context, const struct mesh_config *confi
     MPI_Type_contiguous(2, MPI_BYTE, &m->bf16);
     MPI_Type_commit(&m->bf16);
     MPI_Op_create(bf16_sum, 1, &m->bf16_sum);
-    m->counts = memory_allocate(context, 2 * (size_t)m->size[MESH_WORLD] * sizeof *m->counts, MEMORY_OTHER);
-    if (!m->counts)
+    if (!counts_create(m))
         mesh_abort(1);
-    m->offsets = m->counts + m->size[MESH_WORLD];
     *mesh = m;
     return STATUS_OK;
+}
+
+enum status mesh_create_dry(struct context *context, const struct mesh_config *config, int rank, struct mesh **mesh)
+{
+    struct mesh *m = memory_allocate(context, sizeof *m, MEMORY_OTHER);
+    *mesh = m;
+    if (!m)
+        return STATUS_MEMORY;
+    m->context = context;
+    m->config = *config;
+    m->dry = true;
+    struct mesh_place at = place_of(config, rank);
+    int contexts = (int)config->context;
+    bool end = at.stage == 0 || at.stage == config->pipeline - 1;
+    const struct {
+        int64_t size;
+        int rank;
+    } axes[MESH_AXES] = {
+        [MESH_DATA] = {config->data, at.data},
+        [MESH_PIPELINE] = {config->pipeline, at.stage},
+        [MESH_CONTEXT] = {config->context, at.along},
+        [MESH_TENSOR] = {config->tensor, at.tensor},
+        [MESH_REPLICA] = {config->data * contexts, at.data * contexts + at.along},
+        [MESH_ENDS] = {end ? integer_min(2, config->pipeline) : 0, end ? at.stage > 0 : -1},
+        [MESH_HOST] = {1, 0},
+        [MESH_WORLD] = {config->data * config->pipeline * contexts * config->tensor, rank},
+    };
+    for (int axis = 0; axis < MESH_AXES; axis++) {
+        m->communicator[axis] = m->reversed[axis] = MPI_COMM_NULL;
+        m->size[axis] = (int)axes[axis].size;
+        m->rank[axis] = axes[axis].rank;
+    }
+    return counts_create(m) ? STATUS_OK : STATUS_MEMORY;
 }
 
 void mesh_destroy(struct mesh **mesh)
@@ -170,8 +221,10 @@ void mesh_destroy(struct mesh **mesh)
             MPI_Comm_free(&m->reversed[axis]);
     }
     mesh_reductions_destroy(m);
-    MPI_Op_free(&m->bf16_sum);
-    MPI_Type_free(&m->bf16);
+    if (!m->dry) {
+        MPI_Op_free(&m->bf16_sum);
+        MPI_Type_free(&m->bf16);
+    }
     memory_free(m->context, m->counts);
     memory_free(m->context, m);
     *mesh = NULL;
@@ -209,6 +262,8 @@ MPI_Comm mesh_communicator(const struct mesh *mesh, enum mesh_axis axis)
 
 enum status mesh_agree(struct mesh *mesh, struct context *context, enum status status)
 {
+    if (mesh && mesh->dry)
+        return status;
     MPI_Comm world = mesh ? mesh->communicator[MESH_WORLD] : MPI_COMM_WORLD;
     int rank;
     MPI_Comm_rank(world, &rank);

@@ -51,6 +51,12 @@ enum status mesh_resolve(struct context *context, const struct mesh_config *want
 
 /* Collective over the world; `config` is resolved. */
 enum status mesh_create(struct context *context, const struct mesh_config *config, struct mesh **mesh) MUST_USE;
+
+/* The mesh as one of its ranks sees it, in a process that may be alone and without MPI: collectives and messages are
+ * counted and complete at once, and what would be received stays as it was. Each rank has a host of its own. For plans.
+ * `config` is resolved. Local. */
+enum status mesh_create_dry(struct context *context, const struct mesh_config *config, int rank,
+                            struct mesh **mesh) MUST_USE;
 void mesh_destroy(struct mesh **mesh);
 
 int mesh_size(const struct mesh *mesh, enum mesh_axis axis);

@@ -7,6 +7,7 @@
 struct mesh {
     struct context *context;
     struct mesh_config config;
+    bool dry;                         /* all communicators are MPI_COMM_NULL, and MPI may not have been started */
     MPI_Comm communicator[MESH_AXES]; /* MPI_COMM_NULL where this rank takes no part */
     MPI_Comm reversed[MESH_AXES];     /* the same ranks from last to first; MPI_COMM_NULL until a scan needs it */
     int size[MESH_AXES];
@@ -37,7 +38,7 @@ static inline void mesh_leave(struct mesh *mesh, enum time_kind before)
 bool mesh_reduction_test(struct mesh_request *request);
 void mesh_reductions_destroy(struct mesh *mesh);
 
-/* Counts bytes and calls; ends the job if `count` does not fit in MPI's int. */
+/* Counts bytes and calls; ends the job if `count` does not fit in MPI's int (a dry mesh: the context's error). */
 int mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype);
 
 #endif

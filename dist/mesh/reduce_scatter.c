@@ -209,6 +209,11 @@ void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const flo
         queue_create(mesh, axis);
     struct mesh_reduction shape = {.axis = axis, .all = all, .mine = mine, .each = each};
     struct mesh_reduction *reduction = reduction_take(mesh, peers * (int)chunk_count(mesh, &shape));
+    if (mesh->dry) {
+        reduction_return(mesh, reduction);
+        mesh_leave(mesh, before);
+        return;
+    }
     shape.sends = reduction->sends;
     shape.send_room = reduction->send_room;
     *reduction = shape;

@@ -33,6 +33,8 @@ struct pipeline_stage {
      * only forward runs and there is none). False with the context's error. */
     bool (*forward)(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
                     struct packet *out);
+    /* NULL, or told of each action when it is done, and with no action when the first begins. */
+    void (*acted)(void *self, const struct pipeline_action *action);
 };
 
 enum status pipeline_create(struct context *context, struct mesh *mesh, struct engine *engine, struct arena *work,

@@ -269,7 +269,8 @@ int64_t replica_state_count(const struct replica *replica)
 
 void replica_begin(struct replica *replica)
 {
-    memset(replica->gradients, 0, (size_t)replica->whole_count * sizeof(float));
+    if (!replica->context->dry)
+        memset(replica->gradients, 0, (size_t)replica->whole_count * sizeof(float));
     for (int i = 0; i < replica->bucket_count; i++) {
         replica->buckets[i].expected = replica->buckets[i].parameters;
         replica->buckets[i].started = false;

@@ -25,7 +25,9 @@ enum time_kind {
  * runs the step; not inside parallel regions. */
 struct time_account {
     double seconds[TIME_KINDS];
-    double flops[TIME_KINDS]; /* executed floating-point operations */
+    double flops[TIME_KINDS];    /* executed floating-point operations */
+    double elements[TIME_KINDS]; /* that operations worked on, as they count them to divide them among threads; counted
+                                    in dry runs only */
     double since;
     enum time_kind kind;
 };

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -82,21 +83,37 @@ int64_t memory_resident_peak(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
 }
 
+/* What a dry run hardly touches need not exist. */
+static void *block_create(const struct context *context, size_t total)
+{
+    if (context->dry) {
+        void *block = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        return block == MAP_FAILED ? NULL : block;
+    }
+    void *block = aligned_alloc(ALIGNMENT, total);
+    if (block)
+        memset(block, 0, total);
+    return block;
+}
+
+static size_t block_bytes(size_t bytes)
+{
+    return (bytes + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
 void *memory_allocate(struct context *context, size_t bytes, enum memory_kind kind)
 {
     if (bytes > SIZE_MAX - 2 * ALIGNMENT) {
         context_fail(context, STATUS_MEMORY, "out of memory: %zu bytes for %s", bytes, memory_kind_name(kind));
         return NULL;
     }
-    size_t total = (bytes + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    char *block = aligned_alloc(ALIGNMENT, total);
+    char *block = block_create(context, block_bytes(bytes));
     if (!block) {
         context_fail(context, STATUS_MEMORY,
                      "out of memory: %zu bytes for %s; use more ranks, a smaller micro-batch or recomputation", bytes,
                      memory_kind_name(kind));
         return NULL;
     }
-    memset(block, 0, total);
     struct memory_header *header = (struct memory_header *)block;
     header->bytes = bytes;
     header->kind = kind;
@@ -117,5 +134,8 @@ void memory_free(struct context *context, void *pointer)
     const struct memory_header *header = (const struct memory_header *)block;
     context->memory.bytes[header->kind] -= (int64_t)header->bytes;
     context->memory.bytes_total -= (int64_t)header->bytes;
-    free(block);
+    if (context->dry)
+        munmap(block, block_bytes(header->bytes));
+    else
+        free(block);
 }

@@ -47,6 +47,7 @@ struct context {
     bool agreed;        /* every rank holds this error */
     char text[2048];
     bool quiet; /* no log lines from this rank: set on all but the first */
+    bool dry;   /* for plans: memory is counted and hardly touched, operations are counted and compute nothing */
     struct memory_account memory;
     struct time_account time;
 };
@@ -72,7 +73,8 @@ int64_t memory_resident(void);
 int64_t memory_resident_peak(void);
 
 /* Zeroed memory, aligned to 64 bytes, counted in the account; NULL with the context's error set on failure.
- * A size of 0 gives a valid pointer. Free it with memory_free. */
+ * A size of 0 gives a valid pointer. Free it with memory_free. In a dry context it takes room only where it is written
+ * to. */
 void *memory_allocate(struct context *context, size_t bytes, enum memory_kind kind);
 void memory_free(struct context *context, void *pointer);
 

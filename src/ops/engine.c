@@ -119,7 +119,7 @@ enum status engine_create(struct context *context, int threads, struct engine *e
     CHECK(machine_choose(context, name, &machine));
     if (threads < 1)
         return context_fail(context, STATUS_USAGE, "a rank needs at least one thread, not %d", threads);
-    engine->kernels = machine->kernels;
+    engine->kernels = context->dry ? kernels_dry(machine->kernels) : machine->kernels;
     engine->isa = machine->name;
     omp_set_num_threads(threads);
     /* Once for a process and before its first product; a second engine has to live with the first one's choice. */

@@ -27,6 +27,8 @@ static void row_multiply(const struct matmul *p, int64_t row)
 
 static enum status multiply_floats(struct engine *engine, const struct matmul *p)
 {
+    if (engine->context->dry)
+        return STATUS_OK;
     if (engine->plans->plain) {
 #pragma omp parallel for schedule(static) num_threads(operation_threads(engine, p->m * p->n))
         for (int64_t row = 0; row < p->m; row++)
@@ -108,6 +110,8 @@ static enum status multiply_widened(struct engine *engine, const struct matmul *
     float *tiles = engine_scratch(engine, bytes / (size_t)engine->threads + 64, &stride);
     if (!tiles)
         return STATUS_MEMORY;
+    if (engine->context->dry)
+        return STATUS_OK;
     for (int64_t row = 0; row < p->m; row += WIDE)
         for (int64_t column = 0; column < p->n; column += WIDE)
             CHECK(block_multiply(engine, p, row, column, tiles));
@@ -159,11 +163,13 @@ static enum status multiply_few(struct engine *engine, const struct matmul *p, b
     char *scratch = engine_scratch(engine, FEW_ROWS * PANEL_COLUMNS * sizeof(float), &stride);
     if (!scratch)
         return STATUS_MEMORY;
+    *done = true;
+    if (engine->context->dry)
+        return STATUS_OK;
     int64_t count = integer_divide_up(p->n, PANEL_COLUMNS);
 #pragma omp parallel for schedule(static) num_threads(operation_threads(engine, p->n * p->k))
     for (int64_t i = 0; i < count; i++)
         panel_multiply(engine, p, panels, i, (float *)(scratch + (size_t)omp_get_thread_num() * stride));
-    *done = true;
     return STATUS_OK;
 }
 

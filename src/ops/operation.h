@@ -17,6 +17,11 @@ enum { EXPONENTIAL_COST = 32 };
 /* How many threads to use on so many elements. */
 static inline int operation_threads(const struct engine *engine, int64_t elements)
 {
+    if (engine->context->dry) {
+        struct time_account *time = &engine->context->time;
+        time->elements[time->kind] += (double)elements;
+        return 1;
+    }
     int64_t wanted = integer_divide_up(elements, ELEMENTS_PER_THREAD);
     return (int)integer_max(1, integer_min(wanted, engine->threads));
 }

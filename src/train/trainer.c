@@ -16,6 +16,12 @@ static bool run_stage(void *self, struct tape *tape, int chunk, int64_t micro_ba
     return decoder_forward(trainer->decoder, tape, chunk, &trainer->batch.micro[micro_batch], in, out);
 }
 
+static void tell_acted(void *self, const struct pipeline_action *action)
+{
+    const struct trainer *trainer = self;
+    trainer->acted(trainer->acted_self, action);
+}
+
 /* -- The batch -------------------------------------------------------------------------------------------------------
  */
 
@@ -150,7 +156,8 @@ enum status trainer_create(struct context *context, struct mesh *mesh, struct en
     pool_create(&trainer->pool, context, MEMORY_ACTIVATIONS);
     CHECK(mesh_agree(mesh, context, create_parts(trainer)));
     trainer->listener = replica_listener(trainer->decoder->replica);
-    decoder_initialize(trainer->decoder, config->training.seed);
+    if (!context->dry)
+        decoder_initialize(trainer->decoder, config->training.seed);
     return STATUS_OK;
 }
 
@@ -199,7 +206,8 @@ static double capacity_surplus(const struct training_config *training, int64_t s
 enum status trainer_gradients(struct trainer *trainer, struct step_result *result)
 {
     struct replica *replica = trainer->decoder->replica;
-    struct pipeline_stage stage = {.self = trainer, .form = form_packet, .forward = run_stage};
+    struct pipeline_stage stage = {
+        .self = trainer, .form = form_packet, .forward = run_stage, .acted = trainer->acted ? tell_acted : NULL};
     double loss = 0.0;
     trainer->decoder->router_loss = 0.0;
     trainer->decoder->surplus = capacity_surplus(&trainer->config->training, trainer->step);
@@ -221,7 +229,9 @@ enum status trainer_step(struct trainer *trainer, struct step_result *result)
     trainer->sequences += trainer->batch.rows;
     trainer->tokens += trainer->batch.rows * trainer->batch.length;
     result->rate = schedule_rate(&trainer->config->optimizer, trainer->config->training.steps, trainer->step);
-    result->skipped = !isfinite(result->loss) || !isfinite(result->router_loss) || !isfinite(result->gradient_norm);
+    /* What a dry run computes has no meaning. */
+    result->skipped = !trainer->context->dry &&
+                      (!isfinite(result->loss) || !isfinite(result->router_loss) || !isfinite(result->gradient_norm));
     if (result->skipped) {
         trainer->skipped++;
         trainer->skipped_in_row++;

@@ -60,6 +60,9 @@ struct trainer {
     struct pipeline *forward;
     struct tape_listener listener;
     struct voter voter;
+    /* Follows the pipeline of a step (struct pipeline_stage), for plans; NULL unless somebody wants to know. */
+    void (*acted)(void *self, const struct pipeline_action *action);
+    void *acted_self;
 
     int64_t step; /* finished */
     int64_t tokens;

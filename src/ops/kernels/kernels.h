@@ -227,6 +227,9 @@ extern const struct kernels kernels_avx512;
 extern const struct kernels kernels_bf16; /* with half_bf16 */
 extern const struct kernels kernels_amx;  /* the functions of bf16, with half_amx */
 
+/* For dry runs: functions that do nothing, with the tiles that `kernels` have (src/ops/dry.c). */
+const struct kernels *kernels_dry(const struct kernels *kernels);
+
 extern const struct half_kernels half_bf16;
 extern const struct half_kernels half_amx;
 extern const struct half_kernels half_emulated; /* AMX in plain C, for the tests alone */

@@ -1,0 +1,242 @@
+/* The kernels of dry runs: each takes what it is given and leaves it as it is. */
+#include "src/ops/kernels/kernels.h"
+
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+/* -- Tiles of bf16 ---------------------------------------------------------------------------------------------------
+ */
+
+static void half_begin(void)
+{
+}
+
+static void half_end(void)
+{
+}
+
+static void half_multiply(const struct half_product *product)
+{
+}
+
+static void half_transpose(uint32_t *to, int64_t to_ld, const void *from, int64_t from_ld, int64_t rows,
+                           int64_t columns)
+{
+}
+
+static void half_pair(uint32_t *pairs, int64_t ld, const bf16 *tile, int64_t tile_ld, int64_t rows, int64_t columns)
+{
+}
+
+static void half_part(bf16 *tile, int64_t tile_ld, const uint32_t *pairs, int64_t ld, int64_t rows, int64_t columns)
+{
+}
+
+static void half_weights(const struct half_weights *step)
+{
+}
+
+static void half_slopes(const struct half_slopes *step)
+{
+}
+
+#define HALF                                                                                                     \
+    .name = "dry", .begin = half_begin, .end = half_end, .multiply = half_multiply, .transpose = half_transpose, \
+    .pair = half_pair, .part = half_part, .weights = half_weights, .slopes = half_slopes
+
+static const struct half_kernels dry_half = {HALF};
+static const struct half_kernels dry_whole_rows = {HALF, .whole_rows = true};
+
+/* -- All others ------------------------------------------------------------------------------------------------------
+ */
+
+static void convert(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream)
+{
+}
+
+static void accumulate(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta, int64_t count)
+{
+}
+
+static void accumulate_scaled(void *to, enum dtype to_type, const void *from, enum dtype from_type, float factor,
+                              float beta, int64_t count)
+{
+}
+
+static void add_scaled(void *sum, float a, const void *x, float b, const void *y, int64_t count, enum dtype dtype)
+{
+}
+
+static void interpolate(void *to, const void *x, const void *y, float factor, int64_t count, enum dtype dtype)
+{
+}
+
+static void add(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool stream)
+{
+}
+
+static void add_row(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype)
+{
+}
+
+static void sum_columns(float *sum, const void *x, int64_t rows, int64_t columns, int64_t stride, enum dtype dtype)
+{
+}
+
+static void norm_forward(const struct norm_rows *norm, void *y)
+{
+}
+
+static void norm_backward(const struct norm_rows *norm, const void *dy, void *dx, float beta, float *dweight,
+                          float *dbias)
+{
+}
+
+static void swiglu_forward(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool stream)
+{
+}
+
+static void swiglu_backward(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
+                            const void *up, int64_t count, enum dtype dtype, bool stream)
+{
+}
+
+static void silu_forward(void *y, const void *x, int64_t count, enum dtype dtype)
+{
+}
+
+static void silu_backward(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype)
+{
+}
+
+static void gelu_forward(void *y, const void *x, int64_t count, enum dtype dtype, bool stream)
+{
+}
+
+static void gelu_backward(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
+                          bool stream)
+{
+}
+
+static void rope(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
+                 float sign, float beta, enum dtype dtype)
+{
+}
+
+static float row_max(const float *row, int64_t count)
+{
+    return 0;
+}
+
+static float row_sum_exp(const float *row, float largest, int64_t count)
+{
+    return 0;
+}
+
+static void row_softmax(float *gradient, const float *row, float log_sum, float scale, int64_t count)
+{
+}
+
+static void tile_gather(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows, int64_t columns,
+                        float factor, enum dtype dtype)
+{
+}
+
+static void tile_gather_transposed(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows,
+                                   int64_t columns, float factor, enum dtype dtype)
+{
+}
+
+static void tile_scatter(void *to, int64_t stride, const float *tile, int64_t ld, int64_t rows, int64_t columns,
+                         const float *factor, float beta, enum dtype dtype)
+{
+}
+
+static void tile_multiply(const struct tile_product *product)
+{
+}
+
+static void tile_scale(float *tile, int64_t ld, int64_t rows, int64_t columns, const float *factor)
+{
+}
+
+static void tile_dots(float *sum, const float *x, int64_t x_ld, const float *y, int64_t y_ld, int64_t rows,
+                      int64_t columns)
+{
+}
+
+static void feature_gather(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows, int64_t columns,
+                           enum dtype dtype)
+{
+}
+
+static void feature_scatter(void *to, int64_t stride, const float *slopes, const float *features, int64_t ld,
+                            int64_t rows, int64_t columns, float beta, enum dtype dtype)
+{
+}
+
+static void query_scores(const struct query_block *block, enum dtype dtype)
+{
+}
+
+static void query_sums(const struct query_block *block, enum dtype dtype)
+{
+}
+
+static void softmax_step(float *scores, int64_t ld, int64_t keys, int64_t queries, const int32_t *seen, float *largest,
+                         float *sum, float *factor)
+{
+}
+
+static void softmax_slopes(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, const int32_t *seen,
+                           const float *log_sum, const float *mean)
+{
+}
+
+static float dot(const void *x, const void *y, int64_t count, enum dtype dtype)
+{
+    return 0;
+}
+
+static float dot_floats(const void *x, const float *y, int64_t count, enum dtype dtype)
+{
+    return 0;
+}
+
+static float dot_difference(const void *x, const void *y, const void *z, int64_t count, enum dtype dtype)
+{
+    return 0;
+}
+
+static void adamw(const struct kernel_adamw *step, float *master, float *m, float *v, const float *gradient,
+                  bf16 *values, int64_t count)
+{
+}
+
+static double sum_of_squares(const float *values, int64_t count)
+{
+    return 0;
+}
+
+#define FUNCTIONS                                                                                                     \
+    .name = "dry", .convert = convert, .accumulate = accumulate, .accumulate_scaled = accumulate_scaled,              \
+    .add_scaled = add_scaled, .interpolate = interpolate, .add = add, .add_row = add_row, .sum_columns = sum_columns, \
+    .norm_forward = norm_forward, .norm_backward = norm_backward, .swiglu_forward = swiglu_forward,                   \
+    .swiglu_backward = swiglu_backward, .silu_forward = silu_forward, .silu_backward = silu_backward,                 \
+    .gelu_forward = gelu_forward, .gelu_backward = gelu_backward, .rope = rope, .row_max = row_max,                   \
+    .row_sum_exp = row_sum_exp, .row_softmax = row_softmax, .tile_gather = tile_gather,                               \
+    .tile_gather_transposed = tile_gather_transposed, .tile_scatter = tile_scatter, .tile_multiply = tile_multiply,   \
+    .tile_scale = tile_scale, .tile_dots = tile_dots, .feature_gather = feature_gather,                               \
+    .feature_scatter = feature_scatter, .query_scores = query_scores, .query_sums = query_sums,                       \
+    .softmax_step = softmax_step, .softmax_slopes = softmax_slopes, .dot = dot, .dot_floats = dot_floats,             \
+    .dot_difference = dot_difference, .adamw = adamw, .sum_of_squares = sum_of_squares
+
+static const struct kernels dry_kernels = {FUNCTIONS};
+static const struct kernels dry_kernels_half = {FUNCTIONS, .half = &dry_half};
+static const struct kernels dry_kernels_whole_rows = {FUNCTIONS, .half = &dry_whole_rows};
+
+const struct kernels *kernels_dry(const struct kernels *kernels)
+{
+    if (!kernels->half)
+        return &dry_kernels;
+    return kernels->half->whole_rows ? &dry_kernels_whole_rows : &dry_kernels_half;
+}
