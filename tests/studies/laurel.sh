@@ -1,0 +1,65 @@
+#!/bin/bash
+# Compares learned residual connections (LAuReL) with plain ones and with one more layer, for equal steps.
+#
+#   laurel.sh CAIRN CONFIG FOLDER STEPS [RANK [PREVIOUS]]
+#
+# RANK (default 16) is that of the learned part of the skip, PREVIOUS (default 3) the number of states used. A run that
+# is finished is not repeated. Time of a step is CPU time, the smallest of TIMES (default 5) rounds in which the
+# variants take turns, against the plain one. Writes FOLDER/table.md. Environment: library.sh.
+set -euo pipefail
+
+[ $# -ge 4 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+cairn=$1 config=$2 folder=$3 steps=$4 rank=${5:-16} previous=${6:-3}
+. "$(dirname "$0")/library.sh"
+mkdir -p "$folder"
+
+read_settings
+layers=$("$cairn" config "$config" "${settings[@]}" | sed -n 's/^ *layers: *\([0-9]*\).*/\1/p')
+learned=model.residual.kind=laurel
+weights=model.residual.weights=true
+low_rank=model.residual.rank=$rank
+earlier=model.residual.previous=$previous
+variants=(
+    "plain:"
+    "one more layer:model.layers=$((layers + 1))"
+    "RW:$learned $weights"
+    "LR:$learned $low_rank"
+    "PA:$learned $earlier"
+    "RW+LR:$learned $weights $low_rank"
+    "RW+LR+PA:$learned $weights $low_rank $earlier"
+)
+
+# cpu STEPS: seconds of CPU time that so many steps of `settings` take, with start and end.
+cpu() {
+    local TIMEFORMAT=%U
+    { time train "$folder/timed" 1 "$1" --resume none >/dev/null 2>&1; } 2>&1
+}
+
+for variant in "${variants[@]}"; do
+    name=${variant%%:*}
+    read_settings ${variant#*:}
+    for seed in "${seeds[@]}"; do
+        train "$folder/$name-$seed" "$seed" "$steps"
+    done
+done
+declare -A least
+for ((round = 0; round < ${TIMES:-5}; round++)); do
+    for variant in "${variants[@]}"; do
+        name=${variant%%:*}
+        read_settings ${variant#*:} optimizer.warmup_steps=0 evaluation.batches=1
+        seconds=$(awk "BEGIN { print ($(cpu 25) - $(cpu 5)) / 20 }")
+        least[$name]=$(awk "BEGIN { a = $seconds; b = ${least[$name]:-1e9}; print a < b ? a : b }")
+    done
+done
+
+table=$folder/table.md
+echo '| residual connection | parameters | held-out loss, mean | spread | time of a step |' >"$table"
+echo '|---|---|---|---|---|' >>"$table"
+for variant in "${variants[@]}"; do
+    name=${variant%%:*}
+    read_settings ${variant#*:}
+    losses=$(for seed in "${seeds[@]}"; do last validation_loss "$folder/$name-$seed"; done | spread)
+    printf '| %s | %s | %s | %.3f |\n' "$name" "$(parameters)" "$losses" \
+        "$(awk "BEGIN { print ${least[$name]} / ${least[plain]} }")" >>"$table"
+done
+cat "$table"

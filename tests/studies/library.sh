@@ -1,0 +1,47 @@
+# What the studies share; sourced. Expects $cairn and $config.
+#
+# Environment of each study: SET holds key=value settings of every run, with blanks between them; SEEDS the seeds of
+# each run (default 1); LAUNCH how to start one (default: mpirun -n 1).
+
+read -ra launch <<<"${LAUNCH:-mpirun -n 1}"
+read -ra seeds <<<"${SEEDS:-1}"
+
+# number KEY: of a flat JSON object on standard input.
+number() {
+    grep -o '"'"$1"'": *[-0-9.e+]*' | head -n 1 | sed 's/.*: *//'
+}
+
+# last KEY RUN: the last value of that name in a run's metrics.
+last() {
+    grep -o '"'"$1"'": *[-0-9.e+]*' "$2/metrics.jsonl" | tail -n 1 | sed 's/.*: *//'
+}
+
+# read_settings KEY=VALUE...: into the array `settings`, behind those of every run.
+read_settings() {
+    settings=()
+    local setting
+    for setting in ${SET:-} "$@"; do
+        settings+=(--set "$setting")
+    done
+}
+
+# plan KEY: what `cairn plan --parameters` counts for `settings`.
+plan() {
+    "$cairn" plan "$config" --parameters --json "${settings[@]}" | number "$1"
+}
+
+parameters() {
+    "$cairn" plan "$config" --parameters --json "${settings[@]}" | grep -o '"stored": {[^}]*}' | number all
+}
+
+# train RUN SEED STEPS OPTIONS...: unless it is finished.
+train() {
+    "${launch[@]}" "$cairn" train "$config" "${settings[@]}" --set "training.steps=$3" --set "training.seed=$2" \
+        --set "data.seed=$2" --set "run.folder=$1" --set run.prompt= --set evaluation.every=0 "${@:4}" >&2
+}
+
+# spread: of the numbers on standard input "mean, (largest - smallest)", or the number alone.
+spread() {
+    awk '{ s += $1; if (NR == 1 || $1 < low) low = $1; if (NR == 1 || $1 > high) high = $1 }
+         END { if (NR > 1) printf "%.4f | %.4f", s / NR, high - low; else printf "%.4f | ", s }'
+}
