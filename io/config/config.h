@@ -23,6 +23,10 @@ enum status config_parse_model(struct context *context, const char *name, const 
 /* Everything as YAML that config_parse reads back to the same settings. Returns the length (as snprintf). */
 size_t config_format(const struct config *config, char *text, size_t size);
 
+/* The value of a key of the table as YAML, of a list the items with commas between them. Returns the length (as
+ * snprintf). */
+size_t config_value(const struct config *config, const char *key, char *text, size_t size);
+
 /* USAGE error that names the first key in which two models differ. */
 enum status config_same_model(struct context *context, const struct model_config *a, const struct model_config *b,
                               const char *name_a, const char *name_b) MUST_USE;

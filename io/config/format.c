@@ -68,6 +68,22 @@ size_t config_format(const struct config *config, char *text, size_t size)
     return writer.length;
 }
 
+size_t config_value(const struct config *config, const char *key, char *text, size_t size)
+{
+    const struct setting *setting = setting_find(key);
+    struct config_writer writer = {.text = text, .size = size};
+    int items = 1;
+    if (setting->type == SETTING_LIST)
+        items = ((const struct text_list *)(const void *)((const char *)config + setting->offset))->count;
+    if (size > 0)
+        text[0] = '\0';
+    for (int i = 0; i < items; i++) {
+        config_print(&writer, "%s", i > 0 ? ", " : "");
+        setting_write(setting, config, i, &writer);
+    }
+    return writer.length;
+}
+
 static size_t model_value(const struct setting *setting, const struct model_config *model, char *text, size_t size)
 {
     /* Rows count from the start of struct config, of which the model is the first part. */

@@ -158,16 +158,35 @@ done:
     return status;
 }
 
-/* Memories belong to where their streams stand, which windows of another length or rows of another number change. */
-static bool streams_go_on(const struct config *stored, const struct config *config)
+/* Settings that say where streams stand in the text, which memories belong to. */
+static const char *const stream_settings[] = {"data.sampling", "data.seed", "training.batch",
+                                              "training.sequence_length"};
+
+/* Whether the streams of a file can go on; tells of what is in their way. */
+static bool streams_go_on(struct context *context, const char *path, const struct config *stored,
+                          const struct config *config)
 {
-    return streams_carried(stored) && stored->training.batch == config->training.batch &&
-           stored->training.sequence_length == config->training.sequence_length;
+    bool goes_on = true;
+    for (size_t i = 0; i < sizeof stream_settings / sizeof *stream_settings; i++) {
+        char before[64];
+        char now[64];
+        const char *key = stream_settings[i];
+        config_value(stored, key, before, sizeof before);
+        config_value(config, key, now, sizeof now);
+        if (strcmp(before, now) == 0)
+            continue;
+        goes_on = false;
+        context_log(context,
+                    "%s: written with %s %s, now it is %s: streams go on in another place of the text, and their "
+                    "memories begin empty; --set %s=%s goes on where they were",
+                    path, key, before, now, key, before);
+    }
+    return goes_on;
 }
 
-/* Whether the file holds this model; *goes_on: and memories that its streams can go on from. */
-static enum status check_model(struct trainer *trainer, const char *path, const struct checkpoint_header *header,
-                               bool *goes_on)
+/* Whether the file holds this model; *streams becomes NULL where it has no memories that they can go on from. */
+static enum status check_settings(struct trainer *trainer, const char *path, const struct checkpoint_header *header,
+                                  struct streams **streams)
 {
     struct config *stored = memory_allocate(trainer->context, sizeof *stored, MEMORY_OTHER);
     if (!stored)
@@ -176,7 +195,8 @@ static enum status check_model(struct trainer *trainer, const char *path, const 
     if (status == STATUS_OK)
         status =
             config_same_model(trainer->context, &stored->model, &trainer->config->model, path, "the configuration");
-    *goes_on = status == STATUS_OK && streams_go_on(stored, trainer->config);
+    if (status == STATUS_OK && *streams && !streams_go_on(trainer->context, path, stored, trainer->config))
+        *streams = NULL;
     memory_free(trainer->context, stored);
     return status;
 }
@@ -191,15 +211,7 @@ enum status state_load(struct trainer *trainer, struct streams *streams, const c
     struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
     TRY(mesh_agree(trainer->mesh, context, header ? STATUS_OK : STATUS_MEMORY));
     TRY(checkpoint_read_header(context, trainer->mesh, path, header));
-    bool goes_on = false;
-    status = check_model(trainer, path, header, &goes_on);
-    if (streams && status == STATUS_OK && !goes_on) {
-        context_log(context,
-                    "%s: written with other training.batch, training.sequence_length or data.sampling, so the "
-                    "streams' memories begin empty",
-                    path);
-        streams = NULL;
-    }
+    status = check_settings(trainer, path, header, &streams);
     if (status == STATUS_OK)
         status = list_all(trainer, streams, kinds, false, &list, &image);
     TRY(mesh_agree(trainer->mesh, context, status));
