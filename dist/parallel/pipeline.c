@@ -186,6 +186,14 @@ static void receive_message(struct pipeline *pipeline, int from, int tag, const 
     mesh_receive(pipeline->mesh, MESH_PIPELINE, from, tag, buffer, layout->count, layout->dtype, request);
 }
 
+/* Waits for what a neighbouring stage has to compute first: the bubble, as far as messages are fast. */
+static void wait_for_stage(struct pipeline *pipeline, struct mesh_request *request)
+{
+    double start = clock_seconds();
+    mesh_wait(request);
+    pipeline->context->time.waiting += clock_seconds() - start;
+}
+
 /* Posts receives of inputs while there are free buffers for them; `freed` micro-batches need theirs no more. */
 static enum status expect_inputs(struct run *run, struct chunk *chunk, int64_t freed)
 {
@@ -300,7 +308,7 @@ static enum status run_forward(struct run *run, const struct pipeline_action *ac
     if (!chunk->first) {
         struct packet_form form;
         CHECK(form_of(run, chunk->model_chunk, action->micro_batch, &form));
-        mesh_wait(&visit->in_arrives);
+        wait_for_stage(p, &visit->in_arrives);
         if (!packet_enter(tape, &form, visit->in_buffer, &visit->in))
             return STATUS_MEMORY;
     }
@@ -322,7 +330,7 @@ static enum status seed_output(const struct run *run, const struct chunk *chunk,
     }
     CHECK(form_of(run, chunk->model_chunk + 1, micro_batch, &form));
     struct packet_layout layout = packet_layout(&form, PACKET_BACKWARD);
-    mesh_wait(&visit->gradient_arrives);
+    wait_for_stage(run->pipeline, &visit->gradient_arrives);
     packet_seed(tape, &visit->out, &layout, visit->gradient_in_buffer);
     return STATUS_OK;
 }

@@ -19,6 +19,15 @@ double measure_median(double *values, int count)
     return 0.5 * (values[(count - 1) / 2] + values[count / 2]);
 }
 
+double measure_quantile(double *values, int count, double share)
+{
+    qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    double place = share * (double)(count - 1);
+    int below = (int)place;
+    int above = below + 1 < count ? below + 1 : below;
+    return values[below] + (place - (double)below) * (values[above] - values[below]);
+}
+
 enum status ceilings_measure(struct mesh *mesh, struct engine *engine, int threads, bool quick,
                              struct ceilings *ceilings)
 {

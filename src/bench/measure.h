@@ -9,6 +9,9 @@
 /* The median; sorts the values. */
 double measure_median(double *values, int count);
 
+/* The value below which a share of them lies, between two neighbours in proportion; sorts the values. */
+double measure_quantile(double *values, int count, double share);
+
 /* Ceilings of one rank while all ranks measure, see src/ops/peak.h; rates in FLOP/s and B/s. */
 struct ceilings {
     const char *fp32_instruction;

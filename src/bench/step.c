@@ -38,7 +38,8 @@ static enum status run_step(struct trainer *trainer, struct step_sample *sample)
     (void)time_enter(account, TIME_COMPUTE);
     enum status status = trainer_step(trainer, &result);
     (void)time_enter(account, TIME_OTHER);
-    *sample = (struct step_sample){.seconds = account->since - start.since, .loss = result.loss};
+    *sample = (struct step_sample){
+        .seconds = account->since - start.since, .waiting = account->waiting - start.waiting, .loss = result.loss};
     for (int kind = 0; kind < TIME_KINDS; kind++) {
         sample->part[kind] = account->seconds[kind] - start.seconds[kind];
         sample->executed += account->flops[kind] - start.flops[kind];
@@ -101,6 +102,11 @@ static enum status gather_splits(struct context *context, struct mesh *mesh, con
         }
     }
     memcpy(report->part, all, sizeof report->part);
+    report->waiting = sample->waiting / ranks;
+    for (int kind = 0; kind < TIME_KINDS; kind++)
+        report->mean[kind] = sample->part[kind] / ranks;
+    mesh_all_reduce(mesh, MESH_WORLD, report->mean, TIME_KINDS, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_WORLD, &report->waiting, 1, DTYPE_F64, MESH_SUM);
     memory_free(context, all);
     return STATUS_OK;
 }
@@ -113,6 +119,18 @@ static enum status measure_steps(struct trainer *trainer, const struct bench_opt
         CHECK(run_step(trainer, &ignored));
     for (int64_t i = 0; i < options->steps; i++)
         CHECK(run_step(trainer, &samples[i]));
+    return STATUS_OK;
+}
+
+static enum status summarize_tail(const struct trainer *trainer, const struct step_sample *samples, int count,
+                                  struct step_report *report)
+{
+    double *seconds = memory_allocate(trainer->context, (size_t)count * sizeof *seconds, MEMORY_OTHER);
+    CHECK(mesh_agree(trainer->mesh, trainer->context, seconds ? STATUS_OK : STATUS_MEMORY));
+    for (int i = 0; i < count; i++)
+        seconds[i] = samples[i].seconds;
+    report->high = measure_quantile(seconds, count, 0.95);
+    memory_free(trainer->context, seconds);
     return STATUS_OK;
 }
 
@@ -133,6 +151,10 @@ static enum status summarize(struct trainer *trainer, const struct step_sample *
         report->least = fmin(report->least, samples[i].seconds);
         report->most = fmax(report->most, samples[i].seconds);
     }
+    report->bubble = pipeline_bubble(trainer->forward_backward) / mesh_size(trainer->mesh, MESH_WORLD);
+    mesh_all_reduce(trainer->mesh, MESH_WORLD, &report->bubble, 1, DTYPE_F64, MESH_SUM);
+    CHECK(summarize_tail(trainer, samples, count, report));
+    CHECK(gather_hosts(trainer->context, trainer->mesh, report));
     return gather_splits(trainer->context, trainer->mesh, median, report);
 }
 
@@ -157,6 +179,7 @@ enum status bench_step(struct context *context, struct mesh *mesh, struct engine
         status = options->json ? step_print_json(context, &report) : (step_print(&report), STATUS_OK);
 done:
     trainer_destroy(&trainer);
+    memory_free(context, report.hosts);
     memory_free(context, samples);
     return status;
 }

@@ -8,6 +8,7 @@
 struct step_sample {
     double seconds;
     double part[TIME_KINDS];
+    double waiting;  /* for other stages, of communication */
     double executed; /* FLOPs of this rank */
     double loss;
 };
@@ -21,18 +22,27 @@ struct step_report {
     int64_t tokens;     /* of a step */
     double seconds;     /* the median */
     double least, most; /* of all measured steps */
+    double high;        /* their 95th percentile */
     double loss;
     double useful_per_token;
     double executed;                /* FLOPs of a step, all ranks */
     const char *instruction;        /* of the peaks */
     double peak_before, peak_after; /* FLOP/s of all ranks */
     double part[TIME_KINDS];        /* of the first rank in the median step */
-    int slowest;                    /* the rank that waits least for others */
+    double mean[TIME_KINDS];        /* of all ranks in it */
+    double waiting;                 /* likewise */
+    double bubble;                  /* the share of the time in which the schedule leaves stages idle */
+    int nodes;
+    char *hosts; /* "NAME*RANKS;NAME*RANKS" */
+    int slowest; /* the rank that waits least for others */
     double slowest_part[TIME_KINDS];
     double memory[MEMORY_KINDS]; /* of the first rank, after the steps */
     double memory_peak;
     double resident_peak, resident_most; /* of the first rank, of any */
 };
+
+/* Fills `hosts` and `nodes`. Collective. */
+enum status gather_hosts(struct context *context, struct mesh *mesh, struct step_report *report) MUST_USE;
 
 void step_print(const struct step_report *report);
 enum status step_print_json(struct context *context, const struct step_report *report) MUST_USE;

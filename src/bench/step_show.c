@@ -49,6 +49,11 @@ static void print_split(const struct step_report *report)
         printf("%-24s %12s %7.1f %%   %18s\n", time_rows[i].words, show_seconds(report->part[time_rows[i].kind]).text,
                100.0 * report->part[time_rows[i].kind] / report->seconds,
                show_seconds(report->slowest_part[time_rows[i].kind]).text);
+    if (mesh_config(report->mesh)->pipeline > 1)
+        printf(
+            "Of the communication %s a rank, in the mean, is waiting for other stages; the schedule leaves them idle "
+            "for %.1f %% of the time.\n",
+            show_seconds(report->waiting).text, 100.0 * report->bubble);
 }
 
 static void print_flops(const struct step_report *report)
@@ -124,16 +129,21 @@ enum status step_print_json(struct context *context, const struct step_report *r
                   mesh_size(report->mesh, MESH_WORLD), "threads", report->engine->threads, "parameters",
                   (json_int_t)report->parameters, "batch", (json_int_t)training->batch, "micro_batch",
                   (json_int_t)training->micro_batch, "sequence_length", (json_int_t)training->sequence_length);
-    json_t *rest = json_pack(
-        "{s:{s:I, s:I, s:I, s:I}, s:I, s:f, s:f, s:f, s:f, s:f, s:{s:s, s:f, s:f}, s:o, s:{s:o, s:i, s:o}, s:o}",
-        "mesh", "data", (json_int_t)mesh->data, "pipeline", (json_int_t)mesh->pipeline, "context",
-        (json_int_t)mesh->context, "tensor", (json_int_t)mesh->tensor, "tokens", (json_int_t)report->tokens, "seconds",
-        report->seconds, "seconds_least", report->least, "seconds_most", report->most, "tokens_per_second",
-        (double)report->tokens / report->seconds, "loss", isfinite(report->loss) ? report->loss : 0.0, "peak",
-        "instruction", report->instruction, "gflops_before", 1e-9 * report->peak_before, "gflops_after",
-        1e-9 * report->peak_after, "flops", flops_json(report), "seconds_by_kind", "rank_0", time_json(report->part),
-        "busiest_rank", report->slowest, "busiest", time_json(report->slowest_part), "memory_bytes",
-        memory_json(report));
+    json_t *rest =
+        json_pack("{s:{s:I, s:I, s:I, s:I}, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:{s:s, s:f, s:f}, s:o, s:{s:o, s:i, "
+                  "s:o, s:o, s:f}, s:f, "
+                  "s:i, s:s, s:I, s:I, s:o}",
+                  "mesh", "data", (json_int_t)mesh->data, "pipeline", (json_int_t)mesh->pipeline, "context",
+                  (json_int_t)mesh->context, "tensor", (json_int_t)mesh->tensor, "tokens", (json_int_t)report->tokens,
+                  "seconds", report->seconds, "seconds_least", report->least, "seconds_most", report->most,
+                  "seconds_p95", report->high, "tokens_per_second", (double)report->tokens / report->seconds, "loss",
+                  isfinite(report->loss) ? report->loss : 0.0, "peak", "instruction", report->instruction,
+                  "gflops_before", 1e-9 * report->peak_before, "gflops_after", 1e-9 * report->peak_after, "flops",
+                  flops_json(report), "seconds_by_kind", "rank_0", time_json(report->part), "busiest_rank",
+                  report->slowest, "busiest", time_json(report->slowest_part), "mean", time_json(report->mean),
+                  "waiting_for_stages", report->waiting, "schedule_idle", report->bubble, "nodes", report->nodes,
+                  "hosts", report->hosts, "steps", (json_int_t)report->options->steps, "warmup",
+                  (json_int_t)report->options->warmup, "memory_bytes", memory_json(report));
     if (object && rest)
         json_object_update(object, rest);
     json_decref(rest);

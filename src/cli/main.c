@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "src/cli/command.h"
+#include "src/cli/revision.h"
 #include "src/core/text.h"
 
 struct subcommand {
@@ -118,6 +119,42 @@ static const struct subcommand subcommands[] = {
      "what\n"
      "                         memories, routers, learned residuals and shared layers change beside the plain "
      "model\n" HELP_SET "  --json                 one JSON object instead of tables\n"},
+    {"scale", command_scale, "measure how training scales: a grid of meshes, tables, plots and a page",
+     "usage: cairn scale CONFIG [--ranks N,N,...] [--meshes MESH,MESH,...] [--strong] [--weak] [--vary KEY=V,V,...]\n"
+     "                   [--repeats N] [--output FOLDER] [--set KEY=VALUE]... [--list | --run I | --report]\n\n"
+     "Runs `cairn bench step CONFIG` on each mesh and number of ranks, through a launcher; it is itself started once,\n"
+     "without one. Each run gives a row of FOLDER/scaling.csv; efficiency.csv, plots/ (SVG, PNG) and index.html say "
+     "what\n"
+     "they mean, and the table is printed. A run that fails is a row with its reason. What was measured already is "
+     "not\n"
+     "measured again.\n\n"
+     "  --ranks N,N,...        numbers of ranks (powers of two up to the cores of this host, or the tasks of the job)\n"
+     "  --meshes MESH,...      axes joined by +, all but one with a size; that one takes the rest of the ranks\n"
+     "                         (data,tensor,pipeline,context,data+tensor=2,data+pipeline=2,data+context=2,\n"
+     "                         pipeline+tensor=2, as far as the model permits)\n"
+     "  --strong               the batch stays as it is (default)\n"
+     "  --weak                 the batch is that of the smallest number of ranks, and grows with them\n"
+     "  --vary KEY=V,V,...     the whole study for each value of a setting, as in model.width=256,512\n"
+     "  --repeats N            of each run (3); all runs once, then all again\n"
+     "  --steps N              that each measures (10), after --warmup N (2)\n"
+     "  --launcher WORDS       what starts the ranks, %n of them (\"mpirun -n %n\"); in a job also \"srun -n %n\"\n"
+     "  --limit SECONDS        that a run may take (3600)\n"
+     "  --peak-gflops X        what the makers say one core can do: a second MFU\n"
+     "  --output FOLDER        for all of it (runs/scaling)\n"
+     "  --again                measure everything anew\n" HELP_SET
+     "  --quick                short looks at the peak, to see that it runs\n\n"
+     "One run at a time, as by an array of jobs (slurm/scaling.sh):\n"
+     "  --list                 the runs, one a line, and stop\n"
+     "  --run I                only the run of line I of that list\n"
+     "  --report               tables, plots and page of the rows that are there; CONFIG is not needed\n"},
+    {"report", command_report, "plots and a page of the metrics of one or several runs",
+     "usage: cairn report RUN... [--output FOLDER]\n\n"
+     "RUN is a run's folder, or a metrics.jsonl. Draws losses, rates, speed, memory, gates and routers of all runs "
+     "over\n"
+     "each other, and compares their settings. Files of any length are read; where many steps share a place of the "
+     "plot,\n"
+     "it shows their mean and their range.\n\n"
+     "  --output FOLDER        for index.html and plots/ (the folder `report` in the first RUN)\n"},
     {"config", command_config, "explain all settings, or show the resolved settings of a file",
      "usage: cairn config [CONFIG [--set KEY=VALUE]...]\n\n"
      "Without CONFIG: every key with its type, default and meaning. With it: the settings a run would have.\n"},
@@ -126,7 +163,7 @@ static const struct subcommand subcommands[] = {
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
 /* These run without MPI, in the first process only. */
-static const char *const alone[] = {"config"};
+static const char *const alone[] = {"config", "scale", "report"};
 
 static void print_help(FILE *out)
 {
@@ -177,7 +214,7 @@ static enum status dispatch(struct command *command, const struct subcommand *su
     }
     if (strcmp(name, "--version") == 0) {
         if (speaks)
-            printf("cairn %s, %s\n", CAIRN_VERSION, mesh_library());
+            printf("cairn %s, commit %s, %s\n", CAIRN_VERSION, cairn_revision, mesh_library());
         return STATUS_OK;
     }
     if (!subcommand) {

@@ -28,6 +28,7 @@ struct time_account {
     double flops[TIME_KINDS];    /* executed floating-point operations */
     double elements[TIME_KINDS]; /* that operations worked on, as they count them to divide them among threads; counted
                                     in dry runs only */
+    double waiting;              /* of TIME_COMMUNICATION: for the neighbouring stages of a pipeline */
     double since;
     enum time_kind kind;
 };

@@ -190,9 +190,9 @@ static enum status check_support(struct context *context, const struct model_con
     return STATUS_OK;
 }
 
-static enum status check_mesh(struct context *context, const struct mesh_config *mesh,
-                              const struct model_config *config)
+enum status decoder_check(struct context *context, const struct model_config *config, const struct mesh_config *mesh)
 {
+    CHECK(check_support(context, config));
     if (mesh->tensor > config->heads)
         return context_fail(context, STATUS_USAGE,
                             "mesh.tensor: %lld ranks cannot share %lld heads; use at most %lld and more of mesh.data",
@@ -240,8 +240,7 @@ enum status decoder_create(struct context *context, struct mesh *mesh, struct en
                            bool trains, struct decoder **decoder)
 {
     *decoder = NULL;
-    CHECK(check_support(context, config));
-    CHECK(check_mesh(context, mesh_config(mesh), config));
+    CHECK(decoder_check(context, config, mesh_config(mesh)));
     if (config->positions == POSITIONS_LEARNED && max_length > config->max_positions)
         return context_fail(context, STATUS_USAGE, "model.max_positions: %lld is less than the %lld tokens asked for",
                             (long long)config->max_positions, (long long)max_length);

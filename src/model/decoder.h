@@ -206,6 +206,10 @@ void decoder_cache_advance(struct decoder_cache *cache, const int64_t *begin);
 /* A row begins a new sequence. */
 void decoder_cache_reset(struct decoder_cache *cache, int64_t row);
 
+/* USAGE error, with what would fit, when a mesh cannot split the model. Local. */
+enum status decoder_check(struct context *context, const struct model_config *config,
+                          const struct mesh_config *mesh) MUST_USE;
+
 /* A decoder of one rank that knows its specs and totals but has no memory for parameters: the largest model can be
  * described anywhere. Local; to be destroyed like any other. */
 enum status decoder_describe(struct context *context, const struct model_config *config,

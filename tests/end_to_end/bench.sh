@@ -77,6 +77,9 @@ step() {
     sed 's/.*"rank_0": {\([^}]*\)}.*/\1/' out | tr ',' '\n' | awk -F: -v whole="$(value seconds)" '
         { sum += $2 }
         END { exit !(NR == 6 && sum > 0.98 * whole && sum < 1.02 * whole) }' || fail "$name: the kinds do not add up"
+    grep -q '"hosts": "'"$(hostname)\*$ranks"'"' out || fail "$name: the hosts are not named"
+    awk -v median="$(value seconds)" -v high="$(value seconds_p95)" -v most="$(value seconds_most)" \
+        'BEGIN { exit !(median <= high && high <= most) }' || fail "$name: the percentiles are in no order"
 }
 
 step "one rank" 1 $((executed * tokens))
@@ -85,6 +88,9 @@ step "recomputed layers" 1 $(((executed + 2 * again) * tokens)) --set compute.re
 step "recomputed attention" 1 $(((executed + 2 * (2 * 4096 + 2 * 544)) * tokens)) --set compute.recompute=attention
 step "data 2" 2 $((executed * tokens)) --set mesh.data=2
 step "pipeline 2" 2 $((executed * tokens)) --set mesh.pipeline=2
+# Two stages and four micro-batches: each is idle for one of five.
+equal "pipeline 2, the schedule's idle time" "$(value schedule_idle)" 0.2
+positive "pipeline 2" waiting_for_stages
 step "tensor 2" 2 $((executed * tokens)) --set mesh.tensor=2
 # Routers: one value of a token is 32 products forward and as many for each gradient. A layer that k of a sequence's 16
 # tokens take has their k (k + 1) / 2 pairs.
