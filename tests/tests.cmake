@@ -82,6 +82,7 @@ cairn_unit(watch      LABELS check LINKS train)
 cairn_unit(optim      LABELS check LINKS optim)
 cairn_unit(layers     LABELS check LINKS model)
 cairn_unit(model      LABELS check LINKS model)
+cairn_unit(plan       LABELS check LINKS plan)
 
 cairn_mpi(mesh       RANKS 1 2 3 4 LABELS LINKS mesh)
 cairn_mpi(parallel   RANKS 1 2 3 4 LABELS LINKS parallel)

@@ -4,192 +4,159 @@
 #include "io/config/config.h"
 #include "src/bench/measure.h"
 #include "src/cli/command.h"
-#include "src/model/decoder.h"
+#include "src/plan/measure.h"
 
-/* A model beside the same without memories, routers, learned residuals and shared layers. */
-struct parameter_plan {
-    const struct model_config *config;
-    struct parameter_totals model;
-    struct parameter_totals plain;
-    int64_t length;            /* of a sequence */
-    double flops, plain_flops; /* useful ones of a training step, for a token */
+/* The command line, as it stands. */
+struct plan_words {
+    const char *path, *ranks, *network, *sbatch, *steps;
+    bool parameters, all, measure, json;
 };
 
-static int64_t sum_all(const int64_t *groups)
+/* The mesh that the configuration asks for, of --ranks or of as many as its sizes make. */
+static enum status choose_mesh(struct command *command, const struct plan_words *words, const struct config *config,
+                               int *ranks, struct mesh_config *mesh)
 {
-    int64_t sum = 0;
-    for (int group = 0; group < PARAMETER_GROUPS; group++)
-        sum += groups[group];
-    return sum;
+    struct context *context = &command->context;
+    const struct mesh_config *wanted = &config->mesh;
+    int64_t count = wanted->data * wanted->pipeline * wanted->context * wanted->tensor;
+    if (words->measure)
+        count = command->ranks;
+    CHECK(command_integer(command, "--ranks", words->ranks, 1, 1 << 20, &count));
+    if (words->measure && count != command->ranks)
+        return context_fail(context, STATUS_USAGE, "--ranks: --measure runs on the %d ranks that were started",
+                            command->ranks);
+    if (count < 1)
+        return context_fail(context, STATUS_USAGE, "plan: a size of the mesh is auto; say of how many --ranks");
+    *ranks = (int)count;
+    return words->all ? STATUS_OK : mesh_resolve(context, wanted, *ranks, mesh);
 }
 
-static int64_t sum_inner(const int64_t *groups)
+static enum status print_plans(struct planner *planner, const struct plan_words *words, const struct plan *plans,
+                               const struct plan_measured *measured, int count)
 {
-    return sum_all(groups) - groups[GROUP_EMBEDDINGS] - groups[GROUP_HEAD];
+    if (!words->json) {
+        if (words->all)
+            plan_print_all(planner, plans, count);
+        else
+            plan_print(planner, plans);
+        if (measured)
+            plan_print_measured(plans, measured, count);
+        return STATUS_OK;
+    }
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) {
+        json_t *plan = plan_json(&plans[i]);
+        if (measured && plans[i].reason[0] == '\0')
+            json_object_set_new(plan, "measured", plan_measured_json(&measured[i]));
+        json_array_append_new(list, plan);
+    }
+    return print_json(planner->context, json_pack("{s:s, s:o, s:o}", "plan", "meshes", "basis",
+                                                  plan_basis_json(planner), "meshes", list));
 }
 
-/* What the model has more or fewer of, by cause. */
-struct change {
-    const char *cause;
-    int64_t parameters;
-    double percent; /* of the plain model */
-};
-
-enum { CHANGES = PARAMETER_GROUPS + 2 };
-
-static void add_change(const struct parameter_plan *plan, struct change *changes, int *count, const char *cause,
-                       int64_t parameters)
+/* What stands behind the plans: a table, the job file of the first. */
+static enum status finish(struct command *command, struct planner *planner, const struct plan_words *words,
+                          const struct plan *plans, const struct plan_measured *measured, int count)
 {
-    if (parameters != 0)
-        changes[(*count)++] =
-            (struct change){cause, parameters, 100.0 * (double)parameters / (double)sum_all(plan->plain.stored)};
+    struct context *context = &command->context;
+    if (command->rank != 0)
+        return STATUS_OK;
+    if (!words->all && plans[0].reason[0] != '\0')
+        return context_fail(context, STATUS_USAGE, "%.255s", plans[0].reason);
+    CHECK(print_plans(planner, words, plans, measured, count));
+    if (!words->sbatch)
+        return STATUS_OK;
+    if (plans[0].reason[0] != '\0')
+        return context_fail(context, STATUS_USAGE, "--sbatch: no mesh of %d ranks can split the model", plans[0].ranks);
+    CHECK(plan_write_job(planner, &plans[0], words->path, command->overrides, command->override_count, words->sbatch));
+    context_log(context, "wrote %s", words->sbatch);
+    return STATUS_OK;
 }
 
-/* What the plain model has gets fewer where layers share it; the rest is new. The last is the sum; none without
- * changes. */
-static int list_changes(const struct parameter_plan *plan, struct change changes[CHANGES])
+/* Every mesh with real steps on it; in the order in which they are listed, for it is the same on all ranks. */
+static enum status measure(struct command *command, struct planner *planner, const struct plan_words *words, int ranks,
+                           const struct mesh_config *mesh)
 {
-    int count = 0;
-    int64_t shared = 0;
-    for (int group = 0; group < PARAMETER_GROUPS; group++)
-        if (plan->plain.stored[group] > 0)
-            shared += plan->model.stored[group] - plan->plain.stored[group];
-    add_change(plan, changes, &count, "shared layers", shared);
-    for (int group = 0; group < PARAMETER_GROUPS; group++)
-        if (plan->plain.stored[group] == 0)
-            add_change(plan, changes, &count, parameter_group_name((enum parameter_group)group),
-                       plan->model.stored[group]);
-    add_change(plan, changes, &count, "all", sum_all(plan->model.stored) - sum_all(plan->plain.stored));
-    return count;
-}
-
-static void print_group(const char *name, int64_t stored, int64_t unrolled, const struct parameter_totals *totals)
-{
-    printf("%-24s %16lld %9.4f %% %16lld %9.4f %%\n", name, (long long)stored,
-           100.0 * (double)stored / (double)sum_all(totals->stored), (long long)unrolled,
-           100.0 * (double)unrolled / (double)sum_all(totals->unrolled));
-}
-
-static void print_table(const struct parameter_plan *plan)
-{
-    const struct parameter_totals *model = &plan->model;
-    printf("%-24s %16s %11s %16s %11s\n", "parameters", "stored", "share", "unrolled", "share");
-    for (int group = 0; group < PARAMETER_GROUPS; group++)
-        if (model->unrolled[group] > 0)
-            print_group(parameter_group_name((enum parameter_group)group), model->stored[group], model->unrolled[group],
-                        model);
-    print_group("all", sum_all(model->stored), sum_all(model->unrolled), model);
-    print_group("without table and head", sum_inner(model->stored), sum_inner(model->unrolled), model);
-
-    struct change changes[CHANGES];
-    int count = list_changes(plan, changes);
-    if (count > 0)
-        printf("\nThe plain model of %lld layers has %lld parameters. Beside it:\n", (long long)plan->config->layers,
-               (long long)sum_all(plan->plain.stored));
+    struct context *context = &command->context;
+    int64_t steps = 9;
+    int count = 1;
+    struct mesh_config *meshes = NULL;
+    struct plan *plans = NULL;
+    struct plan_measured *measured = NULL;
+    enum status status = STATUS_OK;
+    TRY(command_integer(command, "--steps", words->steps, 1, 100000, &steps));
+    if (words->all)
+        TRY(plan_list_meshes(planner, ranks, &meshes, &count));
+    plans = memory_allocate(context, (size_t)count * sizeof *plans, MEMORY_OTHER);
+    measured = memory_allocate(context, (size_t)count * sizeof *measured, MEMORY_OTHER);
+    TRY(mesh_agree(NULL, context, context->status));
     for (int i = 0; i < count; i++)
-        printf("%-24s %+16lld %+9.3g %%\n", changes[i].cause, (long long)changes[i].parameters, changes[i].percent);
-    printf("\nA training step takes %.4g MFLOP a token in sequences of %lld", 1e-6 * plan->flops,
-           (long long)plan->length);
-    if (count > 0)
-        printf(", the plain model %.4g: %.4f times", 1e-6 * plan->plain_flops, plan->flops / plan->plain_flops);
-    printf(".\n");
-}
-
-/* A table's words with underscores. */
-static void set_key(json_t *object, const char *words, json_t *value)
-{
-    char key[32];
-    snprintf(key, sizeof key, "%s", words);
-    for (char *space = strchr(key, ' '); space; space = strchr(space, ' '))
-        *space = '_';
-    json_object_set_new(object, key, value);
-}
-
-static json_t *groups_json(const int64_t *groups)
-{
-    json_t *object = json_object();
-    for (int group = 0; group < PARAMETER_GROUPS; group++)
-        set_key(object, parameter_group_name((enum parameter_group)group), json_integer((json_int_t)groups[group]));
-    set_key(object, "all", json_integer((json_int_t)sum_all(groups)));
-    set_key(object, "without table and head", json_integer((json_int_t)sum_inner(groups)));
-    return object;
-}
-
-static json_t *changes_json(const struct parameter_plan *plan)
-{
-    struct change changes[CHANGES];
-    int count = list_changes(plan, changes);
-    json_t *object = json_object();
-    for (int i = 0; i < count; i++)
-        set_key(
-            object, changes[i].cause,
-            json_pack("{s:I, s:f}", "parameters", (json_int_t)changes[i].parameters, "percent", changes[i].percent));
-    return object;
-}
-
-static enum status print_object(struct context *context, const struct parameter_plan *plan)
-{
-    json_t *object = json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:I, s:f, s:f}", "plan", "parameters", "layers",
-                               (json_int_t)plan->config->layers, "stored", groups_json(plan->model.stored), "unrolled",
-                               groups_json(plan->model.unrolled), "plain", groups_json(plan->plain.stored), "changes",
-                               changes_json(plan), "sequence_length", (json_int_t)plan->length, "flops_per_token",
-                               plan->flops, "plain_flops_per_token", plan->plain_flops);
-    return print_json(context, object);
-}
-
-static enum status count(struct context *context, const struct model_config *config, struct parameter_totals *totals)
-{
-    struct decoder *decoder;
-    enum status status = decoder_describe(context, config, &decoder);
-    if (status == STATUS_OK)
-        *totals = decoder->totals;
-    decoder_destroy(&decoder);
+        TRY(plan_measure(planner, words->all ? &meshes[i] : mesh, (int)steps, &plans[i], &measured[i]));
+    status = mesh_agree(NULL, context, finish(command, planner, words, plans, measured, count));
+done:
+    memory_free(context, meshes);
+    memory_free(context, plans);
+    memory_free(context, measured);
     return status;
 }
 
-static enum status plan_parameters(struct command *command, const struct config *whole, bool json)
+static enum status make(struct command *command, struct planner *planner, const struct plan_words *words, int ranks,
+                        const struct mesh_config *mesh)
 {
     struct context *context = &command->context;
-    const struct model_config *config = &whole->model;
-    struct parameter_plan plan = {.config = config, .length = whole->training.sequence_length};
-    struct model_config plain = *config;
-    if (config->family != FAMILY_DECODER)
-        return context_fail(context, STATUS_USAGE, "model.family: plans are of decoders");
-    plain.attention.kind = ATTENTION_CAUSAL;
-    plain.residual.kind = RESIDUAL_PLAIN;
-    plain.depth.kind = DEPTH_FIXED;
-    CHECK(count(context, config, &plan.model));
-    CHECK(count(context, &plain, &plan.plain));
-    plan.flops = decoder_flops_per_token(config, plan.length);
-    plan.plain_flops = decoder_flops_per_token(&plain, plan.length);
-    if (command->rank != 0)
-        return STATUS_OK;
-    if (json)
-        return print_object(context, &plan);
-    print_table(&plan);
-    return STATUS_OK;
+    struct plan *plans = NULL;
+    int count = 1;
+    enum status status = STATUS_OK;
+    if (words->all) {
+        TRY(plan_make_all(planner, ranks, &plans, &count));
+    } else {
+        plans = memory_allocate(context, sizeof *plans, MEMORY_OTHER);
+        TRY(plans ? STATUS_OK : STATUS_MEMORY);
+        TRY(plan_make(planner, mesh, plans));
+    }
+    status = finish(command, planner, words, plans, NULL, count);
+done:
+    memory_free(context, plans);
+    return status;
+}
+
+static enum status run(struct command *command, const struct plan_words *words, const struct config *config)
+{
+    struct context *context = &command->context;
+    struct planner planner;
+    struct mesh_config mesh = {0};
+    int ranks = 0;
+    if (words->parameters)
+        return command->rank == 0 ? plan_parameters(context, config, words->json) : STATUS_OK;
+    CHECK(choose_mesh(command, words, config, &ranks, &mesh));
+    CHECK(planner_create(context, config, &planner));
+    enum status status = words->network ? network_parse(context, words->network, &planner.network) : STATUS_OK;
+    if (status == STATUS_OK)
+        status = (words->measure ? measure : make)(command, &planner, words, ranks, &mesh);
+    planner_destroy(&planner);
+    return status;
 }
 
 enum status command_plan(struct command *command, int argc, char **argv)
 {
     struct context *context = &command->context;
-    bool parameters = false;
-    bool json = false;
-    const char *path = NULL;
+    struct plan_words words = {0};
     int others;
-    const struct option_row rows[] = {{"--parameters", NULL, &parameters}, {"--json", NULL, &json}};
-    CHECK(command_parse(command, argc, argv, rows, 2, &path, 1, &others));
+    const struct option_row rows[] = {
+        {"--parameters", NULL, &words.parameters}, {"--all-meshes", NULL, &words.all},
+        {"--measure", NULL, &words.measure},       {"--json", NULL, &words.json},
+        {"--ranks", &words.ranks, NULL},           {"--network", &words.network, NULL},
+        {"--sbatch", &words.sbatch, NULL},         {"--steps", &words.steps, NULL},
+    };
+    CHECK(command_parse(command, argc, argv, rows, sizeof rows / sizeof *rows, &words.path, 1, &others));
     if (others != 1)
         return context_fail(context, STATUS_USAGE, "plan: name a configuration; see `cairn plan --help`");
-    if (!parameters)
-        return context_fail(context, STATUS_USAGE,
-                            "plan: say what to plan: --parameters counts them; see `cairn plan --help`");
     struct config *config = memory_allocate(context, sizeof *config, MEMORY_OTHER);
     if (!config)
         return STATUS_MEMORY;
-    enum status status = config_load(context, path, command->overrides, command->override_count, config);
+    enum status status = config_load(context, words.path, command->overrides, command->override_count, config);
     if (status == STATUS_OK)
-        status = plan_parameters(command, config, json);
+        status = run(command, &words, config);
     memory_free(context, config);
     return status;
 }

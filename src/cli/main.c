@@ -112,9 +112,26 @@ static const struct subcommand subcommands[] = {
      "  --peak-gflops X        what the makers say all ranks' cores can do together: a second MFU\n" HELP_SET
      "  --quick                tiny sizes and short looks, to see that it runs; the numbers mean nothing\n"
      "  --json                 one JSON object instead of tables\n"},
-    {"plan", command_plan, "count what a configuration asks for, without running it",
-     "usage: cairn plan CONFIG --parameters [--set KEY=VALUE]... [--json]\n\n"
-     "Makes no model: the largest can be planned anywhere.\n\n"
+    {"plan", command_plan, "say what a run will hold, send and take on a mesh, without running it",
+     "usage: cairn plan CONFIG [--ranks N] [--all-meshes] [--network FILE|KEY=VALUE,...] [--sbatch FILE]\n"
+     "                  [--set KEY=VALUE]... [--json]\n"
+     "       mpirun -n N cairn plan CONFIG --measure [--all-meshes] [--steps N] [--set KEY=VALUE]... [--json]\n"
+     "       cairn plan CONFIG --parameters [--set KEY=VALUE]... [--json]\n\n"
+     "Memory by kind and traffic by communicator are counted, for each rank as a run would have it, and exact; the "
+     "time of\n"
+     "a step is simulated from a few seconds of measurement on this machine. One process is enough for any number of "
+     "ranks.\n\n"
+     "  --ranks N              of the mesh; one of its sizes may be auto (default: the product of the mesh's sizes)\n"
+     "  --all-meshes           every mesh of that many ranks, the fastest first, and why others cannot split the "
+     "model\n"
+     "  --network WHAT         messages: latency and bandwidth between hosts, host_latency and host_bandwidth within "
+     "one,\n"
+     "                         ranks_per_host; seconds and bytes a second, as in latency=2e-6,bandwidth=12e9; or a "
+     "file\n"
+     "                         with such lines. `cairn bench collectives` measures them\n"
+     "  --sbatch FILE          writes a job file for the mesh, of all meshes for the fastest\n"
+     "  --measure              measures messages between the ranks and real steps, and shows the plan beside them\n"
+     "  --steps N              steps that --measure measures for each mesh (9)\n"
      "  --parameters           the parameters by what they are for, as stored and as if no layers were shared, and "
      "what\n"
      "                         memories, routers, learned residuals and shared layers change beside the plain "
@@ -162,8 +179,8 @@ static const struct subcommand subcommands[] = {
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
-/* These run without MPI, in the first process only. */
-static const char *const alone[] = {"config", "scale", "report"};
+/* These run without MPI, in the first process only; a plan only if it is not to be measured. */
+static const char *const alone[] = {"config", "scale", "report", "plan"};
 
 static void print_help(FILE *out)
 {
@@ -187,8 +204,11 @@ static bool is_help(const char *word)
     return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
 }
 
-static bool runs_alone(const struct subcommand *subcommand)
+static bool runs_alone(const struct subcommand *subcommand, int argc, char **argv)
 {
+    for (int i = 2; i < argc; i++)
+        if (strcmp(subcommand->name, "plan") == 0 && strcmp(argv[i], "--measure") == 0)
+            return false;
     for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
         if (strcmp(subcommand->name, alone[i]) == 0)
             return true;
@@ -253,7 +273,7 @@ static int rank_of_environment(void)
 int main(int argc, char **argv)
 {
     const struct subcommand *subcommand = find_subcommand(argc > 1 ? argv[1] : "");
-    bool with_mpi = subcommand && !runs_alone(subcommand) && !asks_for_help(argc, argv);
+    bool with_mpi = subcommand && !runs_alone(subcommand, argc, argv) && !asks_for_help(argc, argv);
     /* Not even a failure: mpirun would end the process that is to say why. */
     if (!with_mpi && rank_of_environment() > 0)
         return 0;

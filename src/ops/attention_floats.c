@@ -134,6 +134,8 @@ bool attention_floats_forward(struct tape *tape, const struct attention_pass *pa
     if (!attention_blocks_create(tape, shape, 1, QUERY_BLOCK, &blocks) || !scratch)
         return false;
     int64_t work = shape->heads * (2 * pass->pairs + pass->queries * shape->width);
+    if (engine->context->dry) /* the blocks are many */
+        return true;
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(operation_threads(engine, work))
     for (int64_t b = 0; b < blocks.count; b++)
         for (int64_t head = 0; head < shape->heads; head++) {
@@ -387,8 +389,9 @@ void attention_floats_backward(struct tape *tape, const struct tape_record *reco
     /* In the order in which they are written, should one tensor be more than one of them. */
     pass->dkey = tape_target(tape, record->input[1]);
     pass->dvalue = tape_target(tape, record->input[2]);
+    int64_t tasks = engine->context->dry ? 0 : plan.tasks;
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(engine->threads)
-    for (int64_t task = 0; task < plan.tasks; task++)
+    for (int64_t task = 0; task < tasks; task++)
         for (int64_t kv_head = 0; kv_head < pass->shape->kv_heads; kv_head++) {
             struct backward_tiles tiles =
                 backward_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass->ld);

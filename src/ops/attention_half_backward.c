@@ -335,13 +335,14 @@ void attention_half_backward(struct tape *tape, const struct tape_record *record
     /* In the order in which they are written, should one tensor be more than one of them. */
     pass->dkey = tape_target(tape, record->input[1]);
     pass->dvalue = tape_target(tape, record->input[2]);
+    int64_t tasks = engine->context->dry ? 0 : backward.plan.tasks;
 #pragma omp parallel num_threads(engine->threads)
     {
         char *scratch = backward.scratch + (size_t)omp_get_thread_num() * backward.stride;
         struct task_tiles tiles = task_carve(scratch, backward.ld);
         pass->kernels->half->begin();
 #pragma omp for collapse(2) schedule(dynamic)
-        for (int64_t task = 0; task < backward.plan.tasks; task++)
+        for (int64_t task = 0; task < tasks; task++)
             for (int64_t kv_head = 0; kv_head < pass->shape->kv_heads; kv_head++)
                 task_run(&backward, &tiles, &backward.plan.task[task], kv_head);
         pass->kernels->half->end();

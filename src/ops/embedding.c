@@ -58,8 +58,9 @@ struct tensor *embedding(struct tape *tape, struct tensor *weight, const int32_t
             memcpy(copy, tokens, (size_t)count * sizeof *copy);
         *saved = (struct embedding_saved){.tokens = copy, .count = count, .first = first};
     }
+    int64_t copied = engine->context->dry ? 0 : count;
 #pragma omp parallel for schedule(static) num_threads(operation_threads(engine, count *columns))
-    for (int64_t n = 0; n < count; n++) {
+    for (int64_t n = 0; n < copied; n++) {
         int64_t row = tokens[n] - first;
         void *to = operation_at_mutable(y->data, n * columns, y->dtype);
         if (row >= 0 && row < table_rows)

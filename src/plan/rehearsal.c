@@ -1,5 +1,6 @@
 #include "src/plan/rehearsal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "src/core/random.h"
@@ -93,17 +94,23 @@ static enum status create(struct stage *stage, const struct config *config, int 
     return STATUS_OK;
 }
 
-static enum status run_step(struct stage *stage, bool counts)
+/* A step into `into`, whose passes and rest are empty. */
+static enum status run_step(struct stage *stage, struct rehearsal *into)
 {
-    struct rehearsal ignored = {0};
     struct rehearsal *wanted = stage->rehearsal;
     struct step_result result;
-    if (!counts)
-        stage->rehearsal = &ignored;
+    struct mesh_traffic before[MESH_AXES];
+    for (int axis = 0; axis < MESH_AXES; axis++)
+        before[axis] = mesh_traffic(stage->mesh, (enum mesh_axis)axis);
+    stage->rehearsal = into;
     stage->last = counts_now(stage);
     enum status status = trainer_step(&stage->trainer, &result);
-    add_counts(stage, 1.0, &stage->rehearsal->rest);
+    add_counts(stage, 1.0, &into->rest);
     stage->rehearsal = wanted;
+    for (int axis = 0; axis < MESH_AXES; axis++) {
+        struct mesh_traffic after = mesh_traffic(stage->mesh, (enum mesh_axis)axis);
+        into->traffic[axis] = (struct mesh_traffic){after.calls - before[axis].calls, after.bytes - before[axis].bytes};
+    }
     return status;
 }
 
@@ -117,34 +124,64 @@ static int64_t count_parameters(const struct decoder *decoder)
     return count;
 }
 
-static enum status run_steps(struct stage *stage, int steps)
+static struct rehearsal empty_rehearsal(const struct stage *stage)
+{
+    const struct decoder *decoder = stage->trainer.decoder;
+    return (struct rehearsal){.parameters = count_parameters(decoder),
+                              .shard = replica_state_count(decoder->replica),
+                              .chunks = decoder->chunks,
+                              .micro_batches = stage->trainer.batch.micro_batches};
+}
+
+/* After two steps all is allocated. */
+static enum status run_dry(struct stage *stage)
 {
     struct rehearsal *rehearsal = stage->rehearsal;
-    const struct decoder *decoder = stage->trainer.decoder;
-    struct mesh_traffic before[MESH_AXES];
-    rehearsal->chunks = decoder->chunks;
-    rehearsal->micro_batches = stage->trainer.batch.micro_batches;
-    rehearsal->parameters = count_parameters(decoder);
-    rehearsal->shard = replica_state_count(decoder->replica);
-    for (int step = 0; step < steps; step++) {
-        for (int axis = 0; axis < MESH_AXES; axis++)
-            before[axis] = mesh_traffic(stage->mesh, (enum mesh_axis)axis);
-        CHECK(run_step(stage, step > 0));
-    }
-    for (int axis = 0; axis < MESH_AXES; axis++) {
-        struct mesh_traffic after = mesh_traffic(stage->mesh, (enum mesh_axis)axis);
-        rehearsal->traffic[axis] =
-            (struct mesh_traffic){after.calls - before[axis].calls, after.bytes - before[axis].bytes};
+    for (int step = 0; step < 2; step++) {
+        *rehearsal = empty_rehearsal(stage);
+        CHECK(run_step(stage, rehearsal));
     }
     rehearsal->memory = stage->context->memory;
     return STATUS_OK;
 }
 
-static void scale_counts(struct rehearsal_work *work, double factor)
+struct timed_step {
+    double seconds;
+    struct rehearsal rehearsal;
+};
+
+static int compare_steps(const void *a, const void *b)
 {
-    double *numbers = (double *)work;
-    for (int i = 0; i < WORK_NUMBERS; i++)
-        numbers[i] *= factor;
+    double x = ((const struct timed_step *)a)->seconds;
+    double y = ((const struct timed_step *)b)->seconds;
+    return x < y ? -1 : x > y;
+}
+
+/* The step of median time. */
+static enum status run_timed(struct stage *stage, double seconds)
+{
+    enum { LEAST = 3, MOST = 31, PATIENCE = 4 /* seconds */ };
+    struct rehearsal ignored = empty_rehearsal(stage);
+    CHECK(run_step(stage, &ignored));
+    struct timed_step *steps = memory_allocate(stage->context, MOST * sizeof *steps, MEMORY_OTHER);
+    if (!steps)
+        return STATUS_MEMORY;
+    enum status status = STATUS_OK;
+    double begin = clock_seconds();
+    double now = begin;
+    int count = 0;
+    while (status == STATUS_OK && count < MOST &&
+           (now - begin < seconds || (count < LEAST && now - begin < PATIENCE))) {
+        struct timed_step *step = &steps[count++];
+        step->rehearsal = empty_rehearsal(stage);
+        status = run_step(stage, &step->rehearsal);
+        step->seconds = clock_seconds() - now;
+        now += step->seconds;
+    }
+    qsort(steps, (size_t)count, sizeof *steps, compare_steps);
+    *stage->rehearsal = steps[count / 2].rehearsal;
+    memory_free(stage->context, steps);
+    return status;
 }
 
 static void destroy(struct stage *stage)
@@ -157,7 +194,7 @@ static void destroy(struct stage *stage)
 }
 
 static enum status run(struct context *context, bool dry, const struct config *config, const struct mesh_config *mesh,
-                       int rank, int threads, int steps, struct rehearsal *rehearsal)
+                       int rank, int threads, double seconds, struct rehearsal *rehearsal)
 {
     /* An account of its own. */
     struct context inner;
@@ -172,13 +209,9 @@ static enum status run(struct context *context, bool dry, const struct config *c
     if (status == STATUS_OK)
         status = create(&stage, config, threads);
     if (status == STATUS_OK)
-        status = run_steps(&stage, steps);
+        status = dry ? run_dry(&stage) : run_timed(&stage, seconds);
     if (status == STATUS_OK)
         status = inner.status;
-    for (int chunk = 0; chunk < rehearsal->chunks; chunk++)
-        for (int pass = 0; pass < 2; pass++)
-            scale_counts(&rehearsal->pass[pass][chunk], 1.0 / (steps - 1));
-    scale_counts(&rehearsal->rest, 1.0 / (steps - 1));
     destroy(&stage);
     return status == STATUS_OK ? STATUS_OK : context_fail(context, status, "%s", inner.text);
 }
@@ -186,12 +219,12 @@ static enum status run(struct context *context, bool dry, const struct config *c
 enum status rehearse(struct context *context, const struct config *config, const struct mesh_config *mesh, int rank,
                      int threads, struct rehearsal *rehearsal)
 {
-    return run(context, true, config, mesh, rank, threads, 2, rehearsal);
+    return run(context, true, config, mesh, rank, threads, 0.0, rehearsal);
 }
 
-enum status rehearse_alone(struct context *context, const struct config *config, int threads, int steps,
+enum status rehearse_alone(struct context *context, const struct config *config, int threads, double seconds,
                            struct rehearsal *rehearsal)
 {
     const struct mesh_config alone = {1, 1, 1, 1, 1};
-    return run(context, false, config, &alone, 0, threads, steps, rehearsal);
+    return run(context, false, config, &alone, 0, threads, seconds, rehearsal);
 }

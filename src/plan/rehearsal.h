@@ -35,9 +35,10 @@ struct rehearsal {
 enum status rehearse(struct context *context, const struct config *config, const struct mesh_config *mesh, int rank,
                      int threads, struct rehearsal *rehearsal) MUST_USE;
 
-/* Runs `steps` (at least 2, the first does not count) steps of a rank that is alone, on random tokens, and takes their
- * means. */
-enum status rehearse_alone(struct context *context, const struct config *config, int threads, int steps,
+/* Runs steps of a rank that is alone, on random tokens, for about so many seconds (three steps at least if they are not
+ * long, beside a first that does not count), and keeps the one of median time. Several may run at once, each with a
+ * context of its own. */
+enum status rehearse_alone(struct context *context, const struct config *config, int threads, double seconds,
                            struct rehearsal *rehearsal) MUST_USE;
 
 #endif

@@ -199,7 +199,8 @@ struct gradient_target tape_target(struct tape *tape, struct tensor *input)
     if (!own)
         return none;
     if (shared) {
-        memcpy(own->data, shared->data, tensor_bytes(input));
+        if (!tape->context->dry)
+            memcpy(own->data, shared->data, tensor_bytes(input));
         tape_release(tape, input);
     }
     input->gradient = own;
@@ -243,7 +244,7 @@ void tape_seed(struct tape *tape, struct tensor *tensor, const void *values)
     if (!tape->recording)
         return;
     struct gradient_target target = tape_target(tape, tensor);
-    if (!target.data)
+    if (!target.data || (values && tape->context->dry))
         return;
     int64_t count = tensor_count(tensor);
     if (!values)
@@ -264,7 +265,7 @@ void tape_pass(struct tape *tape, const struct tensor *output, struct tensor *in
         return;
     }
     struct gradient_target target = tape_target(tape, input);
-    if (target.data)
+    if (target.data && !tape->context->dry)
         elements_add(input->dtype, target.data, tape_gradient(output), tensor_count(input));
 }
 

@@ -34,7 +34,50 @@ must "a table" 1 plan base.yaml --parameters && { grep -q '^embeddings  *'$table
 # Far more than this machine could hold.
 must "a model of a trillion" 1 plan base.yaml --parameters --set model.width=163840 --set model.hidden=655360
 
-for arguments in "base.yaml" "--parameters" "base.yaml --parameters --nothing" "missing.yaml --parameters" \
+# -- Meshes --------------------------------------------------------------------------------------------------------------
+
+cat >small.yaml <<'YAML'
+model: {vocabulary: 61, width: 24, layers: 5, heads: 3, head_width: 8, hidden: 50}
+mesh: {data: 1, pipeline: 2, tensor: 1}
+training: {batch: 6, micro_batch: 1, sequence_length: 32}
+YAML
+# number FILE KEY: the first of that name.
+number() { grep -o '"'"$2"'": [-0-9.e+]*' "$1" | head -n 1 | sed 's/.*: //'; }
+
+if must "a mesh" 1 plan small.yaml --json; then
+    # 5 layers of which the second stage, with the head, has fewer; each in fp32 with gradients and two moments.
+    [ "$(grep -o '"stage": ' out | wc -l)" -eq 2 ] || fail "a plan of two stages shows others"
+    parameters=$(number out parameters)
+    [ "$(number out gradients)" -ge $((4 * parameters)) ] || fail "gradients are smaller than the parameters"
+    # 6 activations forward, of [32, 24] in fp32, and nothing else on this stage.
+    grep -q '"pipeline": {"calls": 6, "bytes": '$((6 * 32 * 24 * 4))'}' out || fail "traffic: $(cat out)"
+    awk -v seconds="$(number out step)" 'BEGIN { exit !(seconds > 0) }' || fail "no time is predicted"
+fi
+if must "all meshes" 1 plan small.yaml --ranks 8 --all-meshes --json; then
+    # Of the 20 ways to write 8 as four factors, those with more than 3 heads' or 5 layers' worth of ranks are out.
+    [ "$(grep -o '"ranks": 8' out | wc -l)" -eq 20 ] || fail "not every mesh of 8 ranks is there"
+    refused=$(grep -o '"cannot_split": "mesh\.[^"]*"' out | wc -l)
+    [ "$refused" -eq 5 ] || fail "$refused meshes are refused"
+    grep -o '"step": [0-9.e+-]*' out | sed 's/.*: //' | sort -g -c 2>/dev/null || fail "the fastest are not first"
+fi
+must "a table of meshes" 1 plan small.yaml --ranks 8 --all-meshes && { grep -q '^5 of 20 meshes cannot split' out ||
+    fail "nothing says how many meshes cannot split the model"; }
+if must "a thousand ranks" 1 plan small.yaml --ranks 1024 --set mesh.data=auto --sbatch job.sh \
+    --network latency=2e-6,bandwidth=1e10,ranks_per_host=32; then
+    bash -n job.sh || fail "the job file is no shell script"
+    for line in '#SBATCH --nodes=32' '#SBATCH --ntasks=1024' '#SBATCH --ntasks-per-node=32' '--set mesh.data=512'; do
+        grep -qF -- "$line" job.sh || fail "the job file lacks $line"
+    done
+    grep -q simulated out || fail "nothing says that times are simulated"
+fi
+if must "a plan beside real steps" 2 plan small.yaml --measure --all-meshes --steps 2 --json; then
+    [ "$(grep -o '"ranks_whose_traffic_differs": 0' out | wc -l)" -eq 4 ] || fail "traffic differs from the plan"
+    [ "$(number out held_memory)" = "$(number out planned_memory)" ] || fail "memory differs from the plan"
+fi
+
+for arguments in "base.yaml --ranks 0" "base.yaml --ranks 3 --set mesh.tensor=2" "small.yaml --network nowhere" \
+    "small.yaml --network speed=1" "small.yaml --ranks 16 --set mesh.tensor=8" "small.yaml --sbatch no/such/folder" \
+    "--parameters" "base.yaml --parameters --nothing" "missing.yaml --parameters" \
     "base.yaml --parameters --set model.family=vit"; do
     # shellcheck disable=SC2086
     run 1 plan $arguments

@@ -1,0 +1,170 @@
+#include "src/plan/rates.h"
+
+#include <pthread.h>
+
+#include "dist/parallel/schedule.h"
+#include "src/core/integer.h"
+#include "src/model/decoder.h"
+
+/* A step of the measured model takes about as many operations at most, and no fewer tokens than these to get there. */
+static const double most_flops = 2e10;
+enum { LEAST_TOKENS = 128, LEAST_VOCABULARY = 4096, MICRO_BATCHES = 2 };
+static const double seconds_each = 0.4;
+
+/* -- The model that is measured ------------------------------------------------------------------------------------ */
+
+/* The part of the first tensor rank. */
+static void narrow(struct model_config *model, int64_t tensor)
+{
+    int64_t group = model->heads / model->kv_heads;
+    model->heads = range_partition(model->heads, tensor, 0).count;
+    model->kv_heads = integer_divide_up(model->heads, group);
+    while (model->heads % model->kv_heads != 0)
+        model->kv_heads++;
+    model->hidden = range_partition(model->hidden, tensor, 0).count;
+    model->vocabulary = integer_max(2, range_partition(model->vocabulary, tensor, 0).count);
+}
+
+/* The fewest layers with all that the model has. */
+static int64_t least_layers(const struct model_config *model)
+{
+    bool middle = model->depth.sharing == SHARING_MIDDLE_CYCLE || model->depth.sharing == SHARING_MIDDLE_SEQUENCE;
+    if (model->depth.kind == DEPTH_MOR)
+        return model->depth.recursions + (middle ? 2 : 0);
+    return model->depth.kind == DEPTH_MOD ? model->depth.every : 1;
+}
+
+static double step_flops(const struct config *config)
+{
+    const struct training_config *training = &config->training;
+    return decoder_flops_per_token(&config->model, training->sequence_length) *
+           (double)(training->batch * training->sequence_length);
+}
+
+static void shrink(struct config *config)
+{
+    struct training_config *training = &config->training;
+    int64_t least = least_layers(&config->model);
+    while (step_flops(config) > most_flops && config->model.layers >= 2 * least && config->model.layers % 2 == 0 &&
+           config->model.depth.kind != DEPTH_MOR)
+        config->model.layers /= 2;
+    if (step_flops(config) > most_flops)
+        config->model.layers = least;
+    while (step_flops(config) > most_flops && config->model.vocabulary >= 2 * LEAST_VOCABULARY)
+        config->model.vocabulary /= 2;
+    while (step_flops(config) > most_flops && training->micro_batch > 1) {
+        training->micro_batch /= 2;
+        training->batch = MICRO_BATCHES * training->micro_batch;
+    }
+    while (step_flops(config) > most_flops && training->sequence_length >= 2 * LEAST_TOKENS)
+        training->sequence_length /= 2;
+}
+
+static void choose_model(const struct config *config, const struct mesh_config *mesh, struct config *probe)
+{
+    struct training_config *training = &probe->training;
+    *probe = *config;
+    narrow(&probe->model, mesh->tensor);
+    int64_t rows = range_partition(training->batch, mesh->data, 0).count;
+    training->micro_batch = integer_max(1, integer_min(training->micro_batch, rows));
+    training->batch = MICRO_BATCHES * training->micro_batch;
+    training->sequence_length = integer_max(1, integer_divide_up(training->sequence_length, mesh->context));
+    training->capacity_warmup_steps = 0;
+    probe->data.sampling = SAMPLING_SHUFFLE;
+    shrink(probe);
+}
+
+/* -- Side by side -------------------------------------------------------------------------------------------------- */
+
+struct probe {
+    pthread_t thread;
+    bool started;
+    struct context context;
+    const struct config *config;
+    int threads;
+    enum status status;
+    struct rehearsal timed;
+};
+
+static void *run_probe(void *argument)
+{
+    struct probe *probe = argument;
+    probe->status = rehearse_alone(&probe->context, probe->config, probe->threads, seconds_each, &probe->timed);
+    return NULL;
+}
+
+/* Adds what one rank took for what was counted. */
+static void add_rates(const struct rehearsal *counted, const struct rehearsal *timed, double share, struct rates *rates)
+{
+    for (int pass = 0; pass < 2; pass++) {
+        const struct rehearsal_work *count = &counted->pass[pass][0];
+        const struct rehearsal_work *time = &timed->pass[pass][0];
+        if (count->flops[TIME_PRODUCTS] > 0.0)
+            rates->product[pass] += share * time->seconds[TIME_PRODUCTS] / count->flops[TIME_PRODUCTS];
+        if (count->flops[TIME_ATTENTION] > 0.0)
+            rates->attention[pass] += share * time->seconds[TIME_ATTENTION] / count->flops[TIME_ATTENTION];
+        if (count->elements[TIME_COMPUTE] > 0.0)
+            rates->element[pass] += share * time->seconds[TIME_COMPUTE] / count->elements[TIME_COMPUTE];
+    }
+    double elements = counted->rest.elements[TIME_COMPUTE] + counted->rest.elements[TIME_OPTIMIZER];
+    double seconds = timed->rest.seconds[TIME_COMPUTE] + timed->rest.seconds[TIME_OPTIMIZER];
+    rates->update += elements > 0.0 ? share * seconds / elements : 0.0;
+}
+
+static enum status run_probes(struct context *context, const struct config *config, int ranks, int threads,
+                              struct probe *probes)
+{
+    for (int i = 0; i < ranks; i++) {
+        context_create(&probes[i].context);
+        probes[i].context.quiet = true;
+        probes[i].config = config;
+        probes[i].threads = threads;
+        probes[i].started = pthread_create(&probes[i].thread, NULL, run_probe, &probes[i]) == 0;
+    }
+    enum status status = STATUS_OK;
+    for (int i = 0; i < ranks; i++) {
+        if (probes[i].started)
+            pthread_join(probes[i].thread, NULL);
+        if (!probes[i].started)
+            status = context_fail(context, STATUS_MEMORY, "cannot start a thread to measure with");
+        else if (probes[i].status != STATUS_OK)
+            status = context_fail(context, probes[i].status, "%s", probes[i].context.text);
+    }
+    return status;
+}
+
+enum status rates_measure(struct context *context, const struct config *config, const struct mesh_config *mesh,
+                          int ranks, int threads, struct rates *rates)
+{
+    const struct mesh_config alone = {1, 1, 1, 1, 1};
+    enum status status = STATUS_MEMORY;
+    struct config *model = memory_allocate(context, sizeof *model, MEMORY_OTHER);
+    struct rehearsal *counted = memory_allocate(context, sizeof *counted, MEMORY_OTHER);
+    struct probe *probes = memory_allocate(context, (size_t)ranks * sizeof *probes, MEMORY_OTHER);
+    *rates = (struct rates){0};
+    if (!model || !counted || !probes)
+        goto done;
+    choose_model(config, mesh, model);
+    TRY(rehearse(context, model, &alone, 0, threads, counted));
+    TRY(run_probes(context, model, ranks, threads, probes));
+    for (int i = 0; i < ranks; i++)
+        add_rates(counted, &probes[i].timed, 1.0 / ranks, rates);
+done:
+    memory_free(context, model);
+    memory_free(context, counted);
+    memory_free(context, probes);
+    return status;
+}
+
+/* -- Work ---------------------------------------------------------------------------------------------------------- */
+
+double rates_pass(const struct rates *rates, int pass, const struct rehearsal_work *work)
+{
+    return rates->product[pass] * work->flops[TIME_PRODUCTS] + rates->attention[pass] * work->flops[TIME_ATTENTION] +
+           rates->element[pass] * work->elements[TIME_COMPUTE];
+}
+
+double rates_rest(const struct rates *rates, const struct rehearsal_work *work)
+{
+    return rates->update * (work->elements[TIME_COMPUTE] + work->elements[TIME_OPTIMIZER]);
+}
