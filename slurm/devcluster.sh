@@ -216,7 +216,7 @@ SchedulerParameters=bf_interval=2,sched_interval=2,batch_sched_delay=0
 MpiDefault=pmix_v4
 JobRequeue=1
 ReturnToService=2
-KillWait=10
+KillWait=20
 SlurmdTimeout=15
 MessageTimeout=5
 TCPTimeout=2
