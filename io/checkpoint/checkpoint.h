@@ -43,6 +43,54 @@ enum status checkpoint_write(struct context *context, struct mesh *mesh, const c
                              const struct checkpoint_header *header, const struct checkpoint_dataset *datasets,
                              int count) MUST_USE;
 
+/* A checkpoint that is written while its elements change: a thread of its own copies this rank's pieces, hashes and
+ * writes them, and makes the file a checkpoint. It calls neither MPI nor HDF5. One checkpoint at a time. */
+struct checkpoint_background;
+
+/* Takes the memory (as much as the pieces have, and little more) and starts the thread. `datasets` must outlive it.
+ * Collective over the world; agreed status. */
+enum status checkpoint_background_create(struct context *context, struct mesh *mesh,
+                                         const struct checkpoint_dataset *datasets, int count,
+                                         struct checkpoint_background **background) MUST_USE;
+
+/* Gives up what is on its way, and removes its file. Local. */
+void checkpoint_background_destroy(struct checkpoint_background **background);
+
+/* What happens when a file is complete: checkpoint_prune with these. `folder` must outlive the writing. */
+struct checkpoint_target {
+    const char *folder;
+    int64_t keep_last;
+    int64_t keep_every;
+};
+
+/* Creates the file and starts copying; none may be active. Collective over the world; agreed status. */
+enum status checkpoint_background_begin(struct checkpoint_background *background,
+                                        const struct checkpoint_target *target,
+                                        const struct checkpoint_header *header) MUST_USE;
+
+/* Waits until the pieces have been copied: before they change. At once if none is active. Local. */
+void checkpoint_background_wait_copied(struct checkpoint_background *background);
+
+/* One has begun and is not complete. The same on all ranks. */
+bool checkpoint_background_active(const struct checkpoint_background *background);
+
+/* This rank's thread is at work. Local; _wait returns when it no longer is. */
+bool checkpoint_background_busy(struct checkpoint_background *background);
+void checkpoint_background_wait(struct checkpoint_background *background);
+
+struct checkpoint_progress {
+    bool complete;  /* this one is no longer active: it is there, or it failed */
+    int64_t bytes;  /* of elements in the file */
+    double copied;  /* seconds until the copy was taken, of the slowest rank */
+    double written; /* seconds until all was on disk, copying and hashing included, of the slowest rank */
+    double held;    /* seconds that callers spent in these functions, of the slowest rank */
+};
+
+/* Goes on with an active one when no rank is busy: it takes two such calls to complete it. When it fails its file is
+ * removed, and it is complete. Collective over the world; agreed status. */
+enum status checkpoint_background_advance(struct checkpoint_background *background,
+                                          struct checkpoint_progress *progress) MUST_USE;
+
 /* Collective; agreed status. FILE error if the file is damaged or not a checkpoint. */
 enum status checkpoint_read_header(struct context *context, struct mesh *mesh, const char *path,
                                    struct checkpoint_header *header) MUST_USE;

@@ -86,3 +86,40 @@ void folder_clean(const struct context *context, const char *folder)
     }
     closedir(stream);
 }
+
+/* The step of the file that FOLDER/latest names; -1 if there is none. */
+static int64_t latest_step(const char *folder)
+{
+    char path[CHECKPOINT_PATH];
+    int64_t step = -1;
+    snprintf(path, sizeof path, "%s/latest", folder);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return -1;
+    if (fscanf(file, "step-%18" SCNd64, &step) != 1)
+        step = -1;
+    fclose(file);
+    return step;
+}
+
+void folder_prune(const struct context *context, const char *folder, int64_t keep_last, int64_t keep_every)
+{
+    struct context own;
+    char name[FOLDER_NAME];
+    char path[CHECKPOINT_PATH];
+    char partial[CHECKPOINT_PATH];
+    int64_t *steps = NULL;
+    int count = 0;
+    context_create(&own); /* so that a failure here is not taken for one of the run */
+    if (folder_steps(&own, folder, &steps, &count) != STATUS_OK)
+        context_log(context, "old checkpoints stay: %s", own.text);
+    int64_t latest = latest_step(folder);
+    for (int i = 0; i < count; i++) {
+        bool keep = i == 0 || i < keep_last || steps[i] == latest || (keep_every > 0 && steps[i] % keep_every == 0);
+        if (keep || folder_paths(&own, folder, steps[i], name, path, partial) != STATUS_OK)
+            continue;
+        if (unlink(path) != 0)
+            context_log(context, "%s: cannot be removed: %s", path, strerror(errno));
+    }
+    memory_free(&own, steps);
+}

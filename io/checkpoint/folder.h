@@ -14,6 +14,9 @@ enum status folder_paths(struct context *context, const char *folder, int64_t st
  * folder. */
 enum status folder_steps(struct context *context, const char *folder, int64_t **steps, int *count) MUST_USE;
 
+/* Removes old checkpoints, as checkpoint_prune says; what cannot be removed is named in the log. */
+void folder_prune(const struct context *context, const char *folder, int64_t keep_last, int64_t keep_every);
+
 /* Removes what interrupted writes left. */
 void folder_clean(const struct context *context, const char *folder);
 

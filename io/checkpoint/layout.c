@@ -210,6 +210,30 @@ enum status layout_create(struct context *context, const char *path, const struc
     return context_fail(context, STATUS_INTERNAL, "%s: HDF5 scatters its metadata among the elements", path);
 }
 
+enum status layout_hashes(struct context *context, const char *path, const struct checkpoint_dataset *datasets,
+                          int count, const uint64_t *hashes)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    hid_t file = -1;
+    if (H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110) >= 0 && H5Pset_file_locking(access, 0, 1) >= 0)
+        file = H5Fopen(path, H5F_ACC_RDWR, access);
+    hid_t group = file >= 0 ? H5Gopen2(file, "/checksums", H5P_DEFAULT) : -1;
+    bool done = group >= 0;
+    for (int i = 0; done && i < count; i++) {
+        hid_t attribute = H5Aopen(group, datasets[i].name, H5P_DEFAULT);
+        done = attribute >= 0 && H5Awrite(attribute, H5T_NATIVE_UINT64, &hashes[i]) >= 0;
+        layout_release(attribute);
+    }
+    enum status status = done ? STATUS_OK : layout_fail(context, path, "written");
+    layout_release(group);
+    layout_release(access);
+    if (!done)
+        layout_release(file);
+    else if (H5Fclose(file) < 0)
+        status = layout_fail(context, path, "written");
+    return status;
+}
+
 /* -- Reading ------------------------------------------------------------------------------------------------------ */
 
 hid_t layout_open(const char *path)

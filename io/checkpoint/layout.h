@@ -38,6 +38,10 @@ enum status layout_create(struct context *context, const char *path, const struc
                           const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes,
                           int64_t *offsets, int64_t *begin, int64_t *end) MUST_USE;
 
+/* Replaces the hashes of a file that was created with others; the elements stay where they are. */
+enum status layout_hashes(struct context *context, const char *path, const struct checkpoint_dataset *datasets,
+                          int count, const uint64_t *hashes) MUST_USE;
+
 /* All three: of a file whose seal has been checked. */
 enum status layout_header(struct context *context, const char *path, struct checkpoint_header *header) MUST_USE;
 

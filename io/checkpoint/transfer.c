@@ -130,6 +130,25 @@ enum status transfer_check(struct context *context, const struct checkpoint_data
     return STATUS_OK;
 }
 
+int64_t dataset_elements(const struct checkpoint_dataset *dataset)
+{
+    int64_t elements = 1;
+    for (int i = 0; i < dataset->rank; i++)
+        elements *= dataset->shape[i];
+    return elements;
+}
+
+enum status transfer_complete(struct context *context, const struct checkpoint_dataset *datasets, int count,
+                              const int64_t *elements)
+{
+    for (int i = 0; i < count; i++)
+        if (elements[i] != dataset_elements(&datasets[i]))
+            return context_fail(context, STATUS_INTERNAL,
+                                "checkpoint: the ranks hold %" PRId64 " elements of %s, which has %" PRId64,
+                                elements[i], datasets[i].name, dataset_elements(&datasets[i]));
+    return STATUS_OK;
+}
+
 void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, int64_t limit,
                    int64_t *rounds)
 {

@@ -12,6 +12,13 @@ enum { TRANSFER_BYTES = 1 << 30 };
 /* INTERNAL error unless every piece lies inside its dataset. */
 enum status transfer_check(struct context *context, const struct checkpoint_dataset *datasets, int count) MUST_USE;
 
+/* Of all ranks together. */
+int64_t dataset_elements(const struct checkpoint_dataset *dataset);
+
+/* INTERNAL error unless `elements`, what all ranks together hold of each dataset, is all that it has. */
+enum status transfer_complete(struct context *context, const struct checkpoint_dataset *datasets, int count,
+                              const int64_t *elements) MUST_USE;
+
 /* For each dataset the number of transfers of at most `limit` bytes that the rank with most of them needs. Collective
  * over the world; `rounds` has `count` elements. */
 void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, int64_t limit,

@@ -1,49 +1,37 @@
 #include "io/checkpoint/write.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "io/checkpoint/file.h"
-#include "io/checkpoint/folder.h"
 #include "io/checkpoint/hash.h"
 #include "io/checkpoint/layout.h"
+#include "io/checkpoint/partial.h"
 #include "io/checkpoint/transfer.h"
 
 struct writer {
     struct context *context;
     struct mesh *mesh;
-    const char *folder;
     const struct checkpoint_header *header;
     const struct checkpoint_dataset *datasets;
     int count;
     const struct write_tuning *tuning;
-    char name[FOLDER_NAME];
-    char path[CHECKPOINT_PATH];
-    char partial[CHECKPOINT_PATH];
-    int64_t *sums; /* hash and number of elements of each dataset, first of this rank, then of all */
-    uint64_t *hashes;
+    struct partial partial;
+    int64_t *sums; /* hashes and then numbers of elements of the datasets, first of this rank, then of all */
     int64_t *rounds;
     int64_t *offsets;
-    int64_t data[2]; /* begin and end in the file; of rank 0 */
-    int64_t size;
-    int64_t reserved;
 };
 
-static enum status writer_prepare(struct writer *writer)
+static enum status writer_prepare(struct writer *writer, const char *folder)
 {
     struct context *context = writer->context;
     size_t count = (size_t)writer->count;
     CHECK(transfer_check(context, writer->datasets, writer->count));
-    CHECK(folder_paths(context, writer->folder, writer->header->step, writer->name, writer->path, writer->partial));
+    CHECK(partial_name(context, folder, writer->header->step, &writer->partial));
     writer->sums = memory_allocate(context, 2 * count * sizeof *writer->sums, MEMORY_OTHER);
-    writer->hashes = memory_allocate(context, count * sizeof *writer->hashes, MEMORY_OTHER);
     writer->rounds = memory_allocate(context, count * sizeof *writer->rounds, MEMORY_OTHER);
     writer->offsets = memory_allocate(context, count * sizeof *writer->offsets, MEMORY_OTHER);
-    return writer->sums && writer->hashes && writer->rounds && writer->offsets ? STATUS_OK : STATUS_MEMORY;
+    return writer->sums && writer->rounds && writer->offsets ? STATUS_OK : STATUS_MEMORY;
 }
 
 /* Hashes what is in memory, so that nothing between memory and disk goes unnoticed. Collective. */
@@ -55,71 +43,40 @@ static enum status writer_hash(struct writer *writer)
         for (int p = 0; p < dataset->piece_count; p++) {
             const struct checkpoint_piece *piece = &dataset->pieces[p];
             hash += hash_box(piece->data, &piece->box, dataset->rank, dataset->shape);
-            writer->sums[2 * i + 1] += box_count(&piece->box, dataset->rank);
+            writer->sums[writer->count + i] += box_count(&piece->box, dataset->rank);
         }
-        memcpy(&writer->sums[2 * i], &hash, sizeof hash);
+        memcpy(&writer->sums[i], &hash, sizeof hash);
     }
     if (writer->count > 0)
         mesh_all_reduce(writer->mesh, MESH_WORLD, writer->sums, 2 * (int64_t)writer->count, DTYPE_I64, MESH_SUM);
-    for (int i = 0; i < writer->count; i++) {
-        const struct checkpoint_dataset *dataset = &writer->datasets[i];
-        int64_t elements = 1;
-        for (int d = 0; d < dataset->rank; d++)
-            elements *= dataset->shape[d];
-        if (writer->sums[2 * i + 1] != elements)
-            return context_fail(writer->context, STATUS_INTERNAL,
-                                "checkpoint: the ranks hold %" PRId64 " elements of %s, which has %" PRId64,
-                                writer->sums[2 * i + 1], dataset->name, elements);
-        memcpy(&writer->hashes[i], &writer->sums[2 * i], sizeof writer->hashes[i]);
-    }
-    return STATUS_OK;
+    return transfer_complete(writer->context, writer->datasets, writer->count, writer->sums + writer->count);
 }
 
-/* On rank 0: the file with all but its elements, and disk space for those. */
+/* On rank 0. */
 static enum status writer_create(struct writer *writer)
 {
-    struct context *context = writer->context;
-    struct checkpoint_header header = *writer->header;
-    int64_t bytes = layout_overhead(&header, writer->count);
-    if (header.created[0] == '\0') {
-        time_t now = time(NULL);
-        struct tm utc;
-        strftime(header.created, sizeof header.created, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    }
-    for (int i = 0; i < writer->count; i++)
-        bytes += writer->sums[2 * i + 1] * (int64_t)sizeof(float);
-    CHECK(folder_make(context, writer->folder));
-    if (writer->tuning->check_space)
-        CHECK(folder_has_space(context, writer->folder, bytes + bytes / 100));
-    CHECK(layout_create(context, writer->partial, &header, writer->datasets, writer->count, writer->hashes,
-                        writer->offsets, &writer->data[0], &writer->data[1]));
-    bool reserved = false;
-    if (writer->tuning->reserve_space)
-        CHECK(file_reserve(context, writer->partial, &reserved));
-    writer->reserved = reserved;
-    int descriptor;
-    enum status status = file_open(context, writer->partial, false, &descriptor, &writer->size);
-    if (descriptor >= 0)
-        close(descriptor);
-    return status;
+    const struct partial_tuning tuning = {.check_space = writer->tuning->check_space,
+                                          .reserve_space = writer->tuning->reserve_space};
+    return partial_create(writer->context, writer->header, writer->datasets, writer->count,
+                          (const uint64_t *)writer->sums, tuning, writer->offsets, &writer->partial);
 }
 
 /* Collective; agreed status. */
 static enum status writer_transfer(struct writer *writer)
 {
     struct mesh *mesh = writer->mesh;
-    mesh_broadcast(mesh, MESH_WORLD, 0, &writer->size, 1, DTYPE_I64);
-    mesh_broadcast(mesh, MESH_WORLD, 0, &writer->reserved, 1, DTYPE_I64);
+    struct partial *partial = &writer->partial;
+    mesh_broadcast(mesh, MESH_WORLD, 0, &partial->place, PARTIAL_PLACE, DTYPE_I64);
     mesh_broadcast(mesh, MESH_WORLD, 0, writer->offsets, writer->count, DTYPE_I64);
     transfer_plan(mesh, writer->datasets, writer->count, writer->tuning->transfer_bytes, writer->rounds);
-    CHECK(transfer_visible(writer->context, mesh, writer->partial, true, writer->size));
+    CHECK(transfer_visible(writer->context, mesh, partial->partial, true, partial->place.size));
     enum write_method method = writer->tuning->method;
     const struct transfer transfer = {
-        .path = writer->partial,
+        .path = partial->partial,
         .datasets = writer->datasets,
         .count = writer->count,
         .write = true,
-        .collective = method == WRITE_TOGETHER || (method == WRITE_AS_FITS && writer->reserved),
+        .collective = method == WRITE_TOGETHER || (method == WRITE_AS_FITS && partial->place.reserved),
         .limit = writer->tuning->transfer_bytes,
         .rounds = writer->rounds,
         .offsets = writer->offsets,
@@ -127,44 +84,27 @@ static enum status writer_transfer(struct writer *writer)
     return transfer_run(writer->context, mesh, &transfer);
 }
 
-/* On rank 0: a partial file becomes a checkpoint, and the newest. */
-static enum status writer_finish(struct writer *writer)
-{
-    struct context *context = writer->context;
-    char text[FOLDER_NAME + 1];
-    CHECK(seal_write(context, writer->partial, writer->data[0], writer->data[1]));
-    CHECK(file_rename(context, writer->folder, writer->partial, writer->path));
-    snprintf(text, sizeof text, "%s\n", writer->name);
-    return file_replace(context, writer->folder, "latest", text);
-}
-
 enum status checkpoint_write_tuned(struct context *context, struct mesh *mesh, const char *folder,
                                    const struct checkpoint_header *header, const struct checkpoint_dataset *datasets,
                                    int count, const struct write_tuning *tuning)
 {
-    struct writer writer = {.context = context,
-                            .mesh = mesh,
-                            .folder = folder,
-                            .header = header,
-                            .datasets = datasets,
-                            .count = count,
-                            .tuning = tuning};
+    struct writer writer = {
+        .context = context, .mesh = mesh, .header = header, .datasets = datasets, .count = count, .tuning = tuning};
     bool first = mesh_rank(mesh, MESH_WORLD) == 0;
     bool created = false;
     enum status status;
     layout_quiet();
-    TRY(mesh_agree(mesh, context, writer_prepare(&writer)));
+    TRY(mesh_agree(mesh, context, writer_prepare(&writer, folder)));
     TRY(mesh_agree(mesh, context, writer_hash(&writer)));
     created = true;
     TRY(mesh_agree(mesh, context, first ? writer_create(&writer) : STATUS_OK));
     TRY(writer_transfer(&writer));
-    TRY(mesh_agree(mesh, context, first ? writer_finish(&writer) : STATUS_OK));
+    TRY(mesh_agree(mesh, context, first ? partial_finish(context, &writer.partial) : STATUS_OK));
 done:
     if (status != STATUS_OK && created && first)
-        unlink(writer.partial);
+        unlink(writer.partial.partial);
     memory_free(context, writer.offsets);
     memory_free(context, writer.rounds);
-    memory_free(context, writer.hashes);
     memory_free(context, writer.sums);
     return status;
 }
