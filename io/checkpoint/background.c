@@ -35,7 +35,6 @@ struct checkpoint_background {
     struct background_tuning tuning;
     bool active;
     double held;
-    int64_t bytes;
     int64_t *sums; /* of hashes, over the ranks */
 
     /* The thread's while it is busy, the caller's otherwise. */
@@ -180,7 +179,6 @@ static enum status check_elements(struct checkpoint_background *background)
 {
     for (int i = 0; i < background->count; i++) {
         const struct checkpoint_dataset *dataset = &background->datasets[i];
-        background->bytes += dataset_elements(dataset) * (int64_t)sizeof(float);
         for (int p = 0; p < dataset->piece_count; p++)
             background->sums[i] += box_count(&dataset->pieces[p].box, dataset->rank);
     }
@@ -366,7 +364,7 @@ enum status checkpoint_background_advance(struct checkpoint_background *backgrou
 {
     double start = clock_seconds();
     bool finished = stage_get(background) == STAGE_FINISHED;
-    *progress = (struct checkpoint_progress){.bytes = background->bytes};
+    *progress = (struct checkpoint_progress){.bytes = checkpoint_bytes(background->datasets, background->count)};
     enum status status = finished ? agree_with_thread(background) : start_finish(background);
     progress->complete = finished || status != STATUS_OK;
     if (progress->complete)

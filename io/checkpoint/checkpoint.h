@@ -37,6 +37,9 @@ struct checkpoint_dataset {
     struct checkpoint_piece *pieces;
 };
 
+/* Of all elements of the datasets, on all ranks together. */
+int64_t checkpoint_bytes(const struct checkpoint_dataset *datasets, int count);
+
 /* Collective over the world; agreed status. Writes FOLDER/step-XXXXXXXX.h5 under a temporary name, flushes it to disk,
  * renames it and points FOLDER/latest at it. On failure the old files are untouched and no partial file is left. */
 enum status checkpoint_write(struct context *context, struct mesh *mesh, const char *folder,

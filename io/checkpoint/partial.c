@@ -14,20 +14,12 @@ enum status partial_name(struct context *context, const char *folder, int64_t st
     return folder_paths(context, folder, step, partial->name, partial->path, partial->partial);
 }
 
-static int64_t bytes_of_elements(const struct checkpoint_dataset *datasets, int count)
-{
-    int64_t bytes = 0;
-    for (int i = 0; i < count; i++)
-        bytes += dataset_elements(&datasets[i]) * (int64_t)sizeof(float);
-    return bytes;
-}
-
 enum status partial_create(struct context *context, const struct checkpoint_header *header,
                            const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes,
                            struct partial_tuning tuning, int64_t *offsets, struct partial *partial)
 {
     struct checkpoint_header dated = *header;
-    int64_t bytes = layout_overhead(header, count) + bytes_of_elements(datasets, count);
+    int64_t bytes = layout_overhead(header, count) + checkpoint_bytes(datasets, count);
     if (dated.created[0] == '\0') {
         time_t now = time(NULL);
         struct tm utc;

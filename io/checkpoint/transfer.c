@@ -138,6 +138,14 @@ int64_t dataset_elements(const struct checkpoint_dataset *dataset)
     return elements;
 }
 
+int64_t checkpoint_bytes(const struct checkpoint_dataset *datasets, int count)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes += dataset_elements(&datasets[i]) * (int64_t)sizeof(float);
+    return bytes;
+}
+
 enum status transfer_complete(struct context *context, const struct checkpoint_dataset *datasets, int count,
                               const int64_t *elements)
 {

@@ -203,6 +203,9 @@ const struct setting setting_table[] = {
      HELP = "How many of the newest checkpoints are kept."},
     {INTEGER(checkpoint.keep_every, 0, COUNT_MAXIMUM), DEFAULT = "0",
      HELP = "Checkpoints whose step this divides are kept for good; 0 is none."},
+    {BOOLEAN(checkpoint.background), DEFAULT = "false",
+     HELP = "Write checkpoints while training goes on, from a copy of weights and moments in memory (12 bytes a "
+            "parameter, divided among the ranks). The last one of a run is waited for."},
 
     {TEXT(run.folder, 1), DEFAULT = "runs/default",
      HELP = "Folder for metrics, checkpoints and the resolved configuration."},

@@ -140,6 +140,7 @@ struct checkpoint_config {
     int64_t every;      /* steps between checkpoints; 0 is only at the end */
     int64_t keep_last;  /* how many of the newest to keep */
     int64_t keep_every; /* keep for good those whose step this divides; 0 is none */
+    bool background;    /* written while training goes on */
 };
 
 struct run_config {

@@ -10,12 +10,6 @@
 /* A parameter has one dataset for its values and one for each of the optimiser's slots. */
 enum { KINDS = 1 + OPTIMIZER_SLOTS };
 
-struct state_list {
-    struct checkpoint_dataset *datasets; /* [kinds * specs] */
-    struct checkpoint_piece *pieces;
-    int count;
-};
-
 static void list_destroy(struct context *context, struct state_list *list)
 {
     memory_free(context, list->datasets);
@@ -137,24 +131,41 @@ static enum status list_all(struct trainer *trainer, const struct streams *strea
     return list_append(trainer->context, list, image);
 }
 
+enum status state_image_create(struct trainer *trainer, const struct streams *streams, struct state_image *image)
+{
+    *image = (struct state_image){0};
+    image->header = memory_allocate(trainer->context, sizeof *image->header, MEMORY_OTHER);
+    if (!image->header)
+        return STATUS_MEMORY;
+    return list_all(trainer, streams, KINDS, true, &image->list, &image->memories);
+}
+
+void state_image_destroy(struct context *context, struct state_image *image)
+{
+    list_destroy(context, &image->list);
+    streams_image_destroy(context, &image->memories);
+    memory_free(context, image->header);
+    *image = (struct state_image){0};
+}
+
+enum status state_image_fill(const struct trainer *trainer, const struct streams *streams, struct state_image *image)
+{
+    if (streams)
+        streams_image_fill(streams, &image->memories);
+    return fill_header(trainer, image->header);
+}
+
 enum status state_save(struct trainer *trainer, const struct streams *streams, const char *folder)
 {
     struct context *context = trainer->context;
-    struct state_list list = {0};
-    struct streams_image image = {0};
-    enum status status = STATUS_MEMORY;
-    struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
-    if (header) {
-        status = fill_header(trainer, header);
-        if (status == STATUS_OK)
-            status = list_all(trainer, streams, KINDS, true, &list, &image);
-    }
+    struct state_image image;
+    enum status status = state_image_create(trainer, streams, &image);
+    if (status == STATUS_OK)
+        status = state_image_fill(trainer, streams, &image);
     TRY(mesh_agree(trainer->mesh, context, status));
-    TRY(checkpoint_write(context, trainer->mesh, folder, header, list.datasets, list.count));
+    TRY(checkpoint_write(context, trainer->mesh, folder, image.header, image.list.datasets, image.list.count));
 done:
-    list_destroy(context, &list);
-    streams_image_destroy(context, &image);
-    memory_free(context, header);
+    state_image_destroy(context, &image);
     return status;
 }
 

@@ -142,13 +142,10 @@ enum status streams_image_create(const struct streams *streams, bool writes, str
             struct checkpoint_dataset *dataset = &image->datasets[image->count];
             *dataset = describe(streams, layer, part);
             dataset->pieces = &image->pieces[image->count++];
-            float *memory = streams->memory.before[layer];
-            if (!memory || heads.count == 0 || streams->mine.count == 0)
+            if (!streams->memory.before[layer] || heads.count == 0 || streams->mine.count == 0)
                 continue;
             dataset->piece_count = 1;
             dataset->pieces[0] = (struct checkpoint_piece){.box = image_box(streams, heads, part), .data = values};
-            if (writes)
-                copy_part(streams, memory, heads, part, values, true);
             values += streams->mine.count * heads.count * part_size(decoder, part);
         }
     return STATUS_OK;
@@ -162,15 +159,26 @@ void streams_image_destroy(struct context *context, struct streams_image *image)
     *image = (struct streams_image){0};
 }
 
-void streams_restore(struct streams *streams, const struct streams_image *image)
+/* Copies what the memories are now between them and an image. */
+static void image_copy(const struct streams *streams, const struct streams_image *image, bool writes)
 {
     const struct decoder *decoder = streams->decoder;
-    struct range heads = image_heads(streams, false);
+    struct range heads = image_heads(streams, writes);
     int next = 0;
     for (int64_t layer = 0; layer < decoder->config.layers; layer++)
         for (int part = 0; part < MEMORY_PARTS && decoder_has_memory(decoder, layer); part++) {
             const struct checkpoint_dataset *dataset = &image->datasets[next++];
             if (dataset->piece_count > 0)
-                copy_part(streams, streams->memory.before[layer], heads, part, dataset->pieces[0].data, false);
+                copy_part(streams, streams->memory.before[layer], heads, part, dataset->pieces[0].data, writes);
         }
+}
+
+void streams_image_fill(const struct streams *streams, const struct streams_image *image)
+{
+    image_copy(streams, image, true);
+}
+
+void streams_restore(struct streams *streams, const struct streams_image *image)
+{
+    image_copy(streams, image, false);
 }

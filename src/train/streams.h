@@ -40,10 +40,13 @@ struct streams_image {
     float *values;
 };
 
-/* What this rank writes (only what no other rank does) or reads (all that it holds); to be destroyed whatever comes
- * back. Local. */
+/* Memory for what this rank writes (only what no other rank does) or reads (all that it holds); to be destroyed
+ * whatever comes back. Local. */
 enum status streams_image_create(const struct streams *streams, bool writes, struct streams_image *image) MUST_USE;
 void streams_image_destroy(struct context *context, struct streams_image *image);
+
+/* Into an image that writes. */
+void streams_image_fill(const struct streams *streams, const struct streams_image *image);
 
 /* From an image that was read. */
 void streams_restore(struct streams *streams, const struct streams_image *image);

@@ -16,6 +16,7 @@
 #include "src/train/evaluate.h"
 #include "src/train/generate.h"
 #include "src/train/progress.h"
+#include "src/train/saver.h"
 #include "src/train/state.h"
 #include "src/train/streams.h"
 #include "src/train/watch.h"
@@ -36,8 +37,8 @@ struct train {
     struct watch watch;
     struct metrics *metrics; /* root only */
     struct progress progress;
+    struct saver saver;
     double peak; /* FLOP/s */
-    int64_t saved_step;
 };
 
 /* -- Set-up ------------------------------------------------------------------------------------------------------ */
@@ -165,7 +166,7 @@ static enum status restore(struct train *train, const struct resume *resume)
     if (resume->kind == RESUME_FILE)
         CHECK(checkpoint_verify(train->context, train->mesh, path));
     CHECK(state_load(&train->trainer, streams_of(train), path));
-    train->saved_step = resume->kind == RESUME_AUTO ? train->trainer.step : -1;
+    train->saver.saved_step = resume->kind == RESUME_AUTO ? train->trainer.step : -1;
     context_log(train->context, "resuming after step %lld from %s", (long long)train->trainer.step, path);
     return STATUS_OK;
 }
@@ -256,24 +257,46 @@ static enum status run_evaluation(struct train *train, int64_t batches)
     return mesh_agree(train->mesh, train->context, status);
 }
 
-/* A save that fails must not end a run that could go on: it is reported, and tried again with the next. */
+/* What a save has cost goes into the metrics. Collective, agreed status. */
+static enum status report_saving(struct train *train, const struct saving *saving)
+{
+    enum status status = STATUS_OK;
+    if (!saving->done)
+        return status;
+    if (train->root) {
+        const struct metrics_field fields[] = {
+            {"step", (double)train->trainer.step, true},       {"checkpoint_step", (double)saving->step, true},
+            {"checkpoint_bytes", (double)saving->bytes, true}, {"checkpoint_seconds", saving->seconds, false},
+            {"checkpoint_held_seconds", saving->held, false}, /* for which training stood still */
+        };
+        status = metrics_write(train->metrics, fields, sizeof fields / sizeof *fields);
+    }
+    return mesh_agree(train->mesh, train->context, status);
+}
+
 static enum status save(struct train *train, bool last)
 {
-    const struct checkpoint_config *checkpoint = &train->config->checkpoint;
-    if (train->saved_step == train->trainer.step)
-        return STATUS_OK;
-    progress_break(&train->progress);
-    enum status status = state_save(&train->trainer, streams_of(train), train->checkpoints);
-    if (status != STATUS_OK && !last) {
-        context_log(train->context, "checkpoint of step %lld failed: %s; training goes on",
-                    (long long)train->trainer.step, train->context->text);
-        context_clear(train->context);
-        return STATUS_OK;
+    struct saving saving;
+    if (last) {
+        CHECK(saver_settle(&train->saver, &train->progress, &saving));
+        CHECK(report_saving(train, &saving));
     }
-    CHECK(status);
-    train->saved_step = train->trainer.step;
-    checkpoint_prune(train->context, train->mesh, train->checkpoints, checkpoint->keep_last, checkpoint->keep_every);
-    return STATUS_OK;
+    CHECK(saver_save(&train->saver, last, &train->progress, &saving));
+    return report_saving(train, &saving);
+}
+
+/* What is written behind the training goes on. */
+static enum status follow_saving(struct train *train, const struct step_result *result)
+{
+    struct saving saving;
+    CHECK(saver_follow(&train->saver, result->votes, &train->progress, &saving));
+    return report_saving(train, &saving);
+}
+
+static void cast_votes(void *self, double votes[VOTES])
+{
+    struct train *train = self;
+    saver_cast(&train->saver, votes);
 }
 
 static enum status report_step(struct train *train, const struct step_result *result, double seconds,
@@ -334,6 +357,7 @@ static enum status run_step(struct train *train)
         streams_advance(&train->streams);
     double seconds = clock_seconds() - start;
     CHECK(report_step(train, &result, seconds, train->context->memory.allocations - allocations));
+    CHECK(follow_saving(train, &result));
     if (result.skipped && trainer->skipped_in_row >= limit) {
         enum status status = context_fail(
             train->context, STATUS_NUMERIC,
@@ -415,6 +439,8 @@ static enum status prepare(struct train *train, const struct resume *resume)
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
     CHECK(mesh_agree(train->mesh, context, create_streams(train)));
     CHECK(mesh_agree(train->mesh, context, watch_create(context, &train->trainer, &train->streams, &train->watch)));
+    CHECK(saver_create(&train->trainer, streams_of(train), train->checkpoints, &train->saver));
+    train->trainer.voter = (struct voter){.self = train, .cast = cast_votes};
     CHECK(restore(train, resume));
     CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train, resume) : STATUS_OK));
     measure_peak(train);
@@ -435,7 +461,6 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     train->root = mesh_rank(mesh, MESH_WORLD) == 0;
     train->trainer.context = context;
     train->trainer.engine = engine;
-    train->saved_step = -1;
     snprintf(train->checkpoints, sizeof train->checkpoints, "%s/checkpoints", config->run.folder);
     progress_create(&train->progress, train->root);
     TRY(prepare(train, resume));
@@ -443,6 +468,7 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     TRY(show_sample(train));
 done:
     progress_break(&train->progress);
+    saver_destroy(&train->saver);
     metrics_close(&train->metrics);
     watch_destroy(context, &train->watch);
     streams_destroy(&train->streams);

@@ -241,6 +241,8 @@ enum status trainer_step(struct trainer *trainer, struct step_result *result)
     int count;
     const struct shard *shards = replica_shards(replica, &count);
     double scale = optimizer_clip_scale(&trainer->config->optimizer, result->gradient_norm);
+    if (trainer->update_listener.before)
+        trainer->update_listener.before(trainer->update_listener.self);
     optimizer_update(&trainer->optimizer, trainer->engine, shards, count, trainer->step - trainer->skipped,
                      result->rate, scale);
     replica_gather(replica);

@@ -33,8 +33,9 @@ struct batch {
 /* What a rank may want all ranks to do after a step. Its wishes travel with the sum of the losses, so that all ranks
  * know the sum over the mesh after the same step, and no collective is added. */
 enum vote {
-    VOTE_STOP, /* save this step and end, to be started again */
-    VOTE_SAVE, /* save this step and go on */
+    VOTE_STOP,    /* save this step and end, to be started again */
+    VOTE_SAVE,    /* save this step and go on */
+    VOTE_WRITING, /* a checkpoint behind the training has to go on before its next part begins */
     VOTES,
 };
 
@@ -43,6 +44,12 @@ enum vote {
 struct voter {
     void *self;
     void (*cast)(void *self, double votes[VOTES]); /* NULL: no wishes */
+};
+
+/* Told before master weights and moments change, for one that still reads them. Local, allocates nothing. */
+struct update_listener {
+    void *self;
+    void (*before)(void *self); /* NULL: nobody listens */
 };
 
 struct trainer {
@@ -63,6 +70,7 @@ struct trainer {
     /* Follows the pipeline of a step (struct pipeline_stage), for plans; NULL unless somebody wants to know. */
     void (*acted)(void *self, const struct pipeline_action *action);
     void *acted_self;
+    struct update_listener update_listener;
 
     int64_t step; /* finished */
     int64_t tokens;

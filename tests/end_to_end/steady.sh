@@ -44,6 +44,8 @@ steady "tensor 2, bf16, recompute attention" --set mesh.tensor=2 --set compute.t
 steady "data 2 in buckets of 16 KiB" --set mesh.data=2 --set compute.bucket_bytes=16384
 steady "memories and routers, tensor 2" --set mesh.tensor=2 "${MEMORIES_AND_ROUTERS[@]}"
 steady "memories and routers, pipeline 2" --set mesh.pipeline=2 "${MEMORIES_AND_ROUTERS[@]}"
+steady "memories, data 2, checkpoints behind the training" --set mesh.data=2 "${MEMORIES_AND_ROUTERS[@]}" \
+    --set checkpoint.every=20 --set checkpoint.background=true
 # Evaluations and checkpoints take their memory the first time, at step 20.
 SETTLED=20
 steady "data 2 with evaluations and checkpoints" --set mesh.data=2 --set evaluation.every=20 --set evaluation.batches=2 \

@@ -120,6 +120,10 @@ say "seed $SEED"
 for shape in "1 1 2" "2 1 1"; do
     mesh $shape
     name=$(mesh_name $shape)
+    # On one of the meshes saves are written behind the training; some are left out while another is on its way.
+    behind=$([ "$shape" = "2 1 1" ] && echo true || echo false)
+    [ $behind = false ] || name="$name, saves behind the training"
+    MESH+=(--set "checkpoint.background=$behind")
     must "$name, left alone" 2 train run.yaml --set run.folder=alone "${MESH[@]}" || give_up "nothing to compare with"
     torn=
     for number in $(seq $KILLS); do
@@ -127,7 +131,7 @@ for shape in "1 1 2" "2 1 1"; do
     done
     must "$name, to its end" 2 train run.yaml --set run.folder=killed "${MESH[@]}" || continue
     [ -z "$(partial_files killed)" ] || fail "$name: left behind: $(partial_files killed)"
-    [ "$(ls killed/checkpoints)" = "$(ls alone/checkpoints)" ] ||
+    [ $behind = true ] || [ "$(ls killed/checkpoints)" = "$(ls alone/checkpoints)" ] ||
         fail "$name: the checkpoints folder holds $(ls killed/checkpoints | paste -sd ' ')"
     steps_are killed 1 $STEPS || fail "$name: the metrics have not each step once"
     [ "$(losses killed)" = "$(losses alone)" ] || fail "$name: the losses are not those of the run left alone"

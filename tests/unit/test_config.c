@@ -404,7 +404,7 @@ static const char all_changed[] =
     "training: {steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, sequence_length: 128,\n"
     "           seed: 77, skip_limit: 3, capacity_warmup_steps: 9, gate_warning_steps: 20}\n"
     "evaluation: {every: 100, batches: 4}\n"
-    "checkpoint: {every: 50, keep_last: 5, keep_every: 200}\n"
+    "checkpoint: {every: 50, keep_last: 5, keep_every: 200, background: true}\n"
     "run: {folder: '# : - {}', log_every: 10, prompt: \" x \\n y: [ \", prompt_tokens: 9}\n";
 
 static void check_round_trip(struct fixture *fixture)

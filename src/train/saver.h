@@ -1,0 +1,50 @@
+/* The checkpoints that a run saves: at once, or behind the next steps (checkpoint.background). Functions are collective
+ * with agreed status unless said otherwise; a save that fails in the middle of a run is reported, and tried again with
+ * the next. */
+#ifndef CAIRN_TRAIN_SAVER_H
+#define CAIRN_TRAIN_SAVER_H
+
+#include "src/train/progress.h"
+#include "src/train/state.h"
+
+struct saver {
+    struct trainer *trainer;
+    const struct streams *streams;
+    struct state_image image;
+    struct checkpoint_background *background; /* NULL: training stands still meanwhile */
+    struct checkpoint_target target;
+    int64_t saved_step; /* of the checkpoint that this run wrote or read last; -1: none */
+    int64_t begun_step; /* of the one on its way */
+};
+
+/* What a save has cost, when one has come to its end. */
+struct saving {
+    bool done;
+    int64_t step;
+    int64_t bytes;  /* of weights, moments and memories; 0 is not known */
+    double seconds; /* until it was on disk */
+    double held;    /* of these, for which training stood still */
+};
+
+/* Takes all memory. streams: memories that are carried, or NULL; `folder` must outlive the saver. */
+enum status saver_create(struct trainer *trainer, const struct streams *streams, const char *folder,
+                         struct saver *saver) MUST_USE;
+
+/* Gives up what is on its way. Local. */
+void saver_destroy(struct saver *saver);
+
+/* For the trainer's voter. Local. */
+void saver_cast(struct saver *saver, double votes[VOTES]);
+
+/* After each step, with its votes: goes on with what is on its way. */
+enum status saver_follow(struct saver *saver, const double votes[VOTES], struct progress *progress,
+                         struct saving *saving) MUST_USE;
+
+/* Saves the present step unless that is done. The last save of a run is there when this returns, or has failed (it
+ * comes after saver_settle); others may be written behind the next steps, or left out while one is on its way. */
+enum status saver_save(struct saver *saver, bool last, struct progress *progress, struct saving *saving) MUST_USE;
+
+/* Waits for what is on its way. */
+enum status saver_settle(struct saver *saver, struct progress *progress, struct saving *saving) MUST_USE;
+
+#endif

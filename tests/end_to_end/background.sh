@@ -1,0 +1,59 @@
+#!/bin/bash
+# Checkpoints written behind the training are those that are written at once, memories of streams included, and a run
+# goes on from any of them; a file that cannot be written costs a checkpoint, not the run.
+set -u
+. "$(dirname "$0")/library.sh" "$@"
+
+STEPS=24
+text_file text.txt 1500
+cat >run.yaml <<END
+model: {vocabulary: 256, width: 96, layers: 3, heads: 4, kv_heads: 2, hidden: 160,
+        attention: {kind: infini, segment: 16}}
+data: {train: text.txt, validation_fraction: 0, sampling: stream}
+optimizer: {learning_rate: 1e-3, warmup_steps: 5}
+training: {steps: $STEPS, batch: 3, micro_batch: 1, sequence_length: 48}
+checkpoint: {every: 4, keep_last: 9}
+END
+
+for shape in "2 1 1" "1 1 2" "1 2 1"; do
+    mesh $shape
+    name=$(mesh_name $shape)
+    rm -rf once behind
+    must "$name, at once" "$ranks" train run.yaml --set run.folder=once "${MESH[@]}" || continue
+    must "$name, behind" "$ranks" train run.yaml --set run.folder=behind --set checkpoint.background=true "${MESH[@]}" ||
+        continue
+    [ "$(losses behind)" = "$(losses once)" ] || fail "$name: the losses are others"
+    written=$(grep -c '^checkpoint of step .* behind the training' err)
+    reported=$(values behind checkpoint_held_seconds | wc -l)
+    [ "$written" -ge 2 ] || fail "$name: only $written were written behind the training"
+    [ "$reported" -eq $((written + 1)) ] || fail "$name: metrics.jsonl tells of $reported saves"
+    [ "$(cat behind/checkpoints/latest)" = "$(basename "$(checkpoint_of behind $STEPS)")" ] ||
+        fail "$name: latest is $(cat behind/checkpoints/latest)"
+    [ -z "$(partial_files behind)" ] || fail "$name: left behind: $(partial_files behind)"
+    same=0
+    for file in behind/checkpoints/step-*.h5; do
+        identical "$name" "$file" "once/checkpoints/$(basename "$file")" && same=$((same + 1))
+    done
+    [ $same -ge $((written + 1)) ] || fail "$name: $same equal files of $((written + 1))"
+    say "$name: $same checkpoints equal to the bit, $written of them written behind the training"
+done
+
+# The last one is taken away, and the run goes on from what was written behind it.
+newest=$(ls behind/checkpoints/step-*.h5 | tail -n 2 | head -n 1)
+rm "$(checkpoint_of behind $STEPS)"
+must "resumed" "$ranks" train run.yaml --set run.folder=behind --set checkpoint.background=true "${MESH[@]}" &&
+    grep -q "^resuming .*$(basename "$newest")" err || fail "resumed: not from $newest: $(grep ^resuming err)"
+[ "$(losses behind)" = "$(losses once)" ] || fail "resumed: the losses are others"
+identical resumed "$(checkpoint_of behind $STEPS)" "$(checkpoint_of once $STEPS)"
+
+# Something is in the way of one file.
+mkdir -p blocked/checkpoints/.step-00000008.h5.partial/something
+must "blocked" "$ranks" train run.yaml --set run.folder=blocked --set checkpoint.background=true \
+    --set checkpoint.every=8 "${MESH[@]}"
+[ "$(grep -c '^checkpoint of step .* failed: .*training goes on' err)" -eq 1 ] || fail "blocked: not reported as it should"
+grep -q '^checkpoint of step 8 failed: .*/.step-00000008.h5.partial: cannot be created: ' err ||
+    fail "blocked: $(grep failed err)"
+[ ! -e "$(checkpoint_of blocked 8)" ] && [ -e "$(checkpoint_of blocked 16)" ] || fail "blocked: $(ls blocked/checkpoints)"
+identical blocked "$(checkpoint_of blocked $STEPS)" "$(checkpoint_of once $STEPS)"
+
+finish
