@@ -43,7 +43,9 @@ struct pipeline {
 struct run {
     struct pipeline *pipeline;
     const struct pipeline_stage *stage;
-    const struct tape_listener *listener;
+    const struct tape_listener *user; /* or NULL */
+    struct tape_listener listener;    /* of the tapes: the user's, and messages that move meanwhile */
+    struct mesh_request *leaving;     /* the latest message; NULL once it has left */
     double *loss;
 };
 
@@ -174,10 +176,28 @@ static enum status form_of(const struct run *run, int64_t model_chunk, int64_t m
     return STATUS_OK;
 }
 
-static void send_message(struct pipeline *pipeline, int to, int tag, const struct packet_layout *layout,
-                         const void *data, struct mesh_request *request)
+static void send_message(struct run *run, int to, int tag, const struct packet_layout *layout, const void *data,
+                         struct mesh_request *request)
 {
-    mesh_send(pipeline->mesh, MESH_PIPELINE, to, tag, data, layout->count, layout->dtype, request);
+    mesh_send(run->pipeline->mesh, MESH_PIPELINE, to, tag, data, layout->count, layout->dtype, request);
+    run->leaving = request;
+}
+
+static void parameter_done(void *self, struct parameter *parameter)
+{
+    const struct run *run = self;
+    run->user->parameter_done(run->user->self, parameter);
+}
+
+/* Between operations: a large message leaves only while its sender is in MPI, and the next stage waits for it. A look
+ * at one moves all. */
+static void progress(void *self)
+{
+    struct run *run = self;
+    if (run->leaving && mesh_test(run->leaving))
+        run->leaving = NULL;
+    if (run->user && run->user->progress)
+        run->user->progress(run->user->self);
 }
 
 static void receive_message(struct pipeline *pipeline, int from, int tag, const struct packet_layout *layout,
@@ -245,7 +265,7 @@ static enum status send_output(struct run *run, const struct chunk *chunk, struc
     const void *message = message_of(p, tape, micro_batch, &visit->out, &layout);
     if (!message)
         return STATUS_MEMORY;
-    send_message(p, p->next, tag_of(chunk->model_chunk + 1, TAG_ACTIVATION), &layout, message, &visit->out_leaves);
+    send_message(run, p->next, tag_of(chunk->model_chunk + 1, TAG_ACTIVATION), &layout, message, &visit->out_leaves);
     if (p->shape.forward_only)
         return STATUS_OK;
     layout = packet_layout(&form, PACKET_BACKWARD);
@@ -282,7 +302,7 @@ static struct tape *enter_chunk(const struct run *run, const struct pipeline_act
     arena_reset(&visit->arena);
     tape->recording = !p->shape.forward_only;
     tape->final = tape->recording && action->micro_batch == p->shape.micro_batches - 1;
-    tape->listener = run->listener;
+    tape->listener = &run->listener;
     visit->start = tape_mark(tape);
     visit->in.count = visit->out.count = 0;
     return tape;
@@ -343,7 +363,7 @@ static enum status send_gradients(struct run *run, const struct chunk *chunk, st
     struct packet_layout layout = packet_layout(&form, PACKET_BACKWARD);
     mesh_wait(&visit->gradient_leaves);
     packet_write_gradients(&visit->in, &layout, visit->gradient_out_buffer);
-    send_message(p, p->previous, tag_of(chunk->model_chunk, TAG_GRADIENT), &layout, visit->gradient_out_buffer,
+    send_message(run, p->previous, tag_of(chunk->model_chunk, TAG_GRADIENT), &layout, visit->gradient_out_buffer,
                  &visit->gradient_leaves);
     return STATUS_OK;
 }
@@ -367,7 +387,11 @@ static enum status run_backward(struct run *run, const struct pipeline_action *a
 enum status pipeline_run(struct pipeline *pipeline, const struct pipeline_stage *stage,
                          const struct tape_listener *listener, double *loss)
 {
-    struct run run = {.pipeline = pipeline, .stage = stage, .listener = listener, .loss = loss};
+    struct run run = {.pipeline = pipeline, .stage = stage, .user = listener, .loss = loss};
+    run.listener =
+        (struct tape_listener){.self = &run,
+                               .parameter_done = listener && listener->parameter_done ? parameter_done : NULL,
+                               .progress = progress};
     for (int i = 0; i < pipeline->shape.chunks; i++) {
         pipeline->chunk[i].inputs_expected = 0;
         CHECK(expect_inputs(&run, &pipeline->chunk[i], 0));

@@ -14,9 +14,6 @@
  * for key heads that tensor ranks share. */
 enum { ALL_RANKS = 16, RATES = 64 };
 
-/* What Open MPI sends through shared memory without asking. */
-enum { EAGER_BYTES = 4096 };
-
 /* Layers' shapes that were measured. */
 struct planner_rates {
     int64_t tensor, context, rows; /* rows of a micro-batch */
@@ -166,7 +163,6 @@ static bool is_counted(int64_t stages, int64_t stage)
 struct timing {
     double *pass, *message; /* [stages, chunks, 2] */
     int chunks;
-    bool sent_from_mpi;
     double update; /* of the slowest stage */
 };
 
@@ -206,8 +202,6 @@ static void time_stage(const struct planner *planner, struct plan *plan, const s
             timing->pass[at] = own + shared;
             timing->message[at] = network_seconds(&planner->network, mesh, MESH_PIPELINE, work->calls[MESH_PIPELINE],
                                                   work->bytes[MESH_PIPELINE]);
-            timing->sent_from_mpi |=
-                work->bytes[MESH_PIPELINE] > EAGER_BYTES && !network_crosses(&planner->network, mesh, MESH_PIPELINE);
             compute += own * (double)plan->micro_batches;
             communication += shared * (double)plan->micro_batches;
             backward += pass == 1 ? own + shared : 0.0;
@@ -239,7 +233,6 @@ static enum status time_step(struct planner *planner, struct plan *plan, const s
                                     .micro_batches = plan->micro_batches,
                                     .pass = timing->pass,
                                     .message = timing->message,
-                                    .sent_from_mpi = timing->sent_from_mpi,
                                     .speed_limit = stages_at_once(planner, &plan->mesh)};
     struct simulated simulated;
     CHECK(simulate(planner->context, &simulation, &simulated));

@@ -14,8 +14,6 @@ struct stage_state {
     bool busy;
     double left; /* of the action under way, in seconds at full speed */
     double worked;
-    double *pending; /* when a message arrives that has not left; NULL when all have */
-    double delay;    /* of it */
 };
 
 struct run {
@@ -48,14 +46,6 @@ static double seconds_of(const double *table, const struct run *run, int stage, 
     return table[((ptrdiff_t)stage * run->simulation->chunks + action->chunk) * 2 + action->pass];
 }
 
-/* Lets the message go that waits for that. */
-static void send(const struct run *run, struct stage_state *state)
-{
-    if (state->pending)
-        *state->pending = run->now + state->delay;
-    state->pending = NULL;
-}
-
 /* Its result goes to the next chunk of the model, or back to the one before. */
 static void finish(struct run *run, int stage)
 {
@@ -64,35 +54,15 @@ static void finish(struct run *run, int stage)
     const struct pipeline_action *action = next_action(state);
     int64_t chunk = model_chunk_of(run, stage, action);
     int64_t last = (int64_t)s->stages * s->chunks - 1;
-    send(run, state);
-    state->delay = seconds_of(s->message, run, stage, action);
+    double then = run->now + seconds_of(s->message, run, stage, action);
     if (action->pass == PIPELINE_FORWARD && chunk < last)
-        state->pending = arrival_of(run, PIPELINE_FORWARD, chunk + 1, action->micro_batch);
+        *arrival_of(run, PIPELINE_FORWARD, chunk + 1, action->micro_batch) = then;
     else if (action->pass == PIPELINE_FORWARD)
         *arrival_of(run, PIPELINE_BACKWARD, chunk, action->micro_batch) = run->now;
     else if (chunk > 0)
-        state->pending = arrival_of(run, PIPELINE_BACKWARD, chunk - 1, action->micro_batch);
-    if (!s->sent_from_mpi)
-        send(run, state);
+        *arrival_of(run, PIPELINE_BACKWARD, chunk - 1, action->micro_batch) = then;
     state->busy = false;
     state->position++;
-}
-
-/* When the input of a stage's next action is there. */
-static double ready_at(const struct run *run, int stage, const struct pipeline_action *action)
-{
-    return *arrival_of(run, action->pass, model_chunk_of(run, stage, action), action->micro_batch);
-}
-
-/* Those that wait do so in MPI. */
-static void send_all(struct run *run)
-{
-    for (int stage = 0; stage < run->simulation->stages; stage++) {
-        struct stage_state *state = &run->stages[stage];
-        const struct pipeline_action *action = next_action(state);
-        if (!state->busy && (!action || ready_at(run, stage, action) > run->now))
-            send(run, state);
-    }
 }
 
 /* Begins what can begin now. Returns how many stages are at work; *until is when the next waiting one can begin. */
@@ -105,7 +75,7 @@ static int begin_all(struct run *run, double *until)
         struct stage_state *state = &run->stages[stage];
         const struct pipeline_action *action = next_action(state);
         if (!state->busy && action) {
-            double ready = ready_at(run, stage, action);
+            double ready = *arrival_of(run, action->pass, model_chunk_of(run, stage, action), action->micro_batch);
             state->busy = ready <= run->now;
             if (state->busy)
                 state->left = seconds_of(s->pass, run, stage, action);
@@ -122,7 +92,6 @@ static bool advance(struct run *run)
 {
     const struct simulation *s = run->simulation;
     double until;
-    send_all(run);
     int busy = begin_all(run, &until);
     if (busy == 0 && isinf(until))
         return false;

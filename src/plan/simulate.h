@@ -11,10 +11,7 @@ struct simulation {
     int64_t micro_batches;
     const double *pass;    /* [stages, chunks, 2] seconds of a pass with the cores to itself */
     const double *message; /* [stages, chunks, 2] seconds from the end of a pass until its result is at the next */
-    /* A message leaves when its sender is in MPI: at once if it waits there for its next pass, else behind that. So it
-     * is with large messages that pass through memory that ranks share. */
-    bool sent_from_mpi;
-    double speed_limit; /* stages that can run at once at full speed; more share (INFINITY: all) */
+    double speed_limit;    /* stages that can run at once at full speed; more share (INFINITY: all) */
 };
 
 struct simulated {

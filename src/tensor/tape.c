@@ -133,6 +133,8 @@ struct tensor *tape_push(struct tape *tape, struct tape_record record)
 {
     if (!record.output)
         return NULL;
+    if (tape->listener && tape->listener->progress)
+        tape->listener->progress(tape->listener->self);
     bool needed = record.output->needs_gradient;
     for (int i = 0; i < RECORD_INPUTS; i++) {
         struct tensor *input = record.input[i];

@@ -38,7 +38,7 @@ struct tape_listener {
     void *self;
     /* Backward will not touch this parameter's gradient again in this step; may start reducing it. */
     void (*parameter_done)(void *self, struct parameter *parameter);
-    /* Called between records, to keep messages moving. */
+    /* Called between operations, forward and backward, to keep messages moving. */
     void (*progress)(void *self);
 };
 
