@@ -31,6 +31,12 @@ size_t config_value(const struct config *config, const char *key, char *text, si
 enum status config_same_model(struct context *context, const struct model_config *a, const struct model_config *b,
                               const char *name_a, const char *name_b) MUST_USE;
 
+/* Calls `visit` for each setting in which up to 64 configurations differ, with its value in each of them; long values
+ * are cut. */
+enum { CONFIG_VALUE = 96 };
+typedef void (*config_visitor)(void *self, const char *key, const char (*values)[CONFIG_VALUE], int count);
+void config_differences(const struct config *const *configs, int count, config_visitor visit, void *self);
+
 /* Every key with type, default and meaning, for --help. */
 void config_describe(FILE *out);
 

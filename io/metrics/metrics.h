@@ -30,4 +30,23 @@ enum status metrics_write_lists(struct metrics *metrics, const struct metrics_fi
                                 const struct metrics_list *lists, int list_count) MUST_USE;
 void metrics_close(struct metrics **metrics);
 
+/* -- Reading ------------------------------------------------------------------------------------------------------- */
+
+/* A field of a line: a number, for which all three are the same, or the mean and the range of a list. */
+struct metrics_value {
+    double mean, low, high;
+};
+
+typedef void (*metrics_visitor)(void *self, int64_t step, const char *name, const struct metrics_value *value);
+
+struct metrics_seen {
+    int64_t lines;  /* with a step */
+    int64_t broken; /* without; a last line that has no end is neither */
+};
+
+/* Shows every field of every line in the order of the file, of any length; fields that are no numbers, as null for what
+ * was not finite, are passed over. */
+enum status metrics_read(struct context *context, const char *path, metrics_visitor visit, void *self,
+                         struct metrics_seen *seen) MUST_USE;
+
 #endif

@@ -45,7 +45,7 @@ static enum status open_script(struct context *context, const char *folder, cons
           "set border 3 lw 0.8\n"
           "set tics nomirror out\n"
           "set grid xtics ytics lc rgb '#808080' lw 0.6 dt 3\n"
-          "set key below Left reverse samplen 2.5\n"
+          "set key below height 1 Left reverse samplen 2.5\n"
           "set format '%g'\n",
           out);
     put_set(out, "title", title);
@@ -192,7 +192,6 @@ enum status report_figure_draw(struct context *context, const char *folder, cons
     CHECK(open_script(context, folder, figure->name, figure->title, &file));
     FILE *out = file.stream;
     put_set(out, "xlabel", figure->x_label);
-    fputs("set xlabel offset 0,0.7\n", out); /* out of the key's way */
     put_set(out, "ylabel", figure->y_label);
     if (figure->log_x)
         fputs("set logscale x 2\nset offsets graph 0.04, graph 0.04, 0, 0\n", out);

@@ -148,6 +148,40 @@ static void starting_anew_empties_the_file(void **state)
     expect_file(fixture, "{\"step\":1,\"loss\":0.1}\n");
 }
 
+/* What a reader saw, as text. */
+struct seen_text {
+    char text[1024];
+    size_t used;
+};
+
+static void note(void *self, int64_t step, const char *name, const struct metrics_value *value)
+{
+    struct seen_text *seen = self;
+    seen->used += (size_t)snprintf(seen->text + seen->used, sizeof seen->text - seen->used, "%lld %s %g %g %g\n",
+                                   (long long)step, name, value->mean, value->low, value->high);
+}
+
+static void readers_see_every_number(void **state)
+{
+    struct fixture *fixture = *state;
+    struct metrics_seen seen;
+    struct seen_text text = {.used = 0};
+    FILE *file = fopen(fixture->path, "w");
+    fputs("{\"step\":1,\"loss\":2.5,\"bad\":null,\"gates\":[0.25,null,0.75],\"none\":[],\"word\":\"x\"}\n"
+          "not JSON\n{\"loss\":1}\n{\"step\":-3,\"loss\":1}\n{\"step\":\"2\",\"loss\":1}\n\n"
+          "{\"step\":7,\"validation_loss\":3}\n{\"step\":8,\"loss\":1}",
+          file);
+    fclose(file);
+    assert_ok(&fixture->context, metrics_read(&fixture->context, fixture->path, note, &text, &seen));
+    assert_string_equal(text.text, "1 loss 2.5 2.5 2.5\n1 gates 0.5 0.25 0.75\n7 validation_loss 3 3 3\n");
+    assert_int_equal(seen.lines, 2);
+    assert_int_equal(seen.broken, 5);
+    assert_fails(&fixture->context, metrics_read(&fixture->context, "/nowhere", note, &text, &seen), STATUS_FILE,
+                 "/nowhere: cannot be read: No such file");
+    assert_fails(&fixture->context, metrics_read(&fixture->context, "/tmp", note, &text, &seen), STATUS_FILE,
+                 "/tmp: cannot be read: Is a directory");
+}
+
 static void failures_name_the_file(void **state)
 {
     struct fixture *fixture = *state;
@@ -167,6 +201,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_half_written_line_is_cut_off, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_evaluation_of_the_last_step_is_known, set_up, tear_down),
         cmocka_unit_test_setup_teardown(starting_anew_empties_the_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(readers_see_every_number, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failures_name_the_file, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

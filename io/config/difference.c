@@ -1,0 +1,34 @@
+#include <string.h>
+
+#include "io/config/config.h"
+#include "io/config/settings.h"
+
+/* The value of a setting on one line; the items of a list are separated by commas. */
+static void value_of(const struct setting *setting, const struct config *config, char *text, size_t size)
+{
+    struct config_writer writer = {.text = text, .size = size};
+    const struct text_list *list = (const struct text_list *)(const void *)((const char *)config + setting->offset);
+    int items = setting->type == SETTING_LIST ? list->count : 1;
+    text[0] = '\0';
+    for (int i = 0; i < items; i++) {
+        config_print(&writer, "%s", i ? ", " : "");
+        setting_write(setting, config, i, &writer);
+    }
+}
+
+void config_differences(const struct config *const *configs, int count, config_visitor visit, void *self)
+{
+    enum { MOST = 64 };
+    char values[MOST][CONFIG_VALUE];
+    if (count > MOST)
+        count = MOST;
+    for (int i = 0; i < setting_count; i++) {
+        bool alike = true;
+        for (int j = 0; j < count; j++) {
+            value_of(&setting_table[i], configs[j], values[j], sizeof values[j]);
+            alike = alike && strcmp(values[j], values[0]) == 0;
+        }
+        if (!alike)
+            visit(self, setting_table[i].key, (const char(*)[CONFIG_VALUE])values, count);
+    }
+}
