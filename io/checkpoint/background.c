@@ -209,6 +209,8 @@ enum status background_create_tuned(struct context *context, struct mesh *mesh,
         status = take_memory(b);
     }
     TRY(mesh_agree(mesh, context, status));
+    if (context->dry) /* whoever plans a run wants to know of the memory */
+        return STATUS_OK;
     TRY(mesh_agree(mesh, context, check_elements(b)));
     TRY(mesh_agree(mesh, context, thread_start(b)));
     layout_quiet();

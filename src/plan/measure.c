@@ -8,8 +8,7 @@
 
 #include "src/bench/measure.h"
 #include "src/core/random.h"
-#include "src/train/streams.h"
-#include "src/train/trainer.h"
+#include "src/train/saver.h"
 
 enum { REST_TAG = 7100, MESSAGE_TAG = 7101, SAMPLES = 9 };
 
@@ -24,6 +23,7 @@ struct rank {
     struct engine engine;
     struct trainer trainer;
     struct streams streams;
+    struct saver saver;
     struct rehearsal *rehearsal; /* what was planned for it */
 };
 
@@ -197,6 +197,8 @@ static enum status create_trainer(struct rank *rank)
         CHECK(mesh_agree(rank->mesh, &rank->context,
                          streams_create(&rank->context, trainer->decoder, batch->mine, batch->rows, &rank->streams)));
     batch->memory = streams_carried(config) ? &rank->streams.memory : NULL;
+    if (config->checkpoint.background)
+        CHECK(saver_create(trainer, streams_carried(config) ? &rank->streams : NULL, "", &rank->saver));
     uint64_t key = random_key(0, "measured tokens");
     int64_t before = batch->mine.begin * batch->length;
     uint64_t vocabulary = (uint64_t)config->model.vocabulary;
@@ -318,6 +320,7 @@ enum status plan_measure(struct planner *planner, const struct mesh_config *mesh
         context_fail(context, status, "%s", rank.context.text);
         context->agreed = rank.context.agreed;
     }
+    saver_destroy(&rank.saver);
     if (rank.streams.total > 0)
         streams_destroy(&rank.streams);
     trainer_destroy(&rank.trainer);

@@ -4,8 +4,7 @@
 #include <string.h>
 
 #include "src/core/random.h"
-#include "src/train/streams.h"
-#include "src/train/trainer.h"
+#include "src/train/saver.h"
 
 struct stage {
     struct context *context;
@@ -13,6 +12,7 @@ struct stage {
     struct engine engine;
     struct trainer trainer;
     struct streams streams;
+    struct saver saver; /* where it holds a copy of the state */
     struct rehearsal *rehearsal;
     struct rehearsal_work last; /* the counts when it was looked at last */
 };
@@ -84,6 +84,8 @@ static enum status create(struct stage *stage, const struct config *config, int 
         CHECK(streams_create(stage->context, trainer->decoder, trainer->batch.mine, trainer->batch.rows,
                              &stage->streams));
     trainer->batch.memory = streams_carried(config) ? &stage->streams.memory : NULL;
+    if (config->checkpoint.background)
+        CHECK(saver_create(trainer, streams_carried(config) ? &stage->streams : NULL, "", &stage->saver));
     trainer->acted = after_pass;
     trainer->acted_self = stage;
     /* Nobody has written the scores that a dry run's routers read. */
@@ -186,6 +188,7 @@ static enum status run_timed(struct stage *stage, double seconds)
 
 static void destroy(struct stage *stage)
 {
+    saver_destroy(&stage->saver);
     if (stage->streams.total > 0)
         streams_destroy(&stage->streams);
     trainer_destroy(&stage->trainer);
