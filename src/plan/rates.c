@@ -93,22 +93,40 @@ static void *run_probe(void *argument)
     return NULL;
 }
 
-/* Adds what one rank took for what was counted. */
-static void add_rates(const struct rehearsal *counted, const struct rehearsal *timed, double share, struct rates *rates)
+/* Of what one rank took for what was counted. */
+static void find_rates(const struct rehearsal *counted, const struct rehearsal *timed, struct rates *rates)
 {
     for (int pass = 0; pass < 2; pass++) {
         const struct rehearsal_work *count = &counted->pass[pass][0];
         const struct rehearsal_work *time = &timed->pass[pass][0];
         if (count->flops[TIME_PRODUCTS] > 0.0)
-            rates->product[pass] += share * time->seconds[TIME_PRODUCTS] / count->flops[TIME_PRODUCTS];
+            rates->product[pass] = time->seconds[TIME_PRODUCTS] / count->flops[TIME_PRODUCTS];
         if (count->flops[TIME_ATTENTION] > 0.0)
-            rates->attention[pass] += share * time->seconds[TIME_ATTENTION] / count->flops[TIME_ATTENTION];
+            rates->attention[pass] = time->seconds[TIME_ATTENTION] / count->flops[TIME_ATTENTION];
         if (count->elements[TIME_COMPUTE] > 0.0)
-            rates->element[pass] += share * time->seconds[TIME_COMPUTE] / count->elements[TIME_COMPUTE];
+            rates->element[pass] = time->seconds[TIME_COMPUTE] / count->elements[TIME_COMPUTE];
     }
     double elements = counted->rest.elements[TIME_COMPUTE] + counted->rest.elements[TIME_OPTIMIZER];
     double seconds = timed->rest.seconds[TIME_COMPUTE] + timed->rest.seconds[TIME_OPTIMIZER];
-    rates->update += elements > 0.0 ? share * seconds / elements : 0.0;
+    rates->update = elements > 0.0 ? seconds / elements : 0.0;
+}
+
+static double seconds_of(const struct rehearsal *timed)
+{
+    double seconds = 0.0;
+    for (int kind = 0; kind < TIME_KINDS; kind++)
+        seconds += timed->pass[0][0].seconds[kind] + timed->pass[1][0].seconds[kind];
+    return seconds;
+}
+
+/* The others of a step wait for it. */
+static const struct rehearsal *slowest_of(const struct probe *probes, int ranks)
+{
+    const struct rehearsal *slowest = &probes[0].timed;
+    for (int i = 1; i < ranks; i++)
+        if (seconds_of(&probes[i].timed) > seconds_of(slowest))
+            slowest = &probes[i].timed;
+    return slowest;
 }
 
 static enum status run_probes(struct context *context, const struct config *config, int ranks, int threads,
@@ -147,8 +165,7 @@ enum status rates_measure(struct context *context, const struct config *config, 
     choose_model(config, mesh, model);
     TRY(rehearse(context, model, &alone, 0, threads, counted));
     TRY(run_probes(context, model, ranks, threads, probes));
-    for (int i = 0; i < ranks; i++)
-        add_rates(counted, &probes[i].timed, 1.0 / ranks, rates);
+    find_rates(counted, slowest_of(probes, ranks), rates);
 done:
     memory_free(context, model);
     memory_free(context, counted);
