@@ -12,7 +12,7 @@
 
 /* Beyond this many ranks, the first of each stage stands for all of it: divisions give it no less than the others, but
  * for key heads that tensor ranks share. */
-enum { ALL_RANKS = 16, RATES = 64 };
+enum { ALL_RANKS = 16, RATES = 64, CONTEXTS = 4 };
 
 /* Layers' shapes that were measured. */
 struct planner_rates {
@@ -84,9 +84,12 @@ static enum status find_rates(struct planner *planner, const struct mesh_config 
     int wanted_threads = planner_threads(planner, mesh);
     int threads = (int)integer_min(wanted_threads, planner->network.ranks_per_host ? planner->cores : wanted_threads);
     int side_by_side = (int)integer_max(1, integer_min(ranks_on_host(planner, mesh), planner->cores / threads));
+    /* What further context ranks do is the same with fewer tokens. */
+    struct mesh_config shape = *mesh;
+    shape.context = integer_min(mesh->context, CONTEXTS);
     struct planner_rates wanted = {
         .tensor = mesh->tensor,
-        .context = mesh->context,
+        .context = shape.context,
         .rows = integer_min(training->micro_batch, range_partition(training->batch, mesh->data, 0).count),
         .ranks = side_by_side};
     for (int i = 0; i < planner->rates_count; i++) {
@@ -99,7 +102,7 @@ static enum status find_rates(struct planner *planner, const struct mesh_config 
     }
     if (planner->rates_count == RATES)
         planner->rates_count = 0;
-    CHECK(rates_measure(planner->context, planner->config, mesh, side_by_side, threads, &wanted.rates));
+    CHECK(rates_measure(planner->context, planner->config, &shape, side_by_side, threads, &wanted.rates));
     scale_rates(&wanted.rates, (double)threads / wanted_threads);
     planner->rates[planner->rates_count] = wanted;
     *found = &planner->rates[planner->rates_count++].rates;

@@ -219,10 +219,71 @@ static enum status run(struct context *context, bool dry, const struct config *c
     return status == STATUS_OK ? STATUS_OK : context_fail(context, status, "%s", inner.text);
 }
 
+/* -- Many micro-batches -------------------------------------------------------------------------------------------- */
+
+/* Once as many micro-batches as ever are in flight, each further one adds the same to what is counted: with how many
+ * two steps are compared; 0 where all have to be run, because they are few or have not the same rows. */
+static int64_t enough_micro_batches(const struct config *config, const struct mesh_config *mesh, int64_t *all)
+{
+    const struct training_config *training = &config->training;
+    int64_t each = training->micro_batch * mesh->data;
+    int64_t rounds = mesh->virtual_stages;
+    if (config->model.depth.kind == DEPTH_MOR)
+        rounds = integer_max(rounds, config->model.depth.recursions);
+    int64_t enough = 2 * mesh->pipeline * rounds + 2;
+    *all = training->batch / each;
+    return training->batch % each == 0 && *all > 2 * enough ? enough : 0;
+}
+
+static void extend(int64_t before, int64_t *after, int64_t more)
+{
+    *after += (*after - before) * more;
+}
+
+/* From a step of n and one of n + 1 micro-batches to one of n + 1 + more. */
+static void extrapolate(const struct rehearsal *before, struct rehearsal *after, int64_t more)
+{
+    for (int kind = 0; kind < MEMORY_KINDS; kind++)
+        extend(before->memory.bytes[kind], &after->memory.bytes[kind], more);
+    extend(before->memory.bytes_total, &after->memory.bytes_total, more);
+    extend(before->memory.bytes_peak, &after->memory.bytes_peak, more);
+    for (int axis = 0; axis < MESH_AXES; axis++) {
+        extend(before->traffic[axis].calls, &after->traffic[axis].calls, more);
+        extend(before->traffic[axis].bytes, &after->traffic[axis].bytes, more);
+    }
+    after->micro_batches += more;
+}
+
+static enum status rehearse_some(struct context *context, const struct config *config, const struct mesh_config *mesh,
+                                 int rank, int threads, int64_t micro_batches, struct rehearsal *rehearsal)
+{
+    struct config *few = memory_allocate(context, sizeof *few, MEMORY_OTHER);
+    if (!few)
+        return STATUS_MEMORY;
+    *few = *config;
+    few->training.batch = micro_batches * few->training.micro_batch * mesh->data;
+    enum status status = run(context, true, few, mesh, rank, threads, 0.0, rehearsal);
+    memory_free(context, few);
+    return status;
+}
+
 enum status rehearse(struct context *context, const struct config *config, const struct mesh_config *mesh, int rank,
                      int threads, struct rehearsal *rehearsal)
 {
-    return run(context, true, config, mesh, rank, threads, 0.0, rehearsal);
+    int64_t all;
+    int64_t enough = enough_micro_batches(config, mesh, &all);
+    if (enough == 0)
+        return run(context, true, config, mesh, rank, threads, 0.0, rehearsal);
+    struct rehearsal *before = memory_allocate(context, sizeof *before, MEMORY_OTHER);
+    if (!before)
+        return STATUS_MEMORY;
+    enum status status = rehearse_some(context, config, mesh, rank, threads, enough, before);
+    if (status == STATUS_OK)
+        status = rehearse_some(context, config, mesh, rank, threads, enough + 1, rehearsal);
+    if (status == STATUS_OK)
+        extrapolate(before, rehearsal, all - enough - 1);
+    memory_free(context, before);
+    return status;
 }
 
 enum status rehearse_alone(struct context *context, const struct config *config, int threads, double seconds,

@@ -109,6 +109,20 @@ static void every_kind_on_every_mesh(void **state)
     }
 }
 
+/* A plan does not run them all. */
+static void many_micro_batches(void **state)
+{
+    struct mesh_config meshes[KIND_MESHES];
+    int count = kind_meshes(mpi_fixture_of(state)->ranks, meshes);
+    for (int i = 0; i < count; i++) {
+        struct kind_options options = {.mesh = meshes[i], .micro_batch = 1, .rows = 40 * meshes[i].data};
+        for (size_t kind = 0; kind < sizeof plain / sizeof *plain; kind++)
+            compare(state, &plain[kind], &options);
+        for (int kind = i % 5; kind < KINDS; kind += 5)
+            compare(state, &kinds[kind], &options);
+    }
+}
+
 static void every_type_and_recomputation(void **state)
 {
     struct mesh_config meshes[KIND_MESHES];
@@ -128,6 +142,7 @@ static void every_type_and_recomputation(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_kind_on_every_mesh),
+    cmocka_unit_test(many_micro_batches),
     cmocka_unit_test(every_type_and_recomputation),
 };
 
