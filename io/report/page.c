@@ -17,7 +17,8 @@ static const char style[] =
     "th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}\n"
     "th{background:var(--soft)}td.n,th.n{text-align:right;white-space:nowrap}\n"
     "figure{margin:1.5rem 0}figure svg{width:100%;height:auto;max-width:56rem}\n"
-    "figure svg g[color=black]{color:var(--ink)}figure svg g[fill=black]{fill:var(--ink)}\n"
+    "figure svg g[color=black]{color:var(--ink)}figure svg g[fill=black]{fill:var(--ink)}"
+    "figure svg g[stroke=black]{stroke:var(--ink)}\n"
     "details{margin:1rem 0}summary{cursor:pointer}\n";
 
 static void put_escaped(FILE *out, const char *text)
@@ -101,7 +102,8 @@ void report_page_figure(struct report_page *page, const char *folder, const char
     bool inside = false; /* behind the declarations, which have no place in a page */
     while (fgets(line, sizeof line, file)) {
         inside = inside || strncmp(line, "<svg", 4) == 0;
-        if (inside)
+        bool tooltip = strncmp(line, "<title>", 7) == 0 || strncmp(line, "<desc>", 6) == 0; /* of gnuplot, not ours */
+        if (inside && !tooltip)
             fputs(line, page->file.stream);
     }
     fputs("</figure>\n", page->file.stream);
