@@ -45,7 +45,7 @@ static enum status print_plans(struct planner *planner, const struct plan_words 
     }
     json_t *list = json_array();
     for (int i = 0; i < count; i++) {
-        json_t *plan = plan_json(&plans[i]);
+        json_t *plan = plan_json(planner, &plans[i]);
         if (measured && plans[i].reason[0] == '\0')
             json_object_set_new(plan, "measured", plan_measured_json(&measured[i]));
         json_array_append_new(list, plan);

@@ -70,7 +70,7 @@ void plan_print(const struct planner *planner, const struct plan *plan);
 void plan_print_all(const struct planner *planner, const struct plan *plans, int count);
 
 /* The same for machines. */
-json_t *plan_json(const struct plan *plan);
+json_t *plan_json(const struct planner *planner, const struct plan *plan);
 json_t *plan_basis_json(const struct planner *planner);
 
 /* Writes a job file that trains `path` with these overrides on the plan's mesh. FILE error. */

@@ -31,6 +31,9 @@ static void print_basis(const struct planner *planner)
     if (!network->measured[MESH_WORLD] && network->ranks_per_host)
         printf(", %.3g us and %.3g GB/s between hosts of %lld ranks.\n", 1e6 * network->between.latency,
                1e-9 * network->between.bandwidth, (long long)network->ranks_per_host);
+    if (network->ranks_per_host && planner->config->compute.threads > planner->cores)
+        printf("Each of a rank's %lld threads is taken to be as fast as one of this machine's.\n",
+               (long long)planner->config->compute.threads);
 }
 
 /* -- One mesh ------------------------------------------------------------------------------------------------------ */
@@ -93,7 +96,9 @@ void plan_print(const struct planner *planner, const struct plan *plan)
            (long long)mesh->context, (long long)mesh->tensor);
     if (mesh->virtual_stages > 1)
         printf(", %lld chunks a stage", (long long)mesh->virtual_stages);
-    printf(": %d rank%s\n\n", plan->ranks, plan->ranks == 1 ? "" : "s");
+    int threads = planner_threads(planner, mesh);
+    printf(": %d rank%s of %d thread%s\n\n", plan->ranks, plan->ranks == 1 ? "" : "s", threads,
+           threads == 1 ? "" : "s");
     print_memory(plan);
     print_traffic(plan);
     print_time(plan);
@@ -149,13 +154,13 @@ static json_t *stage_json(const struct plan_stage *stage)
                      "memory_bytes", memory, "traffic", traffic);
 }
 
-json_t *plan_json(const struct plan *plan)
+json_t *plan_json(const struct planner *planner, const struct plan *plan)
 {
     const struct mesh_config *mesh = &plan->mesh;
-    json_t *object =
-        json_pack("{s:i, s:{s:I, s:I, s:I, s:I, s:I}}", "ranks", plan->ranks, "mesh", "data", (json_int_t)mesh->data,
-                  "pipeline", (json_int_t)mesh->pipeline, "context", (json_int_t)mesh->context, "tensor",
-                  (json_int_t)mesh->tensor, "virtual_stages", (json_int_t)mesh->virtual_stages);
+    json_t *object = json_pack("{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}}", "ranks", plan->ranks, "threads",
+                               planner_threads(planner, mesh), "mesh", "data", (json_int_t)mesh->data, "pipeline",
+                               (json_int_t)mesh->pipeline, "context", (json_int_t)mesh->context, "tensor",
+                               (json_int_t)mesh->tensor, "virtual_stages", (json_int_t)mesh->virtual_stages);
     if (plan->reason[0] != '\0') {
         json_object_set_new(object, "cannot_split", json_string(plan->reason));
         return object;
