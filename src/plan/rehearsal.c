@@ -221,8 +221,9 @@ static enum status run(struct context *context, bool dry, const struct config *c
 
 /* -- Many micro-batches -------------------------------------------------------------------------------------------- */
 
-/* Once as many micro-batches as ever are in flight, each further one adds the same to what is counted: with how many
- * two steps are compared; 0 where all have to be run, because they are few or have not the same rows. */
+/* Once as many micro-batches as ever are in flight, each further group of them, one a stage, adds the same to what is
+ * counted: with how many a step is compared to one with a group more, so that whole groups are left; 0 where all have
+ * to be run, because they are few or have not the same rows. */
 static int64_t enough_micro_batches(const struct config *config, const struct mesh_config *mesh, int64_t *all)
 {
     const struct training_config *training = &config->training;
@@ -230,8 +231,9 @@ static int64_t enough_micro_batches(const struct config *config, const struct me
     int64_t rounds = mesh->virtual_stages;
     if (config->model.depth.kind == DEPTH_MOR)
         rounds = integer_max(rounds, config->model.depth.recursions);
-    int64_t enough = 2 * mesh->pipeline * rounds + 2;
     *all = training->batch / each;
+    int64_t enough = 2 * mesh->pipeline * rounds + 2;
+    enough += (*all - enough) % mesh->pipeline;
     return training->batch % each == 0 && *all > 2 * enough ? enough : 0;
 }
 
@@ -240,7 +242,7 @@ static void extend(int64_t before, int64_t *after, int64_t more)
     *after += (*after - before) * more;
 }
 
-/* From a step of n and one of n + 1 micro-batches to one of n + 1 + more. */
+/* From a step and one of a group of micro-batches more to one of so many further groups. */
 static void extrapolate(const struct rehearsal *before, struct rehearsal *after, int64_t more)
 {
     for (int kind = 0; kind < MEMORY_KINDS; kind++)
@@ -251,7 +253,7 @@ static void extrapolate(const struct rehearsal *before, struct rehearsal *after,
         extend(before->traffic[axis].calls, &after->traffic[axis].calls, more);
         extend(before->traffic[axis].bytes, &after->traffic[axis].bytes, more);
     }
-    after->micro_batches += more;
+    extend(before->micro_batches, &after->micro_batches, more);
 }
 
 static enum status rehearse_some(struct context *context, const struct config *config, const struct mesh_config *mesh,
@@ -279,9 +281,9 @@ enum status rehearse(struct context *context, const struct config *config, const
         return STATUS_MEMORY;
     enum status status = rehearse_some(context, config, mesh, rank, threads, enough, before);
     if (status == STATUS_OK)
-        status = rehearse_some(context, config, mesh, rank, threads, enough + 1, rehearsal);
+        status = rehearse_some(context, config, mesh, rank, threads, enough + mesh->pipeline, rehearsal);
     if (status == STATUS_OK)
-        extrapolate(before, rehearsal, all - enough - 1);
+        extrapolate(before, rehearsal, (all - enough) / mesh->pipeline - 1);
     memory_free(context, before);
     return status;
 }

@@ -115,10 +115,10 @@ static void many_micro_batches(void **state)
     struct mesh_config meshes[KIND_MESHES];
     int count = kind_meshes(mpi_fixture_of(state)->ranks, meshes);
     for (int i = 0; i < count; i++) {
-        struct kind_options options = {.mesh = meshes[i], .micro_batch = 1, .rows = 40 * meshes[i].data};
+        struct kind_options options = {.mesh = meshes[i], .micro_batch = 1, .rows = 47 * meshes[i].data};
         for (size_t kind = 0; kind < sizeof plain / sizeof *plain; kind++)
             compare(state, &plain[kind], &options);
-        for (int kind = i % 5; kind < KINDS; kind += 5)
+        for (int kind = i % 4; kind < KINDS; kind += 4)
             compare(state, &kinds[kind], &options);
     }
 }
