@@ -12,7 +12,9 @@ struct bench_options {
     enum compute_type type; /* of kernels */
     int64_t warmup;         /* of step */
     int64_t steps;
-    int64_t rows, prompt, tokens; /* of generate: sequences, and tokens of each */
+    int64_t rows, prompt, tokens; /* of generate: sequences side by side, and tokens of each */
+    int64_t requests;             /* sequences in all, at least `rows` */
+    bool in_step;                 /* generate: no depth-wise batching */
     bool balanced;                /* routing at the intended load (decoder.balanced) */
     double datasheet;             /* FLOP/s of all ranks together as the makers say; 0 when nobody said */
 };
@@ -28,8 +30,9 @@ enum status bench_collectives(struct context *context, struct mesh *mesh, const 
 enum status bench_step(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
                        const struct bench_options *options) MUST_USE;
 
-/* Generation of `rows` sequences at once by a model of `config` with its initial parameters: tokens a second, and how
- * many layers a token took. USAGE error when `prompt` and `tokens` do not fit into the model's length. Collective. */
+/* Generation of `requests` sequences, `rows` at once, by a model of `config` with its initial parameters: tokens a
+ * second, and how many layers a token took. USAGE error when `prompt` and `tokens` do not fit into the model's length.
+ * Collective. */
 enum status bench_generate(struct context *context, struct mesh *mesh, struct engine *engine,
                            const struct config *config, const struct bench_options *options) MUST_USE;
 

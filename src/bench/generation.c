@@ -6,16 +6,18 @@
 #include "src/bench/measure.h"
 #include "src/core/clock.h"
 #include "src/core/random.h"
+#include "src/model/depthwise.h"
 #include "src/model/layers.h"
 #include "src/train/generate.h"
 
 struct watch {
     struct trainer *trainer;
     struct continuation *continuations;
-    int32_t *tokens; /* [rows, prompt + tokens] */
+    int32_t *tokens; /* [requests, prompt + tokens] */
     double *seconds; /* [tokens - 1] from each of the first row's tokens to its next */
     double begin, previous;
-    double prompt;               /* seconds for the prompts and the first tokens */
+    double prompt;               /* seconds for the first prompts and their first tokens */
+    double whole, processor;     /* seconds after that, of the clock and of this process */
     int64_t seen;                /* of the first row's tokens */
     double part[TIME_KINDS];     /* of the time after the first token */
     struct time_account account; /* when the first token was there */
@@ -26,10 +28,11 @@ struct generation_report {
     const struct mesh *mesh;
     const struct engine *engine;
     const struct bench_options *options;
+    bool depthwise; /* tokens of different depths passed together */
     int64_t parameters;
-    double prompt;              /* seconds, as in struct watch */
-    double whole;               /* seconds for the tokens after the first */
-    double median, least, most; /* seconds for a token of each row */
+    double prompt; /* seconds, as in struct watch */
+    double whole, processor;
+    double median, least, most; /* seconds from a token of the first row to its next */
     double part[TIME_KINDS];    /* of all of it */
     double depth;               /* layers that such a token took */
 };
@@ -64,6 +67,7 @@ static void see_token(void *self, int64_t continuation, int32_t token)
         const struct decoder *decoder = watch->trainer->decoder;
         watch->prompt = now - watch->begin;
         watch->account = watch->trainer->context->time;
+        watch->processor = clock_process_seconds();
         memset(decoder->routing, 0, (size_t)decoder->config.layers * sizeof *decoder->routing);
     } else {
         watch->seconds[watch->seen - 1] = now - watch->previous;
@@ -77,7 +81,7 @@ static void fill_prompts(const struct watch *watch, const struct bench_options *
     uint64_t key = random_key(0, "bench tokens");
     uint64_t vocabulary = (uint64_t)watch->trainer->config->model.vocabulary;
     int64_t stride = options->prompt + options->tokens;
-    for (int64_t row = 0; row < options->rows; row++) {
+    for (int64_t row = 0; row < options->requests; row++) {
         int32_t *tokens = watch->tokens + row * stride;
         for (int64_t i = 0; i < options->prompt; i++)
             tokens[i] = (int32_t)(random_bits(key, (uint64_t)(row * stride + i)) % vocabulary);
@@ -92,7 +96,7 @@ static void fill_prompts(const struct watch *watch, const struct bench_options *
 static enum status measure(struct watch *watch, const struct bench_options *options)
 {
     struct trainer *trainer = watch->trainer;
-    const struct sampling sampling = {.temperature = 1.0, .top_p = 1.0};
+    const struct sampling sampling = {.temperature = 1.0, .top_p = 1.0, .in_step = options->in_step};
     struct time_account *account = &trainer->context->time;
     for (int64_t i = 0; i <= options->warmup; i++) {
         watch->seen = 0;
@@ -100,7 +104,9 @@ static enum status measure(struct watch *watch, const struct bench_options *opti
         /* What no operation claims for itself is the work of the others. */
         (void)time_enter(account, TIME_COMPUTE);
         watch->begin = clock_seconds();
-        CHECK(generate(trainer, &sampling, watch->continuations, options->rows, options->rows, see_token, watch));
+        CHECK(generate(trainer, &sampling, watch->continuations, options->requests, options->rows, see_token, watch));
+        watch->whole = clock_seconds() - watch->begin - watch->prompt;
+        watch->processor = clock_process_seconds() - watch->processor;
         (void)time_enter(account, TIME_OTHER);
     }
     for (int kind = 0; kind < TIME_KINDS; kind++)
@@ -111,7 +117,7 @@ static enum status measure(struct watch *watch, const struct bench_options *opti
 static enum status watch_create(struct watch *watch, const struct bench_options *options)
 {
     struct context *context = watch->trainer->context;
-    size_t rows = (size_t)options->rows;
+    size_t rows = (size_t)options->requests;
     size_t stride = (size_t)(options->prompt + options->tokens);
     watch->continuations = memory_allocate(context, rows * sizeof *watch->continuations, MEMORY_OTHER);
     watch->tokens = memory_allocate(context, rows * stride * sizeof *watch->tokens, MEMORY_OTHER);
@@ -138,11 +144,12 @@ static enum status summarize(struct watch *watch, struct generation_report *repo
     report->depth = mean_depth(watch->trainer, sums);
     memory_free(context, sums);
     int count = (int)watch->seen - 1;
+    report->depthwise = !report->options->in_step && depthwise_fits(watch->trainer->decoder);
     report->parameters = decoder_parameter_total(watch->trainer->decoder);
     report->prompt = watch->prompt;
     memcpy(report->part, watch->part, sizeof report->part);
-    for (int i = 0; i < count; i++)
-        report->whole += watch->seconds[i];
+    report->whole = watch->whole;
+    report->processor = watch->processor;
     report->median = measure_median(watch->seconds, count);
     report->least = watch->seconds[0];
     report->most = watch->seconds[count - 1];
@@ -163,9 +170,15 @@ static const char *routing_name(const struct generation_report *report)
     return !is_routed(report) ? "none" : report->options->balanced ? "balanced" : "trained";
 }
 
-static double speed(const struct generation_report *report)
+/* Tokens after the first ones of the first rows. */
+static double drawn(const struct generation_report *report)
 {
-    return (double)(report->options->rows * (report->options->tokens - 1)) / report->whole;
+    return (double)(report->options->requests * report->options->tokens - report->options->rows);
+}
+
+static const char *batching_name(const struct generation_report *report)
+{
+    return report->depthwise ? "depthwise" : "step";
 }
 
 static double prompt_speed(const struct generation_report *report)
@@ -185,19 +198,21 @@ static void print_report(const struct generation_report *report)
     printf("%-12s pipeline %lld x tensor %lld; %d rank%s of %d thread%s, %s kernels\n", "mesh",
            (long long)mesh->pipeline, (long long)mesh->tensor, ranks, ranks == 1 ? "" : "s", threads,
            threads == 1 ? "" : "s", report->engine->isa);
-    printf("%-12s %lld rows of %lld tokens and %lld drawn\n", "batch", (long long)options->rows,
-           (long long)options->prompt, (long long)options->tokens);
+    printf("%-12s %lld rows, %lld sequences of %lld tokens and %lld drawn, batched %s\n", "batch",
+           (long long)options->rows, (long long)options->requests, (long long)options->prompt,
+           (long long)options->tokens, batching_name(report));
     if (is_routed(report))
         printf("%-12s %s\n", "routing",
                options->balanced ? "balanced: tokens drawn in the shares that training aims at, not by the routers"
                                  : "by the routers, which have learned nothing");
     printf("\n%-24s %12.1f tokens/s   %s\n", "prompts", prompt_speed(report), show_seconds(report->prompt).text);
-    printf("%-24s %12.1f tokens/s   %s a token of each row, the median (%.4g to %.4g s)\n", "generation", speed(report),
-           show_seconds(report->median).text, report->least, report->most);
+    printf("%-24s %12.1f tokens/s   %s from a row's token to its next, the median (%.4g to %.4g s)\n", "generation",
+           drawn(report) / report->whole, show_seconds(report->median).text, report->least, report->most);
+    printf("%-24s %12.1f tokens/s   of processor time, on the first rank\n", "", drawn(report) / report->processor);
     for (int i = 0; i < TIME_KINDS; i++)
         if (time_rows[i].kind != TIME_OPTIMIZER)
             printf("  %-22s %12s %9.1f %%\n", time_rows[i].words,
-                   show_seconds(report->part[time_rows[i].kind] / (double)(options->tokens - 1)).text,
+                   show_seconds((double)options->rows * report->part[time_rows[i].kind] / drawn(report)).text,
                    100.0 * report->part[time_rows[i].kind] / report->whole);
     printf("%-24s %12.2f of %lld layers\n", "mean depth", report->depth, (long long)report->config->model.layers);
 }
@@ -212,11 +227,13 @@ static enum status print_report_json(struct context *context, const struct gener
                   (json_int_t)report->parameters, "rows", (json_int_t)options->rows, "prompt",
                   (json_int_t)options->prompt, "tokens", (json_int_t)options->tokens);
     json_t *rest =
-        json_pack("{s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "routing", routing_name(report), "mean_depth",
-                  report->depth, "layers", (json_int_t)report->config->model.layers, "prompt_seconds", report->prompt,
-                  "prompt_tokens_per_second", prompt_speed(report), "tokens_per_second", speed(report), "token_seconds",
-                  report->median, "token_seconds_least", report->least, "token_seconds_most", report->most,
-                  "seconds_by_kind", time_json(report->part));
+        json_pack("{s:s, s:s, s:I, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "routing", routing_name(report),
+                  "batching", batching_name(report), "requests", (json_int_t)options->requests,
+                  "tokens_per_processor_second", drawn(report) / report->processor, "mean_depth", report->depth,
+                  "layers", (json_int_t)report->config->model.layers, "prompt_seconds", report->prompt,
+                  "prompt_tokens_per_second", prompt_speed(report), "tokens_per_second", drawn(report) / report->whole,
+                  "token_seconds", report->median, "token_seconds_least", report->least, "token_seconds_most",
+                  report->most, "seconds_by_kind", time_json(report->part));
     if (object && rest)
         json_object_update(object, rest);
     json_decref(rest);

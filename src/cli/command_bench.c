@@ -6,7 +6,7 @@
 
 /* Options of the command line, as they stand. */
 struct bench_words {
-    const char *type, *steps, *warmup, *peak, *rows, *prompt, *tokens, *routing;
+    const char *type, *steps, *warmup, *peak, *rows, *prompt, *tokens, *requests, *routing, *batching;
 };
 
 static enum status read_options(struct command *command, const struct bench_words *words, struct bench_options *options)
@@ -26,6 +26,12 @@ static enum status read_options(struct command *command, const struct bench_word
     if (words->routing && strcmp(words->routing, "trained") != 0 && strcmp(words->routing, "balanced") != 0)
         return context_fail(&command->context, STATUS_USAGE, "--routing: expected trained or balanced, got \"%s\"",
                             words->routing);
+    options->requests = options->rows;
+    CHECK(command_integer(command, "--requests", words->requests, options->rows, most, &options->requests));
+    if (words->batching && strcmp(words->batching, "depthwise") != 0 && strcmp(words->batching, "step") != 0)
+        return context_fail(&command->context, STATUS_USAGE, "--batching: expected depthwise or step, got \"%s\"",
+                            words->batching);
+    options->in_step = words->batching && strcmp(words->batching, "step") == 0;
     options->balanced = words->routing && strcmp(words->routing, "balanced") == 0;
     options->datasheet = 1e9 * gigaflops;
     return STATUS_OK;
@@ -68,10 +74,10 @@ enum status command_bench(struct command *command, int argc, char **argv)
     const char *names[2];
     int count;
     const struct option_row rows[] = {
-        {"--type", &words.type, NULL},        {"--steps", &words.steps, NULL},     {"--warmup", &words.warmup, NULL},
-        {"--peak-gflops", &words.peak, NULL}, {"--rows", &words.rows, NULL},       {"--prompt", &words.prompt, NULL},
-        {"--tokens", &words.tokens, NULL},    {"--routing", &words.routing, NULL}, {"--quick", NULL, &options.quick},
-        {"--json", NULL, &options.json},
+        {"--type", &words.type, NULL},         {"--steps", &words.steps, NULL},       {"--warmup", &words.warmup, NULL},
+        {"--peak-gflops", &words.peak, NULL},  {"--rows", &words.rows, NULL},         {"--prompt", &words.prompt, NULL},
+        {"--tokens", &words.tokens, NULL},     {"--routing", &words.routing, NULL},   {"--quick", NULL, &options.quick},
+        {"--requests", &words.requests, NULL}, {"--batching", &words.batching, NULL}, {"--json", NULL, &options.json},
     };
     CHECK(command_parse(command, argc, argv, rows, sizeof rows / sizeof *rows, names, 2, &count));
     const char *what = count > 0 ? names[0] : "";

@@ -11,6 +11,14 @@ static inline double clock_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* Processor time of all threads of this process: what others do on the machine does not change it much. */
+static inline double clock_process_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 enum time_kind {
     TIME_OTHER,
     TIME_PRODUCTS, /* of matrices */

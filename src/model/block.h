@@ -31,6 +31,8 @@ struct block_call {
     bool lends, borrows;               /* keys and values, to later recursions or from recursion 1 */
     const struct token_view *borrowed; /* how the set's queries see the keys they borrow, without a cache */
     struct layer_cache *cache;         /* keys of earlier tokens, the layer's own or those it borrows */
+    const int64_t *cache_rows;         /* [rows of the set] where they are in it */
+    int64_t cache_kept;                /* the first so many rows have new keys, to be kept; the others borrow theirs */
 };
 
 struct tensor *block_apply(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x);

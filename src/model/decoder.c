@@ -21,8 +21,8 @@ static const int32_t *own_positions(struct tape *tape, const struct flow *flow)
     return positions;
 }
 
-static struct tensor *embed(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                            const struct flow *flow)
+struct tensor *decoder_embed(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                             const struct flow *flow)
 {
     struct tensor *h =
         embedding(tape, parameter_value(decoder->embedding), input->tokens, flow->count, decoder->vocabulary.begin);
@@ -44,8 +44,8 @@ static struct tensor *last_tokens(struct tape *tape, const struct flow *flow, st
     return index ? token_take(tape, n, index, count) : NULL;
 }
 
-static bool head(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
-                 struct packet *out)
+bool decoder_head(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                  const struct flow *flow, struct packet *out)
 {
     struct tensor *n =
         norm(tape, flow->h, parameter_value(decoder->final_norm.weight), parameter_value(decoder->final_norm.bias),
@@ -83,7 +83,7 @@ static bool begin_chunk(struct tape *tape, struct decoder *decoder, int64_t mode
     struct flow *flow = input->flow;
     if (model_chunk > 0)
         return flow_unpack(tape, decoder, input, flow, model_chunk, in);
-    flow->h = embed(tape, decoder, input, flow);
+    flow->h = decoder_embed(tape, decoder, input, flow);
     return flow->h != NULL;
 }
 
@@ -105,7 +105,7 @@ bool decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, stru
         flow_pack(tape, decoder, input->flow, model_chunk + 1, out);
         return true;
     }
-    return flow_leave(tape, decoder, input->flow) && head(tape, decoder, input, input->flow, out);
+    return flow_leave(tape, decoder, input->flow) && decoder_head(tape, decoder, input, input->flow, out);
 }
 
 void decoder_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
@@ -171,7 +171,7 @@ int64_t decoder_tokens_of_context(const struct decoder *decoder, int64_t length,
 int64_t decoder_own_tokens(const struct decoder *decoder, const struct decoder_input *input)
 {
     if (input->begin)
-        return input->begin[input->rows];
+        return integer_max(input->begin[input->rows], input->slots);
     int ranks = input->cache ? 1 : mesh_size(decoder->mesh, MESH_CONTEXT);
     return input->rows * tokens_of_context(decoder, input->length, ranks,
                                            ranks == 1 ? 0 : mesh_rank(decoder->mesh, MESH_CONTEXT), NULL);

@@ -168,6 +168,7 @@ struct decoder_input {
     struct decoder_cache *cache;
     const int64_t *begin;          /* [rows + 1] in tokens; rows may have none */
     const int32_t *first_position; /* [rows] of a row's first token */
+    int64_t slots; /* tokens that pass, if more than there are: the rest is padding, which is any tokens */
 
     /* Shown the logits [tokens, local vocabulary] F32 of this rank's tokens number row.. on the last chunk; NULL if
      * nobody looks. With a cache only those of each row's last token are computed, in the order of the rows. */

@@ -79,7 +79,9 @@ bool flow_run_layer(struct tape *tape, struct decoder *decoder, const struct dec
                               .input = input,
                               .set = flow->whole,
                               .layer = layer,
-                              .cache = decoder_layer_cache(input->cache, layer)};
+                              .cache = decoder_layer_cache(input->cache, layer),
+                              .cache_rows = decoder_cache_rows(decoder, input->cache, layer),
+                              .cache_kept = input->rows};
     if (recursion < 0)
         return block_run(tape, &call, &flow->h, &flow->history, NULL);
     int64_t first;
@@ -90,7 +92,7 @@ bool flow_run_layer(struct tape *tape, struct decoder *decoder, const struct dec
     call.borrows = decoder_lends(decoder) && recursion > 0;
     if (call.borrows) {
         call.borrowed = &flow->borrowed;
-        call.cache = decoder_layer_cache(input->cache, first + (layer - first) % count);
+        call.cache_kept = 0;
     }
     struct lent_keys *lent = call.lends || (call.borrows && !call.cache) ? &flow->lent[(layer - first) % count] : NULL;
     return block_run(tape, &call, &flow->active.h, &flow->active.history, lent);

@@ -84,6 +84,12 @@ bool recursion_enter(struct tape *tape, struct decoder *decoder, const struct de
                      int recursion);
 bool recursion_leave(struct tape *tape, struct decoder *decoder, struct flow *flow);
 
+/* Token choice: depth [N] = argmax + 1 of probabilities s [N, R]. */
+void recursion_depths(const struct tensor *s, float *depth);
+
+/* Expert choice: the share of a sequence's tokens that training sends through a recursion. */
+double recursion_share(const struct decoder *decoder, int recursion, int64_t length);
+
 /* How the active tokens see the keys that recursion 1 lends, if it does. */
 bool recursion_borrow(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
                       struct flow *flow);
@@ -92,7 +98,7 @@ bool recursion_borrow(struct tape *tape, const struct decoder *decoder, const st
 float *route_collect(struct tape *tape, struct decoder *decoder, const struct flow *flow, const float *part);
 
 /* A number in [0, 1) for a token that depends on its row and position alone (and `index`): decoder.balanced. */
-double route_draw(const struct flow *flow, int64_t row, int64_t slot, int64_t index);
+double route_draw(int64_t row, int64_t position, int64_t index);
 
 /* With decoder.balanced and causal routers, scores above 0 for a share of the tokens: `most` of input->length, the
  * smaller share being a part of the larger one of the same `index`. */

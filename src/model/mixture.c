@@ -54,7 +54,9 @@ bool mixture_run_layer(struct tape *tape, struct decoder *decoder, const struct 
                               .input = input,
                               .set = active.set,
                               .layer = layer,
-                              .cache = decoder_layer_cache(input->cache, layer)};
+                              .cache = decoder_layer_cache(input->cache, layer),
+                              .cache_rows = decoder_cache_rows(decoder, input->cache, layer),
+                              .cache_kept = input->rows};
     if (!block_run(tape, &call, &active.h, &active.history, NULL))
         return false;
     if (!active_return_history(tape, decoder, flow, &active, block_connections(config)))

@@ -13,6 +13,11 @@ static int64_t recursion_tokens(const struct decoder *decoder, int recursion, in
     return layers_tokens(&decoder->config, first + recursion * count, length, decoder->surplus);
 }
 
+double recursion_share(const struct decoder *decoder, int recursion, int64_t length)
+{
+    return (double)recursion_tokens(decoder, recursion, length) / (double)length;
+}
+
 /* Lists the running tokens. */
 static bool list_running(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
                          const struct flow *flow, int64_t most, struct choice *choice)
@@ -76,8 +81,7 @@ static bool route_by_expert(struct tape *tape, struct decoder *decoder, const st
 /* -- Token choice -----------------------------------------------------------------------------------------------------
  */
 
-/* d_t = argmax + 1 of this rank's tokens. */
-static void find_depths(const struct tensor *s, float *depth)
+void recursion_depths(const struct tensor *s, float *depth)
 {
     int64_t recursions = tensor_columns(s);
     for (int64_t n = 0; n < tensor_rows(s); n++) {
@@ -95,7 +99,8 @@ static void balance_depths(const struct model_config *config, const struct flow 
 {
     for (int64_t row = 0; row < flow->stream.rows; row++)
         for (int64_t slot = flow->stream.begin[row]; slot < flow->stream.end[row]; slot++)
-            depth[slot] = 1 + (int32_t)((double)config->depth.recursions * route_draw(flow, row, slot, 0));
+            depth[slot] =
+                1 + (int32_t)((double)config->depth.recursions * route_draw(row, flow->stream.position[slot], 0));
 }
 
 /* R sum_i f_i P_i of each sequence, averaged over the rows: linear in s, as the fractions f are constants. */
@@ -133,7 +138,7 @@ static bool decide_depths(struct tape *tape, struct decoder *decoder, const stru
     float *own = arena_allocate(tape->work, (size_t)flow->part.count * sizeof *own);
     if (!s || !depth || !column || !own)
         return false;
-    find_depths(s, own);
+    recursion_depths(s, own);
     const float *all = route_collect(tape, decoder, flow, own);
     if (!all)
         return false;

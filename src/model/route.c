@@ -17,10 +17,10 @@ float *route_collect(struct tape *tape, struct decoder *decoder, const struct fl
     return all;
 }
 
-double route_draw(const struct flow *flow, int64_t row, int64_t slot, int64_t index)
+double route_draw(int64_t row, int64_t position, int64_t index)
 {
     uint64_t key = random_key((uint64_t)index, "balanced routing");
-    return random_uniform(key, (uint64_t)row << 32 | (uint64_t)flow->stream.position[slot]);
+    return random_uniform(key, (uint64_t)row << 32 | (uint64_t)position);
 }
 
 void route_balance(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
@@ -31,7 +31,7 @@ void route_balance(const struct decoder *decoder, const struct decoder_input *in
     double share = (double)most / (double)input->length;
     for (int64_t row = 0; row < flow->stream.rows; row++)
         for (int64_t slot = flow->stream.begin[row]; slot < flow->stream.end[row]; slot++)
-            scores[slot] = route_draw(flow, row, slot, index) < share ? 1.0f : -1.0f;
+            scores[slot] = route_draw(row, flow->stream.position[slot], index) < share ? 1.0f : -1.0f;
 }
 
 bool route_may_choose(const struct flow *flow, const struct decoder_input *input, int64_t row, int64_t slot)

@@ -1,5 +1,7 @@
 #include "src/model/tokens.h"
 
+#include <string.h>
+
 #include "src/model/decoder_private.h"
 
 static bool is_infini(const struct decoder *decoder)
@@ -77,13 +79,15 @@ bool stream_create(struct tape *tape, const struct decoder *decoder, const struc
         return false;
     for (int64_t row = 0; row <= input->rows; row++)
         begin[row] = input->begin ? input->begin[row] : row * input->length;
-    int32_t *position = tape_save(tape, (size_t)begin[input->rows] * sizeof *position);
+    int64_t total = integer_max(begin[input->rows], input->slots);
+    int32_t *position = tape_save(tape, (size_t)total * sizeof *position);
     if (!position)
         return false;
+    memset(position, 0, (size_t)total * sizeof *position);
     for (int64_t row = 0; row < input->rows; row++)
         for (int64_t slot = begin[row]; slot < begin[row + 1]; slot++)
             position[slot] = (int32_t)(slot - begin[row] + (input->first_position ? input->first_position[row] : 0));
-    *stream = token_list_of(input->rows, begin, begin[input->rows], position);
+    *stream = token_list_of(input->rows, begin, total, position);
     if (context_ranks(decoder, input) == 1)
         return true;
     *shares = stream_shares(tape, decoder, input);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/core/random.h"
+#include "src/model/depthwise.h"
 
 struct candidate {
     double weight; /* logit, then probability */
@@ -70,8 +71,9 @@ int32_t sampling_draw(const struct sampling *sampling, const float *logits, int6
 /* A row of the batch and the sequence it is at. */
 struct row {
     int64_t continuation; /* -1: none */
-    int64_t passed;       /* tokens of the sequence that went through the model */
+    int64_t passed;       /* tokens of the sequence that went into the model */
     int64_t drawn;
+    bool under_way; /* a token of it is between recursions */
 };
 
 struct generation {
@@ -82,13 +84,17 @@ struct generation {
     int64_t rows, most;  /* of the batch; tokens that a row may pass at once */
     struct row *row;
     struct decoder_cache *cache;
+    struct depthwise *depthwise; /* NULL: all rows pass in step */
     struct pipeline *pipeline;
     struct decoder_input input;
     int32_t *tokens;         /* [rows * most] that pass now */
     int64_t *begin;          /* [rows + 1] each row's in them */
     int32_t *first_position; /* [rows] */
-    float *logits;           /* [rows, vocabulary] of the rows that pass something */
+    uint8_t *seen;           /* [rows] of whose last tokens there are logits */
+    float *logits;           /* [rows, vocabulary] theirs, one behind the other */
     int32_t *drawn;          /* [rows] */
+    void (*see)(void *self, int64_t continuation, int32_t token);
+    void *see_self;
 };
 
 static void form_packet(void *self, int64_t model_chunk, int64_t micro_batch, struct packet_form *form)
@@ -104,6 +110,17 @@ static bool run_stage(void *self, struct tape *tape, int chunk, int64_t micro_ba
     (void)micro_batch;
     struct generation *generation = self;
     return decoder_forward(generation->trainer->decoder, tape, chunk, &generation->input, in, out);
+}
+
+static bool run_depthwise(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
+                          struct packet *out)
+{
+    (void)chunk;
+    (void)micro_batch;
+    (void)in;
+    (void)out;
+    struct generation *generation = self;
+    return depthwise_forward(generation->depthwise, tape, &generation->input, generation->seen);
 }
 
 /* Each tensor rank has some columns. */
@@ -139,26 +156,35 @@ static void make_room(struct generation *generation, int64_t index)
     row->passed = row->passed + 1 - (window + 1) / 2;
 }
 
-/* The next tokens of each row. Returns how many they are. */
-static int64_t fill(struct generation *generation)
+/* How many tokens a row passes next. */
+static int64_t next_count(struct generation *generation, int64_t index)
+{
+    const struct decoder *decoder = generation->trainer->decoder;
+    struct row *row = &generation->row[index];
+    if (row->continuation < 0 || row->under_way)
+        return 0;
+    int64_t known = generation->continuations[row->continuation].prompt_count + row->drawn;
+    make_room(generation, index);
+    if (decoder->config.attention.kind != ATTENTION_INFINI && row->passed + decoder->max_length < known)
+        row->passed = known - decoder->max_length; /* a prompt longer than the model looks back */
+    return integer_min(known - row->passed, generation->most);
+}
+
+/* The next tokens of the rows that have least..most of them. Returns how many they are. */
+static int64_t fill(struct generation *generation, int64_t least, int64_t most)
 {
     int64_t total = 0;
     for (int64_t i = 0; i < generation->rows; i++) {
         struct row *row = &generation->row[i];
+        int64_t count = next_count(generation, i);
         generation->begin[i] = total;
-        if (row->continuation < 0)
+        if (count < least || count > most)
             continue;
-        const struct continuation *continuation = &generation->continuations[row->continuation];
-        int64_t known = continuation->prompt_count + row->drawn;
-        make_room(generation, i);
-        int64_t window = generation->trainer->decoder->max_length;
-        if (generation->trainer->decoder->config.attention.kind != ATTENTION_INFINI && row->passed + window < known)
-            row->passed = known - window; /* a prompt longer than the model looks back */
-        int64_t count = integer_min(known - row->passed, generation->most);
         generation->first_position[i] = (int32_t)decoder_cache_length(generation->cache, i);
         for (int64_t n = 0; n < count; n++)
-            generation->tokens[total++] = token_at(continuation, row->passed + n);
+            generation->tokens[total++] = token_at(&generation->continuations[row->continuation], row->passed + n);
         row->passed += count;
+        generation->seen[i] = 1;
     }
     generation->begin[generation->rows] = total;
     return total;
@@ -179,6 +205,22 @@ static void refill(struct generation *generation)
     }
 }
 
+static bool any_runs(const struct generation *generation)
+{
+    for (int64_t i = 0; i < generation->rows; i++)
+        if (generation->row[i].continuation >= 0)
+            return true;
+    return false;
+}
+
+static bool any_under_way(const struct generation *generation)
+{
+    for (int64_t i = 0; i < generation->rows; i++)
+        if (generation->row[i].under_way)
+            return true;
+    return false;
+}
+
 /* Draws from the logits of each row whose sequence is known no further; -1 for the others. */
 static void draw(struct generation *generation)
 {
@@ -187,7 +229,7 @@ static void draw(struct generation *generation)
     for (int64_t i = 0; i < generation->rows; i++) {
         const struct row *row = &generation->row[i];
         generation->drawn[i] = -1;
-        if (generation->begin[i + 1] == generation->begin[i])
+        if (!generation->seen[i])
             continue;
         if (row->passed == generation->continuations[row->continuation].prompt_count + row->drawn)
             generation->drawn[i] = sampling_draw(generation->sampling, logits, vocabulary,
@@ -196,15 +238,25 @@ static void draw(struct generation *generation)
     }
 }
 
-/* Passes the next tokens of all rows and draws where a sequence's end is reached. */
-static enum status advance(struct generation *generation)
+static void deliver(struct generation *generation)
+{
+    for (int64_t i = 0; i < generation->rows; i++) {
+        struct row *row = &generation->row[i];
+        if (generation->drawn[i] < 0)
+            continue;
+        generation->continuations[row->continuation].tokens[row->drawn++] = generation->drawn[i];
+        if (generation->see)
+            generation->see(generation->see_self, row->continuation, generation->drawn[i]);
+    }
+}
+
+/* Passes what was filled in, and draws where a sequence's end is reached. */
+static enum status pass(struct generation *generation, const struct pipeline_stage *stage)
 {
     struct trainer *trainer = generation->trainer;
     struct mesh *mesh = trainer->mesh;
     int last = mesh_size(mesh, MESH_PIPELINE) - 1;
     int64_t vocabulary = trainer->decoder->config.vocabulary;
-    struct pipeline_stage stage = {.self = generation, .form = form_packet, .forward = run_stage};
-    (void)fill(generation);
     generation->input = (struct decoder_input){.tokens = generation->tokens,
                                                .rows = generation->rows,
                                                .length = generation->most,
@@ -216,14 +268,42 @@ static enum status advance(struct generation *generation)
                                                .memory_off = generation->sampling->memory_off,
                                                .see_logits = see_logits,
                                                .see_self = generation};
-    CHECK(pipeline_run(generation->pipeline, &stage, NULL, NULL));
+    CHECK(pipeline_run(generation->pipeline, stage, NULL, NULL));
     decoder_cache_advance(generation->cache, generation->begin);
     if (mesh_rank(mesh, MESH_PIPELINE) == last) {
         mesh_all_reduce(mesh, MESH_TENSOR, generation->logits, generation->rows * vocabulary, DTYPE_F32, MESH_SUM);
         draw(generation);
     }
     mesh_broadcast(mesh, MESH_PIPELINE, last, generation->drawn, generation->rows, DTYPE_I32);
+    deliver(generation);
     return trainer->context->status;
+}
+
+/* Depth-wise, only what comes in numbers passes in step; single tokens go through the recursions with those that are
+ * under way. */
+static enum status advance(struct generation *generation)
+{
+    const struct pipeline_stage in_step = {.self = generation, .form = form_packet, .forward = run_stage};
+    const struct pipeline_stage depthwise = {.self = generation, .form = form_packet, .forward = run_depthwise};
+    int64_t rows = generation->rows;
+    memset(generation->seen, 0, (size_t)rows);
+    if (!generation->depthwise) {
+        (void)fill(generation, 1, generation->most);
+        return pass(generation, &in_step);
+    }
+    if (fill(generation, 2, generation->most) > 0) {
+        CHECK(pass(generation, &in_step));
+        refill(generation);
+    }
+    memset(generation->seen, 0, (size_t)rows);
+    if (fill(generation, 1, 1) == 0 && !any_under_way(generation))
+        return STATUS_OK;
+    for (int64_t i = 0; i < rows; i++)
+        generation->row[i].under_way = generation->row[i].under_way || generation->seen[i];
+    CHECK(pass(generation, &depthwise));
+    for (int64_t i = 0; i < rows; i++)
+        generation->row[i].under_way = generation->row[i].under_way && !generation->seen[i];
+    return STATUS_OK;
 }
 
 /* Learned positions end somewhere, and a memory does not bring them back. */
@@ -258,12 +338,15 @@ static enum status generation_create(struct generation *generation)
     generation->logits =
         memory_allocate(context, rows * (size_t)decoder->config.vocabulary * sizeof(float), MEMORY_BUFFERS);
     generation->drawn = memory_allocate(context, rows * sizeof *generation->drawn, MEMORY_BUFFERS);
+    generation->seen = memory_allocate(context, rows * sizeof *generation->seen, MEMORY_BUFFERS);
     CHECK(context->status);
     for (int64_t i = 0; i < generation->rows; i++)
         generation->row[i].continuation = -1;
     for (int64_t i = 0; i <= generation->rows; i++)
         generation->begin[i] = i * generation->most;
     CHECK(decoder_cache_create(decoder, generation->rows, decoder->max_length, generation->most, &generation->cache));
+    if (!generation->sampling->in_step && depthwise_fits(decoder))
+        CHECK(depthwise_create(decoder, generation->cache, generation->rows, &generation->depthwise));
     struct decoder_input largest = {.rows = generation->rows,
                                     .length = generation->most,
                                     .causal = true,
@@ -277,28 +360,11 @@ static enum status generation_create(struct generation *generation)
                            &generation->pipeline);
 }
 
-static bool any_runs(const struct generation *generation)
-{
-    for (int64_t i = 0; i < generation->rows; i++)
-        if (generation->row[i].continuation >= 0)
-            return true;
-    return false;
-}
-
-static enum status run(struct generation *generation, void (*see)(void *self, int64_t continuation, int32_t token),
-                       void *see_self)
+static enum status run(struct generation *generation)
 {
     refill(generation);
     while (any_runs(generation)) {
         CHECK(advance(generation));
-        for (int64_t i = 0; i < generation->rows; i++) {
-            struct row *row = &generation->row[i];
-            if (generation->drawn[i] < 0)
-                continue;
-            generation->continuations[row->continuation].tokens[row->drawn++] = generation->drawn[i];
-            if (see)
-                see(see_self, row->continuation, generation->drawn[i]);
-        }
         refill(generation);
     }
     return STATUS_OK;
@@ -314,15 +380,18 @@ enum status generate(struct trainer *trainer, const struct sampling *sampling, c
                                     .continuations = continuations,
                                     .count = count,
                                     .rows = integer_max(1, integer_min(rows, count)),
-                                    .most = trainer->decoder->max_length};
+                                    .most = trainer->decoder->max_length,
+                                    .see = see,
+                                    .see_self = see_self};
     enum status status;
     TRY(mesh_agree(trainer->mesh, context, generation_create(&generation)));
-    TRY(run(&generation, see, see_self));
+    TRY(run(&generation));
 done:
+    depthwise_destroy(&generation.depthwise);
     decoder_cache_destroy(trainer->decoder, &generation.cache);
     pipeline_destroy(&generation.pipeline);
     void *owned[] = {generation.row,    generation.tokens, generation.begin, generation.first_position,
-                     generation.logits, generation.drawn};
+                     generation.logits, generation.drawn,  generation.seen};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         memory_free(context, owned[i]);
     return status;

@@ -11,6 +11,7 @@ struct sampling {
     double top_p;       /* only the most likely that make up this probability; 1 is all */
     uint64_t seed;
     bool memory_off; /* attention sees its own segment only */
+    bool in_step;    /* all rows pass a layer together, also where tokens could be batched depth-wise */
 };
 
 /* Draws from logits [count]; `index` is the number of the draw. Local. */
@@ -27,8 +28,10 @@ struct continuation {
 
 /* Continues sequences of any lengths, up to `rows` of them side by side: one that is finished makes room for the next
  * at once. Without Infini-attention the model never looks back further than its max_length: when that is full, a
- * sequence goes on with the later half. Routers decide token by token. `see` (may be NULL) is called with each token as
- * it is drawn. Collective. */
+ * sequence goes on with the later half. Routers decide token by token; with routed recursions on one pipeline stage
+ * tokens of different depths pass the shared layers together (src/model/depthwise.h), so that rows do not go on in step
+ * with one another. `see` (may be NULL) is called with each token as it is drawn. What a sequence gets depends neither
+ * on the others nor on that, but for rounding. Collective. */
 enum status generate(struct trainer *trainer, const struct sampling *sampling, const struct continuation *continuations,
                      int64_t count, int64_t rows, void (*see)(void *self, int64_t continuation, int32_t token),
                      void *see_self) MUST_USE;

@@ -228,6 +228,77 @@ static void sequences_do_not_disturb_each_other(void **state)
         }
 }
 
+/* -- Depth-wise batching ---------------------------------------------------------------------------------------------
+ */
+
+enum { QUEUE = 9, DRAWN = 13 };
+
+/* Prompts of 1 to 5 tokens, of which `rows` go on side by side. */
+static void draw_queue(struct bench *bench, const struct sampling *sampling, int64_t rows, int32_t tokens[QUEUE][DRAWN])
+{
+    struct continuation continuations[QUEUE];
+    int32_t prompt[QUEUE][5];
+    for (int s = 0; s < QUEUE; s++) {
+        for (int t = 0; t < 5; t++)
+            prompt[s][t] = (s * 7 + t * 11) % KIND_VOCABULARY;
+        memset(tokens[s], 0, sizeof tokens[s]);
+        continuations[s] = (struct continuation){
+            .prompt = prompt[s], .prompt_count = 1 + (s * 3) % 5, .count = DRAWN - s % 4, .tokens = tokens[s]};
+    }
+    memset(bench->trainer.decoder->routing, 0, (size_t)bench->config.model.layers * sizeof(struct routing));
+    assert_ok(bench->context, generate(&bench->trainer, sampling, continuations, QUEUE, rows, NULL, NULL));
+}
+
+/* Tokens in different recursions did pass together: some took the second one, and some did not. */
+static void check_depths(const struct bench *bench, const char *name, struct routing *routing)
+{
+    const struct decoder *decoder = bench->trainer.decoder;
+    for (int64_t r = 0; r < decoder->config.depth.recursions; r++) {
+        if (decoder->routing[r].offered != routing[r].offered || decoder->routing[r].chosen != routing[r].chosen)
+            fail_msg("%s: %d of %d tokens take recursion %d; in step %d of %d", name, (int)decoder->routing[r].chosen,
+                     (int)decoder->routing[r].offered, (int)r, (int)routing[r].chosen, (int)routing[r].offered);
+        if (decoder->balanced && r > 0 && routing[r].offered > 0) /* on the stage with the routers */
+            assert_in_range(routing[r].chosen, 1, routing[r].offered - 1);
+    }
+}
+
+static void compare_batching(struct bench *bench, const char *name, double temperature, int64_t rows)
+{
+    enum { MOST = 4 };
+    static int32_t in_step[QUEUE][DRAWN], depthwise[QUEUE][DRAWN];
+    struct sampling sampling = {.temperature = temperature, .top_p = 0.95, .seed = 5, .in_step = true};
+    struct routing routing[MOST];
+    draw_queue(bench, &sampling, rows, in_step);
+    memcpy(routing, bench->trainer.decoder->routing, sizeof routing);
+    sampling.in_step = false;
+    draw_queue(bench, &sampling, rows, depthwise);
+    for (int s = 0; s < QUEUE; s++)
+        for (int t = 0; t < DRAWN; t++)
+            if (in_step[s][t] != depthwise[s][t])
+                fail_msg("%s, %d rows: token %d of sequence %d is %d, in step %d", name, (int)rows, t, s,
+                         depthwise[s][t], in_step[s][t]);
+    check_depths(bench, name, routing);
+}
+
+/* The same tokens as when all rows pass each layer together, with a queue longer than the batch; and with depths spread
+ * as training aims at, which go by the row, so that each sequence has one of its own. */
+static void depths_may_mix(void **state)
+{
+    struct mesh_config meshes[KIND_MESHES];
+    int count = kind_meshes(mpi_fixture_of(state)->ranks, meshes);
+    for (int kind = 0; kind < KINDS; kind++)
+        for (int i = 0; i < count; i++) {
+            struct bench bench;
+            if (!strstr(kinds[kind].name, "mor ") || !warm_bench_create(&bench, state, kind, meshes[i]))
+                continue;
+            compare_batching(&bench, kinds[kind].name, 0.0, 4);
+            compare_batching(&bench, kinds[kind].name, 1.0, 4);
+            bench.trainer.decoder->balanced = true;
+            compare_batching(&bench, kinds[kind].name, 1.0, QUEUE);
+            bench_destroy(&bench);
+        }
+}
+
 /* Without Infini-attention a sequence that fills the window goes on with the later half: as if it were a prompt. */
 static void check_windows(struct bench *bench, const int32_t *sequence, int64_t known, const char *name)
 {
@@ -297,6 +368,7 @@ static void prompts_may_be_longer_than_the_model(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(tokens_may_come_in_any_portions),
     cmocka_unit_test(sequences_do_not_disturb_each_other),
+    cmocka_unit_test(depths_may_mix),
     cmocka_unit_test(a_full_window_goes_on_with_its_later_half),
     cmocka_unit_test(prompts_may_be_longer_than_the_model),
 };

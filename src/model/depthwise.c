@@ -1,0 +1,432 @@
+#include "src/model/depthwise.h"
+
+#include <string.h>
+
+#include "src/model/decoder_private.h"
+#include "src/model/flow.h"
+#include "src/model/layers.h"
+
+/* What is known of the token under way in each row. Every tensor rank has the whole streams: they are small, and rows
+ * come together anew in each pass. */
+struct depthwise {
+    struct decoder *decoder;
+    struct decoder_cache *cache;
+    int64_t rows;
+    int64_t first, count; /* layers of the first recursion */
+    int recursions, window;
+    int32_t *recursion;           /* [rows] that it takes next; NOTHING, or `recursions`: it has left them */
+    int32_t *position;            /* [rows] */
+    int32_t *depth;               /* [rows] token choice: recursions that it takes */
+    float *gate;                  /* [rows] of the recursion, or of the exit (token choice) */
+    char *stream;                 /* [rows, D] before the recursion */
+    char *entered;                /* [rows, D] token choice: before the first one */
+    char *history[HISTORY_LIMIT]; /* [window] of [rows, D]; zeros where there is no state yet, which add nothing */
+};
+
+enum { NOTHING = -1 };
+
+/* Rows whose tokens pass together. */
+struct company {
+    int32_t *row; /* [total]; -1 behind the last: padding that keeps messages of tensor ranks at one size */
+    int64_t count, total;
+    struct range part; /* this tensor rank's */
+};
+
+/* -- Life ------------------------------------------------------------------------------------------------------------
+ */
+
+bool depthwise_fits(const struct decoder *decoder)
+{
+    const struct model_config *config = &decoder->config;
+    return config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE &&
+           mesh_size(decoder->mesh, MESH_PIPELINE) == 1;
+}
+
+static size_t token_bytes(const struct depthwise *d)
+{
+    return (size_t)d->decoder->config.width * dtype_size(d->decoder->dtype);
+}
+
+enum status depthwise_create(struct decoder *decoder, struct decoder_cache *cache, int64_t rows,
+                             struct depthwise **depthwise)
+{
+    struct context *context = decoder->context;
+    struct depthwise *d = memory_allocate(context, sizeof *d, MEMORY_OTHER);
+    *depthwise = d;
+    if (!d)
+        return STATUS_MEMORY;
+    d->decoder = decoder;
+    d->cache = cache;
+    d->rows = rows;
+    d->recursions = (int)decoder->config.depth.recursions;
+    d->window = history_window(&decoder->config);
+    layers_shared(&decoder->config, &d->first, &d->count);
+    d->recursion = memory_allocate(context, (size_t)rows * sizeof *d->recursion, MEMORY_OTHER);
+    d->position = memory_allocate(context, (size_t)rows * sizeof *d->position, MEMORY_OTHER);
+    d->depth = memory_allocate(context, (size_t)rows * sizeof *d->depth, MEMORY_OTHER);
+    d->gate = memory_allocate(context, (size_t)rows * sizeof *d->gate, MEMORY_OTHER);
+    d->stream = memory_allocate(context, (size_t)rows * token_bytes(d), MEMORY_BUFFERS);
+    d->entered = memory_allocate(context, (size_t)rows * token_bytes(d), MEMORY_BUFFERS);
+    for (int j = 0; j < d->window; j++)
+        d->history[j] = memory_allocate(context, (size_t)rows * token_bytes(d), MEMORY_BUFFERS);
+    for (int64_t row = 0; context->status == STATUS_OK && row < rows; row++)
+        d->recursion[row] = NOTHING;
+    return context->status;
+}
+
+void depthwise_destroy(struct depthwise **depthwise)
+{
+    struct depthwise *d = *depthwise;
+    if (!d)
+        return;
+    struct context *context = d->decoder->context;
+    for (int j = 0; j < d->window; j++)
+        memory_free(context, d->history[j]);
+    void *owned[] = {d->recursion, d->position, d->depth, d->gate, d->stream, d->entered, d};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        memory_free(context, owned[i]);
+    *depthwise = NULL;
+}
+
+/* -- In and out of the rows ------------------------------------------------------------------------------------------
+ */
+
+static bool is_alone(const struct depthwise *d)
+{
+    return mesh_size(d->decoder->mesh, MESH_TENSOR) == 1;
+}
+
+/* Those in recursions from..to (excluded), by recursion and then by row. */
+static bool gather_company(struct tape *tape, const struct depthwise *d, int from, int to, struct company *company)
+{
+    *company = (struct company){.row = tape_save(tape, (size_t)d->rows * sizeof *company->row)};
+    if (!company->row)
+        return false;
+    for (int recursion = from; recursion < to; recursion++)
+        for (int64_t row = 0; row < d->rows; row++)
+            if (d->recursion[row] == recursion)
+                company->row[company->count++] = (int32_t)row;
+    company->total = is_alone(d) ? company->count : d->rows;
+    for (int64_t i = company->count; i < company->total; i++)
+        company->row[i] = -1;
+    company->part = sequence_part(d->decoder->mesh, company->total);
+    return true;
+}
+
+/* This rank's part of what rows hold, zeros for padding. */
+static struct tensor *take(struct tape *tape, const struct depthwise *d, const struct company *company, char *data)
+{
+    int64_t shape[2] = {d->rows, d->decoder->config.width};
+    struct tensor *all = tape_leaf(tape, d->decoder->dtype, 2, shape, data, false);
+    return token_take(tape, all, company->row + company->part.begin, company->part.count);
+}
+
+/* x [part, D] becomes what rows hold. */
+static bool put(struct tape *tape, const struct depthwise *d, const struct company *company, struct tensor *x,
+                char *data)
+{
+    struct tensor *all = sequence_gather(tape, d->decoder->mesh, x, company->total);
+    for (int64_t i = 0; all && i < company->count; i++)
+        memcpy(data + (size_t)company->row[i] * token_bytes(d), (char *)all->data + (size_t)i * token_bytes(d),
+               token_bytes(d));
+    return all != NULL;
+}
+
+static bool put_history(struct tape *tape, const struct depthwise *d, const struct company *company,
+                        const struct history *history)
+{
+    for (int j = 0; j < history->count; j++)
+        if (!put(tape, d, company, history->state[j], d->history[j]))
+            return false;
+    for (int j = history->count; j < d->window; j++)
+        for (int64_t i = 0; i < company->count; i++)
+            memset(d->history[j] + (size_t)company->row[i] * token_bytes(d), 0, token_bytes(d));
+    return true;
+}
+
+static void take_history(struct tape *tape, const struct depthwise *d, const struct company *company,
+                         struct history *history)
+{
+    history->count = d->window;
+    for (int j = 0; j < d->window; j++)
+        history->state[j] = take(tape, d, company, d->history[j]);
+}
+
+/* -- Routers ---------------------------------------------------------------------------------------------------------
+ */
+
+/* A token that leaves passes the connections of the recursions left out with its stream unchanged. */
+static void leave(struct depthwise *d, int64_t row)
+{
+    int64_t left_out = (d->recursions - d->recursion[row]) * d->count * block_connections(&d->decoder->config);
+    size_t bytes = token_bytes(d);
+    size_t at = (size_t)row * bytes;
+    for (int j = d->window - 1; j >= 0; j--)
+        memcpy(d->history[j] + at, (j < left_out ? d->stream : d->history[j - left_out]) + at, bytes);
+    d->recursion[row] = d->recursions;
+}
+
+static void go_on(struct depthwise *d, int64_t row, bool enters)
+{
+    if (enters)
+        d->decoder->routing[d->recursion[row]].chosen++;
+    else
+        leave(d, row);
+}
+
+/* Numbers of all of the company from those of this rank's part: [part, columns] -> [total, columns]. Ranks decide by
+ * the same bits, whatever they computed. */
+static float *collect(struct tape *tape, const struct depthwise *d, const struct company *company, const float *own,
+                      int64_t columns)
+{
+    float *all = tape_save(tape, (size_t)(company->total * columns) * sizeof *all);
+    if (all)
+        mesh_all_gather(d->decoder->mesh, MESH_TENSOR, own, all, company->total, columns, DTYPE_F32);
+    return all;
+}
+
+/* x [part, D] -> each token's score by the router of the recursion that comes next. */
+static float *expert_scores(struct tape *tape, const struct depthwise *d, const struct company *company,
+                            struct tensor *x)
+{
+    float *own = tape_save(tape, (size_t)company->part.count * sizeof *own);
+    const int32_t *row = company->row + company->part.begin;
+    if (!own)
+        return NULL;
+    memset(own, 0, (size_t)company->part.count * sizeof *own);
+    for (int r = 0; r < d->recursions; r++) {
+        const struct tensor *z = router_scores(tape, x, parameter_value(d->decoder->recursion_routers[r]));
+        if (!z)
+            return NULL;
+        for (int64_t i = 0; i < company->part.count; i++)
+            if (row[i] >= 0 && d->recursion[row[i]] == r)
+                own[i] = ((const float *)z->data)[i];
+    }
+    return collect(tape, d, company, own, 1);
+}
+
+/* All take the first recursion; a later one those whose score is above 0. */
+static bool route_by_expert(struct tape *tape, struct depthwise *d, const struct company *company, struct tensor *x,
+                            int64_t length)
+{
+    const struct decoder *decoder = d->decoder;
+    float *score = expert_scores(tape, d, company, x);
+    int64_t shape[2] = {company->total, 1};
+    struct tensor *z = score ? tape_leaf(tape, DTYPE_F32, 2, shape, score, false) : NULL;
+    const struct tensor *gate = router_gate(tape, z, GATE_SIGMOID, (float)decoder->config.depth.alpha);
+    if (!gate)
+        return false;
+    for (int64_t i = 0; i < company->count; i++) {
+        int32_t row = company->row[i];
+        int recursion = d->recursion[row];
+        bool enters = score[i] > 0.0f;
+        if (decoder->balanced && recursion < d->recursions)
+            enters = route_draw(row, d->position[row], 0) < recursion_share(decoder, recursion, length);
+        d->gate[row] = ((const float *)gate->data)[i];
+        go_on(d, row, recursion == 0 || (recursion < d->recursions && enters));
+    }
+    return true;
+}
+
+/* Of tokens that begin: how many recursions they take, and the gate of their exit. */
+static bool choose_depths(struct tape *tape, struct depthwise *d, const struct company *company, struct tensor *x)
+{
+    enum { DEPTH, GATE, COLUMNS };
+    const struct decoder *decoder = d->decoder;
+    const struct tensor *s = router_softmax(tape, router_scores(tape, x, parameter_value(decoder->depth_router)));
+    float *own = tape_save(tape, (size_t)(company->part.count * COLUMNS) * sizeof *own);
+    float *depth = tape_save(tape, (size_t)company->part.count * sizeof *depth);
+    if (!s || !own || !depth)
+        return false;
+    recursion_depths(s, depth);
+    for (int64_t i = 0; i < company->part.count; i++) {
+        int32_t row = company->row[company->part.begin + i];
+        if (decoder->balanced && row >= 0)
+            depth[i] = 1.0f + (float)(int)((double)d->recursions * route_draw(row, d->position[row], 0));
+        own[i * COLUMNS + DEPTH] = depth[i];
+        own[i * COLUMNS + GATE] = ((const float *)s->data)[i * d->recursions + (int64_t)depth[i] - 1];
+    }
+    const float *all = collect(tape, d, company, own, COLUMNS);
+    for (int64_t i = 0; all && i < company->count; i++) {
+        d->depth[company->row[i]] = (int32_t)all[i * COLUMNS + DEPTH];
+        d->gate[company->row[i]] = all[i * COLUMNS + GATE];
+    }
+    return all != NULL;
+}
+
+static void route_by_token(struct depthwise *d, const struct company *company)
+{
+    for (int64_t i = 0; i < company->count; i++) {
+        int32_t row = company->row[i];
+        go_on(d, row, d->recursion[row] < d->depth[row]);
+    }
+}
+
+/* Whether the tokens take the recursion that comes next, where their stream is x. */
+static bool route(struct tape *tape, struct depthwise *d, const struct decoder_input *input,
+                  const struct company *company, struct tensor *x)
+{
+    if (d->decoder->config.depth.routing == ROUTING_EXPERT)
+        return route_by_expert(tape, d, company, x, input->length);
+    route_by_token(d, company);
+    return true;
+}
+
+/* -- A pass ----------------------------------------------------------------------------------------------------------
+ */
+
+/* The company's tokens through the embedding and the layers before the recursions. */
+static bool begin_tokens(struct tape *tape, struct depthwise *d, const struct decoder_input *input)
+{
+    struct decoder *decoder = d->decoder;
+    struct company company;
+    struct decoder_input beginning = *input;
+    for (int64_t row = 0; row < d->rows; row++)
+        if (input->begin[row + 1] > input->begin[row]) {
+            d->recursion[row] = 0;
+            d->position[row] = input->first_position[row];
+        }
+    if (!gather_company(tape, d, 0, 1, &company))
+        return false;
+    if (company.total == 0)
+        return true;
+    beginning.slots = company.total;
+    struct flow *flow = flow_create(tape, decoder, &beginning);
+    if (!flow)
+        return false;
+    flow->h = decoder_embed(tape, decoder, &beginning, flow);
+    for (int64_t layer = 0; layer < d->first; layer++)
+        if (!flow_run_layer(tape, decoder, &beginning, flow, layer))
+            return false;
+    for (int r = 0; r < d->recursions; r++)
+        decoder->routing[r].offered += company.count;
+    bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
+    return put(tape, d, &company, flow->h, d->stream) && put(tape, d, &company, flow->h, d->entered) &&
+           put_history(tape, d, &company, &flow->history) && (!by_token || choose_depths(tape, d, &company, flow->h)) &&
+           route(tape, d, input, &company, flow->h);
+}
+
+/* Where the tokens are in the cache, and how many of them are in a recursion that keeps keys. */
+static bool find_cache_rows(struct tape *tape, const struct depthwise *d, const struct company *company,
+                            struct block_call *call)
+{
+    bool lends = decoder_lends(d->decoder);
+    int64_t *rows = tape_save(tape, (size_t)company->count * sizeof *rows);
+    call->cache_rows = rows;
+    call->cache_kept = 0;
+    for (int64_t i = 0; rows && i < company->count; i++) {
+        int32_t row = company->row[i];
+        rows[i] = row + (lends ? 0 : d->recursion[row] * d->rows);
+        call->cache_kept += !lends || d->recursion[row] == 0;
+    }
+    return rows != NULL;
+}
+
+static struct token_set *set_of(struct tape *tape, const struct depthwise *d, const struct decoder_input *input,
+                                const struct company *company)
+{
+    int64_t *begin = tape_save(tape, (size_t)(company->count + 1) * sizeof *begin);
+    int32_t *position = tape_save(tape, (size_t)company->total * sizeof *position);
+    if (!begin || !position)
+        return NULL;
+    for (int64_t i = 0; i <= company->count; i++)
+        begin[i] = i;
+    for (int64_t i = 0; i < company->total; i++)
+        position[i] = company->row[i] >= 0 ? d->position[company->row[i]] : 0;
+    struct token_list list = token_list_of(company->count, begin, company->total, position);
+    return token_set_create(tape, d->decoder, input, &list, NULL, false);
+}
+
+/* y [part, D], what the shared layers made of the company's streams x -> the streams behind their recursions: see
+ * recursion_leave. */
+static struct tensor *merge(struct tape *tape, struct depthwise *d, const struct company *company, struct tensor *x,
+                            struct tensor *y)
+{
+    bool by_token = d->decoder->config.depth.routing == ROUTING_TOKEN;
+    int64_t count = company->part.count;
+    int64_t shape[2] = {count, 1};
+    float *gate = tape_save(tape, (size_t)count * sizeof *gate);
+    int32_t *ends = tape_save(tape, (size_t)count * sizeof *ends);
+    int32_t *goes_on = tape_save(tape, (size_t)count * sizeof *goes_on);
+    if (!gate || !ends || !goes_on)
+        return NULL;
+    for (int64_t i = 0; i < count; i++) {
+        int32_t row = company->row[company->part.begin + i];
+        bool deeper = row >= 0 && by_token && d->recursion[row] + 1 < d->depth[row];
+        gate[i] = row >= 0 ? d->gate[row] : 0.0f;
+        ends[i] = deeper || row < 0 ? -1 : (int32_t)i;
+        goes_on[i] = deeper ? (int32_t)i : -1;
+    }
+    struct tensor *base = by_token ? take(tape, d, company, d->entered) : x;
+    struct tensor *left = token_update(tape, base, y, tape_leaf(tape, DTYPE_F32, 2, shape, gate, false), ends, false);
+    return by_token ? token_place(tape, left, y, goes_on) : left;
+}
+
+/* All tokens under way through the shared layers. */
+static bool pass_tokens(struct tape *tape, struct depthwise *d, const struct decoder_input *input)
+{
+    struct decoder *decoder = d->decoder;
+    struct company company;
+    struct block_call call = {.decoder = decoder, .input = input};
+    if (!gather_company(tape, d, 0, d->recursions, &company) || !find_cache_rows(tape, d, &company, &call))
+        return false;
+    call.set = set_of(tape, d, input, &company);
+    struct tensor *x = take(tape, d, &company, d->stream);
+    struct tensor *y = x;
+    struct history history;
+    take_history(tape, d, &company, &history);
+    if (!call.set || !x)
+        return false;
+    for (int64_t layer = d->first; layer < d->first + d->count; layer++) {
+        call.block = decoder_block(decoder, layer);
+        call.layer = layer;
+        call.cache = decoder_layer_cache(d->cache, layer);
+        if (!block_run(tape, &call, &y, &history, NULL))
+            return false;
+    }
+    struct tensor *stream = merge(tape, d, &company, x, y);
+    if (!put(tape, d, &company, stream, d->stream) || !put_history(tape, d, &company, &history))
+        return false;
+    for (int64_t i = 0; i < company.count; i++)
+        d->recursion[company.row[i]]++;
+    return route(tape, d, input, &company, stream);
+}
+
+/* Those that have left the recursions through the other layers and the head. */
+static bool finish_tokens(struct tape *tape, struct depthwise *d, const struct decoder_input *input, uint8_t *left)
+{
+    struct decoder *decoder = d->decoder;
+    struct company company;
+    struct packet out = {0};
+    int64_t *begin = tape_save(tape, (size_t)(d->rows + 1) * sizeof *begin);
+    if (!begin || !gather_company(tape, d, d->recursions, d->recursions + 1, &company))
+        return false;
+    begin[0] = 0;
+    for (int64_t row = 0; row < d->rows; row++) {
+        left[row] = d->recursion[row] == d->recursions;
+        begin[row + 1] = begin[row] + left[row];
+    }
+    if (company.total == 0)
+        return true;
+    struct decoder_input end = *input;
+    end.begin = begin;
+    end.first_position = d->position;
+    end.slots = company.total;
+    struct flow *flow = flow_create(tape, decoder, &end);
+    if (!flow)
+        return false;
+    flow->h = take(tape, d, &company, d->stream);
+    take_history(tape, d, &company, &flow->history);
+    for (int64_t layer = d->first + d->recursions * d->count; layer < decoder->config.layers; layer++)
+        if (!flow_run_layer(tape, decoder, &end, flow, layer))
+            return false;
+    for (int64_t i = 0; i < company.count; i++)
+        d->recursion[company.row[i]] = NOTHING;
+    return decoder_head(tape, decoder, &end, flow, &out);
+}
+
+bool depthwise_forward(struct depthwise *depthwise, struct tape *tape, const struct decoder_input *input, uint8_t *left)
+{
+    return begin_tokens(tape, depthwise, input) && pass_tokens(tape, depthwise, input) &&
+           finish_tokens(tape, depthwise, input, left);
+}
