@@ -132,6 +132,9 @@ cairn_conformance(pipeline2-context2 4 --pipeline 2 --context 2)
 cairn_conformance(tensor2-pipeline2 4 --tensor 2 --pipeline 2)
 cairn_conformance(tensor2-pipeline2-data2 8 --tensor 2 --pipeline 2 --data 2)
 cairn_conformance(data2-pipeline2-context2 8 --data 2 --pipeline 2 --context 2)
+list(FILTER CASES INCLUDE REGEX "mor|recursive") # those of whose recursions a pipeline may make no ring
+cairn_conformance(stage2 2 --pipeline 2 --recursions stage)
+cairn_conformance(stage3 3 --pipeline 3 --recursions stage)
 
 cairn_script(lint.layers lint/layers.sh LABELS lint check TIMEOUT 60)
 cairn_script(lint.layers_catches lint/layers_test.sh LABELS lint check TIMEOUT 60)

@@ -120,6 +120,9 @@ const struct setting setting_table[] = {
      HELP = "Ranks that hold different parts of a layer."},
     {INTEGER(mesh.virtual_stages, 1, 65536), DEFAULT = "1",
      HELP = "Chunks of the model on a pipeline rank; more than 1 shortens the idle time for more messages."},
+    {WORD(mesh.recursions), DEFAULT = "ring", .words = {[RECURSIONS_RING] = "ring", [RECURSIONS_STAGE] = "stage"},
+     HELP = "mor on a pipeline: each stage has a part of the shared layers and tokens go around once a recursion, or "
+            "all recursions are on one stage, what comes before and after them on others."},
 
     {WORD(compute.type), DEFAULT = "fp32", .words = {[COMPUTE_FP32] = "fp32", [COMPUTE_BF16] = "bf16"},
      HELP = "Number type of weights and activations in matrix products; master weights are always fp32."},

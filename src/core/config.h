@@ -73,12 +73,16 @@ struct model_config {
     } depth;
 };
 
+/* Where on a pipeline the layers lie that recursions share. */
+enum recursion_placement { RECURSIONS_RING, RECURSIONS_STAGE };
+
 struct mesh_config {
     int64_t data;
     int64_t pipeline;
     int64_t context;
     int64_t tensor;
     int64_t virtual_stages; /* model chunks a pipeline rank holds; 1 is plain 1F1B */
+    enum recursion_placement recursions;
 };
 
 enum compute_type { COMPUTE_FP32, COMPUTE_BF16 };

@@ -91,7 +91,7 @@ struct decoder {
     int block_count;
     struct parameter *embedding, *positions, *head; /* NULL on other stages than the first, first and last */
     struct linear_parameters final_norm;
-    /* Of Mixture-of-Recursions, on the first stage: [recursions] of [D], or NULLs; [recursions, D]. */
+    /* Of Mixture-of-Recursions, on the stage where they begin: [recursions] of [D], or NULLs; [recursions, D]. */
     struct parameter **recursion_routers, *depth_router;
 
     int64_t max_length;   /* of a sequence */

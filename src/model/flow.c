@@ -122,7 +122,8 @@ static struct boundary find_boundary(const struct decoder *decoder, int64_t mode
     int64_t stages = mesh_size(decoder->mesh, MESH_PIPELINE);
     struct range layers = layers_of_chunk(config, mesh_config(decoder->mesh), model_chunk, decoder->max_length);
     struct boundary boundary = {.recursion = -1, .states = states_before(config, layers.begin)};
-    if (config->depth.kind != DEPTH_MOR || config->depth.routing == ROUTING_NONE)
+    if (config->depth.kind != DEPTH_MOR || config->depth.routing == ROUTING_NONE ||
+        !layers_circular(config, mesh_config(decoder->mesh)))
         return boundary;
     int64_t first;
     int64_t count;
@@ -209,11 +210,13 @@ static struct tensor *numbers(struct tape *tape, const int32_t *values, int64_t 
     return tape_leaf(tape, DTYPE_I32, 2, shape, (void *)(uintptr_t)values, false);
 }
 
-void flow_pack(struct tape *tape, const struct decoder *decoder, const struct flow *flow, int64_t model_chunk,
+bool flow_pack(struct tape *tape, struct decoder *decoder, struct flow *flow, int64_t model_chunk,
                struct packet *packet)
 {
     struct boundary boundary = find_boundary(decoder, model_chunk);
     packet->count = 0;
+    if (boundary.recursion < 0 && !flow_leave(tape, decoder, flow))
+        return false;
     if (boundary.recursion < 0)
         put_stream(packet, flow->h, &flow->history);
     else
@@ -221,7 +224,7 @@ void flow_pack(struct tape *tape, const struct decoder *decoder, const struct fl
     if (boundary.listed)
         put(packet, numbers(tape, flow->active.slot, flow->active.set->list.total));
     if (!boundary.carried)
-        return;
+        return true;
     bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
     put_stream(packet, flow->h, &flow->history);
     if (by_token)
@@ -229,6 +232,7 @@ void flow_pack(struct tape *tape, const struct decoder *decoder, const struct fl
     put(packet, flow->gate);
     if (by_token)
         put(packet, numbers(tape, flow->depth, flow->stream.total));
+    return true;
 }
 
 struct reader {

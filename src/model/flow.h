@@ -49,10 +49,10 @@ bool flow_run_layer(struct tape *tape, struct decoder *decoder, const struct dec
 /* Leaves the recursion that the flow may be in. */
 bool flow_leave(struct tape *tape, struct decoder *decoder, struct flow *flow);
 
-/* What passes between chunks. */
+/* What passes between chunks. False with the context's error. */
 void flow_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
                struct packet_form *form);
-void flow_pack(struct tape *tape, const struct decoder *decoder, const struct flow *flow, int64_t model_chunk,
+bool flow_pack(struct tape *tape, struct decoder *decoder, struct flow *flow, int64_t model_chunk,
                struct packet *packet);
 bool flow_unpack(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
                  int64_t model_chunk, const struct packet *packet);

@@ -81,17 +81,42 @@ int64_t layers_tokens(const struct model_config *config, int64_t layer, int64_t 
 /* -- The pipeline ----------------------------------------------------------------------------------------------------
  */
 
-/* Each recursion then runs around all stages. */
-static bool is_circular(const struct model_config *config, const struct mesh_config *mesh)
+bool layers_circular(const struct model_config *config, const struct mesh_config *mesh)
 {
-    return is_cycle(config) && mesh->pipeline > 1;
+    return is_cycle(config) && mesh->pipeline > 1 && mesh->recursions == RECURSIONS_RING;
+}
+
+/* All recursions are one chunk then. */
+static bool is_whole(const struct model_config *config, const struct mesh_config *mesh)
+{
+    return is_cycle(config) && mesh->pipeline > 1 && mesh->recursions == RECURSIONS_STAGE;
+}
+
+/* Beside that chunk there are the layer before it, if any, and what comes after it: a layer and the head, or the head
+ * alone. */
+static enum status check_whole(struct context *context, const struct mesh_config *mesh,
+                               const struct model_config *config)
+{
+    int64_t most = is_middle(config) ? 3 : 2;
+    if (mesh->virtual_stages > 1)
+        return context_fail(context, STATUS_USAGE,
+                            "mesh.virtual_stages: %lld; with mesh.recursions stage all recursions are one chunk, use 1",
+                            (long long)mesh->virtual_stages);
+    if (mesh->pipeline > most)
+        return context_fail(context, STATUS_USAGE,
+                            "mesh.pipeline: %lld; with mesh.recursions stage and this sharing at most %lld stages have "
+                            "layers; use at most %lld, or mesh.recursions ring",
+                            (long long)mesh->pipeline, (long long)most, (long long)most);
+    return STATUS_OK;
 }
 
 enum status layers_check_mesh(struct context *context, const struct mesh_config *mesh,
                               const struct model_config *config)
 {
     int64_t stored = layers_stored(config);
-    if (is_circular(config, mesh) && mesh->virtual_stages > 1)
+    if (is_whole(config, mesh))
+        return check_whole(context, mesh, config);
+    if (layers_circular(config, mesh) && mesh->virtual_stages > 1)
         return context_fail(context, STATUS_USAGE,
                             "mesh.virtual_stages: %lld; each recursion is a chunk already, use 1",
                             (long long)mesh->virtual_stages);
@@ -106,7 +131,7 @@ enum status layers_check_mesh(struct context *context, const struct mesh_config 
 
 int layers_chunks(const struct model_config *config, const struct mesh_config *mesh)
 {
-    return (int)(is_circular(config, mesh) ? config->depth.recursions : mesh->virtual_stages);
+    return (int)(layers_circular(config, mesh) ? config->depth.recursions : mesh->virtual_stages);
 }
 
 /* Stored layers of a chunk, where no layer is used by several chunks. The last chunk has the head besides, which may
@@ -155,11 +180,27 @@ static struct range circular_chunk(const struct model_config *config, int64_t st
     return (struct range){.begin = begin, .count = end - begin};
 }
 
+/* All recursions in one: with two chunks the first, which has what comes before, and not the one with the head. */
+static struct range whole_chunk(const struct model_config *config, int64_t chunks, int64_t chunk)
+{
+    int64_t first;
+    int64_t count;
+    layers_shared(config, &first, &count);
+    int64_t end = first + config->depth.recursions * count;
+    int64_t before = chunks > 2 ? first : 0;
+    if (chunk == chunks - 1)
+        return (struct range){.begin = end, .count = config->layers - end};
+    return chunk == chunks - 2 ? (struct range){.begin = before, .count = end - before}
+                               : (struct range){.begin = 0, .count = before};
+}
+
 struct range layers_of_chunk(const struct model_config *config, const struct mesh_config *mesh, int64_t chunk,
                              int64_t length)
 {
-    if (is_circular(config, mesh))
+    if (layers_circular(config, mesh))
         return circular_chunk(config, mesh->pipeline, chunk);
+    if (is_whole(config, mesh))
+        return whole_chunk(config, mesh->pipeline, chunk);
     struct range stored = stored_of_chunk(config, mesh->pipeline * mesh->virtual_stages, chunk, length);
     /* Without a pipeline one chunk has all layers, in whatever order they use the stored ones. */
     int64_t begin = first_use(config, stored.begin);

@@ -30,7 +30,10 @@ int64_t layers_tokens(const struct model_config *config, int64_t layer, int64_t 
 enum status layers_check_mesh(struct context *context, const struct mesh_config *mesh,
                               const struct model_config *config) MUST_USE;
 
-/* Chunks that each stage of a pipeline holds. Recursions make a circular pipeline with a chunk for each of them. */
+/* Whether recursions go around a circular pipeline, each stage having a part of the shared layers. */
+bool layers_circular(const struct model_config *config, const struct mesh_config *mesh);
+
+/* Chunks that each stage of a pipeline holds. A circular one has a chunk for each recursion. */
 int layers_chunks(const struct model_config *config, const struct mesh_config *mesh);
 
 /* The unrolled layers of a chunk of the model: chunk c of stage s is chunk c * stages + s of all. May be none. `length`

@@ -280,20 +280,24 @@ static void declare_layers(struct decoder *decoder)
     }
 }
 
-/* Of section 5; where recursions begin, on the first stage. */
-static void declare_recursions(struct decoder *decoder, bool first)
+/* Of section 5; on the stage where recursions begin. */
+static void declare_recursions(struct decoder *decoder)
 {
     const struct model_config *config = &decoder->config;
+    int64_t begin;
+    int64_t count;
     if (config->depth.kind != DEPTH_MOR)
         return;
+    layers_shared(config, &begin, &count);
+    bool here = decoder_holds_layer(decoder, begin);
     for (int64_t r = 0; config->depth.routing == ROUTING_EXPERT && r < config->depth.recursions; r++) {
         char prefix[PREFIX];
         snprintf(prefix, sizeof prefix, "model.recursions.%lld.", (long long)r);
         decoder->recursion_routers[r] =
-            declare_router(decoder, &(struct part){.prefix = prefix, .here = first, .uses = 1});
+            declare_router(decoder, &(struct part){.prefix = prefix, .here = here, .uses = 1});
     }
     if (config->depth.routing == ROUTING_TOKEN) {
-        struct part part = {.prefix = "model.", .here = first, .uses = 1};
+        struct part part = {.prefix = "model.", .here = here, .uses = 1};
         struct parameter_spec spec = matrix_spec(&part, "router", ".weight", config->depth.recursions, config->width);
         spec.keeps_float = true;
         decoder->depth_router = declare_whole(decoder, &part, GROUP_ROUTERS, &spec);
@@ -338,7 +342,7 @@ static void declare_all(struct decoder *decoder)
             matrix_spec(&first, "model.embed_positions", ".weight", config->max_positions, config->width);
         decoder->positions = declare_whole(decoder, &first, GROUP_EMBEDDINGS, &positions);
     }
-    declare_recursions(decoder, first.here);
+    declare_recursions(decoder);
     declare_layers(decoder);
     decoder->final_norm = declare_norm(decoder, &last, "model.norm");
     declare_head(decoder, &last, &table, rows);

@@ -249,6 +249,10 @@ static int parse(struct runner *runner, int argc, char **argv, int *first)
             i + 1 < argc && strcmp(argv[i], "--tolerance") == 0 && text_to_real(argv[i + 1], &runner->tolerance);
         for (size_t s = 0; !known && i + 1 < argc && s < sizeof sizes / sizeof *sizes; s++)
             known = strcmp(argv[i], sizes[s].name) == 0 && text_to_integer(argv[i + 1], sizes[s].value);
+        if (!known && i + 1 < argc && strcmp(argv[i], "--recursions") == 0) {
+            runner->wanted.recursions = strcmp(argv[i + 1], "stage") == 0 ? RECURSIONS_STAGE : RECURSIONS_RING;
+            known = true;
+        }
         if (!known)
             return 2;
     }
@@ -270,7 +274,7 @@ int main(int argc, char **argv)
     int code = parse(&runner, argc, argv, &first);
     if (code != 0 && runner.speaks)
         fprintf(stderr, "usage: conformance [--data D] [--pipeline P] [--context C] [--tensor Q] [--virtual-stages V]\n"
-                        "                   [--tolerance X] FILE...\n");
+                        "                   [--recursions ring|stage] [--tolerance X] FILE...\n");
     if (code == 0 && status == STATUS_OK)
         status = mesh_resolve(&runner.context, &runner.wanted, ranks, &resolved);
     if (code == 0 && status == STATUS_OK)

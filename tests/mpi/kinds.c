@@ -5,6 +5,7 @@
 
 #include "io/config/config.h"
 #include "src/core/random.h"
+#include "src/model/layers.h"
 
 const struct kind kinds[KINDS] = {
     {"infini linear", "layers: 3, attention: {kind: infini, segment: 5}"},
@@ -143,6 +144,10 @@ bool bench_create(struct bench *bench, void **state, const struct kind *kind, co
     bench->context = context;
     bench->bytes_before = context->memory.bytes_total;
     make_config(context, kind, options, &bench->config);
+    struct mesh_config ring = options->mesh;
+    ring.recursions = RECURSIONS_RING;
+    if (options->mesh.recursions != RECURSIONS_RING && !layers_circular(&bench->config.model, &ring))
+        return false; /* the same mesh as without */
     bench->mesh = mpi_mesh(fixture, options->mesh);
     assert_ok(context, engine_create(context, 1, &bench->engine));
     struct trainer *trainer = &bench->trainer;
@@ -227,11 +232,28 @@ double bench_projection(struct bench *bench, int number)
 int kind_meshes(int ranks, struct mesh_config meshes[KIND_MESHES])
 {
     static const struct mesh_config all[] = {
-        {1, 1, 1, 1, 1},                                                                     /* one rank */
-        {2, 1, 1, 1, 1}, {1, 2, 1, 1, 1}, {1, 1, 2, 1, 1}, {1, 1, 1, 2, 1}, {1, 2, 1, 1, 2}, /* two */
-        {3, 1, 1, 1, 1}, {1, 3, 1, 1, 1}, {1, 1, 3, 1, 1}, {1, 1, 1, 3, 1},                  /* three */
-        {1, 1, 4, 1, 1}, {1, 2, 2, 1, 1}, {1, 1, 2, 2, 1}, {1, 2, 1, 2, 1}, {2, 1, 2, 1, 1}, /* four */
-        {1, 2, 2, 2, 1}, {2, 2, 2, 1, 1},                                                    /* eight */
+        {1, 1, 1, 1, 1}, /* one rank */
+        {2, 1, 1, 1, 1},
+        {1, 2, 1, 1, 1},
+        {1, 1, 2, 1, 1},
+        {1, 1, 1, 2, 1},
+        {1, 2, 1, 1, 2}, /* two */
+        {3, 1, 1, 1, 1},
+        {1, 3, 1, 1, 1},
+        {1, 1, 3, 1, 1},
+        {1, 1, 1, 3, 1}, /* three */
+        {1, 1, 4, 1, 1},
+        {1, 2, 2, 1, 1},
+        {1, 1, 2, 2, 1},
+        {1, 2, 1, 2, 1},
+        {2, 1, 2, 1, 1}, /* four */
+        {1, 2, 2, 2, 1},
+        {2, 2, 2, 1, 1}, /* eight */
+        {1, 2, 1, 1, 1, RECURSIONS_STAGE},
+        {1, 3, 1, 1, 1, RECURSIONS_STAGE},
+        {1, 2, 2, 1, 1, RECURSIONS_STAGE},
+        {1, 2, 1, 2, 1, RECURSIONS_STAGE},
+        {1, 2, 2, 2, 1, RECURSIONS_STAGE},
     };
     int count = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)

@@ -46,7 +46,8 @@ static void check(const char *kind, const struct mesh_config *mesh, const struct
         good = good && fabs(answer->projection[i] - expected->projection[i]) <= 3e-4;
     if (good)
         return;
-    fprintf(stderr, "%s on data %d pipeline %d context %d tensor %d:\n", kind, (int)mesh->data, (int)mesh->pipeline,
+    fprintf(stderr, "%s on data %d pipeline %d (%s) context %d tensor %d:\n", kind, (int)mesh->data,
+            (int)mesh->pipeline, mesh->recursions == RECURSIONS_STAGE ? "recursions on a stage" : "ring",
             (int)mesh->context, (int)mesh->tensor);
     for (int step = 0; step < STEPS; step++)
         fprintf(stderr, "loss %.9f, expected %.9f; of routers %.9f, expected %.9f\n", answer->loss[step],

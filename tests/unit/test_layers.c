@@ -274,6 +274,40 @@ static void pipelines_that_do_not_fit_are_refused(void **state)
     assert_fails(&context, layers_check_mesh(&context, &mesh, &config), STATUS_USAGE, "cannot share 5 layers");
 }
 
+/* One recursion cannot be cut: what lies before and after is all that other stages can have. */
+static void all_recursions_may_be_on_one_stage(void **state)
+{
+    (void)state;
+    struct context context;
+    context_create(&context);
+    struct model_config middle = recursive(SHARING_MIDDLE_CYCLE, 8, 3);
+    struct model_config cycle = recursive(SHARING_CYCLE, 6, 3);
+    const struct {
+        const struct model_config *config;
+        int64_t stages;
+        struct range chunk[3];
+    } cases[] = {{&middle, 2, {{0, 7}, {7, 1}}}, {&middle, 3, {{0, 1}, {1, 6}, {7, 1}}}, {&cycle, 2, {{0, 6}, {6, 0}}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mesh_config mesh = pipeline(cases[i].stages, 1);
+        mesh.recursions = RECURSIONS_STAGE;
+        assert_ok(&context, layers_check_mesh(&context, &mesh, cases[i].config));
+        assert_int_equal(layers_chunks(cases[i].config, &mesh), 1);
+        for (int64_t chunk = 0; chunk < cases[i].stages; chunk++) {
+            struct range layers = layers_of_chunk(cases[i].config, &mesh, chunk, 8);
+            assert_int_equal(layers.begin, cases[i].chunk[chunk].begin);
+            assert_int_equal(layers.count, cases[i].chunk[chunk].count);
+        }
+        mesh.pipeline++;
+        if (cases[i].config == &cycle || cases[i].stages == 3)
+            assert_fails(&context, layers_check_mesh(&context, &mesh, cases[i].config), STATUS_USAGE,
+                         "or mesh.recursions ring");
+        mesh = pipeline(2, 2);
+        mesh.recursions = RECURSIONS_STAGE;
+        assert_fails(&context, layers_check_mesh(&context, &mesh, cases[i].config), STATUS_USAGE,
+                     "mesh.virtual_stages: 2; with mesh.recursions stage");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +321,7 @@ int main(void)
         cmocka_unit_test(a_stage_may_have_no_layer),
         cmocka_unit_test(a_heavy_head_counts_in_stored_layers),
         cmocka_unit_test(pipelines_that_do_not_fit_are_refused),
+        cmocka_unit_test(all_recursions_may_be_on_one_stage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
