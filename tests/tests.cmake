@@ -101,6 +101,7 @@ cairn_mpi(kinds      RANKS 1 2 3 4 8 LABELS LINKS kinds)
 cairn_mpi(plan       RANKS 1 2 3 4 8 LABELS LINKS kinds plan)
 cairn_mpi(kinds_tokens RANKS 1 2 LABELS LINKS kinds)
 cairn_mpi(kinds_generate RANKS 1 2 LABELS LINKS kinds)
+cairn_mpi(kinds_routers RANKS 1 2 3 4 8 LABELS LINKS kinds)
 
 add_executable(conformance tests/conformance/main.c tests/conformance/case.c tests/conformance/seen.c
                tests/conformance/values.c)

@@ -32,14 +32,17 @@ static enum status run_step(struct trainer *trainer, struct step_sample *sample)
     mesh_barrier(trainer->mesh, MESH_WORLD);
     (void)time_enter(account, TIME_OTHER);
     struct time_account start = *account;
+    double processor = clock_process_seconds();
     struct step_result result;
     fill_batch(trainer, trainer->step);
     /* What no operation claims for itself is the work of the others. */
     (void)time_enter(account, TIME_COMPUTE);
     enum status status = trainer_step(trainer, &result);
     (void)time_enter(account, TIME_OTHER);
-    *sample = (struct step_sample){
-        .seconds = account->since - start.since, .waiting = account->waiting - start.waiting, .loss = result.loss};
+    *sample = (struct step_sample){.seconds = account->since - start.since,
+                                   .processor = clock_process_seconds() - processor,
+                                   .waiting = account->waiting - start.waiting,
+                                   .loss = result.loss};
     for (int kind = 0; kind < TIME_KINDS; kind++) {
         sample->part[kind] = account->seconds[kind] - start.seconds[kind];
         sample->executed += account->flops[kind] - start.flops[kind];
@@ -141,15 +144,17 @@ static enum status summarize(struct trainer *trainer, const struct step_sample *
     const struct step_sample *median = &samples[choose_median(trainer->mesh, samples, count)];
     report->tokens = trainer->batch.rows * trainer->batch.length;
     report->parameters = decoder_parameter_total(trainer->decoder);
-    report->useful_per_token = decoder_flops_per_token(&config->model, trainer->batch.length);
+    report->useful_per_token = decoder_flops_per_token(&config->model, trainer->batch.length, 0.0);
     report->seconds = median->seconds;
     report->loss = median->loss;
     report->executed = median->executed;
     mesh_all_reduce(trainer->mesh, MESH_WORLD, &report->executed, 1, DTYPE_F64, MESH_SUM);
     report->least = report->most = median->seconds;
+    report->processor = median->processor;
     for (int i = 0; i < count; i++) {
         report->least = fmin(report->least, samples[i].seconds);
         report->most = fmax(report->most, samples[i].seconds);
+        report->processor = fmin(report->processor, samples[i].processor);
     }
     report->bubble = pipeline_bubble(trainer->forward_backward) / mesh_size(trainer->mesh, MESH_WORLD);
     mesh_all_reduce(trainer->mesh, MESH_WORLD, &report->bubble, 1, DTYPE_F64, MESH_SUM);

@@ -7,6 +7,7 @@
 
 struct step_sample {
     double seconds;
+    double processor; /* time of this rank's threads */
     double part[TIME_KINDS];
     double waiting;  /* for other stages, of communication */
     double executed; /* FLOPs of this rank */
@@ -23,6 +24,7 @@ struct step_report {
     double seconds;     /* the median */
     double least, most; /* of all measured steps */
     double high;        /* their 95th percentile */
+    double processor;   /* time of the first rank's threads in a step, the least: others disturb it little */
     double loss;
     double useful_per_token;
     double executed;                /* FLOPs of a step, all ranks */

@@ -35,9 +35,10 @@ static void print_run(const struct step_report *report)
            ranks, plural(ranks), threads, plural(threads), report->engine->isa);
     printf("%-12s %.1f GFLOP/s before the steps, %.1f after, by %s on all ranks at once\n", "peak",
            1e-9 * report->peak_before, 1e-9 * report->peak_after, report->instruction);
-    printf("%-12s %s, the median of %lld (%.4g to %.4g s); %.1f tokens/s; loss %.4f\n\n", "step",
-           show_seconds(report->seconds).text, (long long)report->options->steps, report->least, report->most,
-           (double)report->tokens / report->seconds, report->loss);
+    printf("%-12s %s, the median of %lld (%.4g to %.4g s; at least %.4g s of processor time); %.1f tokens/s; "
+           "loss %.4f\n\n",
+           "step", show_seconds(report->seconds).text, (long long)report->options->steps, report->least, report->most,
+           report->processor, (double)report->tokens / report->seconds, report->loss);
 }
 
 static void print_split(const struct step_report *report)
@@ -129,21 +130,21 @@ enum status step_print_json(struct context *context, const struct step_report *r
                   mesh_size(report->mesh, MESH_WORLD), "threads", report->engine->threads, "parameters",
                   (json_int_t)report->parameters, "batch", (json_int_t)training->batch, "micro_batch",
                   (json_int_t)training->micro_batch, "sequence_length", (json_int_t)training->sequence_length);
-    json_t *rest =
-        json_pack("{s:{s:I, s:I, s:I, s:I}, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:{s:s, s:f, s:f}, s:o, s:{s:o, s:i, "
-                  "s:o, s:o, s:f}, s:f, "
-                  "s:i, s:s, s:I, s:I, s:o}",
-                  "mesh", "data", (json_int_t)mesh->data, "pipeline", (json_int_t)mesh->pipeline, "context",
-                  (json_int_t)mesh->context, "tensor", (json_int_t)mesh->tensor, "tokens", (json_int_t)report->tokens,
-                  "seconds", report->seconds, "seconds_least", report->least, "seconds_most", report->most,
-                  "seconds_p95", report->high, "tokens_per_second", (double)report->tokens / report->seconds, "loss",
-                  isfinite(report->loss) ? report->loss : 0.0, "peak", "instruction", report->instruction,
-                  "gflops_before", 1e-9 * report->peak_before, "gflops_after", 1e-9 * report->peak_after, "flops",
-                  flops_json(report), "seconds_by_kind", "rank_0", time_json(report->part), "busiest_rank",
-                  report->slowest, "busiest", time_json(report->slowest_part), "mean", time_json(report->mean),
-                  "waiting_for_stages", report->waiting, "schedule_idle", report->bubble, "nodes", report->nodes,
-                  "hosts", report->hosts, "steps", (json_int_t)report->options->steps, "warmup",
-                  (json_int_t)report->options->warmup, "memory_bytes", memory_json(report));
+    json_t *rest = json_pack(
+        "{s:{s:I, s:I, s:I, s:I}, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:{s:s, s:f, s:f}, s:o, s:{s:o, s:i, "
+        "s:o, s:o, s:f}, s:f, "
+        "s:i, s:s, s:I, s:I, s:o}",
+        "mesh", "data", (json_int_t)mesh->data, "pipeline", (json_int_t)mesh->pipeline, "context",
+        (json_int_t)mesh->context, "tensor", (json_int_t)mesh->tensor, "tokens", (json_int_t)report->tokens, "seconds",
+        report->seconds, "seconds_least", report->least, "seconds_most", report->most, "seconds_p95", report->high,
+        "processor_seconds", report->processor, "tokens_per_second", (double)report->tokens / report->seconds, "loss",
+        isfinite(report->loss) ? report->loss : 0.0, "peak", "instruction", report->instruction, "gflops_before",
+        1e-9 * report->peak_before, "gflops_after", 1e-9 * report->peak_after, "flops", flops_json(report),
+        "seconds_by_kind", "rank_0", time_json(report->part), "busiest_rank", report->slowest, "busiest",
+        time_json(report->slowest_part), "mean", time_json(report->mean), "waiting_for_stages", report->waiting,
+        "schedule_idle", report->bubble, "nodes", report->nodes, "hosts", report->hosts, "steps",
+        (json_int_t)report->options->steps, "warmup", (json_int_t)report->options->warmup, "memory_bytes",
+        memory_json(report));
     if (object && rest)
         json_object_update(object, rest);
     json_decref(rest);

@@ -62,7 +62,11 @@ struct parameter_totals {
 /* What a router did since somebody last looked; this rank's share of it. */
 struct routing {
     int64_t offered, chosen; /* tokens */
-    int64_t judged, agreed;  /* tokens for which the causal router was asked, and said the same as the choice */
+    /* The causal router against the choice that it learns to foretell, on this rank's own tokens: those it was asked
+     * about, those of them that were chosen, those that it lets in, and those that are both. */
+    int64_t judged, wanted, admitted, hits;
+    double entropy;  /* token choice: summed over this rank's own tokens, in nats */
+    int64_t decided; /* how many those are */
 };
 
 struct decoder {
@@ -230,10 +234,11 @@ int64_t decoder_parameter_total(const struct decoder *decoder);
  *   LAuReL     2 r D for each low-rank map
  *   head       V D
  *
- * k is T but for layers of MoD (section 4) and recursions (section 5; token choice as if balanced), whose capacity is
- * that after its warm-up. With the shared cache later recursions project no keys and values, write no memory and see
- * all keys: k (T + 1) / 2 pairs. Norms, gates, softmax and other work on single elements do not count. */
-double decoder_flops_per_token(const struct model_config *config, int64_t length);
+ * k is T but for layers of MoD (section 4) and recursions (section 5; token choice as if balanced), whose capacity has
+ * this surplus (layers_tokens; 0 after its warm-up). With the shared cache later recursions project no keys and values,
+ * write no memory and see all keys: k (T + 1) / 2 pairs. Norms, gates, softmax and other work on single elements do not
+ * count. */
+double decoder_flops_per_token(const struct model_config *config, int64_t length, double surplus);
 
 /* The cost of head and loss by the same count, in layers (the mean of all). */
 double decoder_head_cost(const struct model_config *config, int64_t length);

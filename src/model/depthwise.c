@@ -10,7 +10,6 @@
  * come together anew in each pass. */
 struct depthwise {
     struct decoder *decoder;
-    struct decoder_cache *cache;
     int64_t rows;
     int64_t first, count; /* layers of the first recursion */
     int recursions, window;
@@ -47,8 +46,7 @@ static size_t token_bytes(const struct depthwise *d)
     return (size_t)d->decoder->config.width * dtype_size(d->decoder->dtype);
 }
 
-enum status depthwise_create(struct decoder *decoder, struct decoder_cache *cache, int64_t rows,
-                             struct depthwise **depthwise)
+enum status depthwise_create(struct decoder *decoder, int64_t rows, struct depthwise **depthwise)
 {
     struct context *context = decoder->context;
     struct depthwise *d = memory_allocate(context, sizeof *d, MEMORY_OTHER);
@@ -56,7 +54,6 @@ enum status depthwise_create(struct decoder *decoder, struct decoder_cache *cach
     if (!d)
         return STATUS_MEMORY;
     d->decoder = decoder;
-    d->cache = cache;
     d->rows = rows;
     d->recursions = (int)decoder->config.depth.recursions;
     d->window = history_window(&decoder->config);
@@ -380,7 +377,7 @@ static bool pass_tokens(struct tape *tape, struct depthwise *d, const struct dec
     for (int64_t layer = d->first; layer < d->first + d->count; layer++) {
         call.block = decoder_block(decoder, layer);
         call.layer = layer;
-        call.cache = decoder_layer_cache(d->cache, layer);
+        call.cache = decoder_layer_cache(input->cache, layer);
         if (!block_run(tape, &call, &y, &history, NULL))
             return false;
     }

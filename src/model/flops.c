@@ -11,14 +11,14 @@ struct layer_work {
     bool shared_keys; /* those of the first recursion, of all tokens */
 };
 
-static struct layer_work work_of(const struct model_config *config, int64_t layer, int64_t length)
+static struct layer_work work_of(const struct model_config *config, int64_t layer, int64_t length, double surplus)
 {
     bool shares =
         config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE && config->depth.cache == CACHE_SHARED;
     return (struct layer_work){.config = config,
                                .layer = layer,
                                .length = (double)length,
-                               .share = (double)layers_tokens(config, layer, length, 0.0) / (double)length,
+                               .share = (double)layers_tokens(config, layer, length, surplus) / (double)length,
                                .shared_keys = shares && layers_recursion(config, layer) > 0};
 }
 
@@ -66,9 +66,9 @@ static double residual_products(const struct layer_work *work)
     return products;
 }
 
-static double layer_products(const struct model_config *config, int64_t layer, int64_t length)
+static double layer_products(const struct model_config *config, int64_t layer, int64_t length, double surplus)
 {
-    struct layer_work work = work_of(config, layer, length);
+    struct layer_work work = work_of(config, layer, length, surplus);
     double width = (double)config->width;
     double query = (double)(config->heads * config->head_width);
     double kv = work.shared_keys ? 0.0 : (double)(config->kv_heads * config->head_width);
@@ -80,7 +80,7 @@ static double layer_products(const struct model_config *config, int64_t layer, i
 }
 
 /* Routers of one value a token, for the tokens that they choose from, or of a depth for each token. */
-static double router_products(const struct model_config *config, int64_t length)
+static double router_products(const struct model_config *config, int64_t length, double surplus)
 {
     double width = (double)config->width;
     double products = 0.0;
@@ -99,7 +99,7 @@ static double router_products(const struct model_config *config, int64_t length)
     if (config->depth.routing == ROUTING_TOKEN)
         return (double)config->depth.recursions * width;
     for (int64_t r = 0; r < config->depth.recursions; r++) {
-        int64_t before = r == 0 ? length : layers_tokens(config, first + (r - 1) * count, length, 0.0);
+        int64_t before = r == 0 ? length : layers_tokens(config, first + (r - 1) * count, length, surplus);
         products += width * (double)before / (double)length;
     }
     return products;
@@ -110,21 +110,22 @@ static double head_products(const struct model_config *config)
     return (double)config->width * (double)config->vocabulary;
 }
 
-static double layers_products(const struct model_config *config, int64_t length)
+static double layers_products(const struct model_config *config, int64_t length, double surplus)
 {
     double products = 0.0;
     for (int64_t layer = 0; layer < config->layers; layer++)
-        products += layer_products(config, layer, length);
+        products += layer_products(config, layer, length, surplus);
     return products;
 }
 
-double decoder_flops_per_token(const struct model_config *config, int64_t length)
+double decoder_flops_per_token(const struct model_config *config, int64_t length, double surplus)
 {
     /* A multiplication and an addition, forward once and backward twice. */
-    return 6.0 * (layers_products(config, length) + router_products(config, length) + head_products(config));
+    return 6.0 * (layers_products(config, length, surplus) + router_products(config, length, surplus) +
+                  head_products(config));
 }
 
 double decoder_head_cost(const struct model_config *config, int64_t length)
 {
-    return head_products(config) * (double)config->layers / layers_products(config, length);
+    return head_products(config) * (double)config->layers / layers_products(config, length, 0.0);
 }

@@ -1,4 +1,5 @@
 /* Mixture-of-Recursions (model.md section 5): which tokens take which recursion of the shared layers. */
+#include <math.h>
 #include <string.h>
 
 #include "src/model/decoder_private.h"
@@ -103,6 +104,14 @@ static void balance_depths(const struct model_config *config, const struct flow 
                 1 + (int32_t)((double)config->depth.recursions * route_draw(row, flow->stream.position[slot], 0));
 }
 
+static void account_entropy(struct routing *routing, const struct tensor *s)
+{
+    const float *p = s->data;
+    for (int64_t i = 0; i < tensor_count(s); i++)
+        routing->entropy -= p[i] > 0.0f ? (double)p[i] * log((double)p[i]) : 0.0;
+    routing->decided += tensor_rows(s);
+}
+
 /* R sum_i f_i P_i of each sequence, averaged over the rows: linear in s, as the fractions f are constants. */
 static bool balance(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
                     const struct flow *flow, struct tensor *s)
@@ -153,6 +162,7 @@ static bool decide_depths(struct tape *tape, struct decoder *decoder, const stru
     flow->depth = depth;
     flow->entered = flow->h;
     flow->gate = router_pick(tape, s, column);
+    account_entropy(&decoder->routing[0], s);
     return flow->gate && (input->causal || balance(tape, decoder, input, flow, s));
 }
 

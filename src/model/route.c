@@ -127,7 +127,9 @@ bool route_learn(struct tape *tape, struct decoder *decoder, const struct decode
     const float *score = scores->data;
     for (int64_t n = 0; n < flow->part.count; n++) {
         routing->judged += target[n] >= 0;
-        routing->agreed += target[n] >= 0 && (score[n] > 0.0f) == (target[n] > 0);
+        routing->wanted += target[n] > 0;
+        routing->admitted += target[n] >= 0 && score[n] > 0.0f;
+        routing->hits += target[n] > 0 && score[n] > 0.0f;
     }
     return router_cross_entropy(tape, scores, target, (float)scale, &decoder->router_loss);
 }

@@ -159,8 +159,8 @@ enum status plan_parameters(struct context *context, const struct config *whole,
     plain.depth.kind = DEPTH_FIXED;
     CHECK(count(context, config, &plan.model));
     CHECK(count(context, &plain, &plan.plain));
-    plan.flops = decoder_flops_per_token(config, plan.length);
-    plan.plain_flops = decoder_flops_per_token(&plain, plan.length);
+    plan.flops = decoder_flops_per_token(config, plan.length, 0.0);
+    plan.plain_flops = decoder_flops_per_token(&plain, plan.length, 0.0);
     if (json)
         return print_object(context, &plan);
     print_table(&plan);

@@ -37,7 +37,7 @@ static int64_t least_layers(const struct model_config *model)
 static double step_flops(const struct config *config)
 {
     const struct training_config *training = &config->training;
-    return decoder_flops_per_token(&config->model, training->sequence_length) *
+    return decoder_flops_per_token(&config->model, training->sequence_length, 0.0) *
            (double)(training->batch * training->sequence_length);
 }
 

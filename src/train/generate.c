@@ -346,7 +346,7 @@ static enum status generation_create(struct generation *generation)
         generation->begin[i] = i * generation->most;
     CHECK(decoder_cache_create(decoder, generation->rows, decoder->max_length, generation->most, &generation->cache));
     if (!generation->sampling->in_step && depthwise_fits(decoder))
-        CHECK(depthwise_create(decoder, generation->cache, generation->rows, &generation->depthwise));
+        CHECK(depthwise_create(decoder, generation->rows, &generation->depthwise));
     struct decoder_input largest = {.rows = generation->rows,
                                     .length = generation->most,
                                     .causal = true,

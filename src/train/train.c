@@ -304,7 +304,7 @@ static enum status report_step(struct train *train, const struct step_result *re
 {
     const struct trainer *trainer = &train->trainer;
     double tokens = (double)(trainer->batch.rows * trainer->batch.length);
-    double flops = tokens * decoder_flops_per_token(&train->config->model, trainer->batch.length);
+    double flops = tokens * decoder_flops_per_token(&train->config->model, trainer->batch.length, result->surplus);
     struct progress_line line = {.step = trainer->step,
                                  .steps = train->config->training.steps,
                                  .loss = result->loss,
@@ -331,6 +331,8 @@ static enum status report_step(struct train *train, const struct step_result *re
         {"seconds", seconds, false},
         {"tokens_per_second", line.tokens_per_second, false},
         {"mfu", line.mfu, false},
+        {"flops_useful", flops, true},
+        {"flops_executed", result->executed, true},
         {"memory_bytes", (double)train->context->memory.bytes_total, true},
         {"memory_resident_bytes", (double)memory_resident(), true},
         {"step_allocations", (double)allocations, true},

@@ -178,20 +178,31 @@ void trainer_destroy(struct trainer *trainer)
 
 /* The last stage knows the loss of its tokens; one of its tensor ranks brings it to the sum. Routers' losses belong to
  * the tokens of each rank. */
-static void sum_over_mesh(struct trainer *trainer, double loss, double norm_squares, struct step_result *result)
+static void sum_over_mesh(struct trainer *trainer, double loss, double norm_squares, double executed,
+                          struct step_result *result)
 {
     struct mesh *mesh = trainer->mesh;
     bool speaks =
         mesh_rank(mesh, MESH_TENSOR) == 0 && mesh_rank(mesh, MESH_PIPELINE) == mesh_size(mesh, MESH_PIPELINE) - 1;
-    enum { LOSSES = 3, SUMS = LOSSES + VOTES };
-    double sums[SUMS] = {speaks ? loss : 0.0, norm_squares, trainer->decoder->router_loss};
+    enum { OWN = 4, SUMS = OWN + VOTES };
+    double sums[SUMS] = {speaks ? loss : 0.0, norm_squares, trainer->decoder->router_loss, executed};
     if (trainer->voter.cast)
-        trainer->voter.cast(trainer->voter.self, sums + LOSSES);
+        trainer->voter.cast(trainer->voter.self, sums + OWN);
     mesh_all_reduce(mesh, MESH_WORLD, sums, SUMS, DTYPE_F64, MESH_SUM);
     result->loss = sums[0];
     result->gradient_norm = sqrt(sums[1]);
     result->router_loss = sums[2];
-    memcpy(result->votes, sums + LOSSES, sizeof result->votes);
+    result->executed = sums[3];
+    memcpy(result->votes, sums + OWN, sizeof result->votes);
+}
+
+/* Floating-point operations so far. */
+static double executed_flops(const struct context *context)
+{
+    double sum = 0.0;
+    for (int kind = 0; kind < TIME_KINDS; kind++)
+        sum += context->time.flops[kind];
+    return sum;
 }
 
 /* The warm-up of the routers' capacity after so many steps: half a cosine from all tokens down to the model's own. */
@@ -209,15 +220,17 @@ enum status trainer_gradients(struct trainer *trainer, struct step_result *resul
     struct pipeline_stage stage = {
         .self = trainer, .form = form_packet, .forward = run_stage, .acted = trainer->acted ? tell_acted : NULL};
     double loss = 0.0;
+    double executed = executed_flops(trainer->context);
     trainer->decoder->router_loss = 0.0;
-    trainer->decoder->surplus = capacity_surplus(&trainer->config->training, trainer->step);
+    trainer->decoder->surplus = result->surplus = capacity_surplus(&trainer->config->training, trainer->step);
     replica_begin(replica);
     CHECK(pipeline_run(trainer->forward_backward, &stage, &trainer->listener, &loss));
     trainer->decoder->surplus = 0.0;
     replica_finish(replica);
+    executed = executed_flops(trainer->context) - executed;
     int count;
     const struct shard *shards = replica_shards(replica, &count);
-    sum_over_mesh(trainer, loss, optimizer_norm_squares(trainer->engine, shards, count), result);
+    sum_over_mesh(trainer, loss, optimizer_norm_squares(trainer->engine, shards, count), executed, result);
     return STATUS_OK;
 }
 
@@ -253,8 +266,9 @@ enum status trainer_loss(struct trainer *trainer, struct step_result *result)
 {
     struct pipeline_stage stage = {.self = trainer, .form = form_packet, .forward = run_stage};
     double own = 0.0;
+    double executed = executed_flops(trainer->context);
     trainer->decoder->router_loss = 0.0;
     CHECK(pipeline_run(trainer->forward, &stage, NULL, &own));
-    sum_over_mesh(trainer, own, 0.0, result);
+    sum_over_mesh(trainer, own, 0.0, executed_flops(trainer->context) - executed, result);
     return STATUS_OK;
 }

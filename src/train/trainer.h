@@ -84,6 +84,8 @@ struct step_result {
     double router_loss; /* of the routers, weighted */
     double gradient_norm;
     double rate;
+    double executed; /* floating-point operations of the forward and backward passes, on all ranks */
+    double surplus;  /* of the routers' capacity: how far its warm-up is from its end */
     bool skipped;
     double votes[VOTES]; /* the sum over all ranks; the same on each of them */
 };
@@ -99,8 +101,8 @@ void trainer_destroy(struct trainer *trainer);
 void trainer_scale_batch(struct trainer *trainer, int64_t target_count);
 
 /* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The losses,
- * the norm and the votes are the same on all ranks; the rest of the result stays as it is. Collective. On failure only
- * mesh_abort is safe. */
+ * the norm, what was executed and the votes are the same on all ranks; the rest of the result stays as it is.
+ * Collective. On failure only mesh_abort is safe. */
 enum status trainer_gradients(struct trainer *trainer, struct step_result *result) MUST_USE;
 
 /* One step: gradients, and the update unless the loss or the norm is not finite (then all ranks skip it).

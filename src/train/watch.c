@@ -75,7 +75,10 @@ static int64_t name_parts(struct watch *watch)
     watch->offered = name_part(watch, &count, watch->routers);
     watch->chosen = name_part(watch, &count, watch->routers);
     watch->judged = name_part(watch, &count, watch->routers);
-    watch->agreed = name_part(watch, &count, watch->routers);
+    watch->wanted = name_part(watch, &count, watch->routers);
+    watch->admitted = name_part(watch, &count, watch->routers);
+    watch->hits = name_part(watch, &count, watch->routers);
+    watch->entropy = name_part(watch, &count, 2);
     watch->tokens = name_part(watch, &count, 2);
     watch->summed = count;
     watch->histogram = name_part(watch, &count, WATCH_BINS);
@@ -83,7 +86,10 @@ static int64_t name_parts(struct watch *watch)
     watch->gate_min = name_part(watch, &count, watch->gate_layers);
     watch->gate_max = name_part(watch, &count, watch->gate_layers);
     watch->load = name_part(watch, &count, watch->routers);
+    watch->selected = name_part(watch, &count, watch->routers);
     watch->agreement = name_part(watch, &count, watch->routers);
+    watch->precision = name_part(watch, &count, watch->routers);
+    watch->recall = name_part(watch, &count, watch->routers);
     return count;
 }
 
@@ -103,7 +109,10 @@ static void name_lists(struct watch *watch)
     add_list(watch, "memory_norm", watch->norm, watch->memory_layers);
     add_list(watch, "memory_z", watch->z, watch->memory_layers);
     add_list(watch, "router_load", watch->load, watch->routers);
+    add_list(watch, "router_selected", watch->selected, watch->routers);
     add_list(watch, "router_agreement", watch->agreement, judged ? watch->routers : 0);
+    add_list(watch, "router_precision", watch->precision, judged ? watch->routers : 0);
+    add_list(watch, "router_recall", watch->recall, judged ? watch->routers : 0);
 }
 
 enum status watch_create(struct context *context, struct trainer *trainer, const struct streams *streams,
@@ -231,7 +240,11 @@ static void add_routing(struct watch *watch)
         watch->offered[index] = (double)routing->offered;
         watch->chosen[index] = (double)routing->chosen;
         watch->judged[index] = (double)routing->judged;
-        watch->agreed[index] = (double)routing->agreed;
+        watch->wanted[index] = (double)routing->wanted;
+        watch->admitted[index] = (double)routing->admitted;
+        watch->hits[index] = (double)routing->hits;
+        watch->entropy[0] += routing->entropy;
+        watch->entropy[1] += (double)routing->decided;
         index++;
     }
 }
@@ -285,18 +298,30 @@ static void add_field(struct watch *watch, const char *name, double value)
     watch->fields[watch->field_count++] = (struct metrics_field){name, value, false};
 }
 
+static double share_of(double part, double whole)
+{
+    return whole > 0.0 ? part / whole : 0.0;
+}
+
 static void show_routing(struct watch *watch)
 {
+    const struct mesh *mesh = watch->trainer->mesh;
+    double alike = (double)(mesh_size(mesh, MESH_TENSOR) * mesh_size(mesh, MESH_CONTEXT)); /* ranks: add_routing */
     double depth = 0.0;
     for (int64_t i = 0; i < watch->routers; i++) {
+        double misses = watch->wanted[i] + watch->admitted[i] - 2.0 * watch->hits[i];
         watch->load[i] = watch->chosen[i] / watch->offered[i];
-        watch->agreement[i] = watch->agreed[i] / watch->judged[i];
+        watch->selected[i] = watch->chosen[i] / alike;
+        watch->agreement[i] = 1.0 - share_of(misses, watch->judged[i]);
+        watch->precision[i] = share_of(watch->hits[i], watch->admitted[i]);
+        watch->recall[i] = share_of(watch->hits[i], watch->wanted[i]);
         depth += watch->load[i];
     }
     watch->field_count = 0;
     if (tokens_choose(&watch->trainer->decoder->config)) {
         add_field(watch, "router_mean_depth", depth);
         add_field(watch, "router_max_violation", watch_max_violation(watch->chosen, watch->routers));
+        add_field(watch, "router_entropy", share_of(watch->entropy[0], watch->entropy[1]));
     }
     if (watch->taken)
         add_field(watch, "router_dead_tokens", watch->tokens[0] / watch->tokens[1]);

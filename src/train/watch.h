@@ -1,12 +1,17 @@
 /* What metrics.jsonl tells of memories and routers beside the loss; nothing for models without them.
  *
- *   gate_histogram            [10] memory gates of all heads and stored layers by sigmoid(gate): 0 to 0.1, ..., 0.9 to
- * 1 gate_mean, _min, _max     [stored layers] of sigmoid(gate) over the heads memory_norm, memory_z     [layers with a
- * memory] Frobenius norm of M and mean of z over the heads of the streams that are carried on router_load [routers]
- * share of all tokens that was chosen: by routed layer, or by recursion router_agreement          [routers] share of
- * the candidates of whom the causal router says the same as the choice router_mean_depth         token choice:
- * recursions that a token takes router_max_violation      token choice: (tokens of the depth that most take - mean) /
- * mean over the depths router_dead_tokens        Mixture-of-Depths: share of tokens that no routed layer chose
+ *   gate_histogram           [10] gates, as sigmoid(gate), of all heads and stored layers: 0 to 0.1, ..., 0.9 to 1
+ *   gate_mean, _min, _max    [stored layers] over the heads
+ *   memory_norm, memory_z    [layers with a memory] Frobenius norm of M and mean of z, over heads and carried streams
+ *   router_load              [routers] share of all tokens that was chosen: by routed layer, or by recursion
+ *   router_selected          [routers] how many tokens that is
+ *   router_agreement         [routers] share of the candidates of whom the causal router says the same as the choice
+ *   router_precision         [routers] share of those that the causal router lets in that were chosen
+ *   router_recall            [routers] share of the chosen that the causal router lets in
+ *   router_mean_depth        token choice: recursions that a token takes
+ *   router_max_violation     token choice: (tokens of the depth that most take - mean) / mean over the depths
+ *   router_entropy           token choice: of a token's probabilities, in nats, the mean; log(recursions) is undecided
+ *   router_dead_tokens       Mixture-of-Depths: share of tokens that no routed layer chose
  *
  * Of the step that was just done, over the whole mesh. */
 #ifndef CAIRN_TRAIN_WATCH_H
@@ -17,7 +22,7 @@
 #include "src/train/streams.h"
 #include "src/train/trainer.h"
 
-enum { WATCH_BINS = 10, WATCH_LISTS = 8, WATCH_FIELDS = 2 };
+enum { WATCH_BINS = 10, WATCH_LISTS = 11, WATCH_FIELDS = 3 };
 
 /* A micro-batch, and which of this rank's sequences is its first. */
 struct watch_rows {
@@ -31,15 +36,17 @@ struct watch {
     bool due; /* the step under way is one that is told of */
     int64_t gate_layers, memory_layers, routers;
 
-    double *numbers;                            /* all below */
-    int64_t summed;                             /* how many of them are sums over the mesh: those up to `tokens` */
-    double *gates;                              /* [gate_layers, heads] */
-    double *norm, *z;                           /* [memory_layers] */
-    double *offered, *chosen, *judged, *agreed; /* [routers] */
-    double *tokens;                             /* [2] those that no routed layer chose, and all */
+    double *numbers;          /* all below */
+    int64_t summed;           /* how many of them are sums over the mesh: those up to `tokens` */
+    double *gates;            /* [gate_layers, heads] */
+    double *norm, *z;         /* [memory_layers] */
+    double *offered, *chosen; /* [routers], as in struct routing */
+    double *judged, *wanted, *admitted, *hits;
+    double *entropy; /* [2] its sum, and of how many tokens */
+    double *tokens;  /* [2] those that no routed layer chose, and all */
     double *histogram;
     double *gate_mean, *gate_min, *gate_max;
-    double *load, *agreement;
+    double *load, *selected, *agreement, *precision, *recall;
 
     int32_t *taken;          /* [sequences of this rank, length] whether a routed layer chose the token */
     struct watch_rows *rows; /* [micro-batches] */

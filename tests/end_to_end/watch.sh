@@ -59,6 +59,27 @@ of() {
         END { exit !(NR == count && outside == 0) }' || fail "$1: $2 is not $3 numbers from $4 to $5"
 }
 
+# judged MODEL CANDIDATES...: precision, recall and agreement of each router fit the numbers of tokens they are made of:
+# with k chosen of c candidates, k recall are hits, k recall / precision are let in, and who is one but not the other
+# makes them disagree.
+judged() {
+    paste <(numbers_of "$1.one" router_selected) <(numbers_of "$1.one" router_precision) \
+        <(numbers_of "$1.one" router_recall) <(numbers_of "$1.one" router_agreement) |
+        awk -v candidates="${*:2}" '
+            BEGIN { split(candidates, c, " ") }
+            {
+                split($1, at, ".")
+                hits = $2 * $6
+                whole = int(hits + 0.5)
+                if ((hits - whole) ^ 2 > 1e-4) { print "hits: " $0; wrong = 1 }
+                if ($4 == 0)
+                    next
+                if (($8 - 1 + ($2 + hits / $4 - 2 * hits) / c[at[2]]) ^ 2 > 1e-6) { print "agreement: " $0; wrong = 1 }
+                seen++
+            }
+            END { exit wrong || !seen }' || fail "$1: agreement, precision and recall do not fit together"
+}
+
 check() {
     local model=$1
     shift
@@ -74,23 +95,46 @@ check() {
     of "$model" gate_histogram 10 0 16
 }
 
-check mixture $GATES $MEMORIES router_load router_agreement router_dead_tokens
+JUDGED="router_agreement router_precision router_recall"
+check mixture $GATES $MEMORIES router_load router_selected $JUDGED router_dead_tokens
 of mixture gate_mean $LAYERS 0.3 0.7
 of mixture memory_z $LAYERS 5 500
 of mixture router_load 2 0.25 0.25
+of mixture router_selected 2 40 40 # of 4 sequences of 40 tokens
 of mixture router_agreement 2 0 1
+judged mixture 160 160 160
 of mixture router_dead_tokens 1 0.5 0.75
 
-check experts $GATES $MEMORIES router_load router_agreement
+check experts $GATES $MEMORIES router_load router_selected $JUDGED
+judged experts 160 160 160
 of experts gate_mean 4 0.3 0.7
 of experts memory_norm 4 0.1 1000 # not the second recursion, which borrows the first one's
 of experts router_load 2 0.5 1
 numbers_of experts.one router_load | awk '$1 ~ /\.1$/ && $2 != 1 { wrong = 1 } END { exit wrong }' ||
     fail "experts: not all tokens take the first recursion"
 
-check tokens $GATES $MEMORIES router_load router_mean_depth router_max_violation
+check tokens $GATES $MEMORIES router_load router_selected router_mean_depth router_max_violation router_entropy
+of tokens router_entropy 1 0.6 0.693148 # two depths, of which little is known yet
 of tokens router_mean_depth 1 1 2
 of tokens router_max_violation 1 0 1
+
+# -- Operations --------------------------------------------------------------------------------------------------------
+
+# Those that count follow the capacity down, and so do those that are executed: a little more, for whole tiles.
+must "warm-up of the capacity" 1 train mixture.yaml --set run.folder=warm --set training.capacity_warmup_steps=4 \
+    --set model.attention.kind=causal --set data.sampling=shuffle --set training.steps=6 &&
+    paste <(numbers_of warm flops_useful) <(numbers_of warm flops_executed) <(numbers_of warm router_selected |
+        grep '\.1 ') | awk '
+            NR > 1 && NR < 6 && !($2 < useful && $4 < executed && $6 < selected) { print "step " NR ": " $0; wrong = 1 }
+            NR == 6 && ($2 != useful || $4 != executed) { print "step 6: " $0; wrong = 1 }
+            !($4 >= $2 && $4 <= 1.15 * $2) { print "executed " $4 ", useful " $2; wrong = 1 }
+            { useful = $2; executed = $4; selected = $6 }
+            END { exit wrong || NR != 6 }' || fail "operations while the capacity warms up"
+must "operations on two ranks" 2 train mixture.yaml --set run.folder=two --set training.capacity_warmup_steps=4 \
+    --set model.attention.kind=causal --set data.sampling=shuffle --set training.steps=6 --set mesh.data=2 &&
+    for field in flops_useful flops_executed; do
+        [ "$(numbers_of two $field)" = "$(numbers_of warm $field)" ] || fail "two ranks: $field differs"
+    done
 
 # Only what is logged is looked at.
 must "every second step" 2 train mixture.yaml --set run.folder=second --set mesh.tensor=2 --set run.log_every=2 &&

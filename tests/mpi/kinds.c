@@ -75,6 +75,12 @@ static void make_config(struct context *context, const struct kind *kind, const 
     config->training.skip_limit = 3;
 }
 
+int64_t kind_selection(int64_t step, int64_t index, int64_t row, int64_t position)
+{
+    uint64_t key = random_key((uint64_t)(step * 64 + index), "selection");
+    return (int64_t)(random_bits(key, (uint64_t)(row * 1000 + position)) >> 40);
+}
+
 /* Tensor and context ranks all see the same. */
 static void see_selection(void *self, const struct decoder_selection *selection)
 {
@@ -82,11 +88,10 @@ static void see_selection(void *self, const struct decoder_selection *selection)
     struct bench *bench = eye->bench;
     if (mesh_rank(bench->mesh, MESH_TENSOR) != 0 || mesh_rank(bench->mesh, MESH_CONTEXT) != 0)
         return;
-    uint64_t key = random_key((uint64_t)(bench->step * 64 + selection->index), "selection");
     for (int64_t row = 0; row < selection->rows; row++)
         for (int64_t i = selection->begin[row]; i < selection->begin[row + 1]; i++) {
-            uint64_t place = (uint64_t)((eye->row + row) * 1000 + selection->position[selection->slot[i]]);
-            bench->selections += (int64_t)(random_bits(key, place) >> 40);
+            int64_t position = selection->position[selection->slot[i]];
+            bench->selections += kind_selection(bench->step, selection->index, eye->row + row, position);
             bench->selected++;
         }
 }
@@ -107,7 +112,7 @@ static void see_logits(void *self, int64_t first, const struct tensor *logits)
 
 /* The first 53 tokens of a row differ: where one of two equal ones sees nothing but itself, the other would be the same
  * to a router, which then chooses by rounding. */
-static int32_t token_at(int64_t row, int64_t position)
+int32_t kind_token(int64_t row, int64_t position)
 {
     return (int32_t)random_permute(random_key((uint64_t)row, "tokens"), position % KIND_VOCABULARY, KIND_VOCABULARY);
 }
@@ -117,8 +122,8 @@ static void fill_tokens(struct bench *bench)
     struct batch *batch = &bench->trainer.batch;
     for (int64_t row = 0; row < batch->mine.count; row++)
         for (int64_t t = 0; t < batch->length; t++) {
-            batch->inputs[row * batch->length + t] = token_at(batch->mine.begin + row, t);
-            batch->targets[row * batch->length + t] = token_at(batch->mine.begin + row, t + 1);
+            batch->inputs[row * batch->length + t] = kind_token(batch->mine.begin + row, t);
+            batch->targets[row * batch->length + t] = kind_token(batch->mine.begin + row, t + 1);
         }
 }
 

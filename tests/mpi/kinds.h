@@ -48,6 +48,12 @@ struct bench_eye {
     int64_t row;
 };
 
+/* The token at a place of the text. The first 53 of a row differ. */
+int32_t kind_token(int64_t row, int64_t position);
+
+/* What a chosen token adds to bench->selections: `index` of the routed layer or recursion. */
+int64_t kind_selection(int64_t step, int64_t index, int64_t row, int64_t position);
+
 /* False if the mesh cannot split the kind. Collective, as all below. */
 bool bench_create(struct bench *bench, void **state, const struct kind *kind, const struct kind_options *options);
 void bench_destroy(struct bench *bench);

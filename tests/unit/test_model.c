@@ -318,7 +318,7 @@ enum { MAPS = 2 * 24 * 12 + 2 * 12 * 12 + 3 * 20 * 12, KV_MAPS = 2 * 12 * 12, PA
 
 static double products(const struct model_config *config, int64_t length)
 {
-    return decoder_flops_per_token(config, length) * (double)length / 6.0;
+    return decoder_flops_per_token(config, length, 0.0) * (double)length / 6.0;
 }
 
 static void dense_layers_cost_their_weights_and_half_the_pairs(void **state)
@@ -401,7 +401,8 @@ static void expert_choice_saves_what_the_paper_says(void **state)
     const double head = 6.0 * 960.0 * 49152.0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct model_config config = recursive_360m(cases[i].layers, cases[i].recursions, ROUTING_EXPERT);
-        double ratio = (decoder_flops_per_token(&dense, 2048) - head) / (decoder_flops_per_token(&config, 2048) - head);
+        double ratio =
+            (decoder_flops_per_token(&dense, 2048, 0.0) - head) / (decoder_flops_per_token(&config, 2048, 0.0) - head);
         assert_close(ratio, cases[i].steps / 9438.0, 5e-3, 0.0);
     }
 }
