@@ -326,7 +326,8 @@ static int fill_meshes(const struct planner *planner, int64_t ranks, struct mesh
                                              .pipeline = pipeline,
                                              .context = context,
                                              .tensor = tensor,
-                                             .virtual_stages = pipeline > 1 ? planner->config->mesh.virtual_stages : 1};
+                                             .virtual_stages = pipeline > 1 ? planner->config->mesh.virtual_stages : 1,
+                                             .recursions = planner->config->mesh.recursions};
                 count++;
             }
     return count;
