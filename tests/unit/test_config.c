@@ -393,7 +393,7 @@ static const char all_changed[] =
     "   residual: {kind: laurel, scope: layer, weights: true, rank: 4, previous: 3},\n"
     "   depth: {kind: mor, every: 3, capacity: 0.1, gate: sigmoid, causal_router: predictor, router_loss: 0.001,\n"
     "           recursions: 3, sharing: sequence, routing: none, cache: shared, alpha: 0.30000000000000004}}\n"
-    "mesh: {data: 2, pipeline: 4, context: auto, tensor: 3, virtual_stages: 2}\n"
+    "mesh: {data: 2, pipeline: 4, context: auto, tensor: 3, virtual_stages: 2, recursions: stage}\n"
     "compute: {type: bf16, recompute: layer, threads: 6, bucket_bytes: 4096}\n"
     "data: {train: [a, \"b \\\"c\\\" \\\\ \\x01\\n\\r\\t\\x7f\\e\", \"\\N\\_\\L\\P\\uFEFF\\uFFFF \\u00e9 "
     "\\U0001F600\"],\n"
