@@ -19,4 +19,23 @@ struct tensor *sequence_gather(struct tape *tape, struct mesh *mesh, struct tens
 /* Sums x [tokens, D] over ranks, each keeping its part. Backward gathers. */
 struct tensor *sequence_scatter(struct tape *tape, struct mesh *mesh, struct tensor *x);
 
+/* Linear layers whose communication runs under their products: ranks exchange parts directly, and each multiplies the
+ * rows that are there while others travel. */
+
+enum { COLUMN_LINEARS = 3 };
+
+struct linear_weights {
+    struct tensor *weight, *bias; /* [O local, I], [O local] or NULL */
+};
+
+/* Column-parallel: outputs[i] [tokens, O_i] = the gathered x times weight_i^T plus bias_i, of at most COLUMN_LINEARS
+ * layers that share their input x [part of tokens, I]. Backward sums over ranks and scatters, and computes the weights'
+ * gradients meanwhile. False with the context's error. */
+bool column_linear(struct tape *tape, struct mesh *mesh, struct tensor *x, int64_t tokens,
+                   const struct linear_weights *weights, int count, struct tensor **outputs);
+
+/* Row-parallel: x [tokens, I local] times weight^T [D, I local], summed over ranks, each keeping its part of the
+ * tokens. Backward gathers. */
+struct tensor *row_linear(struct tape *tape, struct mesh *mesh, struct tensor *x, struct tensor *weight);
+
 #endif

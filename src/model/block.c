@@ -12,17 +12,59 @@ struct tensor *block_apply(struct tape *tape, const struct linear_parameters *pa
                   x ? x->dtype : DTYPE_F32);
 }
 
+static struct tensor *normalize(struct tape *tape, const struct decoder *decoder,
+                                const struct linear_parameters *parameters, struct tensor *h)
+{
+    return norm(tape, h, parameter_value(parameters->weight), parameter_value(parameters->bias), decoder->config.norm,
+                decoder->config.norm_epsilon);
+}
+
+/* -- Tokens between the ranks of the tensor axis ---------------------------------------------------------------------
+ */
+
+/* Where several parts of the layer take the same tokens, or few of them, they are gathered before. */
+static bool gathers_first(const struct block_call *call)
+{
+    return call->decoder->config.parallel_block || call->cache;
+}
+
+static struct tensor *gather_first(struct tape *tape, const struct block_call *call, struct tensor *n)
+{
+    return gathers_first(call) ? sequence_gather(tape, call->decoder->mesh, n, call->set->count) : n;
+}
+
+/* Linear layers of the gathered n. */
+static bool project(struct tape *tape, const struct block_call *call, struct tensor *n,
+                    const struct linear_parameters *const *parameters, int count, struct tensor **outputs)
+{
+    struct linear_weights weights[COLUMN_LINEARS];
+    if (gathers_first(call)) {
+        for (int i = 0; i < count; i++)
+            outputs[i] = block_apply(tape, parameters[i], n);
+        return outputs[count - 1] != NULL;
+    }
+    for (int i = 0; i < count; i++)
+        weights[i] = (struct linear_weights){.weight = parameter_value(parameters[i]->weight),
+                                             .bias = parameter_value(parameters[i]->bias)};
+    return column_linear(tape, call->decoder->mesh, n, call->set->count, weights, count, outputs);
+}
+
 /* W x without the bias, which goes in once the ranks' parts are summed. */
 static struct tensor *apply_part(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x)
 {
     return linear(tape, x, parameter_value(parameters->weight), NULL, x ? x->dtype : DTYPE_F32);
 }
 
-static struct tensor *normalize(struct tape *tape, const struct decoder *decoder,
-                                const struct linear_parameters *parameters, struct tensor *h)
+static struct tensor *add_bias(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x)
 {
-    return norm(tape, h, parameter_value(parameters->weight), parameter_value(parameters->bias), decoder->config.norm,
-                decoder->config.norm_epsilon);
+    return parameters->bias ? bias_add(tape, x, parameter_value(parameters->bias)) : x;
+}
+
+/* This rank's tokens of W x + b, x being the ranks' features. */
+static struct tensor *sum_parts(struct tape *tape, const struct block_call *call,
+                                const struct linear_parameters *parameters, struct tensor *x)
+{
+    return add_bias(tape, parameters, row_linear(tape, call->decoder->mesh, x, parameter_value(parameters->weight)));
 }
 
 /* -- Attention: model.md sections 2 and 3 -----------------------------------------------------------------------------
@@ -66,8 +108,8 @@ static struct tensor *attend(struct tape *tape, const struct block_call *call, s
     return a;
 }
 
-/* n [tokens, D] -> this rank's heads' part of a Wo^T [tokens, D]. The keys are the set's own, and lent if that is
- * asked for, or those that recursion 1 lent. */
+/* n -> this rank's heads' attention [tokens, heads * width]. The keys are the set's own, and lent if that is asked for,
+ * or those that recursion 1 lent. */
 static struct tensor *attention_part(struct tape *tape, const struct block_call *call, struct tensor *n,
                                      struct lent_keys *lent)
 {
@@ -75,23 +117,27 @@ static struct tensor *attention_part(struct tape *tape, const struct block_call 
     const struct block *block = call->block;
     const struct token_set *set = call->set;
     if (call->cache)
-        return apply_part(tape, &block->output, cache_attend(tape, call, n));
+        return cache_attend(tape, call, n);
 
-    struct tensor *q = block_apply(tape, &block->query, n);
+    const struct linear_parameters *parameters[] = {&block->query, &block->key, &block->value};
+    struct tensor *qkv[3];
+    if (!project(tape, call, n, parameters, call->borrows ? 1 : 3, qkv))
+        return NULL;
+    struct tensor *q = qkv[0];
     if (call->borrows)
-        return apply_part(tape, &block->output, attend(tape, call, q, lent, call->borrowed));
+        return attend(tape, call, q, lent, call->borrowed);
 
-    struct tensor *k = shares_gather(tape, decoder->mesh, block_apply(tape, &block->key, n), set->shares);
-    struct tensor *v = shares_gather(tape, decoder->mesh, block_apply(tape, &block->value, n), set->shares);
+    struct tensor *k = shares_gather(tape, decoder->mesh, qkv[1], set->shares);
+    struct tensor *v = shares_gather(tape, decoder->mesh, qkv[2], set->shares);
     struct lent_keys own = {.key = block_turn(tape, decoder, k, set->key_rows), .value = v};
     if (decoder->config.attention.kind == ATTENTION_INFINI)
         own.states = remember(tape, call, k, v);
     if (call->lends)
         *lent = own;
-    return apply_part(tape, &block->output, attend(tape, call, q, &own, &set->plan));
+    return attend(tape, call, q, &own, &set->plan);
 }
 
-/* The same, to be recomputed: n and lent keys in, the part and keys to lend out. */
+/* The same, to be recomputed: n and lent keys in, attention and keys to lend out. */
 static bool attention_packed(struct tape *tape, void *argument, struct tensor *const *inputs, struct tensor **outputs)
 {
     const struct block_call *call = argument;
@@ -125,13 +171,15 @@ static struct tensor *attention_recomputed(struct tape *tape, const struct block
     return outputs[0];
 }
 
+/* m -> this rank's inner features [tokens, F]. */
 static struct tensor *mlp_part(struct tape *tape, const struct block_call *call, struct tensor *m)
 {
-    const struct block *block = call->block;
-    struct tensor *up = block_apply(tape, &block->up, m);
-    struct tensor *inner =
-        call->decoder->config.mlp == MLP_SWIGLU ? swiglu(tape, block_apply(tape, &block->gate, m), up) : gelu(tape, up);
-    return apply_part(tape, &block->down, inner);
+    const struct linear_parameters *parameters[] = {&call->block->up, &call->block->gate};
+    bool gated = call->decoder->config.mlp == MLP_SWIGLU;
+    struct tensor *inner[2];
+    if (!project(tape, call, m, parameters, gated ? 2 : 1, inner))
+        return NULL;
+    return gated ? swiglu(tape, inner[1], inner[0]) : gelu(tape, inner[0]);
 }
 
 /* -- Connections: model.md section 6
@@ -189,14 +237,6 @@ static struct tensor *connect(struct tape *tape, const struct block_call *call,
 /* -- The layer
  * --------------------------------------------------------------------------------------------------------- */
 
-/* The sum of the ranks' parts, this rank's tokens of it, plus the bias. */
-static struct tensor *sum_parts(struct tape *tape, const struct block_call *call, struct tensor *part,
-                                const struct linear_parameters *parameters)
-{
-    struct tensor *sum = sequence_scatter(tape, call->decoder->mesh, part);
-    return parameters->bias ? bias_add(tape, sum, parameter_value(parameters->bias)) : sum;
-}
-
 static struct tensor *forward(struct tape *tape, const struct block_call *call, struct tensor *h,
                               struct history *history, struct lent_keys *lent)
 {
@@ -205,23 +245,22 @@ static struct tensor *forward(struct tape *tape, const struct block_call *call, 
     const struct model_config *config = &decoder->config;
     bool around_layer = config->residual.kind == RESIDUAL_LAUREL && config->residual.scope == RESIDUAL_LAYER;
 
-    struct tensor *n = normalize(tape, decoder, &block->input_norm, h);
-    n = sequence_gather(tape, decoder->mesh, n, call->set->count);
+    struct tensor *n = gather_first(tape, call, normalize(tape, decoder, &block->input_norm, h));
     bool again = tape->recording && decoder->recompute == RECOMPUTE_ATTENTION;
     struct tensor *a = (again ? attention_recomputed : attention_part)(tape, call, n, lent);
     if (config->parallel_block) {
-        struct tensor *both = sum_parts(tape, call, add(tape, a, mlp_part(tape, call, n)), &block->output);
-        if (block->down.bias)
-            both = bias_add(tape, both, parameter_value(block->down.bias));
+        struct tensor *both =
+            add(tape, apply_part(tape, &block->output, a), apply_part(tape, &block->down, mlp_part(tape, call, n)));
+        both = sequence_scatter(tape, decoder->mesh, both);
+        both = add_bias(tape, &block->down, add_bias(tape, &block->output, both));
         return connect(tape, call, &block->residual, both, h, history);
     }
-    a = sum_parts(tape, call, a, &block->output);
+    a = sum_parts(tape, call, &block->output, a);
     struct tensor *middle =
         around_layer ? add(tape, h, a) : connect(tape, call, &block->attention_residual, a, h, history);
 
-    struct tensor *m = normalize(tape, decoder, &block->post_norm, middle);
-    m = sequence_gather(tape, decoder->mesh, m, call->set->count);
-    m = sum_parts(tape, call, mlp_part(tape, call, m), &block->down);
+    struct tensor *m = gather_first(tape, call, normalize(tape, decoder, &block->post_norm, middle));
+    m = sum_parts(tape, call, &block->down, mlp_part(tape, call, m));
     return around_layer ? connect(tape, call, &block->residual, add(tape, a, m), h, history)
                         : connect(tape, call, &block->mlp_residual, m, middle, history);
 }

@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "dist/parallel/replica.h"
@@ -72,6 +73,102 @@ static void gathering_and_scattering_are_each_others_backward(void **state)
         for (int64_t i = 0; i < part.count * COLUMNS; i++)
             assert_true(gradient[i] == (float)ranks * seed[i]);
         tape_reset(&bench.tape);
+    }
+    bench_destroy(&bench);
+}
+
+/* -- Linear layers whose messages run under their products -----------------------------------------------------------
+ */
+
+enum { LAYERS = 3, WIDTH = 6, FEATURES = 7 };
+
+/* Three layers of a shared input, each rank with its part of their features (of few features some have none), and
+ * behind their sum a row-parallel one: once with messages under the products and once with messages between them. */
+struct layers {
+    int64_t tokens;
+    struct range features[LAYERS];
+    float *x, *seed;
+    struct tensor *input, *weight[LAYERS], *bias[LAYERS], *down, *output;
+};
+
+static struct tensor *random_leaf(struct bench *bench, int64_t rows, int64_t columns, const char *name, float **values)
+{
+    *values = memory_allocate(bench->context, (size_t)(rows * columns) * sizeof **values, MEMORY_OTHER);
+    char own[48];
+    snprintf(own, sizeof own, "%s of rank %d", name, bench->fixture->rank);
+    fill_random(*values, rows * columns, own);
+    return tape_leaf(&bench->tape, DTYPE_F32, 2, (int64_t[]){rows, columns}, *values, true);
+}
+
+static void layers_run(struct bench *bench, struct layers *layers, bool under, float **owned)
+{
+    struct tape *tape = &bench->tape;
+    struct range part = sequence_part(bench->mesh, layers->tokens);
+    struct linear_weights weights[LAYERS];
+    struct tensor *y[LAYERS];
+    char name[32];
+    layers->input = random_leaf(bench, part.count, WIDTH, "input", owned++);
+    for (int i = 0; i < LAYERS; i++) {
+        snprintf(name, sizeof name, "weight %d", i);
+        layers->weight[i] = random_leaf(bench, layers->features[i].count, WIDTH, name, owned++);
+        layers->bias[i] = i == 1 ? NULL : random_leaf(bench, 1, layers->features[i].count, "bias", owned++);
+        weights[i] = (struct linear_weights){layers->weight[i], layers->bias[i]};
+    }
+    layers->down = random_leaf(bench, WIDTH + 1, layers->features[0].count, "down", owned++);
+    if (under) {
+        assert_true(column_linear(tape, bench->mesh, layers->input, layers->tokens, weights, LAYERS, y));
+    } else {
+        struct tensor *all = sequence_gather(tape, bench->mesh, layers->input, layers->tokens);
+        for (int i = 0; i < LAYERS; i++)
+            y[i] = linear(tape, all, weights[i].weight, weights[i].bias, DTYPE_F32);
+    }
+    struct tensor *sum = add(tape, add(tape, y[0], y[1]), silu(tape, y[2]));
+    layers->output = under ? row_linear(tape, bench->mesh, sum, layers->down)
+                           : sequence_scatter(tape, bench->mesh, linear(tape, sum, layers->down, NULL, DTYPE_F32));
+    assert_non_null(layers->output);
+    float *seed = memory_allocate(bench->context, (size_t)tensor_count(layers->output) * sizeof *seed, MEMORY_OTHER);
+    fill_random(seed, tensor_count(layers->output), "seed");
+    tape_seed(tape, layers->output, seed);
+    memory_free(bench->context, seed);
+    tape_backward(tape);
+}
+
+static void assert_same(const struct tensor *a, const struct tensor *b, bool gradients)
+{
+    const float *x = gradients ? tape_gradient(a) : a->data;
+    const float *y = gradients ? tape_gradient(b) : b->data;
+    assert_int_equal(tensor_count(a), tensor_count(b));
+    for (int64_t i = 0; i < tensor_count(a); i++)
+        assert_close((double)x[i], (double)y[i], 1e-5, 2e-6 * (double)(tensor_rows(a) + WIDTH));
+}
+
+static void messages_under_products_change_nothing(void **state)
+{
+    /* The last has more tokens than one block; with 1 and 2 features some ranks have none. */
+    static const int64_t shapes[][2] = {{0, FEATURES}, {1, FEATURES}, {3, 1}, {7, 2}, {1501, FEATURES}};
+    enum { OWNED = 8 };
+    struct bench bench;
+    bench_create(&bench, state, (struct mesh_config){1, 1, 1, 0, 1});
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        struct layers layers[2];
+        float *owned[2][OWNED] = {{NULL}};
+        for (int under = 0; under < 2; under++) {
+            layers[under] = (struct layers){.tokens = shapes[s][0]};
+            for (int i = 0; i < LAYERS; i++)
+                layers[under].features[i] = range_partition(shapes[s][1], bench.fixture->ranks, bench.fixture->rank);
+            layers_run(&bench, &layers[under], under, owned[under]);
+        }
+        assert_same(layers[1].output, layers[0].output, false);
+        assert_same(layers[1].input, layers[0].input, true);
+        assert_same(layers[1].down, layers[0].down, true);
+        for (int i = 0; i < LAYERS; i++) {
+            assert_same(layers[1].weight[i], layers[0].weight[i], true);
+            if (layers[1].bias[i])
+                assert_same(layers[1].bias[i], layers[0].bias[i], true);
+        }
+        tape_reset(&bench.tape);
+        for (int i = 0; i < 2 * OWNED; i++)
+            memory_free(bench.context, owned[i / OWNED][i % OWNED]);
     }
     bench_destroy(&bench);
 }
@@ -342,6 +439,7 @@ static void some_values_stay_in_fp32(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(messages_under_products_change_nothing),
     cmocka_unit_test(gathering_and_scattering_are_each_others_backward),
     cmocka_unit_test(the_loss_does_not_depend_on_who_holds_the_vocabulary),
     cmocka_unit_test(replicas_sum_every_gradient_once),
