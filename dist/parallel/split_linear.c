@@ -5,7 +5,7 @@
 #include "dist/parallel/split.h"
 #include "src/ops/operation.h"
 
-/* Messages move on at least after so many rows. */
+/* Messages move on after so many rows; products of fewer are over before a look at the messages is worth its time. */
 enum { BLOCK_ROWS = 512, TAG_GATHER = 31, TAG_SCATTER = 32 };
 
 /* -- An exchange of parts between all ranks of the tensor axis ------------------------------------------------------
@@ -161,7 +161,8 @@ static void rows_multiply(struct tape *tape, struct exchange *exchange, const st
         product.c = operation_at_mutable(y, row * product.n, weight->dtype);
         /* A failed product leaves its message in the context; the messages have to go on. */
         (void)matmul_run(tape->engine, &product);
-        exchange_progress(exchange);
+        if (product.m == BLOCK_ROWS)
+            exchange_progress(exchange);
     }
 }
 
@@ -233,7 +234,8 @@ static void column_weights(struct tape *tape, struct exchange *exchange, const s
         operation_sum_columns(tape, tape_target(tape, record->input[2 + 2 * i]), dy, weight->dtype, saved->tokens,
                               tensor_rows(weight));
         weight_multiply(tape, weight, dy, saved->all, saved->tokens);
-        exchange_progress(exchange);
+        if (saved->tokens >= BLOCK_ROWS)
+            exchange_progress(exchange);
     }
 }
 
