@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "io/config/settings.h"
+#include "src/core/text.h"
 
 /* Refuses the first of two settings that do not go together. The place is where a person wrote one of them. */
 #define REFUSE(source, first, second, ...) \
@@ -142,6 +143,17 @@ static enum status check_run(const struct setting_source *source, const struct c
     return STATUS_OK;
 }
 
+static enum status check_job(const struct setting_source *source, const struct job_config *job)
+{
+    double seconds;
+    if (!job->time_limit[0] || text_to_time_limit(job->time_limit, &seconds))
+        return STATUS_OK;
+    return setting_fail(source, setting_at(offsetof(struct config, job.time_limit)),
+                        "expected a time as Slurm takes it, minutes, minutes:seconds, hours:minutes:seconds, "
+                        "days-hours, days-hours:minutes or days-hours:minutes:seconds, got \"%s\"",
+                        job->time_limit);
+}
+
 enum status config_check(const struct setting_source *source, struct config *config)
 {
     CHECK(check_model_only(source));
@@ -150,5 +162,8 @@ enum status config_check(const struct setting_source *source, struct config *con
     CHECK(check_attention(source, &config->model));
     CHECK(check_residual(source, &config->model));
     CHECK(check_depth(source, &config->model));
-    return source->model_only ? STATUS_OK : check_run(source, config);
+    if (source->model_only)
+        return STATUS_OK;
+    CHECK(check_job(source, &config->job));
+    return check_run(source, config);
 }

@@ -45,7 +45,7 @@ struct setting {
     double maximum;
     bool above;     /* the value must be greater than the minimum, not equal to it */
     bool below;     /* and less than the maximum */
-    bool automatic; /* `auto` is accepted and stored as 0 */
+    bool automatic; /* `auto` is accepted and stored as minimum - 1 */
     const char *words[WORD_LIMIT];
     const char *help;
 };

@@ -200,8 +200,9 @@ const struct setting setting_table[] = {
     {INTEGER(evaluation.batches, 0, COUNT_MAXIMUM), DEFAULT = "0",
      HELP = "Batches of an evaluation during training; 0 is the whole validation set."},
 
-    {INTEGER(checkpoint.every, 0, COUNT_MAXIMUM), DEFAULT = "0",
-     HELP = "Steps between checkpoints; 0 is only at the end."},
+    {INTEGER(checkpoint.every, 0, COUNT_MAXIMUM), AUTOMATIC,
+     HELP = "Steps between checkpoints; 0 is only at the end. auto: as often as loses least time, by what a checkpoint "
+            "takes and how often runs in this folder failed."},
     {INTEGER(checkpoint.keep_last, 1, COUNT_MAXIMUM), DEFAULT = "2",
      HELP = "How many of the newest checkpoints are kept."},
     {INTEGER(checkpoint.keep_every, 0, COUNT_MAXIMUM), DEFAULT = "0",
@@ -218,6 +219,13 @@ const struct setting setting_table[] = {
      HELP = "Text the model continues at the end of training; empty is off."},
     {INTEGER(run.prompt_tokens, 0, DIMENSION_MAXIMUM), DEFAULT = "200",
      HELP = "Tokens of that continuation."},
+
+    {TEXT(job.time_limit, 0), DEFAULT = "",
+     HELP = "Time that the job has from its start, as sbatch --time takes it: minutes, minutes:seconds, "
+            "hours:minutes:seconds, days-hours... The run saves and ends with status 85 before it is over. Empty: what "
+            "Slurm says in SLURM_JOB_END_TIME, and otherwise no limit."},
+    {REAL(job.mean_hours_between_failures, 0, INFINITY), .above = true, DEFAULT = "24.0",
+     HELP = "What checkpoint.every auto expects before there was a failure; it weighs as much as one."},
 };
 /* clang-format on */
 

@@ -25,11 +25,16 @@ static bool is_plain_integer(const char *text)
     return text[0] != '\0' && text[strspn(text, "0123456789")] == '\0' && (text[0] != '0' || text[1] == '\0');
 }
 
+static int64_t automatic_value(const struct setting *setting)
+{
+    return (int64_t)setting->minimum - 1;
+}
+
 static bool read_integer(const struct setting *setting, const char *text, int64_t *value)
 {
     int64_t parsed = 0;
     if (setting->automatic && strcmp(text, "auto") == 0) {
-        *value = 0;
+        *value = automatic_value(setting);
         return true;
     }
     if (!is_plain_integer(text[0] == '-' ? text + 1 : text) || !text_to_integer(text, &parsed) ||
@@ -190,7 +195,7 @@ void setting_write(const struct setting *setting, const struct config *config, i
     const void *field = (const char *)config + setting->offset;
     switch (setting->type) {
     case SETTING_INTEGER:
-        if (setting->automatic && *(const int64_t *)field == 0)
+        if (setting->automatic && *(const int64_t *)field == automatic_value(setting))
             config_print(writer, "auto");
         else
             config_print(writer, "%lld", (long long)*(const int64_t *)field);

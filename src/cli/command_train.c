@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "io/config/config.h"
@@ -9,9 +10,10 @@ enum status command_train(struct command *command, int argc, char **argv)
     struct context *context = &command->context;
     const char *path = NULL;
     const char *from = "auto";
+    const char *limit = NULL;
     int others;
-    const struct option_row rows[] = {{"--resume", &from, NULL}};
-    CHECK(command_parse(command, argc, argv, rows, 1, &path, 1, &others));
+    const struct option_row rows[] = {{"--resume", &from, NULL}, {"--time-limit", &limit, NULL}};
+    CHECK(command_parse(command, argc, argv, rows, 2, &path, 1, &others));
     if (others != 1)
         return context_fail(context, STATUS_USAGE, "train: name a configuration; see `cairn train --help`");
     struct config *config = memory_allocate(context, sizeof *config, MEMORY_OTHER);
@@ -22,10 +24,16 @@ enum status command_train(struct command *command, int argc, char **argv)
         resume.kind = RESUME_AUTO;
     else if (strcmp(from, "none") == 0)
         resume.kind = RESUME_NONE;
+    char setting[TEXT_LENGTH + 32];
+    snprintf(setting, sizeof setting, "job.time_limit=%s", limit ? limit : "");
+    if (limit && command->override_count < OVERRIDES)
+        command->overrides[command->override_count++] = setting;
+    bool stopped = false;
     enum status status = config_load(context, path, command->overrides, command->override_count, config);
     TRY(mesh_agree(NULL, context, status));
     TRY(command_start(command, &config->mesh, &config->compute));
-    TRY(train_run(context, command->mesh, &command->engine, config, &resume));
+    TRY(train_run(context, command->mesh, &command->engine, config, &resume, &stopped));
+    command->exit_code = stopped ? TRAIN_AGAIN : 0;
 done:
     memory_free(context, config);
     return status;

@@ -6,6 +6,7 @@
 #include "src/cli/command.h"
 #include "src/cli/revision.h"
 #include "src/core/text.h"
+#include "src/train/requests.h"
 
 struct subcommand {
     const char *name;
@@ -18,12 +19,20 @@ struct subcommand {
 
 static const struct subcommand subcommands[] = {
     {"train", command_train, "train a model",
-     "usage: cairn train CONFIG [--set KEY=VALUE]... [--resume auto|none|FILE]\n\n"
+     "usage: cairn train CONFIG [--set KEY=VALUE]... [--resume auto|none|FILE] [--time-limit TIME]\n\n"
      "Trains as CONFIG says. A run whose folder holds a checkpoint is continued by itself.\n\n" HELP_SET
      "  --resume auto          continue from the newest good checkpoint of the run's folder, if there is one "
      "(default)\n"
      "  --resume none          start anew; what the folder holds is moved aside\n"
-     "  --resume FILE          start from this checkpoint, of any mesh\n"},
+     "  --resume FILE          start from this checkpoint, of any mesh\n"
+     "  --time-limit TIME      save and stop before this time is over: job.time_limit\n\n"
+     "USR1, USR2 or TERM to any process of the run, or a file RUN/stop (RUN is run.folder), stops it: the step under\n"
+     "way is finished and saved by all ranks. An evaluation stops between two batches, and the next start does it\n"
+     "anew. A second signal, more than a second after the first, ends the process at once. A file RUN/save asks for\n"
+     "a checkpoint after the step under way. Both files are removed once that is done. To stop a run under mpirun\n"
+     "signal a rank, or mpirun with USR1 or USR2: on TERM mpirun kills all ranks.\n\n"
+     "Exit status: 0 finished; 1 failed; 2 wrong usage or configuration; 85 stopped, and saved: start it again with\n"
+     "the same command to go on.\n"},
     {"data", command_data, "write data sets",
      "usage: cairn data passkey FILE --length L --count N [--position start|middle|end|any] [--digits D] [--seed S]\n\n"
      "Writes samples of the passkey task, each L bytes with its answer; only the answers are targets.\n\n"
@@ -285,6 +294,9 @@ int main(int argc, char **argv)
         return 1;
     context_create(&command->context);
     command->ranks = 1;
+    /* A run takes signals as wishes; MPI's threads must not, so they are held back before there are any. */
+    if (subcommand && subcommand->run == command_train)
+        requests_hold_signals();
     enum status status = STATUS_OK;
     if (with_mpi) /* a process that has started it must not start mpirun */
         status = mesh_start(&command->context, &argc, &argv, &command->rank, &command->ranks);

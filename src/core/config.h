@@ -1,5 +1,5 @@
 /* The settings of a run as plain data. io/config fills it from YAML and documents every key; the rest of the program
- * only reads it. A count of 0 in the mesh means `auto`. */
+ * only reads it. `auto` is one less than the least that is allowed: 0 for the sizes of the mesh. */
 #ifndef CAIRN_CORE_CONFIG_H
 #define CAIRN_CORE_CONFIG_H
 
@@ -141,7 +141,7 @@ struct evaluation_config {
 };
 
 struct checkpoint_config {
-    int64_t every;      /* steps between checkpoints; 0 is only at the end */
+    int64_t every;      /* steps between checkpoints; 0 is only at the end, -1 as often as it pays */
     int64_t keep_last;  /* how many of the newest to keep */
     int64_t keep_every; /* keep for good those whose step this divides; 0 is none */
     bool background;    /* written while training goes on */
@@ -154,6 +154,11 @@ struct run_config {
     int64_t prompt_tokens;
 };
 
+struct job_config {
+    char time_limit[TEXT_LENGTH]; /* of this job, as text_to_time_limit reads it; empty: what the scheduler says */
+    double mean_hours_between_failures; /* expected before any is seen */
+};
+
 struct config {
     struct model_config model;
     struct mesh_config mesh;
@@ -164,6 +169,7 @@ struct config {
     struct evaluation_config evaluation;
     struct checkpoint_config checkpoint;
     struct run_config run;
+    struct job_config job;
 };
 
 #endif

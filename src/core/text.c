@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,5 +40,58 @@ bool text_to_real(const char *text, double *value)
     if ((errno == ERANGE && (parsed > 1.0 || parsed < -1.0)) || *end || end == text)
         return false;
     *value = parsed;
+    return true;
+}
+
+void text_from_duration(double seconds, char *text, size_t size)
+{
+    long total = (long)(seconds + 0.5);
+    if (total >= 86400)
+        snprintf(text, size, "%ldd %02ldh", total / 86400, total / 3600 % 24);
+    else if (total >= 3600)
+        snprintf(text, size, "%ldh %02ldm", total / 3600, total / 60 % 60);
+    else
+        snprintf(text, size, "%ldm %02lds", total / 60, total % 60);
+}
+
+/* Digits and nothing else, up to a sign that ends the field. */
+static bool take_field(const char **text, double *value)
+{
+    size_t length = strspn(*text, "0123456789");
+    if (length == 0 || length > 9)
+        return false;
+    *value = (double)strtol(*text, NULL, 10);
+    *text += length;
+    return true;
+}
+
+bool text_to_time_limit(const char *text, double *seconds)
+{
+    enum { FIELDS = 3 };
+    double field[FIELDS] = {0.0};
+    double days = 0.0;
+    bool has_days = strchr(text, '-') != NULL;
+    int count = 0;
+    if (has_days && (!take_field(&text, &days) || *text++ != '-'))
+        return false;
+    do {
+        if (count == FIELDS || !take_field(&text, &field[count++]))
+            return false;
+    } while (*text == ':' && *text++);
+    if (*text)
+        return false;
+    /* One field is minutes, two are minutes and seconds; behind days they begin with hours. */
+    int first = has_days || count == FIELDS ? 0 : 1;
+    double unit[FIELDS] = {3600.0, 60.0, 1.0};
+    double total = 86400.0 * days;
+    for (int i = 0; i < count; i++) {
+        double most = first + i > 0 ? 59.0 : 23.0;
+        if ((i > 0 || has_days) && field[i] > most)
+            return false;
+        total += unit[first + i] * field[i];
+    }
+    if (!(total > 0.0))
+        return false;
+    *seconds = total;
     return true;
 }

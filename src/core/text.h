@@ -13,4 +13,11 @@ bool text_copy(char *to, size_t size, const char *from);
 bool text_to_integer(const char *text, int64_t *value);
 bool text_to_real(const char *text, double *value);
 
+/* A duration in seconds for people: "0m 07s", "3h 20m", "2d 04h". 32 bytes are enough. */
+void text_from_duration(double seconds, char *text, size_t size);
+
+/* A time limit as Slurm's --time takes it, in seconds: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
+ * days-hours:minutes or days-hours:minutes:seconds. False, and the value untouched, for anything else and for none. */
+bool text_to_time_limit(const char *text, double *seconds);
+
 #endif

@@ -77,6 +77,7 @@ static enum status read_window(struct reading *reading, int64_t first, int64_t b
         streams_advance(&reading->streams);
     *sum += result.loss * (double)targets;
     evaluation->targets += targets;
+    evaluation->stopped = result.votes[VOTE_STOP] > 0.0;
     return STATUS_OK;
 }
 
@@ -86,10 +87,10 @@ static enum status read_contexts(struct reading *reading, struct evaluation *eva
     double start = clock_seconds();
     double sum = 0.0;
     batch->memory = reading->streams.total > 0 ? &reading->streams.memory : NULL;
-    for (int64_t first = 0; first < reading->shown; first += batch->rows) {
+    for (int64_t first = 0; first < reading->shown && !evaluation->stopped; first += batch->rows) {
         for (int64_t row = 0; reading->streams.total > 0 && row < batch->mine.count; row++)
             streams_reset(&reading->streams, row);
-        for (int64_t begin = 0; begin < reading->context; begin += batch->length)
+        for (int64_t begin = 0; begin < reading->context && !evaluation->stopped; begin += batch->length)
             CHECK(read_window(reading, first, begin, evaluation, &sum));
     }
     evaluation->loss = evaluation->targets ? sum / (double)evaluation->targets : 0.0;

@@ -19,6 +19,7 @@ struct evaluation {
     int64_t targets; /* tokens that were predicted */
     int64_t tokens;  /* that were read */
     double seconds;
+    bool stopped; /* by a vote, behind one of the batches: the rest says nothing */
 };
 
 /* Whether a model's routers could look at later tokens: only then do whole_routes make a difference. */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "src/core/clock.h"
+#include "src/core/text.h"
 
 /* The share of a core that each thread of this host has. */
 static double core_share(const struct mesh *mesh, const struct engine *engine)
@@ -47,17 +48,6 @@ void progress_create(struct progress *progress, bool shown)
     *progress = (struct progress){.shown = shown, .terminal = shown && isatty(STDERR_FILENO)};
 }
 
-static void format_duration(double seconds, char *text, size_t size)
-{
-    long total = (long)(seconds + 0.5);
-    if (total >= 86400)
-        snprintf(text, size, "%ldd %02ldh", total / 86400, total / 3600 % 24);
-    else if (total >= 3600)
-        snprintf(text, size, "%ldh %02ldm", total / 3600, total / 60 % 60);
-    else
-        snprintf(text, size, "%ldm %02lds", total / 60, total % 60);
-}
-
 void progress_show(struct progress *progress, const struct progress_line *line)
 {
     if (!progress->shown)
@@ -70,7 +60,7 @@ void progress_show(struct progress *progress, const struct progress_line *line)
         return;
     progress->last_line = now;
     char left[32];
-    format_duration(progress->seconds_per_step * (double)(line->steps - line->step), left, sizeof left);
+    text_from_duration(progress->seconds_per_step * (double)(line->steps - line->step), left, sizeof left);
     char router[32] = "";
     if (line->router_loss != 0.0)
         snprintf(router, sizeof router, " + %.4f of routers", line->router_loss);

@@ -38,10 +38,14 @@ void saver_destroy(struct saver *saver)
     *saver = (struct saver){0};
 }
 
+bool saver_active(const struct saver *saver)
+{
+    return saver->background && checkpoint_background_active(saver->background);
+}
+
 void saver_cast(struct saver *saver, double votes[VOTES])
 {
-    if (saver->background && checkpoint_background_active(saver->background) &&
-        checkpoint_background_busy(saver->background))
+    if (saver_active(saver) && checkpoint_background_busy(saver->background))
         votes[VOTE_WRITING] += 1.0;
 }
 
@@ -53,11 +57,6 @@ static void report_failure(const struct saver *saver, int64_t step)
 }
 
 /* -- Behind the training ------------------------------------------------------------------------------------------ */
-
-static bool is_active(const struct saver *saver)
-{
-    return saver->background && checkpoint_background_active(saver->background);
-}
 
 static void report_background(const struct saver *saver, const struct checkpoint_progress *done)
 {
@@ -91,7 +90,7 @@ enum status saver_follow(struct saver *saver, const double votes[VOTES], struct 
                          struct saving *saving)
 {
     *saving = (struct saving){0};
-    if (!is_active(saver) || votes[VOTE_WRITING] > 0.0)
+    if (!saver_active(saver) || votes[VOTE_WRITING] > 0.0)
         return STATUS_OK;
     return advance(saver, progress, saving);
 }
@@ -99,7 +98,7 @@ enum status saver_follow(struct saver *saver, const double votes[VOTES], struct 
 enum status saver_settle(struct saver *saver, struct progress *progress, struct saving *saving)
 {
     *saving = (struct saving){0};
-    while (is_active(saver)) {
+    while (saver_active(saver)) {
         checkpoint_background_wait(saver->background);
         CHECK(advance(saver, progress, saving));
     }
@@ -109,7 +108,7 @@ enum status saver_settle(struct saver *saver, struct progress *progress, struct 
 static enum status begin(struct saver *saver, struct progress *progress)
 {
     struct trainer *trainer = saver->trainer;
-    if (is_active(saver)) {
+    if (saver_active(saver)) {
         progress_break(progress);
         context_log(trainer->context,
                     "no checkpoint of step %lld: that of step %lld is still being written; checkpoint.every is short "

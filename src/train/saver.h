@@ -33,6 +33,9 @@ enum status saver_create(struct trainer *trainer, const struct streams *streams,
 /* Gives up what is on its way. Local. */
 void saver_destroy(struct saver *saver);
 
+/* Whether a checkpoint is on its way. Local. */
+bool saver_active(const struct saver *saver);
+
 /* For the trainer's voter. Local. */
 void saver_cast(struct saver *saver, double votes[VOTES]);
 

@@ -1,12 +1,8 @@
 #include "src/train/train.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "io/config/config.h"
 #include "io/data/data.h"
@@ -15,7 +11,9 @@
 #include "src/core/text.h"
 #include "src/train/evaluate.h"
 #include "src/train/generate.h"
+#include "src/train/life.h"
 #include "src/train/progress.h"
+#include "src/train/run_folder.h"
 #include "src/train/saver.h"
 #include "src/train/state.h"
 #include "src/train/streams.h"
@@ -35,6 +33,7 @@ struct train {
     struct trainer trainer;
     struct streams streams; /* memories that are carried from step to step; without rows when there are none */
     struct watch watch;
+    struct life life;
     struct metrics *metrics; /* root only */
     struct progress progress;
     struct saver saver;
@@ -60,76 +59,6 @@ static enum status open_data(struct train *train)
         CHECK(corpus_open(context, &data->train, data->format, vocabulary, cut, 1.0, &train->validation));
     return sampler_create(context, train->train, data, config->training.sequence_length, config->training.batch,
                           &train->sampler);
-}
-
-static enum status make_folder(struct context *context, const char *path)
-{
-    char part[PATH_LENGTH];
-    text_copy(part, sizeof part, path);
-    for (char *c = part + 1;; c++) {
-        char end = *c;
-        if (end != '/' && end != '\0')
-            continue;
-        *c = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST)
-            return context_fail(context, STATUS_FILE, "run.folder: cannot make %s: %s", part, strerror(errno));
-        *c = end;
-        if (end == '\0')
-            break;
-    }
-    struct stat status;
-    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))
-        return context_fail(context, STATUS_FILE, "run.folder: %s is not a folder; choose another", path);
-    if (access(path, W_OK) != 0)
-        return context_fail(context, STATUS_FILE, "run.folder: %s: %s", path, strerror(errno));
-    return STATUS_OK;
-}
-
-/* Starting anew must not lose what an earlier run left: it gets the first free number behind its name. */
-static enum status move_aside(struct train *train, const char *name)
-{
-    char from[PATH_LENGTH];
-    char to[PATH_LENGTH + 16];
-    snprintf(from, sizeof from, "%s/%s", train->config->run.folder, name);
-    if (access(from, F_OK) != 0)
-        return STATUS_OK;
-    int number = 1;
-    do
-        snprintf(to, sizeof to, "%s.%d", from, number++);
-    while (access(to, F_OK) == 0);
-    if (rename(from, to) != 0)
-        return context_fail(train->context, STATUS_FILE, "%s: cannot move it aside: %s", from, strerror(errno));
-    context_log(train->context, "moved %s to %s", from, to);
-    return STATUS_OK;
-}
-
-static enum status move_run_aside(struct train *train)
-{
-    CHECK(move_aside(train, "checkpoints"));
-    CHECK(move_aside(train, "metrics.jsonl"));
-    return move_aside(train, "config.yaml");
-}
-
-static enum status write_config(struct train *train)
-{
-    char path[PATH_LENGTH];
-    size_t size = CHECKPOINT_CONFIG_SIZE;
-    snprintf(path, sizeof path, "%s/config.yaml", train->config->run.folder);
-    char *text = memory_allocate(train->context, size, MEMORY_OTHER);
-    if (!text)
-        return STATUS_MEMORY;
-    config_format(train->config, text, size);
-    FILE *file = fopen(path, "w");
-    bool failed = !file || fputs(text, file) == EOF;
-    int code = errno;
-    if (file && fclose(file) != 0 && !failed) {
-        failed = true;
-        code = errno;
-    }
-    memory_free(train->context, text);
-    if (failed)
-        return context_fail(train->context, STATUS_FILE, "%s: cannot write it: %s", path, strerror(code));
-    return STATUS_OK;
 }
 
 static bool carries_memory(const struct train *train)
@@ -171,13 +100,21 @@ static enum status restore(struct train *train, const struct resume *resume)
     return STATUS_OK;
 }
 
+/* After which step this start ends by itself. */
+static int64_t end_of(const struct train *train)
+{
+    const struct training_config *training = &train->config->training;
+    return training->stop_at ? integer_min(training->stop_at, training->steps) : training->steps;
+}
+
 static enum status open_outputs(struct train *train, const struct resume *resume)
 {
     char path[PATH_LENGTH];
     if (resume->kind == RESUME_NONE)
-        CHECK(move_run_aside(train));
+        CHECK(run_folder_move_aside(train->context, train->config->run.folder));
     snprintf(path, sizeof path, "%s/metrics.jsonl", train->config->run.folder);
-    CHECK(write_config(train));
+    CHECK(run_folder_write_config(train->context, train->config));
+    CHECK(life_begin(&train->life, end_of(train), train->validation != NULL));
     return metrics_open(train->context, path, train->trainer.step, &train->metrics);
 }
 
@@ -232,12 +169,19 @@ static void measure_peak(struct train *train)
         fmax(train->peak, progress_peak(train->context, train->mesh, trainer->engine, trainer->decoder->dtype));
 }
 
-static enum status run_evaluation(struct train *train, int64_t batches)
+/* *stopped: before it was done, so that there is no result, and it is left to the next start. */
+static enum status run_evaluation(struct train *train, int64_t batches, bool *stopped)
 {
     struct evaluation_plan plan = {.batches = batches};
     bool routed = evaluation_routed(&train->config->model);
     struct evaluation evaluation;
+    train->life.evaluating = true;
     CHECK(evaluate(&train->trainer, train->validation, &plan, &evaluation));
+    train->life.evaluating = false;
+    *stopped = evaluation.stopped;
+    if (*stopped)
+        return STATUS_OK;
+    life_evaluated(&train->life, evaluation.seconds);
     measure_peak(train);
     progress_break(&train->progress);
     context_log(train->context, "step %lld: held-out loss %.4f nats a token (perplexity %.2f) over %lld tokens%s",
@@ -263,6 +207,7 @@ static enum status report_saving(struct train *train, const struct saving *savin
     enum status status = STATUS_OK;
     if (!saving->done)
         return status;
+    life_saved(&train->life, saving->held, saving->seconds);
     if (train->root) {
         const struct metrics_field fields[] = {
             {"step", (double)train->trainer.step, true},       {"checkpoint_step", (double)saving->step, true},
@@ -282,6 +227,7 @@ static enum status save(struct train *train, bool last)
         CHECK(report_saving(train, &saving));
     }
     CHECK(saver_save(&train->saver, last, &train->progress, &saving));
+    life_save_begun(&train->life);
     return report_saving(train, &saving);
 }
 
@@ -297,6 +243,7 @@ static void cast_votes(void *self, double votes[VOTES])
 {
     struct train *train = self;
     saver_cast(&train->saver, votes);
+    life_cast(&train->life, saver_active(&train->saver), votes);
 }
 
 static enum status report_step(struct train *train, const struct step_result *result, double seconds,
@@ -344,7 +291,7 @@ static enum status report_step(struct train *train, const struct step_result *re
     return metrics_write_lists(train->metrics, fields, ALWAYS + watch->field_count, watch->lists, watch->list_count);
 }
 
-static enum status run_step(struct train *train)
+static enum status run_step(struct train *train, double votes[VOTES])
 {
     struct trainer *trainer = &train->trainer;
     int64_t limit = train->config->training.skip_limit;
@@ -360,6 +307,8 @@ static enum status run_step(struct train *train)
     double seconds = clock_seconds() - start;
     CHECK(report_step(train, &result, seconds, train->context->memory.allocations - allocations));
     CHECK(follow_saving(train, &result));
+    life_stepped(&train->life, clock_seconds() - start);
+    memcpy(votes, result.votes, sizeof result.votes);
     if (result.skipped && trainer->skipped_in_row >= limit) {
         enum status status = context_fail(
             train->context, STATUS_NUMERIC,
@@ -372,30 +321,57 @@ static enum status run_step(struct train *train)
     return STATUS_OK;
 }
 
-static enum status run_steps(struct train *train)
+static bool evaluation_due(const struct train *train)
+{
+    int64_t every = train->config->evaluation.every;
+    return train->validation && every && train->trainer.step % every == 0;
+}
+
+/* Whether the step that the run goes on from was evaluated before. Collective. */
+static bool evaluation_seen(const struct train *train)
+{
+    int64_t seen = train->root && metrics_seen(train->metrics, "validation_loss");
+    mesh_broadcast(train->mesh, MESH_WORLD, 0, &seen, 1, DTYPE_I64);
+    return seen;
+}
+
+/* What is done between two steps. */
+static enum status run_between(struct train *train, const double votes[VOTES], bool *stopped)
 {
     const struct config *config = train->config;
-    int64_t end = config->training.stop_at ? integer_min(config->training.stop_at, config->training.steps)
-                                           : config->training.steps;
+    *stopped = votes[VOTE_STOP] > 0.0;
+    if (!*stopped && evaluation_due(train))
+        CHECK(run_evaluation(train, config->evaluation.batches, stopped));
+    bool due = config->checkpoint.every > 0 && train->trainer.step % config->checkpoint.every == 0;
+    if (due || *stopped || votes[VOTE_SAVE] > 0.0)
+        CHECK(save(train, *stopped));
+    if (votes[VOTE_SAVE] > 0.0)
+        life_obeyed(&train->life, VOTE_SAVE);
+    return STATUS_OK;
+}
+
+static enum status run_steps(struct train *train, bool *stopped)
+{
+    int64_t end = end_of(train);
     bool runs = train->trainer.step < end;
-    while (train->trainer.step < end) {
-        CHECK(run_step(train));
-        int64_t step = train->trainer.step;
-        if (step == end)
-            break;
-        if (train->validation && config->evaluation.every && step % config->evaluation.every == 0)
-            CHECK(run_evaluation(train, config->evaluation.batches));
-        if (config->checkpoint.every && step % config->checkpoint.every == 0)
-            CHECK(save(train, false));
+    bool seen = evaluation_seen(train);
+    /* A stop may have come between a step and its evaluation. */
+    if (runs && train->saver.saved_step > 0 && !seen && evaluation_due(train))
+        CHECK(run_evaluation(train, train->config->evaluation.batches, stopped));
+    while (train->trainer.step < end && !*stopped) {
+        double votes[VOTES];
+        CHECK(run_step(train, votes));
+        if (train->trainer.step < end)
+            CHECK(run_between(train, votes, stopped));
     }
     progress_break(&train->progress);
     CHECK(save(train, true));
+    life_obeyed(&train->life, VOTE_SAVE);
     /* A run that was finished before may have its last evaluation, too. */
-    int64_t seen = train->root && metrics_seen(train->metrics, "validation_loss");
-    mesh_broadcast(train->mesh, MESH_WORLD, 0, &seen, 1, DTYPE_I64);
-    if (train->validation && (runs || !seen))
-        CHECK(run_evaluation(train, 0));
-    return STATUS_OK;
+    if (!*stopped && train->validation && (runs || !seen))
+        CHECK(run_evaluation(train, 0, stopped));
+    life_obeyed(&train->life, VOTE_STOP);
+    return mesh_agree(train->mesh, train->context, *stopped ? life_stopped(&train->life) : STATUS_OK);
 }
 
 static void print_byte(void *self, int64_t continuation, int32_t token)
@@ -437,7 +413,8 @@ static enum status prepare(struct train *train, const struct resume *resume)
 {
     struct context *context = train->context;
     CHECK(mesh_agree(train->mesh, context, open_data(train)));
-    CHECK(mesh_agree(train->mesh, context, train->root ? make_folder(context, train->config->run.folder) : STATUS_OK));
+    CHECK(mesh_agree(train->mesh, context,
+                     train->root ? run_folder_make(context, train->config->run.folder) : STATUS_OK));
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
     CHECK(mesh_agree(train->mesh, context, create_streams(train)));
     CHECK(mesh_agree(train->mesh, context, watch_create(context, &train->trainer, &train->streams, &train->watch)));
@@ -451,7 +428,7 @@ static enum status prepare(struct train *train, const struct resume *resume)
 }
 
 enum status train_run(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
-                      const struct resume *resume)
+                      const struct resume *resume, bool *stopped)
 {
     enum status status = STATUS_MEMORY;
     struct train *train = memory_allocate(context, sizeof *train, MEMORY_OTHER);
@@ -465,11 +442,14 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     train->trainer.engine = engine;
     snprintf(train->checkpoints, sizeof train->checkpoints, "%s/checkpoints", config->run.folder);
     progress_create(&train->progress, train->root);
+    TRY(mesh_agree(mesh, context, life_create(context, &train->trainer, config, train->root, &train->life)));
     TRY(prepare(train, resume));
-    TRY(run_steps(train));
-    TRY(show_sample(train));
+    TRY(run_steps(train, stopped));
+    if (!*stopped)
+        TRY(show_sample(train));
 done:
     progress_break(&train->progress);
+    life_destroy(&train->life, status != STATUS_OK ? 1 : *stopped ? TRAIN_AGAIN : 0);
     saver_destroy(&train->saver);
     metrics_close(&train->metrics);
     watch_destroy(context, &train->watch);

@@ -15,9 +15,13 @@ struct resume {
     const char *path; /* of RESUME_FILE */
 };
 
-/* Runs to training.stop_at or training.steps. Collective; on failure the status is agreed unless the context says
- * otherwise. */
+/* Exit status of a program whose run was stopped before its end and wants to be started again: for job scripts. */
+enum { TRAIN_AGAIN = 85 };
+
+/* Runs to training.stop_at or training.steps, or until a request or the time limit of the job stops it; then *stopped
+ * is set, the step it came to is saved, and the next start goes on from there. The caller holds back the signals that
+ * requests.h names. Collective; on failure the status is agreed unless the context says otherwise. */
 enum status train_run(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
-                      const struct resume *resume) MUST_USE;
+                      const struct resume *resume, bool *stopped) MUST_USE;
 
 #endif

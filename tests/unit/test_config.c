@@ -135,6 +135,31 @@ static void test_every_type(void **state)
     assert_string_equal(config->run.folder, "7");
 }
 
+static void test_auto_is_none_of_the_numbers(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct config *config = &fixture->config;
+    assert_ok(&fixture->context, parse(fixture, MODEL, NULL));
+    assert_int_equal(config->checkpoint.every, -1);
+    assert_ok(&fixture->context, parse(fixture, MODEL "checkpoint: {every: 0}\n", NULL));
+    assert_int_equal(config->checkpoint.every, 0);
+    assert_ok(&fixture->context, parse(fixture, MODEL "checkpoint: {every: auto}\n", NULL));
+    assert_int_equal(config->checkpoint.every, -1);
+    expect_wrong_value(fixture, "checkpoint:\n  every: -1\n",
+                       "a.yaml:8: checkpoint.every: expected an integer of at least 0 or auto, got \"-1\"");
+}
+
+static void test_time_limits(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_ok(&fixture->context, parse(fixture, MODEL "job: {time_limit: 12:30:00}\n", NULL));
+    assert_string_equal(fixture->config.job.time_limit, "12:30:00");
+    assert_ok(&fixture->context, parse(fixture, MODEL "job: {time_limit: \"\"}\n", NULL));
+    assert_fails(&fixture->context, parse(fixture, MODEL "job:\n  time_limit: 1:75\n", NULL), STATUS_USAGE,
+                 "a.yaml:8: job.time_limit: expected a time as Slurm takes it, minutes, ");
+    assert_fails(&fixture->context, parse(fixture, MODEL, "job.time_limit=soon"), STATUS_USAGE, "got \"soon\"");
+}
+
 static void test_unknown_keys(void **state)
 {
     static const struct wrong cases[] = {
@@ -147,13 +172,13 @@ static void test_unknown_keys(void **state)
         {MODEL "evaluation:\n  interval: 5\n",
          "a.yaml:8: evaluation.interval: unknown key; expected one of every, batches"},
         {"zzzzzzz: 1\n", "a.yaml:1: zzzzzzz: unknown key; expected one of model, mesh, compute, data, optimizer, "
-                         "training, evaluation, checkpoint, run"},
+                         "training, evaluation, checkpoint, run, job"},
         {"model.width: 5\n",
          "a.yaml:1: \"model.width\": unknown key; write nested maps, the point works in --set only"},
         {"[model]: 5\n", "a.yaml:1: expected a key, got a list"},
         {"{? : 5}\n", "a.yaml:1: expected a key, got nothing"},
         {"\"a\\e[2J\": 5\n", "a.yaml:1: a?[2J: unknown key; expected one of model, mesh, compute, data, optimizer, "
-                             "training, evaluation, checkpoint, run"},
+                             "training, evaluation, checkpoint, run, job"},
     };
     EXPECT_WRONG((struct fixture *)*state, cases);
 }
@@ -238,7 +263,7 @@ static void test_wrong_yaml(void **state)
          "a.yaml:1: anchors and aliases (& and *) are not accepted; write the value out"},
         {"<<: &m {width: 5}\n",
          "a.yaml:1: <<: unknown key; expected one of model, mesh, compute, data, optimizer, training, evaluation, "
-         "checkpoint, run"},
+         "checkpoint, run, job"},
         {"model:\n  width: !!int 5\n", "a.yaml:2: tags (!) are not accepted; the key decides the type"},
         {"model:\n\twidth: 5\n", "a.yaml:2: not valid YAML: found character that cannot start any token"},
         {"model:\n  width: 5\n heads: 2\n", "a.yaml:3: not valid YAML: did not find expected key"},
@@ -405,7 +430,8 @@ static const char all_changed[] =
     "           seed: 77, skip_limit: 3, capacity_warmup_steps: 9, gate_warning_steps: 20}\n"
     "evaluation: {every: 100, batches: 4}\n"
     "checkpoint: {every: 50, keep_last: 5, keep_every: 200, background: true}\n"
-    "run: {folder: '# : - {}', log_every: 10, prompt: \" x \\n y: [ \", prompt_tokens: 9}\n";
+    "run: {folder: '# : - {}', log_every: 10, prompt: \" x \\n y: [ \", prompt_tokens: 9}\n"
+    "job: {time_limit: 1-12:00:00, mean_hours_between_failures: 3.5}\n";
 
 static void check_round_trip(struct fixture *fixture)
 {
@@ -615,6 +641,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_type, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_auto_is_none_of_the_numbers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_time_limits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_numbers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_values, setup, teardown),

@@ -254,6 +254,31 @@ static void numbers_are_read_strictly(void **state)
     assert_string_equal(cut, "abc");
 }
 
+/* The forms that sbatch --time takes. */
+static void time_limits_are_read_as_slurm_reads_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double seconds;
+    } good[] = {{"90", 5400},           {"90:30", 5430}, {"0:05", 5},      {"12:00:00", 43200},
+                {"100:00:01", 360001},  {"1-0", 86400},  {"2-12", 216000}, {"1-2:30", 95400},
+                {"7-23:59:59", 691199}, {"0-0:0:1", 1},  {"00:00:01", 1}};
+    static const char *const bad[] = {
+        "",   "0",  "0:00", "1:60", "1:60:00", "1:00:60", "1-24", "1-",         "-1", "1:2:3:4", "1-1-1", "1-2:3:4:5",
+        " 5", "5 ", "5s",   "1:",   ":1",      "1::2",    "1.5",  "9999999999", "x",  "1-2:60",  "+5",    "INFINITE"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        double seconds = -1.0;
+        if (!text_to_time_limit(good[i].text, &seconds) || seconds != good[i].seconds)
+            fail_msg("\"%s\" is read as %g seconds", good[i].text, seconds);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        double seconds = -1.0;
+        if (text_to_time_limit(bad[i], &seconds) || seconds != -1.0)
+            fail_msg("\"%s\" is read as %g seconds", bad[i], seconds);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +295,7 @@ int main(void)
         cmocka_unit_test(pools_return_blocks_of_the_same_size),
         cmocka_unit_test(pools_serve_any_number_of_sizes),
         cmocka_unit_test(numbers_are_read_strictly),
+        cmocka_unit_test(time_limits_are_read_as_slurm_reads_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

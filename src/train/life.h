@@ -1,0 +1,59 @@
+/* What ends a run or makes it save, other than its number of steps: requests from outside, the time limit of its job,
+ * and checkpoints as often as they pay. Ranks vote with each step and evaluated batch, so all decide the same. */
+#ifndef CAIRN_TRAIN_LIFE_H
+#define CAIRN_TRAIN_LIFE_H
+
+#include "io/history/history.h"
+#include "src/train/pilot.h"
+#include "src/train/requests.h"
+#include "src/train/trainer.h"
+
+struct life {
+    struct context *context;
+    const struct config *config;
+    const struct trainer *trainer;
+    bool root;
+    bool evaluates; /* there is something to evaluate */
+    struct requests *requests;
+    struct history *history; /* root only, as all below */
+    struct pilot pilot;
+    double began;
+    int64_t first_step; /* that was done before this start */
+    int64_t last_step;  /* that this start may do */
+    bool evaluating;    /* now */
+    bool limited;       /* the pilot voted to stop */
+};
+
+/* Begins to listen; the job's time counts from now. trainer and config must outlive it. Local. To be destroyed whatever
+ * comes back. */
+enum status life_create(struct context *context, const struct trainer *trainer, const struct config *config, bool root,
+                        struct life *life) MUST_USE;
+
+/* Root, when the trainer's state is what the run goes on from: reads the history and notes this start in it.
+ * last_step: after which this start ends by itself. */
+enum status life_begin(struct life *life, int64_t last_step, bool evaluates) MUST_USE;
+
+/* Notes how it ended. */
+void life_destroy(struct life *life, int code);
+
+/* For the trainer's voter. writing: a checkpoint is on its way, behind the training. Local. */
+void life_cast(struct life *life, bool writing, double votes[VOTES]);
+
+/* Measured by the caller: a step (or an evaluation) is over and took so long. */
+void life_stepped(struct life *life, double seconds);
+void life_evaluated(struct life *life, double seconds);
+
+/* A checkpoint was begun, or tried in vain, and training goes on; one that failed is tried again an interval later. */
+void life_save_begun(struct life *life);
+
+/* One is there. held: seconds that the training stood still for it; written: until it was there. */
+void life_saved(struct life *life, double held, double written);
+
+/* What was voted for is done: removes the file that asked for it. */
+void life_obeyed(struct life *life, enum vote vote);
+
+/* Says why the run was stopped. USAGE error, known to the root only, when the job's time limit came before anything was
+ * done in this start, so that no number of starts would finish the run. */
+enum status life_stopped(struct life *life) MUST_USE;
+
+#endif
