@@ -203,12 +203,13 @@ static enum status measure_loss(struct eval *eval)
         return STATUS_OK;
     }
     return print_json(&eval->command->context,
-                      json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:f, s:I}", "loss", evaluation.loss,
+                      json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:f, s:f, s:I}", "loss", evaluation.loss,
                                 "perplexity", exp(evaluation.loss), "targets", (json_int_t)evaluation.targets, "tokens",
                                 (json_int_t)evaluation.tokens, "context", (json_int_t)eval->plan.context, "window",
                                 (json_int_t)eval->config->training.sequence_length, "memory", memory_name(eval),
                                 "routing", routing_name(eval), "seconds", evaluation.seconds, "seconds_per_token",
-                                evaluation.seconds / (double)evaluation.tokens, "memory_resident_bytes",
+                                evaluation.seconds / (double)evaluation.tokens, "processor_seconds",
+                                evaluation.processor_seconds, "memory_resident_bytes",
                                 (json_int_t)memory_resident_peak()));
 }
 

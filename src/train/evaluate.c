@@ -85,6 +85,7 @@ static enum status read_contexts(struct reading *reading, struct evaluation *eva
 {
     struct batch *batch = &reading->trainer->batch;
     double start = clock_seconds();
+    double processor_start = clock_process_seconds();
     double sum = 0.0;
     batch->memory = reading->streams.total > 0 ? &reading->streams.memory : NULL;
     for (int64_t first = 0; first < reading->shown && !evaluation->stopped; first += batch->rows) {
@@ -95,6 +96,7 @@ static enum status read_contexts(struct reading *reading, struct evaluation *eva
     }
     evaluation->loss = evaluation->targets ? sum / (double)evaluation->targets : 0.0;
     evaluation->seconds = clock_seconds() - start;
+    evaluation->processor_seconds = clock_process_seconds() - processor_start;
     return STATUS_OK;
 }
 

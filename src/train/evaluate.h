@@ -19,6 +19,7 @@ struct evaluation {
     int64_t targets; /* tokens that were predicted */
     int64_t tokens;  /* that were read */
     double seconds;
+    double processor_seconds; /* of this rank's process, in which other work on the machine does not count */
     bool stopped; /* by a vote, behind one of the batches: the rest says nothing */
 };
 

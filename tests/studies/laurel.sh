@@ -29,12 +29,6 @@ variants=(
     "RW+LR+PA:$learned $weights $low_rank $earlier"
 )
 
-# cpu STEPS: seconds of CPU time that so many steps of `settings` take, with start and end.
-cpu() {
-    local TIMEFORMAT=%U
-    { time train "$folder/timed" 1 "$1" --resume none >/dev/null 2>&1; } 2>&1
-}
-
 for variant in "${variants[@]}"; do
     name=${variant%%:*}
     read_settings ${variant#*:}
@@ -46,8 +40,8 @@ declare -A least
 for ((round = 0; round < ${TIMES:-5}; round++)); do
     for variant in "${variants[@]}"; do
         name=${variant%%:*}
-        read_settings ${variant#*:} optimizer.warmup_steps=0 evaluation.batches=1
-        seconds=$(awk "BEGIN { print ($(cpu 25) - $(cpu 5)) / 20 }")
+        read_settings ${variant#*:}
+        seconds=$(step_time "$folder" 20)
         least[$name]=$(awk "BEGIN { a = $seconds; b = ${least[$name]:-1e9}; print a < b ? a : b }")
     done
 done

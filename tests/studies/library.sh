@@ -40,6 +40,18 @@ train() {
         --set "data.seed=$2" --set "run.folder=$1" --set run.prompt= --set evaluation.every=0 "${@:4}" >&2
 }
 
+# cpu FOLDER STEPS: seconds of processor time that so many steps of `settings` take, with start and end.
+cpu() {
+    local TIMEFORMAT=%U
+    { time train "$1/timed" 1 "$2" --resume none --set optimizer.warmup_steps=0 --set data.validation= \
+        --set data.validation_fraction=0 >/dev/null 2>&1; } 2>&1
+}
+
+# step_time FOLDER STEPS: processor time of a step of `settings`, seen over so many.
+step_time() {
+    awk "BEGIN { print ($(cpu "$1" $(($2 + 2))) - $(cpu "$1" 2)) / $2 }"
+}
+
 # spread: of the numbers on standard input "mean, (largest - smallest)", or the number alone.
 spread() {
     awk '{ s += $1; if (NR == 1 || $1 < low) low = $1; if (NR == 1 || $1 > high) high = $1 }
