@@ -20,7 +20,7 @@ struct evaluation {
     int64_t tokens;  /* that were read */
     double seconds;
     double processor_seconds; /* of this rank's process, in which other work on the machine does not count */
-    bool stopped; /* by a vote, behind one of the batches: the rest says nothing */
+    bool stopped;             /* by a vote, behind one of the batches: the rest says nothing */
 };
 
 /* Whether a model's routers could look at later tokens: only then do whole_routes make a difference. */
