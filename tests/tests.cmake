@@ -159,6 +159,7 @@ cairn_script(end.report end_to_end/report.sh LABELS end TIMEOUT 300)
 cairn_script(end.scale end_to_end/scale.sh LABELS end TIMEOUT 300)
 cairn_script(end.long end_to_end/long.sh LABELS end TIMEOUT 600)
 cairn_script(fault.kill fault/kill.sh LABELS fault TIMEOUT 600)
+cairn_script(fault.campaign fault/campaign.sh LABELS fault TIMEOUT 600)
 cairn_script(fault.corrupt fault/corrupt.sh LABELS fault TIMEOUT 300)
 cairn_script(fault.bad_input fault/bad_input.sh LABELS fault TIMEOUT 600)
 # They end with 77 where the machine does not allow a check that they name.
