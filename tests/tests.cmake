@@ -76,6 +76,7 @@ cairn_unit(sampler    LABELS check LINKS data)
 cairn_unit(passkey    LABELS check LINKS passkey)
 cairn_unit(metrics    LABELS check LINKS metrics)
 cairn_unit(report     LABELS check LINKS report)
+cairn_unit(doctor     LABELS check LINKS doctor)
 cairn_unit(study      LABELS check LINKS study)
 cairn_unit(runs       LABELS check LINKS study)
 cairn_unit(spectrum   LABELS check LINKS checkpoint)
@@ -155,6 +156,7 @@ cairn_script(end.slurm end_to_end/slurm.sh LABELS end TIMEOUT 900)
 cairn_script(end.bench end_to_end/bench.sh LABELS end TIMEOUT 300)
 cairn_script(end.convert end_to_end/convert.sh LABELS end TIMEOUT 600)
 cairn_script(end.plan end_to_end/plan.sh LABELS end check TIMEOUT 60)
+cairn_script(end.doctor end_to_end/doctor.sh LABELS end TIMEOUT 120)
 cairn_script(end.report end_to_end/report.sh LABELS end TIMEOUT 300)
 cairn_script(end.scale end_to_end/scale.sh LABELS end TIMEOUT 300)
 cairn_script(end.long end_to_end/long.sh LABELS end TIMEOUT 600)
@@ -163,7 +165,7 @@ cairn_script(fault.campaign fault/campaign.sh LABELS fault TIMEOUT 600)
 cairn_script(fault.corrupt fault/corrupt.sh LABELS fault TIMEOUT 300)
 cairn_script(fault.bad_input fault/bad_input.sh LABELS fault TIMEOUT 600)
 # They end with 77 where the machine does not allow a check that they name.
-set_tests_properties(end.same_answer end.resume end.streams end.generate end.steady fault.kill fault.corrupt fault.bad_input
+set_tests_properties(end.doctor end.same_answer end.resume end.streams end.generate end.steady fault.kill fault.corrupt fault.bad_input
                      PROPERTIES SKIP_RETURN_CODE 77)
 
 # tests/fault/fuzz_ROOM.c, linked with its room; the target `fuzzers` builds them and what they need, nothing else.

@@ -62,6 +62,7 @@ enum status command_convert(struct command *command, const struct convert_option
 enum status command_bench(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_plan(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_scale(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_doctor(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_report(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_config(struct command *command, int argc, char **argv) MUST_USE;
 

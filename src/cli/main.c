@@ -176,6 +176,13 @@ static const struct subcommand subcommands[] = {
      "  --list                 the runs, one a line, and stop\n"
      "  --run I                only the run of line I of that list\n"
      "  --report               tables, plots and page of the rows that are there; CONFIG is not needed\n"},
+    {"doctor", command_doctor, "say what would hurt a run on these hosts, and the remedy",
+     "usage: mpirun -n N cairn doctor [--folder FOLDER] [--json]        (or srun, started as the run will be)\n\n"
+     "Looks at cores, threads, NUMA, instructions, launcher, MPI-IO, memory, limits, shared memory, clocks and the "
+     "file\n"
+     "system, on all hosts. Exit status: 0 nothing serious, 1 something serious.\n\n"
+     "  --folder FOLDER        of the run; one that does not exist yet stands for the nearest above it (.)\n"
+     "  --json                 one JSON object instead\n"},
     {"report", command_report, "plots and a page of the metrics of one or several runs",
      "usage: cairn report RUN... [--output FOLDER]\n\n"
      "RUN is a run's folder, or a metrics.jsonl. Draws losses, rates, speed, memory, gates and routers of all runs "
