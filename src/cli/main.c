@@ -6,6 +6,7 @@
 #include "src/cli/command.h"
 #include "src/cli/revision.h"
 #include "src/core/text.h"
+#include "src/doctor/doctor.h"
 #include "src/train/requests.h"
 
 struct subcommand {
@@ -228,6 +229,8 @@ static bool runs_alone(const struct subcommand *subcommand, int argc, char **arg
     for (int i = 2; i < argc; i++)
         if (strcmp(subcommand->name, "plan") == 0 && strcmp(argv[i], "--measure") == 0)
             return false;
+    if (subcommand->run == command_doctor && doctor_is_stranded()) /* MPI would end it before it can say why */
+        return true;
     for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
         if (strcmp(subcommand->name, alone[i]) == 0)
             return true;

@@ -24,9 +24,12 @@ static const struct doctor_facts *find_rank(const struct group *group, bool (*is
 bool check_launcher(const struct group *group, char *detail, size_t size)
 {
     const struct doctor_facts *first = group->ranks;
-    snprintf(detail, size, "%s says that %d ranks were started, but MPI has a world of one", first->launcher,
-             first->launched);
-    return first->ranks == 1 && first->launched > 1;
+    if (first->stranded)
+        snprintf(detail, size, "srun started ranks without PMIx, and MPI does not start without it");
+    else
+        snprintf(detail, size, "%s says that %d ranks were started, but MPI has a world of one", first->launcher,
+                 first->launched);
+    return first->stranded || (first->ranks == 1 && first->launched > 1);
 }
 
 static bool got_fewer_cores(const struct doctor_facts *rank)

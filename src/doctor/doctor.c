@@ -52,7 +52,7 @@ static void probe_token(struct mesh *mesh, const char *path, struct doctor_facts
     char token[DOCTOR_NAME] = "";
     int32_t failure = 0;
     if (mine->rank == 0) {
-        snprintf(token, sizeof token, "%ld %.9f", (long)getpid(), clock_of_day());
+        snprintf(token, sizeof token, "%ld-%.9f", (long)getpid(), clock_of_day());
         failure = doctor_write_token(path, token);
     }
     mesh_broadcast(mesh, MESH_WORLD, 0, token, sizeof token, DTYPE_BYTE);
@@ -60,7 +60,7 @@ static void probe_token(struct mesh *mesh, const char *path, struct doctor_facts
     mine->folder.differs = failure == 0 && !doctor_sees_token(path, token);
     mesh_barrier(mesh, MESH_WORLD);
     if (mine->rank == 0)
-        doctor_remove_token(path);
+        doctor_remove_token(path, token);
 }
 
 static int compare_places(const void *a, const void *b)
@@ -69,6 +69,16 @@ static int compare_places(const void *a, const void *b)
     if (one->host_first != other->host_first)
         return one->host_first < other->host_first ? -1 : 1;
     return (one->rank > other->rank) - (one->rank < other->rank);
+}
+
+void doctor_look(const char *path, struct doctor_facts *facts)
+{
+    if (gethostname(facts->host, sizeof facts->host - 1) != 0)
+        (void)text_copy(facts->host, sizeof facts->host, "a host without name");
+    facts->copy = -1;
+    doctor_read("", facts);
+    doctor_read_environment(facts);
+    doctor_read_folder("", path, facts->rank, &facts->folder);
 }
 
 enum status doctor_gather(struct context *context, struct mesh *mesh, const char *folder, struct doctor_facts *mine,
@@ -85,11 +95,7 @@ enum status doctor_gather(struct context *context, struct mesh *mesh, const char
     TRY(mesh_agree(mesh, context, places ? status : STATUS_MEMORY));
     mesh_all_reduce(mesh, MESH_HOST, &mine->host_first, 1, DTYPE_I32, MESH_MIN);
     mesh_broadcast(mesh, MESH_WORLD, 0, path, sizeof path, DTYPE_BYTE);
-    if (gethostname(mine->host, sizeof mine->host - 1) != 0)
-        (void)text_copy(mine->host, sizeof mine->host, "a host without name");
-    doctor_read("", mine);
-    doctor_read_environment(mine);
-    doctor_read_folder("", path, mine->rank, &mine->folder);
+    doctor_look(path, mine);
     probe_token(mesh, path, mine);
     probe_copy(mesh, places, mine);
     mesh_barrier(mesh, MESH_WORLD);

@@ -53,6 +53,7 @@ struct doctor_facts {
 
     int32_t launched; /* ranks that the launcher says it started */
     char launcher[DOCTOR_WORD];
+    int32_t stranded;               /* as doctor_is_stranded says */
     int32_t cores_asked;            /* SLURM_CPUS_PER_TASK where srun was not told */
     char io_component[DOCTOR_WORD]; /* OMPI_MCA_io */
     int32_t individual;             /* CAIRN_CHECKPOINT_IO=individual */
@@ -105,10 +106,16 @@ bool doctor_find_folder(const char *folder, char path[DOCTOR_PATH]);
 /* Probes a folder that doctor_find_folder gave, by files that it removes; the rank of the world tells them apart. */
 void doctor_read_folder(const char *root, const char *path, int rank, struct folder_facts *facts);
 
-/* A file by which other hosts are to know the folder; 0 or errno. */
+/* A file by which other hosts are to know the folder, named by its token; 0 or errno. */
 int doctor_write_token(const char *path, const char *token);
 bool doctor_sees_token(const char *path, const char *token);
-void doctor_remove_token(const char *path);
+void doctor_remove_token(const char *path, const char *token);
+
+/* Whether srun started this process without PMIx or PMI, so that Open MPI would end it with a message of its own. */
+bool doctor_is_stranded(void);
+
+/* What one process finds by itself, for doctor_gather or without MPI; `rank` is set. */
+void doctor_look(const char *path, struct doctor_facts *facts);
 
 /* Facts of all ranks, on every rank, those of a host together. Collective over the world. `mine` brings threads and
  * isa; `all`, of as many as the world has ranks, is the caller's. */

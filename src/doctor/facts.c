@@ -259,6 +259,15 @@ static bool is_true(const char *text)
     return text && (strcmp(text, "1") == 0 || strcmp(text, "true") == 0 || strcmp(text, "yes") == 0);
 }
 
+bool doctor_is_stranded(void)
+{
+    static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+    for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++)
+        if (getenv(ranks[i]))
+            return false;
+    return getenv("SLURM_STEP_ID") != NULL;
+}
+
 void doctor_read_environment(struct doctor_facts *facts)
 {
     /* The launcher closest to the process first: mpirun may run within a job of Slurm. */
@@ -268,6 +277,7 @@ void doctor_read_environment(struct doctor_facts *facts)
         facts->launched = integer_of(launchers[i]);
         (void)text_copy(facts->launcher, sizeof facts->launcher, launchers[i]);
     }
+    facts->stranded = doctor_is_stranded();
     facts->cores_asked = getenv("SRUN_CPUS_PER_TASK") ? -1 : integer_of("SLURM_CPUS_PER_TASK");
     const char *component = getenv("OMPI_MCA_io");
     (void)text_copy(facts->io_component, sizeof facts->io_component, component ? component : "");

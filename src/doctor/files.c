@@ -141,23 +141,23 @@ void doctor_read_folder(const char *root, const char *path, int rank, struct fol
     (void)unlink(second);
 }
 
-static void token_path(const char *path, char name[DOCTOR_PATH + 32])
+static void token_path(const char *path, const char *token, char name[2 * DOCTOR_PATH])
 {
-    snprintf(name, DOCTOR_PATH + 32, "%s/.cairn-doctor-token", path);
+    snprintf(name, (size_t)2 * DOCTOR_PATH, "%s/.cairn-doctor-%s", path, token);
 }
 
 int doctor_write_token(const char *path, const char *token)
 {
-    char name[DOCTOR_PATH + 32];
-    token_path(path, name);
+    char name[2 * DOCTOR_PATH];
+    token_path(path, token, name);
     int failure = write_file(name, token);
     return failure ? failure : flush(name, O_WRONLY);
 }
 
 bool doctor_sees_token(const char *path, const char *token)
 {
-    char name[DOCTOR_PATH + 32], text[DOCTOR_NAME] = "";
-    token_path(path, name);
+    char name[2 * DOCTOR_PATH], text[DOCTOR_NAME] = "";
+    token_path(path, token, name);
     int file = open(name, O_RDONLY);
     if (file < 0)
         return false;
@@ -166,9 +166,9 @@ bool doctor_sees_token(const char *path, const char *token)
     return same;
 }
 
-void doctor_remove_token(const char *path)
+void doctor_remove_token(const char *path, const char *token)
 {
-    char name[DOCTOR_PATH + 32];
-    token_path(path, name);
+    char name[2 * DOCTOR_PATH];
+    token_path(path, token, name);
     (void)unlink(name);
 }

@@ -30,7 +30,10 @@ finds 1 threads-exceed-cores "64 threads"
 OMPI_MCA_io=ompio run 1 doctor
 finds 1 mpi-io-component "ompio"
 SLURM_NTASKS=4 run 1 doctor
-finds 1 launcher-mismatch "srun without PMIx"
+finds 1 launcher-mismatch "more tasks than ranks"
+SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=0 run 1 doctor
+finds 1 launcher-mismatch "srun without PMIx, of which Open MPI knows"
+! grep -q MPI_Init err || fail "MPI was started: $(cat err)"
 SLURM_CPUS_PER_TASK=999 run 1 doctor
 finds 1 cores-not-granted "srun that was not told the cores"
 CAIRN_CPU=reference run 1 doctor

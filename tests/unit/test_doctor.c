@@ -97,6 +97,10 @@ static void break_launcher(struct doctor_facts *ranks)
     for (int i = 0; i < RANKS; i++)
         ranks[i].ranks = 1;
 }
+static void strand(struct doctor_facts *ranks)
+{
+    ranks[0].stranded = 1;
+}
 static void break_cores_asked(struct doctor_facts *ranks)
 {
     ranks[3].cores_asked = 7;
@@ -239,6 +243,7 @@ static const struct {
     const char *detail; /* a part of what it says */
 } faults[] = {
     {"launcher-mismatch", break_launcher, DOCTOR_SERIOUS, false, NULL, "PMI_SIZE says that 4 ranks"},
+    {"launcher-mismatch", strand, DOCTOR_SERIOUS, false, NULL, "without PMIx"},
     {"cores-not-granted", break_cores_asked, DOCTOR_SERIOUS, true, NULL, "7 cores a task"},
     {"threads-exceed-cores", break_threads, DOCTOR_SERIOUS, true, NULL, "5 threads and 4 cores"},
     {"cores-crowded", break_crowd, DOCTOR_SERIOUS, true, NULL, "2 ranks with 8 threads share 4 cores"},
@@ -489,10 +494,18 @@ static void test_environment(void **state)
 {
     (void)state;
     struct doctor_facts facts = {0};
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE",       "PMI_SIZE",
-                                        "SLURM_STEP_NUM_TASKS",       "SRUN_CPUS_PER_TASK",
-                                        "CAIRN_CHECKPOINT_IO",        "OMPI_MCA_mpi_yield_when_idle",
-                                        "OMPI_MCA_mpi_oversubscribe", "CAIRN_CPU"};
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE",
+                                        "PMI_SIZE",
+                                        "SLURM_STEP_NUM_TASKS",
+                                        "SRUN_CPUS_PER_TASK",
+                                        "PMIX_RANK",
+                                        "PMI_RANK",
+                                        "OMPI_COMM_WORLD_RANK",
+                                        "SLURM_STEP_ID",
+                                        "CAIRN_CHECKPOINT_IO",
+                                        "OMPI_MCA_mpi_yield_when_idle",
+                                        "OMPI_MCA_mpi_oversubscribe",
+                                        "CAIRN_CPU"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unsetenv(names[i]);
     setenv("SLURM_NTASKS", "4", 1);
@@ -505,6 +518,13 @@ static void test_environment(void **state)
     assert_string_equal(facts.io_component, "ompio");
     assert_false(facts.yields);
     assert_false(facts.forced);
+    assert_false(facts.stranded);
+    setenv("SLURM_STEP_ID", "0", 1);
+    doctor_read_environment(&facts);
+    assert_true(facts.stranded);
+    setenv("PMIX_RANK", "0", 1);
+    doctor_read_environment(&facts);
+    assert_false(facts.stranded);
     setenv("OMPI_COMM_WORLD_SIZE", "1", 1); /* mpirun within the job */
     setenv("SRUN_CPUS_PER_TASK", "7", 1);
     setenv("OMPI_MCA_mpi_oversubscribe", "1", 1);
@@ -539,7 +559,7 @@ static void test_folder(void **state)
     assert_int_equal(doctor_write_token(path, "here"), 0);
     assert_true(doctor_sees_token(path, "here"));
     assert_false(doctor_sees_token(path, "there"));
-    doctor_remove_token(path);
+    doctor_remove_token(path, "here");
     assert_false(doctor_sees_token(path, "here"));
     /* Nothing is left; only what this test made itself. */
     snprintf(mounts, sizeof mounts, "test \"$(ls -A '%s')\" = proc", tree->root);
