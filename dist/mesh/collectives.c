@@ -53,9 +53,9 @@ void mesh_barrier(struct mesh *mesh, enum mesh_axis axis)
 {
     if (mesh->dry)
         return;
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter(mesh, axis, CALL_BARRIER, 0);
     MPI_Barrier(mesh->communicator[axis]);
-    mesh_leave(mesh, before);
+    mesh_leave(mesh, mark);
 }
 
 void mesh_all_reduce(struct mesh *mesh, enum mesh_axis axis, void *buffer, int64_t count, enum dtype dtype,
@@ -66,10 +66,10 @@ void mesh_all_reduce(struct mesh *mesh, enum mesh_axis axis, void *buffer, int64
     int number = mesh_count(mesh, axis, count, dtype);
     if (mesh->dry)
         return;
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter(mesh, axis, CALL_ALL_REDUCE, count * (int64_t)dtype_size(dtype));
     MPI_Allreduce(MPI_IN_PLACE, buffer, number, mesh_datatype(mesh, dtype), operation_of(mesh, operation, dtype),
                   mesh->communicator[axis]);
-    mesh_leave(mesh, before);
+    mesh_leave(mesh, mark);
 }
 
 void mesh_broadcast(struct mesh *mesh, enum mesh_axis axis, int root, void *buffer, int64_t count, enum dtype dtype)
@@ -79,9 +79,9 @@ void mesh_broadcast(struct mesh *mesh, enum mesh_axis axis, int root, void *buff
     int number = mesh_count(mesh, axis, count, dtype);
     if (mesh->dry)
         return;
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter(mesh, axis, CALL_BROADCAST, count * (int64_t)dtype_size(dtype));
     MPI_Bcast(buffer, number, mesh_datatype(mesh, dtype), root, mesh->communicator[axis]);
-    mesh_leave(mesh, before);
+    mesh_leave(mesh, mark);
 }
 
 /* Fills mesh->counts and offsets with each rank's part of the rows, in elements. */
@@ -111,14 +111,14 @@ void mesh_all_gather(struct mesh *mesh, enum mesh_axis axis, const void *mine, v
         return;
     MPI_Datatype type = mesh_datatype(mesh, dtype);
     int number = (int)(part.count * columns);
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter(mesh, axis, CALL_ALL_GATHER, rows * columns * (int64_t)dtype_size(dtype));
     if (rows % size == 0) {
         MPI_Allgather(mine, number, type, all, number, type, mesh->communicator[axis]);
     } else {
         divide_rows(mesh, axis, rows, columns);
         MPI_Allgatherv(mine, number, type, all, mesh->counts, mesh->offsets, type, mesh->communicator[axis]);
     }
-    mesh_leave(mesh, before);
+    mesh_leave(mesh, mark);
 }
 
 void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all, void *mine, int64_t rows,
@@ -136,9 +136,9 @@ void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all
         return;
     MPI_Datatype type = mesh_datatype(mesh, dtype);
     divide_rows(mesh, axis, rows, columns);
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter(mesh, axis, CALL_REDUCE_SCATTER, rows * columns * (int64_t)dtype_size(dtype));
     MPI_Reduce_scatter(all, mine, mesh->counts, type, operation_of(mesh, MESH_SUM, dtype), mesh->communicator[axis]);
-    mesh_leave(mesh, before);
+    mesh_leave(mesh, mark);
 }
 
 /* -- What runs behind the computation ---------------------------------------------------------------------------- */
@@ -158,11 +158,12 @@ static void request_set(struct mesh_request *request, MPI_Request mpi)
     memcpy(&request->state, &mpi, sizeof mpi);
 }
 
-static void request_started(struct mesh_request *request, struct mesh *mesh, MPI_Request mpi, enum time_kind before)
+static void request_started(struct mesh_request *request, struct mesh *mesh, MPI_Request mpi, struct mesh_mark mark)
 {
-    mesh_leave(mesh, before);
+    mesh_leave_started(mesh, mark);
     request->mesh = mesh;
     request->reduction = NULL;
+    request->event = mark.number;
     request_set(request, mpi);
 }
 
@@ -170,6 +171,7 @@ void mesh_request_clear(struct mesh_request *request)
 {
     request->mesh = NULL;
     request->reduction = NULL;
+    request->event = 0;
     request_set(request, MPI_REQUEST_NULL);
 }
 
@@ -181,9 +183,9 @@ void mesh_send(struct mesh *mesh, enum mesh_axis axis, int to, int tag, const vo
     int number = mesh_count(mesh, axis, count, dtype);
     if (mesh->dry)
         return;
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter_message(mesh, axis, CALL_SEND, count * (int64_t)dtype_size(dtype), to, tag);
     MPI_Isend(data, number, mesh_datatype(mesh, dtype), to, tag, mesh->communicator[axis], &mpi);
-    request_started(request, mesh, mpi, before);
+    request_started(request, mesh, mpi, mark);
 }
 
 void mesh_receive(struct mesh *mesh, enum mesh_axis axis, int from, int tag, void *data, int64_t count,
@@ -193,9 +195,9 @@ void mesh_receive(struct mesh *mesh, enum mesh_axis axis, int from, int tag, voi
     mesh_request_clear(request);
     if (mesh->dry)
         return;
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter_message(mesh, axis, CALL_RECEIVE, count * (int64_t)dtype_size(dtype), from, tag);
     MPI_Irecv(data, (int)count, mesh_datatype(mesh, dtype), from, tag, mesh->communicator[axis], &mpi);
-    request_started(request, mesh, mpi, before);
+    request_started(request, mesh, mpi, mark);
 }
 
 void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, int64_t each, enum dtype dtype,
@@ -206,10 +208,11 @@ void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, in
     int number = mesh_count(mesh, axis, each, dtype);
     if (mesh->dry)
         return;
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark =
+        mesh_enter(mesh, axis, CALL_ALL_GATHER, each * mesh->size[axis] * (int64_t)dtype_size(dtype));
     MPI_Iallgather(MPI_IN_PLACE, number, mesh_datatype(mesh, dtype), all, number, mesh_datatype(mesh, dtype),
                    mesh->communicator[axis], &mpi);
-    request_started(request, mesh, mpi, before);
+    request_started(request, mesh, mpi, mark);
 }
 
 bool mesh_test(struct mesh_request *request)
@@ -217,7 +220,7 @@ bool mesh_test(struct mesh_request *request)
     struct mesh *mesh = request->mesh;
     if (!mesh)
         return true;
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter_again(mesh, request->event);
     int done = 0;
     if (request->reduction) {
         done = mesh_reduction_test(request);
@@ -226,7 +229,7 @@ bool mesh_test(struct mesh_request *request)
         MPI_Test(&mpi, &done, MPI_STATUS_IGNORE);
         request_set(request, mpi);
     }
-    mesh_leave(mesh, before);
+    (done ? mesh_leave : mesh_leave_started)(mesh, mark);
     return done;
 }
 
@@ -235,7 +238,7 @@ void mesh_wait(struct mesh_request *request)
     struct mesh *mesh = request->mesh;
     if (!mesh)
         return;
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter_again(mesh, request->event);
     if (request->reduction) {
         while (!mesh_reduction_test(request))
             ;
@@ -244,5 +247,5 @@ void mesh_wait(struct mesh_request *request)
         MPI_Wait(&mpi, MPI_STATUS_IGNORE);
         request_set(request, mpi);
     }
-    mesh_leave(mesh, before);
+    mesh_leave(mesh, mark);
 }

@@ -1,3 +1,4 @@
+#include "dist/mesh/members.h"
 #include "dist/mesh/mesh_private.h"
 
 #include <limits.h>
@@ -104,19 +105,6 @@ static void bf16_sum(void *in, void *inout, int *length, MPI_Datatype *datatype)
         sum[i] = bf16_from_float(bf16_to_float(sum[i]) + bf16_to_float(term[i]));
 }
 
-/* Where a rank is on each axis of the mesh. */
-struct mesh_place {
-    int data, stage, along, tensor; /* `along` the context axis */
-};
-
-static struct mesh_place place_of(const struct mesh_config *config, int rank)
-{
-    return (struct mesh_place){.data = (int)(rank / (config->tensor * config->context * config->pipeline)),
-                               .stage = (int)(rank / (config->tensor * config->context) % config->pipeline),
-                               .along = (int)(rank / config->tensor % config->context),
-                               .tensor = (int)(rank % config->tensor)};
-}
-
 static void axis_create(struct mesh *mesh, enum mesh_axis axis, bool takes_part, int color, int key)
 {
     MPI_Comm world = mesh->communicator[MESH_WORLD];
@@ -152,7 +140,7 @@ enum status mesh_create(struct context *context, const struct mesh_config *confi
     MPI_Comm_size(m->communicator[MESH_WORLD], &m->size[MESH_WORLD]);
     MPI_Comm_rank(m->communicator[MESH_WORLD], &m->rank[MESH_WORLD]);
     int rank = m->rank[MESH_WORLD];
-    struct mesh_place at = place_of(config, rank);
+    struct members_place at = members_place(config, rank);
     int stages = (int)config->pipeline;
     int contexts = (int)config->context;
     int tensors = (int)config->tensor;
@@ -170,7 +158,7 @@ enum status mesh_create(struct context *context, const struct mesh_config *confi
     MPI_Type_contiguous(2, MPI_BYTE, &m->bf16);
     MPI_Type_commit(&m->bf16);
     MPI_Op_create(bf16_sum, 1, &m->bf16_sum);
-    if (!counts_create(m))
+    if (!counts_create(m) || mesh_ring_create(m) != STATUS_OK)
         mesh_abort(1);
     *mesh = m;
     return STATUS_OK;
@@ -185,7 +173,7 @@ enum status mesh_create_dry(struct context *context, const struct mesh_config *c
     m->context = context;
     m->config = *config;
     m->dry = true;
-    struct mesh_place at = place_of(config, rank);
+    struct members_place at = members_place(config, rank);
     int contexts = (int)config->context;
     bool end = at.stage == 0 || at.stage == config->pipeline - 1;
     const struct {
@@ -206,7 +194,7 @@ enum status mesh_create_dry(struct context *context, const struct mesh_config *c
         m->size[axis] = (int)axes[axis].size;
         m->rank[axis] = axes[axis].rank;
     }
-    return counts_create(m) ? STATUS_OK : STATUS_MEMORY;
+    return counts_create(m) ? mesh_ring_create(m) : STATUS_MEMORY;
 }
 
 void mesh_destroy(struct mesh **mesh)
@@ -225,6 +213,7 @@ void mesh_destroy(struct mesh **mesh)
         MPI_Op_free(&m->bf16_sum);
         MPI_Type_free(&m->bf16);
     }
+    mesh_ring_destroy(m);
     memory_free(m->context, m->counts);
     memory_free(m->context, m);
     *mesh = NULL;
@@ -260,11 +249,9 @@ MPI_Comm mesh_communicator(const struct mesh *mesh, enum mesh_axis axis)
     return mesh->communicator[axis];
 }
 
-enum status mesh_agree(struct mesh *mesh, struct context *context, enum status status)
+/* What every rank learns of the lowest rank that failed. */
+static enum status agree_over(MPI_Comm world, struct context *context, enum status status)
 {
-    if (mesh && mesh->dry)
-        return status;
-    MPI_Comm world = mesh ? mesh->communicator[MESH_WORLD] : MPI_COMM_WORLD;
     int rank;
     MPI_Comm_rank(world, &rank);
     int mine = status == STATUS_OK ? INT_MAX : rank;
@@ -282,4 +269,16 @@ enum status mesh_agree(struct mesh *mesh, struct context *context, enum status s
     context->agreed = true;
     memcpy(context->text, message.text, sizeof message.text);
     return context->status;
+}
+
+enum status mesh_agree(struct mesh *mesh, struct context *context, enum status status)
+{
+    if (!mesh)
+        return agree_over(MPI_COMM_WORLD, context, status);
+    if (mesh->dry)
+        return status;
+    struct mesh_mark mark = mesh_enter(mesh, MESH_WORLD, CALL_AGREE, (int64_t)sizeof(int));
+    status = agree_over(mesh->communicator[MESH_WORLD], context, status);
+    mesh_leave(mesh, mark);
+    return status;
 }

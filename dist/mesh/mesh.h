@@ -105,6 +105,7 @@ struct mesh_request {
     void *state;
     struct mesh *mesh;                /* NULL when it was never started */
     struct mesh_reduction *reduction; /* of a started reduce-scatter */
+    uint64_t event;                   /* its number, dist/mesh/events.h */
 };
 
 void mesh_request_clear(struct mesh_request *request);

@@ -2,6 +2,7 @@
 #ifndef CAIRN_DIST_MESH_PRIVATE_H
 #define CAIRN_DIST_MESH_PRIVATE_H
 
+#include "dist/mesh/events.h"
 #include "dist/mesh/mesh_mpi.h"
 
 struct mesh {
@@ -19,20 +20,30 @@ struct mesh {
     int *offsets;
     struct reduction_queue *reductions[MESH_AXES]; /* NULL until an axis needs it */
     struct mesh_reduction *spare_reductions;
+    struct event_ring *ring;
 };
 
 MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype);
 
-/* The account of the time that calls of MPI take. */
-static inline enum time_kind mesh_enter(struct mesh *mesh)
-{
-    return time_enter(&mesh->context->time, TIME_COMMUNICATION);
-}
+/* A stay in MPI: what the account of time goes back to, and the event in the ring. */
+struct mesh_mark {
+    enum time_kind before;
+    uint64_t number;
+};
 
-static inline void mesh_leave(struct mesh *mesh, enum time_kind before)
-{
-    time_leave(&mesh->context->time, before);
-}
+enum status mesh_ring_create(struct mesh *mesh) MUST_USE;
+void mesh_ring_destroy(struct mesh *mesh);
+
+/* Around every call of MPI: counts its time as communication and notes it as an event, or again as one that was
+ * started before. */
+struct mesh_mark mesh_enter(struct mesh *mesh, enum mesh_axis axis, enum mesh_call call, int64_t bytes);
+struct mesh_mark mesh_enter_message(struct mesh *mesh, enum mesh_axis axis, enum mesh_call call, int64_t bytes,
+                                    int peer, int tag);
+struct mesh_mark mesh_enter_again(struct mesh *mesh, uint64_t number);
+
+/* The communication is done, or only started (or still not done). */
+void mesh_leave(struct mesh *mesh, struct mesh_mark mark);
+void mesh_leave_started(struct mesh *mesh, struct mesh_mark mark);
 
 /* Moves a started reduce-scatter on; true, and the request cleared, when it is complete. */
 bool mesh_reduction_test(struct mesh_request *request);

@@ -204,14 +204,14 @@ void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const flo
         return;
     }
     mesh_count(mesh, axis, each * peers, DTYPE_F32);
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter(mesh, axis, CALL_REDUCE_SCATTER, each * peers * (int64_t)sizeof(float));
     if (!mesh->reductions[axis])
         queue_create(mesh, axis);
     struct mesh_reduction shape = {.axis = axis, .all = all, .mine = mine, .each = each};
     struct mesh_reduction *reduction = reduction_take(mesh, peers * (int)chunk_count(mesh, &shape));
     if (mesh->dry) {
         reduction_return(mesh, reduction);
-        mesh_leave(mesh, before);
+        mesh_leave(mesh, mark);
         return;
     }
     shape.sends = reduction->sends;
@@ -223,9 +223,10 @@ void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const flo
         last = &(*last)->next;
     *last = reduction;
     queue_advance(mesh, axis);
-    mesh_leave(mesh, before);
+    mesh_leave_started(mesh, mark);
     request->mesh = mesh;
     request->reduction = reduction;
+    request->event = mark.number;
 }
 
 bool mesh_reduction_test(struct mesh_request *request)

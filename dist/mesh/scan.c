@@ -10,12 +10,12 @@ static void sum_scan(struct mesh *mesh, enum mesh_axis axis, float *buffer, cons
     int number = mesh_count(mesh, axis, scan->count, DTYPE_F32);
     if (mesh->dry)
         return;
-    enum time_kind before = mesh_enter(mesh);
+    struct mesh_mark mark = mesh_enter(mesh, axis, CALL_SCAN, scan->count * (int64_t)sizeof(float));
     if (scan->reverse && mesh->reversed[axis] == MPI_COMM_NULL)
         MPI_Comm_split(mesh->communicator[axis], 0, -mesh->rank[axis], &mesh->reversed[axis]);
     MPI_Exscan(MPI_IN_PLACE, buffer, number, MPI_FLOAT, MPI_SUM,
                scan->reverse ? mesh->reversed[axis] : mesh->communicator[axis]);
-    mesh_leave(mesh, before);
+    mesh_leave(mesh, mark);
 }
 
 /* Sends the buffer `distance` places on and receives into spare what comes from as far behind, among the places from

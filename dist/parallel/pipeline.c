@@ -295,8 +295,10 @@ static struct tape *enter_chunk(const struct run *run, const struct pipeline_act
 {
     struct pipeline *p = run->pipeline;
     struct tape *tape = &p->tape[action->micro_batch % p->tapes];
+    bool backward = action->pass == PIPELINE_BACKWARD;
     tape->arena = &visit->arena;
-    if (action->pass == PIPELINE_BACKWARD)
+    place_pass(&p->context->place, backward ? PLACE_BACKWARD : PLACE_FORWARD, action->micro_batch);
+    if (backward)
         return tape;
     mesh_wait(&visit->out_leaves);
     arena_reset(&visit->arena);

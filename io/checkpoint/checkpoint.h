@@ -112,6 +112,13 @@ enum status checkpoint_verify(struct context *context, struct mesh *mesh, const 
 enum status checkpoint_find(struct context *context, struct mesh *mesh, const char *folder, bool *found,
                             char path[CHECKPOINT_PATH]) MUST_USE;
 
+/* The same among those of a step before `before`. */
+enum status checkpoint_find_before(struct context *context, struct mesh *mesh, const char *folder, int64_t before,
+                                   bool *found, char path[CHECKPOINT_PATH]) MUST_USE;
+
+/* Rank 0 removes those of later steps than `step`, which the run has gone back behind. */
+void checkpoint_remove_after(struct context *context, struct mesh *mesh, const char *folder, int64_t step);
+
 /* Rank 0 removes what interrupted writes left: only for the run that the folder belongs to. */
 void checkpoint_clean(struct context *context, struct mesh *mesh, const char *folder);
 

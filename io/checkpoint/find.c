@@ -1,6 +1,8 @@
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/checkpoint/folder.h"
 #include "io/checkpoint/verify.h"
@@ -95,14 +97,23 @@ void checkpoint_clean(struct context *context, struct mesh *mesh, const char *fo
 enum status checkpoint_find(struct context *context, struct mesh *mesh, const char *folder, bool *found,
                             char path[CHECKPOINT_PATH])
 {
+    return checkpoint_find_before(context, mesh, folder, INT64_MAX, found, path);
+}
+
+enum status checkpoint_find_before(struct context *context, struct mesh *mesh, const char *folder, int64_t before,
+                                   bool *found, char path[CHECKPOINT_PATH])
+{
     char name[FOLDER_NAME];
     char partial[CHECKPOINT_PATH];
     int64_t *steps = NULL;
     int64_t count = 0;
     enum status status;
     *found = false;
+    int64_t first = 0;
     TRY(steps_share(context, mesh, folder, &steps, &count));
-    for (int64_t i = 0; i < count && !*found; i++) {
+    while (first < count && steps[first] >= before)
+        first++;
+    for (int64_t i = first; i < count && !*found; i++) {
         TRY(mesh_agree(mesh, context, folder_paths(context, folder, steps[i], name, path, partial)));
         status = checkpoint_verify(context, mesh, path);
         *found = status == STATUS_OK;
@@ -117,6 +128,7 @@ enum status checkpoint_find(struct context *context, struct mesh *mesh, const ch
         }
     }
     status = STATUS_OK;
+    count -= first;
     if (count > 0 && !*found)
         status = context_fail(context, STATUS_FILE,
                               "all %" PRId64 " checkpoints in %s are damaged; remove them or start with --resume none",
@@ -125,6 +137,25 @@ enum status checkpoint_find(struct context *context, struct mesh *mesh, const ch
 done:
     memory_free(context, steps);
     return status;
+}
+
+void checkpoint_remove_after(struct context *context, struct mesh *mesh, const char *folder, int64_t step)
+{
+    struct context own;
+    char name[FOLDER_NAME];
+    char path[CHECKPOINT_PATH];
+    char partial[CHECKPOINT_PATH];
+    int64_t *steps = NULL;
+    int count = 0;
+    if (mesh_rank(mesh, MESH_WORLD) != 0)
+        return;
+    context_create(&own);
+    if (folder_steps(&own, folder, &steps, &count) != STATUS_OK)
+        context_log(context, "later checkpoints stay: %s", own.text);
+    for (int i = 0; i < count && steps[i] > step; i++)
+        if (folder_paths(&own, folder, steps[i], name, path, partial) == STATUS_OK && unlink(path) != 0)
+            context_log(context, "%s: cannot be removed: %s", path, strerror(errno));
+    memory_free(&own, steps);
 }
 
 void checkpoint_prune(struct context *context, struct mesh *mesh, const char *folder, int64_t keep_last,

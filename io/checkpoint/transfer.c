@@ -213,6 +213,7 @@ static enum status dataset_move(struct context *context, const struct transfer *
         int64_t count;
         float nothing = 0;
         bool done = cursor_next(&cursor, space, &data, &count);
+        place_touch(&context->place);
         hsize_t size = (hsize_t)integer_max(count, 1);
         hid_t memory = H5Screate_simple(1, &size, NULL);
         if (count == 0)
@@ -305,6 +306,7 @@ static enum status write_alone(struct context *context, const struct transfer *t
         for (int p = 0; p < dataset->piece_count; p++) {
             const struct checkpoint_piece *piece = &dataset->pieces[p];
             struct runs runs = runs_of_box(&piece->box, dataset->rank, dataset->shape);
+            place_touch(&context->place);
             for (int64_t r = 0; r < runs.count; r++) {
                 int64_t begin = runs_begin(&runs, &piece->box, dataset->rank, dataset->shape, r);
                 TRY(file_write(context, descriptor, transfer->path, transfer->offsets[i] + begin * bytes,

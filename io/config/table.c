@@ -211,6 +211,28 @@ const struct setting setting_table[] = {
      HELP = "Write checkpoints while training goes on, from a copy of weights and moments in memory (12 bytes a "
             "parameter, divided among the ranks). The last one of a run is waited for."},
 
+    {REAL(watch.hang_seconds, 0, 1e9), DEFAULT = "600.0",
+     HELP = "Seconds without a move on any rank after which the ranks that are behind are named and the job ends with "
+            "85, to be started again; 0 is off."},
+    {REAL(watch.straggler_factor, 0, INFINITY), DEFAULT = "1.3",
+     HELP = "A rank that works so many times longer than its peers in three looks in a row is named; 0 is off."},
+    {INTEGER(watch.straggler_steps, 1, COUNT_MAXIMUM), DEFAULT = "50",
+     HELP = "Steps that one of those looks covers."},
+    {INTEGER(watch.compare_every, 0, COUNT_MAXIMUM), DEFAULT = "100",
+     HELP = "Steps between comparisons of all copies of the parameters, also made before checkpoints; a difference ends "
+            "the job with 85. 0 is off."},
+    {REAL(watch.spike_factor, 0, INFINITY), DEFAULT = "0.0",
+     HELP = "A loss so many deviations above the median is a spike: the run goes back to the checkpoint before it and "
+            "leaves out that data; 0 is off."},
+    {INTEGER(watch.spike_window, 8, 65536), DEFAULT = "100",
+     HELP = "Losses that median and deviation are taken of; spikes are looked for once there are so many."},
+    {INTEGER(watch.spike_steps, 1, COUNT_MAXIMUM), DEFAULT = "3",
+     HELP = "Steps in a row that are a spike before the run goes back; one whose loss is not finite is enough."},
+    {INTEGER(watch.spike_skip, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "Steps whose data is left out, too, behind a spike."},
+    {INTEGER(watch.spike_limit, 0, COUNT_MAXIMUM), DEFAULT = "3",
+     HELP = "How often a run goes back before it ends with an error."},
+
     {TEXT(run.folder, 1), DEFAULT = "runs/default",
      HELP = "Folder for metrics, checkpoints and the resolved configuration."},
     {INTEGER(run.log_every, 1, COUNT_MAXIMUM), DEFAULT = "1",

@@ -94,19 +94,39 @@ static json_t *array(const struct metrics_list *list)
     return array;
 }
 
-enum status metrics_write_lists(struct metrics *metrics, const struct metrics_field *fields, int count,
-                                const struct metrics_list *lists, int list_count)
+static json_t *object_of(const struct metrics_field *fields, int count)
 {
     json_t *object = json_object();
     for (int i = 0; i < count; i++)
         json_object_set_new(object, fields[i].name, number(fields[i].value, fields[i].integer));
-    for (int i = 0; i < list_count; i++)
-        json_object_set_new(object, lists[i].name, array(&lists[i]));
+    return object;
+}
+
+/* A line; takes the object. */
+static enum status write_object(struct metrics *metrics, json_t *object)
+{
     int failed = json_dumpf(object, metrics->file, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
     json_decref(object);
     if (failed || fputc('\n', metrics->file) == EOF || fflush(metrics->file) != 0)
         return fail(metrics, "write it");
     return STATUS_OK;
+}
+
+enum status metrics_write_lists(struct metrics *metrics, const struct metrics_field *fields, int count,
+                                const struct metrics_list *lists, int list_count)
+{
+    json_t *object = object_of(fields, count);
+    for (int i = 0; i < list_count; i++)
+        json_object_set_new(object, lists[i].name, array(&lists[i]));
+    return write_object(metrics, object);
+}
+
+enum status metrics_write_text(struct metrics *metrics, const struct metrics_field *fields, int count, const char *name,
+                               const char *text)
+{
+    json_t *object = object_of(fields, count);
+    json_object_set_new(object, name, json_string(text));
+    return write_object(metrics, object);
 }
 
 enum status metrics_write(struct metrics *metrics, const struct metrics_field *fields, int count)

@@ -28,6 +28,9 @@ enum status metrics_write(struct metrics *metrics, const struct metrics_field *f
 /* The same with arrays behind the fields. */
 enum status metrics_write_lists(struct metrics *metrics, const struct metrics_field *fields, int count,
                                 const struct metrics_list *lists, int list_count) MUST_USE;
+/* The same with a text behind the fields. */
+enum status metrics_write_text(struct metrics *metrics, const struct metrics_field *fields, int count, const char *name,
+                               const char *text) MUST_USE;
 void metrics_close(struct metrics **metrics);
 
 /* -- Reading ------------------------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include "src/core/text.h"
 #include "src/doctor/doctor.h"
 #include "src/train/requests.h"
+#include "src/train/train.h"
 
 struct subcommand {
     const char *name;
@@ -276,7 +277,7 @@ static enum status dispatch(struct command *command, const struct subcommand *su
 
 static int exit_code_of(enum status status)
 {
-    return status == STATUS_OK ? 0 : status == STATUS_USAGE ? 2 : 1;
+    return status == STATUS_OK ? 0 : status == STATUS_USAGE ? 2 : status == STATUS_AGAIN ? TRAIN_AGAIN : 1;
 }
 
 /* Which of the processes that mpirun or srun started this is, for a program that does not ask MPI. */

@@ -147,6 +147,18 @@ struct checkpoint_config {
     bool background;    /* written while training goes on */
 };
 
+struct watch_config {
+    double hang_seconds;     /* without a move on any rank that end the job; 0 is off */
+    double straggler_factor; /* times the work of its peers that make a rank slow; 0 is off */
+    int64_t straggler_steps; /* that a look at the ranks' work covers */
+    int64_t compare_every;   /* steps between comparisons of the parameters' copies; 0 is off */
+    double spike_factor;     /* deviations above the median that make a loss a spike; 0 is off */
+    int64_t spike_window;    /* losses that the median is taken of */
+    int64_t spike_steps;     /* that a spike lasts before the run goes back */
+    int64_t spike_skip;      /* steps' data left out behind the spike */
+    int64_t spike_limit;     /* times that the run goes back */
+};
+
 struct run_config {
     char folder[TEXT_LENGTH];
     int64_t log_every;
@@ -168,6 +180,7 @@ struct config {
     struct training_config training;
     struct evaluation_config evaluation;
     struct checkpoint_config checkpoint;
+    struct watch_config watch;
     struct run_config run;
     struct job_config job;
 };

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "src/core/clock.h"
+#include "src/core/place.h"
 
 #define MUST_USE __attribute__((warn_unused_result))
 #define PRINTF_LIKE(string, first) __attribute__((format(printf, string, first)))
@@ -22,6 +23,7 @@ enum status {
     STATUS_MEMORY,   /* not enough memory */
     STATUS_NUMERIC,  /* the run no longer makes sense: not-a-number losses and the like */
     STATUS_INTERNAL, /* a mistake in the program or in the libraries below it */
+    STATUS_AGAIN,    /* to be started again: the run goes on from what was saved */
 };
 
 /* What memory is held for; the account is kept for each of them. */
@@ -50,6 +52,7 @@ struct context {
     bool dry;   /* for plans: memory is counted and hardly touched, operations are counted and compute nothing */
     struct memory_account memory;
     struct time_account time;
+    struct place_mark place;
 };
 
 void context_create(struct context *context);

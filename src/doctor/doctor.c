@@ -20,20 +20,20 @@ static double clock_of_day(void)
 }
 
 /* Where another process finds a word of this one. */
-struct place {
+struct remote_word {
     int64_t process;
     uint64_t address;
     uint64_t word;
 };
 
 /* Reads the memory of the next rank of the host as Open MPI does for long messages. Collective over the host. */
-static void probe_copy(struct mesh *mesh, struct place *places, struct doctor_facts *mine)
+static void probe_copy(struct mesh *mesh, struct remote_word *places, struct doctor_facts *mine)
 {
     int ranks = mesh_size(mesh, MESH_HOST);
     int next = (mesh_rank(mesh, MESH_HOST) + 1) % ranks;
     const char *mechanism = getenv("OMPI_MCA_btl_vader_single_copy_mechanism");
     volatile uint64_t word = (uint64_t)getpid() * UINT64_C(0x9e3779b97f4a7c15);
-    struct place own = {.process = getpid(), .address = (uint64_t)(uintptr_t)&word, .word = word};
+    struct remote_word own = {.process = getpid(), .address = (uint64_t)(uintptr_t)&word, .word = word};
     mesh_all_gather(mesh, MESH_HOST, &own, places, ranks, sizeof own, DTYPE_BYTE);
     mine->copy = -1;
     if (ranks > 1 && !(mechanism && strcmp(mechanism, "none") == 0)) {
@@ -91,7 +91,7 @@ enum status doctor_gather(struct context *context, struct mesh *mesh, const char
     enum status status = STATUS_OK;
     if (mine->rank == 0 && !doctor_find_folder(folder, path))
         status = context_fail(context, STATUS_USAGE, "--folder: the name is too long");
-    struct place *places = memory_allocate(context, (size_t)ranks * sizeof *places, MEMORY_OTHER);
+    struct remote_word *places = memory_allocate(context, (size_t)ranks * sizeof *places, MEMORY_OTHER);
     TRY(mesh_agree(mesh, context, places ? status : STATUS_MEMORY));
     mesh_all_reduce(mesh, MESH_HOST, &mine->host_first, 1, DTYPE_I32, MESH_MIN);
     mesh_broadcast(mesh, MESH_WORLD, 0, path, sizeof path, DTYPE_BYTE);

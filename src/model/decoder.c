@@ -101,6 +101,7 @@ bool decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, stru
     for (int64_t layer = layers.begin; layer < layers.begin + layers.count; layer++)
         if (!flow_run_layer(tape, decoder, input, input->flow, layer))
             return false;
+    place_enter_layer(&decoder->context->place, -1);
     if (!last)
         return flow_pack(tape, decoder, input->flow, model_chunk + 1, out);
     return flow_leave(tape, decoder, input->flow) && decoder_head(tape, decoder, input, input->flow, out);

@@ -67,6 +67,7 @@ bool flow_run_layer(struct tape *tape, struct decoder *decoder, const struct dec
 {
     const struct model_config *config = &decoder->config;
     int recursion = recursion_of(config, layer);
+    place_enter_layer(&tape->context->place, layer);
     if (recursion != flow->recursion && !flow_leave(tape, decoder, flow))
         return false;
     if (recursion != flow->recursion && !recursion_enter(tape, decoder, input, flow, recursion))

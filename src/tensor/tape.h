@@ -26,6 +26,7 @@ struct tape_record {
     struct tensor **further; /* more outputs, none NULL, from tape_save */
     int further_count;
     void *saved; /* whatever backward needs besides, from tape_save */
+    int layer;   /* where it was pushed */
     struct tape_record *previous;
 };
 

@@ -114,6 +114,7 @@ enum status evaluate(struct trainer *trainer, const struct corpus *corpus, const
     if (reading.context > batch->length)
         TRY(mesh_agree(trainer->mesh, context,
                        streams_create(context, trainer->decoder, batch->mine, batch->rows, &reading.streams)));
+    place_work(&context->place, PLACE_EVALUATION);
     batch->causal = !plan->whole_routes;
     batch->memory_off = plan->memory_off;
     TRY(read_contexts(&reading, evaluation));

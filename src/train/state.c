@@ -82,6 +82,7 @@ static enum status list_create(struct trainer *trainer, int kinds, bool writes, 
             next += dataset->piece_count;
         }
     }
+    list->spare = next;
     return STATUS_OK;
 }
 
@@ -105,30 +106,49 @@ static enum status fill_header(const struct trainer *trainer, struct checkpoint_
     return STATUS_OK;
 }
 
-/* Puts the memories' datasets behind the others. */
-static enum status list_append(struct context *context, struct state_list *list, const struct streams_image *image)
+static enum status list_append(struct context *context, struct state_list *list,
+                               const struct checkpoint_dataset *datasets, int added)
 {
-    int count = list->count + image->count;
+    int count = list->count + added;
     struct checkpoint_dataset *both = memory_allocate(context, (size_t)count * sizeof *both, MEMORY_OTHER);
     if (!both)
         return STATUS_MEMORY;
     memcpy(both, list->datasets, (size_t)list->count * sizeof *both);
-    memcpy(both + list->count, image->datasets, (size_t)image->count * sizeof *both);
+    memcpy(both + list->count, datasets, (size_t)added * sizeof *both);
     memory_free(context, list->datasets);
     list->datasets = both;
     list->count = count;
     return STATUS_OK;
 }
 
+/* The losses that spikes are measured by: all ranks have them, the first one writes them. */
+static enum status list_append_losses(const struct trainer *trainer, bool writes, struct state_list *list)
+{
+    int64_t count = SPIKE_IMAGE_HEAD + trainer->spikes.window;
+    struct checkpoint_dataset dataset = {
+        .name = "/watch/losses", .rank = 1, .shape = {count}, .pieces = list->spare, .piece_count = 1};
+    *list->spare = (struct checkpoint_piece){.box = {.extent = {count}}, .data = trainer->spikes.image};
+    if (writes && mesh_rank(trainer->mesh, MESH_WORLD) != 0)
+        dataset.piece_count = 0;
+    return list_append(trainer->context, list, &dataset, 1);
+}
+
+static bool keeps_losses(const struct trainer *trainer)
+{
+    return trainer->spikes.factor > 0.0;
+}
+
 /* All that a checkpoint holds. */
-static enum status list_all(struct trainer *trainer, const struct streams *streams, int kinds, bool writes,
+static enum status list_all(struct trainer *trainer, const struct streams *streams, bool losses, int kinds, bool writes,
                             struct state_list *list, struct streams_image *image)
 {
     CHECK(list_create(trainer, kinds, writes, NULL, list));
+    if (losses)
+        CHECK(list_append_losses(trainer, writes, list));
     if (!streams)
         return STATUS_OK;
     CHECK(streams_image_create(streams, writes, image));
-    return list_append(trainer->context, list, image);
+    return list_append(trainer->context, list, image->datasets, image->count);
 }
 
 enum status state_image_create(struct trainer *trainer, const struct streams *streams, struct state_image *image)
@@ -137,7 +157,7 @@ enum status state_image_create(struct trainer *trainer, const struct streams *st
     image->header = memory_allocate(trainer->context, sizeof *image->header, MEMORY_OTHER);
     if (!image->header)
         return STATUS_MEMORY;
-    return list_all(trainer, streams, KINDS, true, &image->list, &image->memories);
+    return list_all(trainer, streams, keeps_losses(trainer), KINDS, true, &image->list, &image->memories);
 }
 
 void state_image_destroy(struct context *context, struct state_image *image)
@@ -152,6 +172,8 @@ enum status state_image_fill(const struct trainer *trainer, const struct streams
 {
     if (streams)
         streams_image_fill(streams, &image->memories);
+    if (keeps_losses(trainer))
+        spike_save(&trainer->spikes);
     return fill_header(trainer, image->header);
 }
 
@@ -195,9 +217,10 @@ static bool streams_go_on(struct context *context, const char *path, const struc
     return goes_on;
 }
 
-/* Whether the file holds this model; *streams becomes NULL where it has no memories that they can go on from. */
+/* Whether the file holds this model; *streams becomes NULL where it has no memories that they can go on from; *losses:
+ * it has the losses that spikes are measured by. */
 static enum status check_settings(struct trainer *trainer, const char *path, const struct checkpoint_header *header,
-                                  struct streams **streams)
+                                  struct streams **streams, bool *losses)
 {
     struct config *stored = memory_allocate(trainer->context, sizeof *stored, MEMORY_OTHER);
     if (!stored)
@@ -208,6 +231,8 @@ static enum status check_settings(struct trainer *trainer, const char *path, con
             config_same_model(trainer->context, &stored->model, &trainer->config->model, path, "the configuration");
     if (status == STATUS_OK && *streams && !streams_go_on(trainer->context, path, stored, trainer->config))
         *streams = NULL;
+    *losses = status == STATUS_OK && keeps_losses(trainer) && stored->watch.spike_factor > 0.0 &&
+              stored->watch.spike_window == trainer->spikes.window;
     memory_free(trainer->context, stored);
     return status;
 }
@@ -222,12 +247,16 @@ enum status state_load(struct trainer *trainer, struct streams *streams, const c
     struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
     TRY(mesh_agree(trainer->mesh, context, header ? STATUS_OK : STATUS_MEMORY));
     TRY(checkpoint_read_header(context, trainer->mesh, path, header));
-    status = check_settings(trainer, path, header, &streams);
+    bool losses = false;
+    status = check_settings(trainer, path, header, &streams, &losses);
     if (status == STATUS_OK)
-        status = list_all(trainer, streams, kinds, false, &list, &image);
+        status = list_all(trainer, streams, losses, kinds, false, &list, &image);
     TRY(mesh_agree(trainer->mesh, context, status));
     TRY(checkpoint_read(context, trainer->mesh, path, list.datasets, list.count));
     replica_gather(trainer->decoder->replica);
+    comparison_forget(trainer->comparison);
+    if (losses)
+        spike_restore(&trainer->spikes);
     if (streams)
         streams_restore(streams, &image);
     trainer->step = header->step;

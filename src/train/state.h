@@ -10,6 +10,7 @@
 struct state_list {
     struct checkpoint_dataset *datasets;
     struct checkpoint_piece *pieces;
+    struct checkpoint_piece *spare; /* behind those of parameters and moments, room for one */
     int count;
 };
 

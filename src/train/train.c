@@ -10,10 +10,12 @@
 #include "src/core/clock.h"
 #include "src/core/text.h"
 #include "src/train/evaluate.h"
-#include "src/train/generate.h"
+#include "src/train/guard.h"
 #include "src/train/life.h"
 #include "src/train/progress.h"
+#include "src/train/rewind.h"
 #include "src/train/run_folder.h"
+#include "src/train/sample.h"
 #include "src/train/saver.h"
 #include "src/train/state.h"
 #include "src/train/streams.h"
@@ -33,6 +35,7 @@ struct train {
     struct trainer trainer;
     struct streams streams; /* memories that are carried from step to step; without rows when there are none */
     struct watch watch;
+    struct guard guard;
     struct life life;
     struct metrics *metrics; /* root only */
     struct progress progress;
@@ -222,6 +225,9 @@ static enum status report_saving(struct train *train, const struct saving *savin
 static enum status save(struct train *train, bool last)
 {
     struct saving saving;
+    if (train->saver.saved_step != train->trainer.step)
+        CHECK(trainer_compare(&train->trainer));
+    place_work(&train->context->place, PLACE_CHECKPOINT);
     if (last) {
         CHECK(saver_settle(&train->saver, &train->progress, &saving));
         CHECK(report_saving(train, &saving));
@@ -291,12 +297,28 @@ static enum status report_step(struct train *train, const struct step_result *re
     return metrics_write_lists(train->metrics, fields, ALWAYS + watch->field_count, watch->lists, watch->list_count);
 }
 
+/* After a spike of the loss; the metrics then go on after the step that the run has gone back to. */
+static enum status go_back(struct train *train)
+{
+    struct rewind rewind;
+    struct saving saving;
+    progress_break(&train->progress);
+    CHECK(saver_settle(&train->saver, &train->progress, &saving));
+    CHECK(report_saving(train, &saving));
+    CHECK(rewind_run(&train->trainer, streams_of(train), train->checkpoints, &rewind));
+    if (rewind.done)
+        train->saver.saved_step = rewind.to;
+    return mesh_agree(train->mesh, train->context,
+                      rewind_tell(train->context, &rewind, train->config->run.folder, &train->metrics));
+}
+
 static enum status run_step(struct train *train, double votes[VOTES])
 {
     struct trainer *trainer = &train->trainer;
     int64_t limit = train->config->training.skip_limit;
     int64_t allocations = train->context->memory.allocations;
     double start = clock_seconds();
+    double waited = train->context->time.seconds[TIME_COMMUNICATION];
     struct step_result result;
     fill_batch(train);
     watch_begin(&train->watch);
@@ -305,10 +327,14 @@ static enum status run_step(struct train *train, double votes[VOTES])
     if (train->streams.total > 0 && !result.skipped)
         streams_advance(&train->streams);
     double seconds = clock_seconds() - start;
+    waited = train->context->time.seconds[TIME_COMMUNICATION] - waited;
     CHECK(report_step(train, &result, seconds, train->context->memory.allocations - allocations));
     CHECK(follow_saving(train, &result));
     life_stepped(&train->life, clock_seconds() - start);
     memcpy(votes, result.votes, sizeof result.votes);
+    CHECK(guard_step(&train->guard, trainer, seconds - waited, &train->progress, train->metrics));
+    if (spike_step(&trainer->spikes, result.loss, !result.skipped))
+        return go_back(train);
     if (result.skipped && trainer->skipped_in_row >= limit) {
         enum status status = context_fail(
             train->context, STATUS_NUMERIC,
@@ -342,7 +368,9 @@ static enum status run_between(struct train *train, const double votes[VOTES], b
     *stopped = votes[VOTE_STOP] > 0.0;
     if (!*stopped && evaluation_due(train))
         CHECK(run_evaluation(train, config->evaluation.batches, stopped));
-    bool due = config->checkpoint.every > 0 && train->trainer.step % config->checkpoint.every == 0;
+    /* Nothing to go back to is made while a spike may be under way. */
+    bool calm = train->trainer.spikes.in_row == 0;
+    bool due = calm && config->checkpoint.every > 0 && train->trainer.step % config->checkpoint.every == 0;
     if (due || *stopped || votes[VOTE_SAVE] > 0.0)
         CHECK(save(train, *stopped));
     if (votes[VOTE_SAVE] > 0.0)
@@ -360,8 +388,10 @@ static enum status run_steps(struct train *train, bool *stopped)
         CHECK(run_evaluation(train, train->config->evaluation.batches, stopped));
     while (train->trainer.step < end && !*stopped) {
         double votes[VOTES];
+        int64_t before = train->trainer.step;
         CHECK(run_step(train, votes));
-        if (train->trainer.step < end)
+        /* A run that went back has done before what is due there. */
+        if (train->trainer.step > before && train->trainer.step < end)
             CHECK(run_between(train, votes, stopped));
     }
     progress_break(&train->progress);
@@ -372,41 +402,6 @@ static enum status run_steps(struct train *train, bool *stopped)
         CHECK(run_evaluation(train, 0, stopped));
     life_obeyed(&train->life, VOTE_STOP);
     return mesh_agree(train->mesh, train->context, *stopped ? life_stopped(&train->life) : STATUS_OK);
-}
-
-static void print_byte(void *self, int64_t continuation, int32_t token)
-{
-    (void)continuation;
-    const struct train *train = self;
-    if (train->root) {
-        putchar(token);
-        fflush(stdout);
-    }
-}
-
-/* Shows what a model of bytes has learned. */
-static enum status show_sample(struct train *train)
-{
-    const struct run_config *run = &train->config->run;
-    int32_t prompt[TEXT_LENGTH];
-    int64_t length = (int64_t)strlen(run->prompt);
-    struct sampling sampling = {.temperature = 0.7, .top_p = 1.0, .seed = train->config->training.seed};
-    if (length == 0 || run->prompt_tokens == 0 || train->config->model.vocabulary != 256)
-        return STATUS_OK;
-    for (int64_t i = 0; i < length; i++)
-        prompt[i] = (unsigned char)run->prompt[i];
-    int32_t *tokens = memory_allocate(train->context, (size_t)run->prompt_tokens * sizeof *tokens, MEMORY_OTHER);
-    if (!tokens)
-        mesh_abort(1);
-    if (train->root)
-        printf("\n%s", run->prompt);
-    struct continuation continuation = {
-        .prompt = prompt, .prompt_count = length, .count = run->prompt_tokens, .tokens = tokens};
-    enum status status = generate(&train->trainer, &sampling, &continuation, 1, 1, print_byte, train);
-    if (train->root)
-        printf("\n");
-    memory_free(train->context, tokens);
-    return status;
 }
 
 static enum status prepare(struct train *train, const struct resume *resume)
@@ -424,7 +419,7 @@ static enum status prepare(struct train *train, const struct resume *resume)
     CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train, resume) : STATUS_OK));
     measure_peak(train);
     describe_run(train);
-    return STATUS_OK;
+    return guard_create(&train->trainer, train->config->run.folder, &train->guard);
 }
 
 enum status train_run(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
@@ -446,10 +441,12 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     TRY(prepare(train, resume));
     TRY(run_steps(train, stopped));
     if (!*stopped)
-        TRY(show_sample(train));
+        TRY(sample_show(&train->trainer, train->root));
 done:
     progress_break(&train->progress);
-    life_destroy(&train->life, status != STATUS_OK ? 1 : *stopped ? TRAIN_AGAIN : 0);
+    guard_destroy(&train->guard);
+    bool again = status == STATUS_OK ? *stopped : status == STATUS_AGAIN;
+    life_destroy(&train->life, again ? TRAIN_AGAIN : status != STATUS_OK ? 1 : 0);
     saver_destroy(&train->saver);
     metrics_close(&train->metrics);
     watch_destroy(context, &train->watch);

@@ -143,6 +143,11 @@ static enum status create_parts(struct trainer *trainer)
     if (trainer->trains)
         CHECK(optimizer_create(trainer->context, &config->optimizer, replica_state_count(trainer->decoder->replica),
                                &trainer->optimizer));
+    if (trainer->trains && config->watch.compare_every)
+        CHECK(comparison_create(trainer->context, trainer->mesh, trainer->engine, trainer->decoder->parameters,
+                                trainer->decoder->parameter_count, trainer->decoder->replica, &trainer->comparison));
+    if (trainer->trains && config->watch.spike_factor > 0.0)
+        CHECK(spike_create(trainer->context, &config->watch, &trainer->spikes));
     CHECK(batch_create(trainer));
     return pipelines_create(trainer);
 }
@@ -166,6 +171,8 @@ void trainer_destroy(struct trainer *trainer)
     struct context *context = trainer->context;
     pipeline_destroy(&trainer->forward_backward);
     pipeline_destroy(&trainer->forward);
+    comparison_destroy(&trainer->comparison);
+    spike_destroy(&trainer->spikes);
     optimizer_destroy(&trainer->optimizer);
     decoder_destroy(&trainer->decoder);
     arena_destroy(&trainer->work);
@@ -234,10 +241,23 @@ enum status trainer_gradients(struct trainer *trainer, struct step_result *resul
     return STATUS_OK;
 }
 
+static bool comparison_due(const struct trainer *trainer, int64_t step)
+{
+    return trainer->comparison && !trainer->context->dry && step % trainer->config->watch.compare_every == 0;
+}
+
+enum status trainer_compare(struct trainer *trainer)
+{
+    return trainer->comparison ? comparison_run(trainer->comparison) : STATUS_OK;
+}
+
 enum status trainer_step(struct trainer *trainer, struct step_result *result)
 {
     struct replica *replica = trainer->decoder->replica;
+    struct place_mark *place = &trainer->context->place;
+    place_step(place, trainer->step + 1);
     CHECK(trainer_gradients(trainer, result));
+    place_work(place, PLACE_OPTIMIZER);
     trainer->step++;
     trainer->sequences += trainer->batch.rows;
     trainer->tokens += trainer->batch.rows * trainer->batch.length;
@@ -245,6 +265,9 @@ enum status trainer_step(struct trainer *trainer, struct step_result *result)
     /* What a dry run computes has no meaning. */
     result->skipped = !trainer->context->dry &&
                       (!isfinite(result->loss) || !isfinite(result->router_loss) || !isfinite(result->gradient_norm));
+    /* The values that passes have used, before new ones cover up what was wrong with them. */
+    if (comparison_due(trainer, trainer->step))
+        CHECK(trainer_compare(trainer));
     if (result->skipped) {
         trainer->skipped++;
         trainer->skipped_in_row++;
@@ -254,11 +277,14 @@ enum status trainer_step(struct trainer *trainer, struct step_result *result)
     int count;
     const struct shard *shards = replica_shards(replica, &count);
     double scale = optimizer_clip_scale(&trainer->config->optimizer, result->gradient_norm);
+    comparison_forget(trainer->comparison);
     if (trainer->update_listener.before)
         trainer->update_listener.before(trainer->update_listener.self);
     optimizer_update(&trainer->optimizer, trainer->engine, shards, count, trainer->step - trainer->skipped,
                      result->rate, scale);
     replica_gather(replica);
+    if (comparison_due(trainer, trainer->step + 1))
+        comparison_note(trainer->comparison);
     return STATUS_OK;
 }
 

@@ -3,7 +3,9 @@
 #ifndef CAIRN_TRAIN_TRAINER_H
 #define CAIRN_TRAIN_TRAINER_H
 
+#include "dist/parallel/compare.h"
 #include "dist/parallel/pipeline.h"
+#include "src/guard/spike.h"
 #include "src/model/decoder.h"
 #include "src/optim/optimizer.h"
 
@@ -66,6 +68,8 @@ struct trainer {
     struct pipeline *forward_backward;
     struct pipeline *forward;
     struct tape_listener listener;
+    struct comparison *comparison; /* of the parameters' copies; NULL: off */
+    struct spike_watch spikes;     /* of the losses of steps; kept with the state */
     struct voter voter;
     /* Follows the pipeline of a step (struct pipeline_stage), for plans; NULL unless somebody wants to know. */
     void (*acted)(void *self, const struct pipeline_action *action);
@@ -106,8 +110,11 @@ void trainer_scale_batch(struct trainer *trainer, int64_t target_count);
 enum status trainer_gradients(struct trainer *trainer, struct step_result *result) MUST_USE;
 
 /* One step: gradients, and the update unless the loss or the norm is not finite (then all ranks skip it).
- * Collective. */
+ * Collective. STATUS_AGAIN, agreed, if a comparison of the copies was due and one was wrong. */
 enum status trainer_step(struct trainer *trainer, struct step_result *result) MUST_USE;
+
+/* Compares the copies of the parameters, as before a checkpoint. Collective; agreed status. */
+enum status trainer_compare(struct trainer *trainer) MUST_USE;
 
 /* The mean losses over trainer->batch without gradients, and the votes. Collective. */
 enum status trainer_loss(struct trainer *trainer, struct step_result *result) MUST_USE;

@@ -59,6 +59,7 @@ static void make_config(struct context *context, const struct kind *kind, const 
     assert_ok(context, config_parse_model(context, kind->name, text, (size_t)length, &config->model));
     config->compute.bucket_bytes = 4096;
     config->compute.type = options->type;
+    config->watch.compare_every = options->compare_every;
     config->compute.recompute = options->recompute;
     config->optimizer = (struct optimizer_config){.learning_rate = 1e-2,
                                                   .beta1 = 0.9,

@@ -20,10 +20,11 @@ struct kind_options {
     struct mesh_config mesh;
     enum compute_type type;
     enum recompute_kind recompute;
-    int64_t micro_batch; /* 0 is 2 */
-    int64_t rows;        /* 0 is KIND_ROWS */
-    int64_t length;      /* 0 is KIND_LENGTH */
-    bool causal;         /* routers decide token by token */
+    int64_t micro_batch;   /* 0 is 2 */
+    int64_t rows;          /* 0 is KIND_ROWS */
+    int64_t length;        /* 0 is KIND_LENGTH */
+    int64_t compare_every; /* steps between comparisons of copies; 0 is off */
+    bool causal;           /* routers decide token by token */
 };
 
 /* A model that trains on random tokens, the same ones in every step; Infini-attention's memories are carried. */

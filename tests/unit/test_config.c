@@ -172,13 +172,13 @@ static void test_unknown_keys(void **state)
         {MODEL "evaluation:\n  interval: 5\n",
          "a.yaml:8: evaluation.interval: unknown key; expected one of every, batches"},
         {"zzzzzzz: 1\n", "a.yaml:1: zzzzzzz: unknown key; expected one of model, mesh, compute, data, optimizer, "
-                         "training, evaluation, checkpoint, run, job"},
+                         "training, evaluation, checkpoint, watch, run, job"},
         {"model.width: 5\n",
          "a.yaml:1: \"model.width\": unknown key; write nested maps, the point works in --set only"},
         {"[model]: 5\n", "a.yaml:1: expected a key, got a list"},
         {"{? : 5}\n", "a.yaml:1: expected a key, got nothing"},
         {"\"a\\e[2J\": 5\n", "a.yaml:1: a?[2J: unknown key; expected one of model, mesh, compute, data, optimizer, "
-                             "training, evaluation, checkpoint, run, job"},
+                             "training, evaluation, checkpoint, watch, run, job"},
     };
     EXPECT_WRONG((struct fixture *)*state, cases);
 }
@@ -263,7 +263,7 @@ static void test_wrong_yaml(void **state)
          "a.yaml:1: anchors and aliases (& and *) are not accepted; write the value out"},
         {"<<: &m {width: 5}\n",
          "a.yaml:1: <<: unknown key; expected one of model, mesh, compute, data, optimizer, training, evaluation, "
-         "checkpoint, run, job"},
+         "checkpoint, watch, run, job"},
         {"model:\n  width: !!int 5\n", "a.yaml:2: tags (!) are not accepted; the key decides the type"},
         {"model:\n\twidth: 5\n", "a.yaml:2: not valid YAML: found character that cannot start any token"},
         {"model:\n  width: 5\n heads: 2\n", "a.yaml:3: not valid YAML: did not find expected key"},
@@ -430,6 +430,8 @@ static const char all_changed[] =
     "           seed: 77, skip_limit: 3, capacity_warmup_steps: 9, gate_warning_steps: 20}\n"
     "evaluation: {every: 100, batches: 4}\n"
     "checkpoint: {every: 50, keep_last: 5, keep_every: 200, background: true}\n"
+    "watch: {hang_seconds: 60, straggler_factor: 2, straggler_steps: 7, compare_every: 9, spike_factor: 8, "
+    "spike_window: 33, spike_steps: 2, spike_skip: 5, spike_limit: 4}\n"
     "run: {folder: '# : - {}', log_every: 10, prompt: \" x \\n y: [ \", prompt_tokens: 9}\n"
     "job: {time_limit: 1-12:00:00, mean_hours_between_failures: 3.5}\n";
 

@@ -1,0 +1,66 @@
+#include "src/train/rewind.h"
+
+#include <stdio.h>
+
+#include "src/train/state.h"
+
+enum status rewind_run(struct trainer *trainer, struct streams *streams, const char *folder, struct rewind *rewind)
+{
+    const struct watch_config *watch = &trainer->config->watch;
+    struct spike_watch *spikes = &trainer->spikes;
+    struct context *context = trainer->context;
+    struct mesh *mesh = trainer->mesh;
+    int64_t rewinds = spikes->rewinds + 1;
+    int64_t next = trainer->sequences + watch->spike_skip * trainer->batch.rows;
+    char path[CHECKPOINT_PATH];
+    *rewind = (struct rewind){.first = trainer->step - spikes->in_row + 1, .from = trainer->step};
+    if (rewinds > watch->spike_limit) {
+        enum status status = context_fail(
+            context, STATUS_NUMERIC,
+            "the loss spikes at step %lld, and the run has gone back %lld times before (watch.spike_limit); lower "
+            "optimizer.learning_rate, look at the data behind sequence %lld, or raise watch.spike_factor",
+            (long long)rewind->first, (long long)watch->spike_limit,
+            (long long)(trainer->sequences - spikes->in_row * trainer->batch.rows));
+        context->agreed = true; /* every rank saw the same losses */
+        return status;
+    }
+    spikes->in_row = 0;
+    CHECK(checkpoint_find_before(context, mesh, folder, rewind->first, &rewind->done, path));
+    if (!rewind->done)
+        return STATUS_OK;
+    CHECK(state_load(trainer, streams, path));
+    rewind->to = trainer->step;
+    rewind->skipped = (next - trainer->sequences) / trainer->batch.rows;
+    trainer->sequences = next;
+    spikes->rewinds = rewinds;
+    spikes->in_row = 0;
+    checkpoint_remove_after(context, mesh, folder, trainer->step);
+    return state_save(trainer, streams, folder);
+}
+
+enum status rewind_tell(struct context *context, const struct rewind *rewind, const char *run, struct metrics **metrics)
+{
+    char path[CHECKPOINT_PATH];
+    if (!rewind->done) {
+        context_log(context,
+                    "step %lld: the loss has spiked since step %lld, and there is no checkpoint from before to go back "
+                    "to; training goes on",
+                    (long long)rewind->from, (long long)rewind->first);
+        return STATUS_OK;
+    }
+    context_log(context,
+                "step %lld: the loss has spiked since step %lld; back to step %lld, leaving out the data of %lld steps",
+                (long long)rewind->from, (long long)rewind->first, (long long)rewind->to, (long long)rewind->skipped);
+    if (!*metrics)
+        return STATUS_OK;
+    const struct metrics_field fields[] = {
+        {"step", (double)rewind->to, true},
+        {"rewind_from", (double)rewind->from, true},
+        {"rewind_spike", (double)rewind->first, true},
+        {"rewind_skipped", (double)rewind->skipped, true},
+    };
+    snprintf(path, sizeof path, "%s/metrics.jsonl", run);
+    metrics_close(metrics);
+    CHECK(metrics_open(context, path, rewind->to, metrics));
+    return metrics_write(*metrics, fields, (int)(sizeof fields / sizeof *fields));
+}

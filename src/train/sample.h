@@ -1,0 +1,11 @@
+/* Text at the end of a run, to see what a model of bytes has learned. */
+#ifndef CAIRN_TRAIN_SAMPLE_H
+#define CAIRN_TRAIN_SAMPLE_H
+
+#include "src/train/trainer.h"
+
+/* Continues run.prompt by run.prompt_tokens on standard output of the rank that speaks; nothing if there is no prompt
+ * or tokens are not bytes. Collective. */
+enum status sample_show(struct trainer *trainer, bool speaks) MUST_USE;
+
+#endif

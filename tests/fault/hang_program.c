@@ -1,0 +1,103 @@
+/* A program that hangs on purpose, on 4 ranks, data 2 x tensor 2, in the way that a training step goes through its
+ * collectives, with the watchdog of a training run beside it.
+ *
+ *   hang_program FOLDER SECONDS nothing          runs to its end
+ *   hang_program FOLDER SECONDS skip RANK AXIS   the rank leaves out one all-reduce on tensor, replica or world
+ *   hang_program FOLDER SECONDS stay RANK        the rank stays outside of MPI
+ *   hang_program FOLDER SECONDS slow RANK        the rank takes four times SECONDS for a layer, at work all the time */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dist/mesh/events.h"
+#include "src/guard/watchdog.h"
+
+enum { STEPS = 6, LAYERS = 5, BAD_STEP = 4, BAD_LAYER = 3 };
+
+struct play {
+    struct context context;
+    struct mesh *mesh;
+    const char *what;
+    int rank; /* the one that misbehaves; -1: none */
+    enum mesh_axis axis;
+    double seconds;
+};
+
+static void wait_a_moment(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+}
+
+static void misbehave(struct play *play)
+{
+    double end = clock_seconds() + 4.0 * play->seconds;
+    while (strcmp(play->what, "stay") == 0)
+        wait_a_moment();
+    while (strcmp(play->what, "slow") == 0 && clock_seconds() < end) {
+        wait_a_moment();
+        place_touch(&play->context.place);
+    }
+}
+
+static void reduce(struct play *play, enum mesh_axis axis, bool bad)
+{
+    float values[8] = {0.0f};
+    bool skips = bad && strcmp(play->what, "skip") == 0 && axis == play->axis;
+    if (!skips)
+        mesh_all_reduce(play->mesh, axis, values, 8, DTYPE_F32, MESH_SUM);
+}
+
+static void run(struct play *play)
+{
+    struct place_mark *place = &play->context.place;
+    for (int step = 1; step <= STEPS; step++) {
+        bool bad = step == BAD_STEP && mesh_rank(play->mesh, MESH_WORLD) == play->rank;
+        place_step(place, step);
+        place_pass(place, PLACE_BACKWARD, 1);
+        for (int layer = 0; layer < LAYERS; layer++) {
+            place_enter_layer(place, layer);
+            if (bad && layer == BAD_LAYER)
+                misbehave(play);
+            reduce(play, MESH_TENSOR, bad && layer == BAD_LAYER);
+            wait_a_moment();
+        }
+        place_work(place, PLACE_OPTIMIZER);
+        reduce(play, MESH_REPLICA, bad);
+        reduce(play, MESH_WORLD, bad);
+    }
+}
+
+static enum mesh_axis axis_named(const char *name)
+{
+    int axis = 0;
+    while (axis < MESH_AXES && strcmp(mesh_axis_name((enum mesh_axis)axis), name) != 0)
+        axis++;
+    return (enum mesh_axis)axis;
+}
+
+int main(int argc, char **argv)
+{
+    struct play play = {.rank = -1};
+    struct hosts hosts = {0};
+    struct watchdog *watchdog = NULL;
+    int rank;
+    int size;
+    context_create(&play.context);
+    enum status status = mesh_start(&play.context, &argc, &argv, &rank, &size);
+    if (status != STATUS_OK || argc < 4)
+        return 2;
+    play.seconds = atof(argv[2]);
+    play.what = argv[3];
+    play.rank = argc > 4 ? atoi(argv[4]) : -1;
+    play.axis = argc > 5 ? axis_named(argv[5]) : MESH_TENSOR;
+    TRY(mesh_create(&play.context, &(struct mesh_config){2, 1, 1, 2, 1}, &play.mesh));
+    TRY(hosts_create(&play.context, play.mesh, &hosts));
+    TRY(watchdog_start(&play.context, play.mesh, &hosts, argv[1], play.seconds, &watchdog));
+    run(&play);
+done:
+    watchdog_stop(&watchdog);
+    hosts_destroy(&play.context, &hosts);
+    mesh_destroy(&play.mesh);
+    mesh_stop();
+    return status == STATUS_OK ? 0 : 1;
+}
