@@ -139,7 +139,10 @@ void engine_destroy(struct engine *engine)
 {
     plans_destroy(engine->context, engine->plans);
     memory_free(engine->context, engine->scratch);
+    memory_free(engine->context, engine->padded);
     engine->plans = NULL;
+    engine->padded = NULL;
+    engine->padded_count = 0;
     engine->scratch = NULL;
     engine->scratch_size = 0;
 }

@@ -17,6 +17,8 @@ struct engine {
     struct matmul_plans *plans; /* matrix products prepared so far */
     size_t scratch_size;        /* of each thread */
     void *scratch;
+    float *padded; /* rows of a product that are padded, in and out */
+    int64_t padded_count;
 };
 
 /* threads: of this rank. The environment variable CAIRN_CPU forces an instruction set; one that the machine lacks is

@@ -25,16 +25,10 @@ static void row_multiply(const struct matmul *p, int64_t row)
     }
 }
 
-static enum status multiply_floats(struct engine *engine, const struct matmul *p)
+static enum status multiply_by_library(struct engine *engine, const struct matmul *p)
 {
     if (engine->context->dry)
         return STATUS_OK;
-    if (engine->plans->plain) {
-#pragma omp parallel for schedule(static) num_threads(operation_threads(engine, p->m * p->n))
-        for (int64_t row = 0; row < p->m; row++)
-            row_multiply(p, row);
-        return STATUS_OK;
-    }
     dnnl_status_t status = dnnl_sgemm(p->a_transposed ? 'T' : 'N', p->b_transposed ? 'T' : 'N', p->m, p->n, p->k, 1.0f,
                                       p->a, p->lda, p->b, p->ldb, p->beta, p->c, p->ldc);
     if (status == dnnl_success)
@@ -44,6 +38,74 @@ static enum status multiply_floats(struct engine *engine, const struct matmul *p
         return STATUS_INTERNAL;
     return context_fail(engine->context, STATUS_INTERNAL, "oneDNN failed in a product of %lld x %lld x %lld: status %d",
                         (long long)p->m, (long long)p->n, (long long)p->k, (int)status);
+}
+
+/* For AVX2 the library takes rows by six and sums the last one, two or three in another order than all others. Padded
+ * to six they are rounded like those, so that what a token's row gives does not depend on its place among the others.
+ */
+enum { ROW_BLOCK = 6, ROWS_APART = 3 };
+
+static int64_t rows_apart(const struct engine *engine, const struct matmul *p)
+{
+    int64_t rest = p->m % ROW_BLOCK;
+    bool of_tokens = !p->a_transposed && !omp_in_parallel();
+    return engine->plans->rows_differ && of_tokens && rest <= ROWS_APART ? rest : 0;
+}
+
+static float *padded_rows(struct engine *engine, int64_t elements)
+{
+    if (elements > engine->padded_count) {
+        memory_free(engine->context, engine->padded);
+        engine->padded_count = 0;
+        engine->padded = memory_allocate(engine->context, (size_t)elements * sizeof(float), MEMORY_BUFFERS);
+        if (!engine->padded)
+            return NULL;
+        engine->padded_count = elements;
+    }
+    return engine->padded;
+}
+
+/* The last `rows` rows of the product. */
+static enum status multiply_padded(struct engine *engine, const struct matmul *p, int64_t rows)
+{
+    struct matmul block = *p;
+    float *a = padded_rows(engine, ROW_BLOCK * (p->k + p->n));
+    if (!a)
+        return STATUS_MEMORY;
+    float *c = a + ROW_BLOCK * p->k;
+    const float *from = (const float *)p->a + (p->m - rows) * p->lda;
+    float *to = (float *)p->c + (p->m - rows) * p->ldc;
+    block.m = ROW_BLOCK;
+    block.a = a;
+    block.c = c;
+    block.lda = p->k;
+    block.ldc = p->n;
+    block.beta = 0.0f;
+    for (int64_t row = 0; row < rows && !engine->context->dry; row++)
+        memcpy(a + row * p->k, from + row * p->lda, (size_t)p->k * sizeof *a);
+    CHECK(multiply_by_library(engine, &block));
+    for (int64_t row = 0; row < rows && !engine->context->dry; row++)
+        for (int64_t j = 0; j < p->n; j++)
+            to[row * p->ldc + j] = c[row * p->n + j] + (p->beta == 0.0f ? 0.0f : to[row * p->ldc + j]);
+    return STATUS_OK;
+}
+
+static enum status multiply_floats(struct engine *engine, const struct matmul *p)
+{
+    if (engine->plans->plain) {
+        if (engine->context->dry)
+            return STATUS_OK;
+#pragma omp parallel for schedule(static) num_threads(operation_threads(engine, p->m * p->n))
+        for (int64_t row = 0; row < p->m; row++)
+            row_multiply(p, row);
+        return STATUS_OK;
+    }
+    int64_t apart = rows_apart(engine, p);
+    struct matmul whole = *p;
+    whole.m -= apart;
+    if (whole.m > 0)
+        CHECK(multiply_by_library(engine, &whole));
+    return apart > 0 ? multiply_padded(engine, p, apart) : STATUS_OK;
 }
 
 /* -- BF16 widened to fp32 tile by tile, for machines whose library has no product of BF16

@@ -100,6 +100,8 @@ enum status plans_create(struct context *context, struct matmul_plans **created)
     if (dnnl_engine_create(&plans->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&plans->stream, plans->engine, dnnl_stream_default_flags) != dnnl_success)
         return context_fail(context, STATUS_INTERNAL, "oneDNN cannot be started on this CPU");
+    dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+    plans->rows_differ = isa == dnnl_cpu_isa_avx2 || isa == dnnl_cpu_isa_avx2_vnni;
     return STATUS_OK;
 }
 

@@ -14,8 +14,9 @@ struct packed;
 enum { PACKED_LISTS = 1024 };
 
 struct matmul_plans {
-    bool plain;  /* no library: C loops only */
-    bool native; /* the library multiplies BF16; otherwise it is widened to fp32 */
+    bool plain;       /* no library: C loops only */
+    bool native;      /* the library multiplies BF16; otherwise it is widened to fp32 */
+    bool rows_differ; /* the library's rounding of an fp32 row may depend on its place */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     struct plan *table; /* open addressing; capacity is 0 or a power of two */

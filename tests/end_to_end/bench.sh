@@ -85,7 +85,7 @@ step() {
 step "one rank" 1 $((executed * tokens))
 step "bf16" 1 $((executed * tokens)) --set compute.type=bf16
 step "recomputed layers" 1 $(((executed + 2 * again) * tokens)) --set compute.recompute=layer
-step "recomputed attention" 1 $(((executed + 2 * (2 * 4096 + 2 * 544)) * tokens)) --set compute.recompute=attention
+step "recomputed attention" 1 $(((executed + 2 * (2 * 3072 + 2 * 544)) * tokens)) --set compute.recompute=attention
 step "data 2" 2 $((executed * tokens)) --set mesh.data=2
 step "pipeline 2" 2 $((executed * tokens)) --set mesh.pipeline=2
 # Two stages and four micro-batches: each is idle for one of five.
