@@ -106,7 +106,8 @@ fault_signal() {
 # Others fill the disk, and after a while they are gone.
 fault_fill_disk() {
     dd if=/dev/zero of=disk/filler bs=64k status=none 2>/dev/null
-    wait_until 'grep -q "No space left" log' || grep -q "No space left" log || fail "fill_disk: the run does not notice it"
+    full='No space left\|MiB free'
+    wait_until 'grep -q "$full" log' || grep -q "$full" log || fail "fill_disk: the run does not notice it"
     rm -f disk/filler
     pick_rank
     kill -9 "$rank" 2>/dev/null
@@ -141,7 +142,7 @@ campaign() {
     cat >run.yaml <<END
 model: {vocabulary: 256, width: 256, layers: 2, heads: 4, hidden: 512}
 data: {train: text.txt, validation_fraction: 0}
-optimizer: {learning_rate: 1e-3, warmup_steps: 5}
+optimizer: {learning_rate: $rate, warmup_steps: 5}
 training: {steps: $steps, batch: 2, sequence_length: 32}
 checkpoint: {every: $EVERY, keep_last: 2}
 $watch
@@ -198,10 +199,11 @@ compare() { # NAME STEPS
 say "seed $SEED"
 MESHES=("2 1 1" "1 2 1" "1 1 2")
 moves=
+rate=1e-3
 mesh 1 1 2
 campaign "one mesh" "$FAULTS"
 moves=yes
+rate=1e-4 # at a larger one two meshes without faults differ by 1e-4 after 100 steps: learning multiplies the rounding
 mesh 1 1 1
-ranks=1
 campaign "another mesh at each start" $((FAULTS / 2))
 finish
