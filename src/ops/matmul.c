@@ -170,7 +170,7 @@ static enum status multiply_widened(struct engine *engine, const struct matmul *
     size_t stride;
     size_t bytes = 3 * WIDE * WIDE * sizeof(float);
     float *tiles = engine_scratch(engine, bytes / (size_t)engine->threads + 64, &stride);
-    if (!tiles)
+    if (!tiles || (engine->plans->rows_differ && !padded_rows(engine, ROW_BLOCK * 2 * WIDE)))
         return STATUS_MEMORY;
     if (engine->context->dry)
         return STATUS_OK;
