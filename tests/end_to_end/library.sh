@@ -20,7 +20,7 @@ if [ $# -ne 2 ] || [ ! -x "$2/cairn" ]; then
 fi
 CAIRN=$(cd "$2" && pwd)/cairn
 MPIRUN=${MPIRUN:-mpirun}
-LIMIT=60 # seconds that a run may take
+LIMIT=180 # seconds that a run may take
 WORK=$(mktemp -d)
 MOUNTS=()
 failures=0
