@@ -135,13 +135,13 @@ enum status life_stopped(struct life *life)
         return STATUS_OK;
     if (!reason)
         reason = life->limited ? "the time limit of the job" : "a signal to another rank";
-    if (life->limited && done == 0)
+    if (life->limited && life->pilot.parts[PILOT_STEP].count == 0)
         return context_fail(
             life->context, STATUS_USAGE,
             "the time limit of the job leaves no time for the evaluation after step %lld; choose a longer "
             "one (job.time_limit, sbatch --time) or fewer evaluation.batches",
             (long long)step);
-    if (life->limited && left > 0)
+    if (life->limited && left > 0 && done > 0)
         snprintf(jobs, sizeof jobs, "; %.1f more jobs like this one finish it", (double)left / (double)done);
     context_log(life->context, "stopped after step %lld of %lld by %s%s; start it again to go on", (long long)step,
                 (long long)life->last_step, reason, jobs);

@@ -371,9 +371,10 @@ static enum status run_between(struct train *train, const double votes[VOTES], b
     /* Nothing to go back to is made while a spike may be under way. */
     bool calm = train->trainer.spikes.in_row == 0;
     bool due = calm && config->checkpoint.every > 0 && train->trainer.step % config->checkpoint.every == 0;
-    if (due || *stopped || votes[VOTE_SAVE] > 0.0)
+    bool asked = calm && votes[VOTE_SAVE] > 0.0;
+    if (due || asked || *stopped)
         CHECK(save(train, *stopped));
-    if (votes[VOTE_SAVE] > 0.0)
+    if (asked)
         life_obeyed(&train->life, VOTE_SAVE);
     return STATUS_OK;
 }
