@@ -349,6 +349,7 @@ struct tensor *cache_attend(struct tape *tape, const struct block_call *call, st
     struct token_view plan;
     if (!kept_set(tape, call, &kept) || !token_view_create(tape, decoder, call->input, set, &kept, &plan))
         return NULL;
+    plan.shape.single_apart = true;
     struct tensor *a =
         attention(tape, block_turn(tape, decoder, q, set->query_rows), kept_tensor(tape, decoder, layer, layer->keys),
                   kept_tensor(tape, decoder, layer, layer->values), &plan.shape);

@@ -65,10 +65,10 @@ static inline void *attention_take(char **scratch, int64_t bytes)
     return taken;
 }
 
-/* Spans of one query take a way of their own, unless they have a backward pass. */
+/* Whether a span is left to attention_queries_forward. */
 static inline bool attention_is_single(const struct attention_pass *pass, const struct attention_span *span)
 {
-    return !pass->log_sum && span->queries == 1;
+    return pass->shape->single_apart && !pass->log_sum && span->queries == 1;
 }
 
 /* These spans alone, which the ways below leave out. False with the context's error when memory is out. */

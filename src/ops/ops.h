@@ -55,6 +55,9 @@ struct attention_shape {
     int64_t kv_heads;
     int64_t width;
     const int32_t *kv_of_head; /* [heads], which kv head each query head uses, local indices */
+    bool single_apart;         /* Without a backward pass, queries that are alone in their span may take a faster way
+                                  of their own, which rounds differently. For generation: elsewhere a query's result
+                                  must not depend on whether others are chosen with it. */
 };
 
 /* `rows` spans one behind the other, each of `length` queries and `keys_length` keys; from tape_save. NULL with the

@@ -98,6 +98,11 @@ struct variant {
     const struct half_kernels *half; /* or NULL for those of the machine */
 };
 
+static const struct variant variants[] = {
+    {"", DTYPE_F32, NULL},  {"reference", DTYPE_F32, NULL}, {"avx512", DTYPE_F32, NULL},
+    {"", DTYPE_BF16, NULL}, {"avx512", DTYPE_BF16, NULL},   {"", DTYPE_BF16, &half_emulated},
+};
+
 /* False when this machine lacks the variant. Gradients begin with `before` in all their elements, or empty if 0. */
 static bool spans_run(const struct spans_case *c, const struct variant *variant, int threads, float before,
                       float *const *array)
@@ -189,32 +194,46 @@ static void array_check(const struct spans_case *c, const struct variant *varian
     free(all);
 }
 
-/* The output alone: spans of one query are computed in another way when nothing is learned. */
-static void forward_check(const struct spans_case *c, const struct variant *variant, int threads,
-                          double *const *expected)
+/* Without a backward pass. False when this machine lacks the variant. */
+static bool forward_run(const struct spans_case *c, const struct variant *variant, int threads, bool apart,
+                        float *const *array)
 {
     struct bench bench;
     if (!bench_create(&bench, variant->cpu, threads))
-        return;
-    float *array[ARRAYS];
-    arrays_create(c, array);
+        return false;
+    struct kernels kernels = *bench.engine.kernels;
+    if (variant->half)
+        kernels.half = variant->half;
+    bench.engine.kernels = &kernels;
+    struct attention_shape shape = c->shape;
+    shape.single_apart = apart;
     struct tensor *input[3];
     void *data[3];
     for (int i = 0; i < 3; i++) {
-        int64_t shape[2] = {array_rows(c, i), array_columns(c, i)};
+        int64_t extent[2] = {array_rows(c, i), array_columns(c, i)};
         data[i] = test_allocate(array_count(c, i), dtype_size(variant->dtype));
         floats_store(data[i], variant->dtype, array[i], array_count(c, i));
-        input[i] = tape_leaf(&bench.tape, variant->dtype, 2, shape, data[i], false);
+        input[i] = tape_leaf(&bench.tape, variant->dtype, 2, extent, data[i], false);
     }
-    struct tensor *y = attention(&bench.tape, input[QUERY], input[KEY], input[VALUE], &c->shape);
+    struct tensor *y = attention(&bench.tape, input[QUERY], input[KEY], input[VALUE], &shape);
     if (!y)
         fail_msg("%s: %s", c->name, bench.context.text);
     floats_load(array[OUTPUT], y->data, variant->dtype, array_count(c, OUTPUT));
-    array_check(c, variant, OUTPUT, array[OUTPUT], expected, 0.0f);
     for (int i = 0; i < 3; i++)
         free(data[i]);
     tape_reset(&bench.tape);
     bench_destroy(&bench);
+    return true;
+}
+
+static void forward_check(const struct spans_case *c, const struct variant *variant, int threads,
+                          double *const *expected)
+{
+    float *array[ARRAYS];
+    arrays_create(c, array);
+    for (int apart = 0; apart < 2; apart++)
+        if (forward_run(c, variant, threads, apart, array))
+            array_check(c, variant, OUTPUT, array[OUTPUT], expected, 0.0f);
     arrays_free(array);
 }
 
@@ -241,10 +260,6 @@ static void variant_check(const struct spans_case *c, const struct variant *vari
 
 static void spans_check(const struct spans_case *c)
 {
-    static const struct variant variants[] = {
-        {"", DTYPE_F32, NULL},  {"reference", DTYPE_F32, NULL}, {"avx512", DTYPE_F32, NULL},
-        {"", DTYPE_BF16, NULL}, {"avx512", DTYPE_BF16, NULL},   {"", DTYPE_BF16, &half_emulated},
-    };
     float *given[ARRAYS];
     double *expected[ARRAYS];
     arrays_create(c, given);
@@ -363,6 +378,41 @@ static void test_generation(void **state)
     spans_check(&c);
     c.shape.width = 32;
     spans_check(&c);
+}
+
+/* A query's bits are the same alone and with others behind it. */
+static void test_company(void **state)
+{
+    (void)state;
+    enum { QUERIES = 3, KEYS = 9, WIDTH = 20 };
+    static const int32_t seen[QUERIES] = {7, 8, 9};
+    for (size_t v = 0; v < (size_t)COUNT(variants); v++) {
+        float *alone = NULL;
+        for (int64_t queries = 1; queries <= QUERIES; queries++) {
+            struct attention_span span = {0, queries, 0, KEYS};
+            struct spans_case c = {.name = "company",
+                                   .queries = queries,
+                                   .keys = KEYS,
+                                   .shape = {.spans = 1,
+                                             .span = &span,
+                                             .seen = seen,
+                                             .heads = 1,
+                                             .kv_heads = 1,
+                                             .width = WIDTH,
+                                             .kv_of_head = one_for_all}};
+            float *array[ARRAYS];
+            arrays_create(&c, array);
+            if (forward_run(&c, &variants[v], 1, false, array)) {
+                if (!alone) {
+                    alone = test_allocate(WIDTH, sizeof *alone);
+                    memcpy(alone, array[OUTPUT], WIDTH * sizeof *alone);
+                }
+                assert_memory_equal(array[OUTPUT], alone, WIDTH * sizeof *alone);
+            }
+            arrays_free(array);
+        }
+        free(alone);
+    }
 }
 
 static void test_many(void **state)
@@ -538,7 +588,7 @@ int main(void)
         cmocka_unit_test(test_segments),   cmocka_unit_test(test_routed),   cmocka_unit_test(test_chosen_queries),
         cmocka_unit_test(test_pieces),     cmocka_unit_test(test_caches),   cmocka_unit_test(test_many),
         cmocka_unit_test(test_generation), cmocka_unit_test(test_nothing),  cmocka_unit_test(test_random),
-        cmocka_unit_test(test_account),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_account),    cmocka_unit_test(test_refusals), cmocka_unit_test(test_company),
     };
     return cmocka_run_group_tests(tests, bench_begin, NULL);
 }
