@@ -120,12 +120,22 @@ static enum status corpus_scan(struct corpus *corpus)
     return STATUS_OK;
 }
 
+/* Behind this share of the tokens; samples stay whole. */
+static int64_t cut_token(const struct corpus *corpus, double part)
+{
+    const struct corpus_file *file = &corpus->files[corpus->file_count - 1];
+    int64_t token = (int64_t)floor(part * (double)(file->begin + file->count));
+    while (token < file->begin)
+        file--;
+    return file->sample_length > 0 ? token - (token - file->begin) % file->sample_length : token;
+}
+
 static enum status corpus_cut(struct corpus *corpus, double part_begin, double part_end)
 {
     const struct corpus_file *last = &corpus->files[corpus->file_count - 1];
     int64_t total = last->begin + last->count;
-    corpus->first = (int64_t)floor(part_begin * (double)total);
-    corpus->tokens = (int64_t)floor(part_end * (double)total) - corpus->first;
+    corpus->first = cut_token(corpus, part_begin);
+    corpus->tokens = cut_token(corpus, part_end) - corpus->first;
     if (corpus->tokens < 1)
         return context_fail(corpus->context, STATUS_FILE,
                             "%s: the part from %g to %g of %" PRId64

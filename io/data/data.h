@@ -21,7 +21,8 @@ struct corpus;
  * nanogpt if the name ends in .bin; otherwise bytes
  *
  * `part_begin` and `part_end` in [0, 1] cut the corpus to its tokens floor(part_begin * n) .. floor(part_end * n) - 1,
- * so that one text can be both training and validation data; a document that is cut is a shorter one in each part.
+ * so that one text can be both training and validation data; a document that is cut is a shorter one in each part,
+ * a sample that would be cut belongs to the second.
  * The tokens of the part are read once, to find the documents and to check every token. FILE error that names the
  * file and what is wrong with it: missing, a directory, unreadable, empty, truncated, damaged, a token not below
  * `vocabulary`. The files must not change while the corpus is open; the context must outlive it. */

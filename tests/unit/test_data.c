@@ -222,6 +222,14 @@ static void test_samples(void **state)
     }
     sampler_destroy(&sampler);
     corpus_close(&corpus);
+    /* 12 of 18 tokens would end the second sample before its last token. */
+    corpus = open_part(fixture, 2, names, DATA_AUTO, 256, 0, 0.7);
+    assert_int_equal(corpus_tokens(corpus), 8);
+    corpus_close(&corpus);
+    corpus = open_part(fixture, 2, names, DATA_AUTO, 256, 0.7, 1);
+    assert_int_equal(corpus_tokens(corpus), 10);
+    assert_int_equal(corpus_documents(corpus), 2);
+    corpus_close(&corpus);
     assert_int_equal(truncate(path_of(fixture, "a.samples"), 48 + 14), 0);
     assert_refused(fixture, "a.samples", DATA_AUTO, 256, "says 3 samples of 5 bytes, 2 of them the answer");
     assert_int_equal(truncate(path_of(fixture, "a.samples"), 40), 0);
