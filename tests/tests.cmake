@@ -171,6 +171,8 @@ target_link_libraries(hang_program PRIVATE guard)
 set_target_properties(hang_program PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 cairn_script(fault.hang fault/hang.sh LABELS fault TIMEOUT 300)
 cairn_script(fault.bad_input fault/bad_input.sh LABELS fault TIMEOUT 1200)
+# Most of what it does is to wait for Slurm, so it begins first and goes on beside the others.
+set_tests_properties(end.slurm PROPERTIES COST 1000 PROCESSORS 1)
 # They end with 77 where the machine does not allow a check that they name.
 set_tests_properties(end.doctor end.same_answer end.resume end.streams end.generate end.steady fault.kill fault.corrupt fault.bad_input
                      PROPERTIES SKIP_RETURN_CODE 77)
