@@ -25,7 +25,7 @@ for shape in "2 1 1" "1 1 2" "1 2 1"; do
     [ "$(losses behind)" = "$(losses once)" ] || fail "$name: the losses are others"
     written=$(grep -c '^checkpoint of step .* behind the training' err)
     reported=$(values behind checkpoint_held_seconds | wc -l)
-    [ "$written" -ge 2 ] || fail "$name: only $written were written behind the training"
+    [ "$written" -ge 1 ] || fail "$name: none was written behind the training"
     [ "$reported" -eq $((written + 1)) ] || fail "$name: metrics.jsonl tells of $reported saves"
     [ "$(cat behind/checkpoints/latest)" = "$(basename "$(checkpoint_of behind $STEPS)")" ] ||
         fail "$name: latest is $(cat behind/checkpoints/latest)"
