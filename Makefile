@@ -24,7 +24,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo
 	@echo '  RANKS=$(RANKS) CONFIG=$(CONFIG) RESUME=$(RESUME)   of train'
-	@echo '  CAIRN_PYTHON=python3 LLMC= CORES=2 ROUNDS=2 STEPS=3 in the environment of bench'
+	@echo '  CAIRN_PYTHON=python3 LLMC= CORES=2 ROUNDS=2 STEPS=3 TYPE=bf16 in the environment of bench'
 	@echo '  SET="training.stop_at=100 run.log_every=10"   settings that override those of CONFIG'
 
 setup: ## install what is missing (Debian and its like)

@@ -7,6 +7,7 @@
 #   CORES          that all may use (2)
 #   ROUNDS, STEPS  turns of each program (2), steps measured in a turn (3), one more warms up
 #   BATCH, LENGTH  of a step (4 x 1024)
+#   TYPE           of its products: bf16, or fp32 for processors that have no bf16 (bf16)
 # The environment must also let mpirun start CORES ranks.
 set -uo pipefail
 if [ $# -ne 3 ] || [ ! -x "$1" ]; then
@@ -23,6 +24,7 @@ rounds=${ROUNDS:-2}
 steps=${STEPS:-3}
 batch=${BATCH:-4}
 length=${LENGTH:-1024}
+type=${TYPE:-bf16}
 limit=1800 # seconds a turn may take
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
@@ -73,7 +75,7 @@ cairn_turn() {
     [ "$ranks" -eq 1 ] || start+=(mpirun -n "$ranks")
     turn "$name" "${start[@]}" "$cairn" bench step "$config" --json --warmup 1 --steps "$steps" \
         --set "training.batch=$batch" --set "training.micro_batch=$batch" --set "training.sequence_length=$length" \
-        --set "mesh.data=$ranks" --set mesh.pipeline=1 --set mesh.tensor=1 || return
+        --set "mesh.data=$ranks" --set mesh.pipeline=1 --set mesh.tensor=1 --set "compute.type=$type" || return
     field "$results/out" gflops_before >>"$results/peaks"
     field "$results/out" gflops_after >>"$results/peaks"
     field "$results/out" useful_per_token >"$results/useful"
@@ -83,7 +85,7 @@ torch_turn() {
     local name=$1
     shift
     turn "$name" env "OMP_NUM_THREADS=$cores" "$python" "$here/pytorch_step.py" --batch "$batch" --length "$length" \
-        --threads "$cores" --warmup 1 --steps "$steps" "$@"
+        --threads "$cores" --warmup 1 --steps "$steps" --type "$type" "$@"
 }
 
 # Its own sizes: 4 sequences of 64 tokens, fp32.
@@ -156,10 +158,10 @@ mkdir -p "$(dirname "$output")"
     echo
     printf '| %-34s | %-14s | %8s | %8s | %-24s | %6s | %9s |\n' program "batch, type" "s a step" tokens/s "by round" MFU "x PyTorch"
     echo "|------------------------------------|----------------|---------:|---------:|--------------------------|-------:|----------:|"
-    row "$one" $((batch * length)) "$batch x $length bf16"
-    row "$many" $((batch * length)) "$batch x $length bf16"
-    row "$eager" $((batch * length)) "$batch x $length bf16"
-    row "$compiled" $((batch * length)) "$batch x $length bf16"
+    row "$one" $((batch * length)) "$batch x $length $type"
+    row "$many" $((batch * length)) "$batch x $length $type"
+    row "$eager" $((batch * length)) "$batch x $length $type"
+    row "$compiled" $((batch * length)) "$batch x $length $type"
     row "llm.c" 256 "4 x 64 fp32"
     echo
     echo "MFU: useful FLOPs of tokens/s by $(printf %.0f "${peak:-0}") GFLOP/s, the highest of the register-to-register peaks measured in" \

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A training step of GPT-2 124M in PyTorch on the CPU, for tests/peers/compare.sh.
 
-bf16 autocast, fused causal attention, AdamW fused where this PyTorch has it, gradients clipped to norm 1; random tokens
-on the device of the model. Prints one JSON object with the median of the measured steps.
+bf16 autocast or fp32, fused causal attention, AdamW fused where this PyTorch has it, gradients clipped to norm 1; random
+tokens. Prints one JSON object with the median of the measured steps.
 """
 import argparse
 import json
@@ -69,6 +69,7 @@ def main():
     for name, default in [("batch", 4), ("length", 1024), ("layers", 12), ("width", 768), ("heads", 12),
                           ("vocabulary", 50257), ("threads", 2), ("warmup", 2), ("steps", 3)]:
         parser.add_argument("--" + name, type=int, default=default)
+    parser.add_argument("--type", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
 
@@ -81,7 +82,7 @@ def main():
     for step in range(options.warmup + options.steps):
         tokens = torch.randint(options.vocabulary, (options.batch, options.length + 1))
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.type == "bf16"):
             loss = run(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
