@@ -39,6 +39,7 @@ last_step() {
 starts=0
 start() {
     [ -z "$moves" ] || mesh ${MESHES[RANDOM % ${#MESHES[@]}]}
+    : >log
     "$MPIRUN" -n 2 "$CAIRN" train run.yaml --set run.folder=disk/run "${MESH[@]}" >/dev/null 2>log </dev/null &
     job=$!
     starts=$((starts + 1))
