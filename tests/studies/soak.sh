@@ -57,7 +57,7 @@ wait "$job"
 status=$?
 [ $status -eq 85 ] || { echo "soak: asked to stop, it ended with $status: $(tail -n 3 log)" >&2 && exit 1; }
 
-echo "$(grep -c '"loss"' run/metrics.jsonl) steps, $(grep -c '"validation' run/metrics.jsonl) evaluations, in $minutes minutes"
+echo "$(grep '"loss"' run/metrics.jsonl | tail -n 1 | sed 's/^{"step":\([0-9]*\).*/\1/') steps, $(grep -c '"validation' run/metrics.jsonl) evaluations, in $minutes minutes"
 # The most of the second tenth against the most of the last tenth: a moment's peak is in both.
 awk -F '\t' -v end=$((minutes * 60)) '
     NR == 1 { next }
