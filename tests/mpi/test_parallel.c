@@ -5,42 +5,7 @@
 #include "dist/parallel/replica.h"
 #include "dist/parallel/split.h"
 #include "dist/parallel/vocabulary.h"
-#include "src/ops/ops.h"
-#include "tests/support/mpi_main.h"
-
-/* A tape and what it needs, on a mesh. */
-struct bench {
-    struct mpi_fixture *fixture;
-    struct context *context;
-    struct mesh *mesh;
-    struct engine engine;
-    struct arena work;
-    struct pool pool;
-    struct tape tape;
-};
-
-static void bench_create(struct bench *bench, void **state, struct mesh_config mesh)
-{
-    bench->fixture = mpi_fixture_of(state);
-    bench->context = &bench->fixture->context;
-    bench->mesh = mpi_mesh(bench->fixture, mesh);
-    assert_ok(bench->context, engine_create(bench->context, 1, &bench->engine));
-    arena_create(&bench->work, bench->context, MEMORY_ACTIVATIONS);
-    pool_create(&bench->pool, bench->context, MEMORY_ACTIVATIONS);
-    tape_create(&bench->tape, bench->context, &bench->engine, &bench->work, &bench->pool);
-    bench->tape.recording = true;
-}
-
-static void bench_destroy(struct bench *bench)
-{
-    tape_reset(&bench->tape);
-    tape_destroy(&bench->tape);
-    arena_destroy(&bench->work);
-    pool_destroy(&bench->pool);
-    engine_destroy(&bench->engine);
-    mesh_destroy(&bench->mesh);
-    assert_int_equal(bench->context->memory.bytes_total, 0);
-}
+#include "tests/mpi/tape_bench.h"
 
 enum { COLUMNS = 5 };
 

@@ -99,21 +99,31 @@ struct variant {
 };
 
 static const struct variant variants[] = {
-    {"", DTYPE_F32, NULL},  {"reference", DTYPE_F32, NULL}, {"avx512", DTYPE_F32, NULL},
-    {"", DTYPE_BF16, NULL}, {"avx512", DTYPE_BF16, NULL},   {"", DTYPE_BF16, &half_emulated},
+    {"", DTYPE_F32, NULL},        {"reference", DTYPE_F32, NULL},   {"avx2", DTYPE_F32, NULL},
+    {"avx512", DTYPE_F32, NULL},  {"", DTYPE_BF16, NULL},           {"avx2", DTYPE_BF16, NULL},
+    {"avx512", DTYPE_BF16, NULL}, {"", DTYPE_BF16, &half_emulated},
 };
+
+/* False when this machine lacks it. */
+static bool variant_create(struct bench *bench, const struct variant *variant, int threads, struct kernels *kernels)
+{
+    if (!bench_create(bench, variant->cpu, threads))
+        return false;
+    *kernels = *bench->engine.kernels;
+    if (variant->half)
+        kernels->half = variant->half;
+    bench->engine.kernels = kernels;
+    return true;
+}
 
 /* False when this machine lacks the variant. Gradients begin with `before` in all their elements, or empty if 0. */
 static bool spans_run(const struct spans_case *c, const struct variant *variant, int threads, float before,
                       float *const *array)
 {
     struct bench bench;
-    if (!bench_create(&bench, variant->cpu, threads))
+    struct kernels kernels;
+    if (!variant_create(&bench, variant, threads, &kernels))
         return false;
-    struct kernels kernels = *bench.engine.kernels;
-    if (variant->half)
-        kernels.half = variant->half;
-    bench.engine.kernels = &kernels;
     struct tensor *input[3];
     void *data[GIVEN];
     for (int i = 0; i < GIVEN; i++) {
@@ -199,12 +209,9 @@ static bool forward_run(const struct spans_case *c, const struct variant *varian
                         float *const *array)
 {
     struct bench bench;
-    if (!bench_create(&bench, variant->cpu, threads))
+    struct kernels kernels;
+    if (!variant_create(&bench, variant, threads, &kernels))
         return false;
-    struct kernels kernels = *bench.engine.kernels;
-    if (variant->half)
-        kernels.half = variant->half;
-    bench.engine.kernels = &kernels;
     struct attention_shape shape = c->shape;
     shape.single_apart = apart;
     struct tensor *input[3];
