@@ -92,11 +92,12 @@ static void *block_create(const struct context *context, size_t total)
         return block == MAP_FAILED ? NULL : block;
     }
     bool large = total >= 2 * HUGE_PAGE;
-    void *block = aligned_alloc(large ? HUGE_PAGE : ALIGNMENT, total);
-    if (block && large)
+    void *block = NULL;
+    if (posix_memalign(&block, large ? HUGE_PAGE : ALIGNMENT, total) != 0)
+        return NULL;
+    if (large)
         (void)madvise(block, total, MADV_HUGEPAGE); /* fewer misses of the translation cache, where that is allowed */
-    if (block)
-        memset(block, 0, total);
+    memset(block, 0, total);
     return block;
 }
 
