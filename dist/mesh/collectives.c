@@ -46,7 +46,17 @@ static MPI_Op operation_of(const struct mesh *mesh, enum mesh_operation operatio
 {
     if (dtype == DTYPE_BF16)
         return mesh->bf16_sum;
-    return operation == MESH_SUM ? MPI_SUM : operation == MESH_MAX ? MPI_MAX : MPI_MIN;
+    switch (operation) {
+    case MESH_SUM:
+        return MPI_SUM;
+    case MESH_MAX:
+        return MPI_MAX;
+    case MESH_MIN:
+        return MPI_MIN;
+    case MESH_XOR:
+        return MPI_BXOR;
+    }
+    return MPI_OP_NULL;
 }
 
 void mesh_barrier(struct mesh *mesh, enum mesh_axis axis)

@@ -23,7 +23,7 @@ enum mesh_axis {
     MESH_AXES,
 };
 
-enum mesh_operation { MESH_SUM, MESH_MAX, MESH_MIN };
+enum mesh_operation { MESH_SUM, MESH_MAX, MESH_MIN, MESH_XOR };
 
 struct mesh;
 
@@ -71,7 +71,7 @@ enum status mesh_agree(struct mesh *mesh, struct context *context, enum status s
 
 void mesh_barrier(struct mesh *mesh, enum mesh_axis axis);
 
-/* In place, collective over the axis. Types F32, BF16 (sum only), F64, I32, I64. */
+/* In place, collective over the axis. Types F32, BF16 (sum only), F64, I32, I64; exclusive or of I32 and I64. */
 void mesh_all_reduce(struct mesh *mesh, enum mesh_axis axis, void *buffer, int64_t count, enum dtype dtype,
                      enum mesh_operation operation);
 

@@ -35,7 +35,7 @@ struct checkpoint_background {
     struct background_tuning tuning;
     bool active;
     double held;
-    int64_t *sums; /* of hashes, over the ranks */
+    int64_t *elements; /* of the datasets, over the ranks */
 
     /* The thread's while it is busy, the caller's otherwise. */
     struct context own; /* its errors */
@@ -100,24 +100,11 @@ static void use_all_cores(void)
     (void)sched_setaffinity(0, sizeof all, &all);
 }
 
-static void *hash_snapshot(void *self)
-{
-    struct checkpoint_background *background = self;
-    snapshot_hash(&background->snapshot, &background->cancel, background->hashes);
-    return NULL;
-}
-
-/* Hashing keeps a core busy, writing hardly does: so a second thread hashes meanwhile, where one can be had. */
 static void write_snapshot(struct checkpoint_background *background)
 {
-    pthread_t hashing;
-    bool aside = pthread_create(&hashing, NULL, hash_snapshot, background) == 0;
-    if (!aside)
-        hash_snapshot(background);
+    snapshot_hash(&background->snapshot, background->hashes);
     background->result = snapshot_write(&background->own, &background->snapshot, background->partial.partial,
                                         background->offsets, background->tuning.direct, &background->cancel);
-    if (aside)
-        pthread_join(hashing, NULL);
     background->written = clock_seconds() - background->began;
 }
 
@@ -178,10 +165,10 @@ static enum status take_memory(struct checkpoint_background *background)
     struct context *context = background->context;
     size_t count = (size_t)background->count;
     CHECK(transfer_check(context, background->datasets, background->count));
-    background->sums = memory_allocate(context, count * sizeof *background->sums, MEMORY_OTHER);
+    background->elements = memory_allocate(context, count * sizeof *background->elements, MEMORY_OTHER);
     background->hashes = memory_allocate(context, count * sizeof *background->hashes, MEMORY_OTHER);
     background->offsets = memory_allocate(context, count * sizeof *background->offsets, MEMORY_OTHER);
-    if (!background->sums || !background->hashes || !background->offsets)
+    if (!background->elements || !background->hashes || !background->offsets)
         return STATUS_MEMORY;
     return snapshot_create(context, background->datasets, background->count, &background->snapshot);
 }
@@ -192,11 +179,11 @@ static enum status check_elements(struct checkpoint_background *background)
     for (int i = 0; i < background->count; i++) {
         const struct checkpoint_dataset *dataset = &background->datasets[i];
         for (int p = 0; p < dataset->piece_count; p++)
-            background->sums[i] += box_count(&dataset->pieces[p].box, dataset->rank);
+            background->elements[i] += box_count(&dataset->pieces[p].box, dataset->rank);
     }
     if (background->count > 0)
-        mesh_all_reduce(background->mesh, MESH_WORLD, background->sums, background->count, DTYPE_I64, MESH_SUM);
-    return transfer_complete(background->context, background->datasets, background->count, background->sums);
+        mesh_all_reduce(background->mesh, MESH_WORLD, background->elements, background->count, DTYPE_I64, MESH_SUM);
+    return transfer_complete(background->context, background->datasets, background->count, background->elements);
 }
 
 enum status background_create_tuned(struct context *context, struct mesh *mesh,
@@ -259,7 +246,7 @@ void checkpoint_background_destroy(struct checkpoint_background **background)
     snapshot_destroy(context, &b->snapshot);
     memory_free(context, b->offsets);
     memory_free(context, b->hashes);
-    memory_free(context, b->sums);
+    memory_free(context, b->elements);
     memory_free(context, b);
     *background = NULL;
 }
@@ -361,13 +348,11 @@ static enum status start_finish(struct checkpoint_background *background)
     struct context *context = background->context;
     int count = background->count;
     CHECK(agree_with_thread(background));
-    memcpy(background->sums, background->hashes, (size_t)count * sizeof *background->sums);
-    if (count > 0)
-        mesh_all_reduce(background->mesh, MESH_WORLD, background->sums, count, DTYPE_I64, MESH_SUM);
+    hashes_join(background->mesh, background->datasets, count, background->hashes);
     enum status status = STATUS_OK;
     if (background->first)
-        status = layout_hashes(context, background->partial.partial, background->datasets, count,
-                               (const uint64_t *)background->sums);
+        status =
+            layout_hashes(context, background->partial.partial, background->datasets, count, background->hashes);
     CHECK(mesh_agree(background->mesh, context, status));
     stage_set(background, background->first ? STAGE_FINISH : STAGE_FINISHED);
     return STATUS_OK;

@@ -42,24 +42,24 @@ static enum status contents_share(struct context *context, struct mesh *mesh, co
 enum status checkpoint_verify(struct context *context, struct mesh *mesh, const char *path)
 {
     struct contents contents = {0};
-    uint64_t *sums = NULL;
+    uint64_t *joined = NULL;
     int64_t total = 0;
     enum status status;
     layout_quiet();
     TRY(contents_share(context, mesh, path, &contents));
     int count = (int)contents.count;
-    sums = memory_allocate(context, (size_t)count * sizeof *sums, MEMORY_OTHER);
+    joined = memory_allocate(context, (size_t)count * sizeof *joined, MEMORY_OTHER);
     for (int i = 0; i < count; i++)
         total += contents.entries[i].count;
-    status = sums ? STATUS_OK : STATUS_MEMORY;
+    status = joined ? STATUS_OK : STATUS_MEMORY;
     if (status == STATUS_OK)
         status = verify_part(context, path, contents.entries, count,
-                             range_partition(total, mesh_size(mesh, MESH_WORLD), mesh_rank(mesh, MESH_WORLD)), sums);
+                             range_partition(total, mesh_size(mesh, MESH_WORLD), mesh_rank(mesh, MESH_WORLD)), joined);
     TRY(mesh_agree(mesh, context, status));
-    mesh_all_reduce(mesh, MESH_WORLD, sums, count, DTYPE_I64, MESH_SUM);
-    TRY(mesh_agree(mesh, context, verify_sums(context, path, contents.entries, count, sums)));
+    mesh_all_reduce(mesh, MESH_WORLD, joined, count, DTYPE_I64, MESH_XOR);
+    TRY(mesh_agree(mesh, context, verify_hashes(context, path, contents.entries, count, joined)));
 done:
-    memory_free(context, sums);
+    memory_free(context, joined);
     memory_free(context, contents.entries);
     return status;
 }

@@ -15,16 +15,17 @@ static enum status dataset_scan(struct context *context, int descriptor, const c
                                 const struct layout_entry *entry, float *buffer, double *norm, uint64_t *hash)
 {
     double squares = 0;
-    *hash = 0;
+    uint64_t joined = 0;
     for (int64_t at = 0; at < entry->count; at += BLOCK) {
         int64_t count = integer_min(BLOCK, entry->count - at);
         CHECK(file_read(context, descriptor, path, entry->offset + at * (int64_t)sizeof(float), buffer,
                         count * (int64_t)sizeof(float)));
-        *hash += hash_range(buffer, at, count);
+        joined ^= hash_range(buffer, at, count, entry->count);
         for (int64_t i = 0; i < count; i++)
             squares += (double)buffer[i] * buffer[i];
     }
     *norm = sqrt(squares);
+    *hash = hash_whole(joined, entry->count);
     return STATUS_OK;
 }
 

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/checkpoint/hash.h"
+
 #define FORMAT "cairn-checkpoint"
 
 enum { REASON = 256, PAGE = 4096 }; /* of an error; of the file */
@@ -90,7 +92,8 @@ static bool header_write(hid_t file, const struct checkpoint_header *header)
     bool done = group >= 0 && text_write(file, "format", FORMAT) && integer_write(file, "version", 1) &&
                 text_write(file, "config", header->config) && integer_write(file, "step", header->step) &&
                 integer_write(file, "tokens", header->tokens) && text_write(file, "created", header->created) &&
-                text_write(file, "mesh", header->mesh) && integer_write(group, "sequences", header->sequences) &&
+                text_write(file, "mesh", header->mesh) && text_write(file, "hash", HASH_NAME) &&
+                integer_write(group, "sequences", header->sequences) &&
                 integer_write(group, "skipped", header->skipped) &&
                 integer_write(group, "skipped_in_row", header->skipped_in_row) &&
                 integer_write(group, "seed", header->seed);
@@ -355,12 +358,18 @@ enum status layout_list(struct context *context, const char *path, const struct 
     enum status status = STATUS_OK;
     struct entry_list list = {0};
     H5O_info_t info = {0};
+    char hash[32];
     hid_t group = -1;
     int64_t bytes = 0;
     hid_t file = layout_open(path);
     if (file < 0 || (group = H5Gopen2(file, "/checksums", H5P_DEFAULT)) < 0 ||
         H5Oget_info2(group, &info, H5O_INFO_NUM_ATTRS) < 0 || info.num_attrs > (1 << 24)) {
         status = layout_fail(context, path, "read as a checkpoint");
+        goto done;
+    }
+    if (!text_read(file, "hash", hash, sizeof hash) || strcmp(hash, HASH_NAME) != 0) {
+        status = context_fail(context, STATUS_FILE,
+                              "%s: its hashes are not " HASH_NAME ": go on with the cairn that wrote it", path);
         goto done;
     }
     list.space = (int)info.num_attrs;

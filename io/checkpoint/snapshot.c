@@ -90,14 +90,14 @@ void snapshot_take(struct snapshot *snapshot)
     }
 }
 
-void snapshot_hash(const struct snapshot *snapshot, const atomic_bool *cancel, uint64_t *hashes)
+void snapshot_hash(const struct snapshot *snapshot, uint64_t *hashes)
 {
     const int64_t *place = snapshot->place;
     for (int i = 0; i < snapshot->count; i++) {
         const struct checkpoint_dataset *dataset = &snapshot->datasets[i];
         hashes[i] = 0;
-        for (int p = 0; p < dataset->piece_count && !atomic_load(cancel); p++)
-            hashes[i] += hash_box((const float *)(const void *)(snapshot->begin + *place++), &dataset->pieces[p].box,
+        for (int p = 0; p < dataset->piece_count; p++)
+            hashes[i] ^= hash_box((const float *)(const void *)(snapshot->begin + *place++), &dataset->pieces[p].box,
                                   dataset->rank, dataset->shape);
     }
 }

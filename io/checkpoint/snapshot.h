@@ -29,9 +29,8 @@ void snapshot_destroy(struct context *context, struct snapshot *snapshot);
 
 void snapshot_take(struct snapshot *snapshot);
 
-/* hashes[count]: what this rank contributes to the hash of each dataset. Ends early, without a meaning, once *cancel.
- */
-void snapshot_hash(const struct snapshot *snapshot, const atomic_bool *cancel, uint64_t *hashes);
+/* hashes[count]: what this rank contributes to the hash of each dataset. */
+void snapshot_hash(const struct snapshot *snapshot, uint64_t *hashes);
 
 /* Writes the elements of dataset i from byte offsets[i] of the file on, and brings them to disk; not `direct` is the
  * usual way for all. FILE error; INTERNAL when *cancel. */

@@ -6,6 +6,7 @@
 
 #include "dist/mesh/mesh_mpi.h"
 #include "io/checkpoint/file.h"
+#include "io/checkpoint/hash.h"
 #include "io/checkpoint/layout.h"
 #include "io/checkpoint/runs.h"
 
@@ -155,6 +156,14 @@ enum status transfer_complete(struct context *context, const struct checkpoint_d
                                 "checkpoint: the ranks hold %" PRId64 " elements of %s, which has %" PRId64,
                                 elements[i], datasets[i].name, dataset_elements(&datasets[i]));
     return STATUS_OK;
+}
+
+void hashes_join(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, uint64_t *hashes)
+{
+    if (count > 0)
+        mesh_all_reduce(mesh, MESH_WORLD, hashes, count, DTYPE_I64, MESH_XOR);
+    for (int i = 0; i < count; i++)
+        hashes[i] = hash_whole(hashes[i], dataset_elements(&datasets[i]));
 }
 
 void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, int64_t limit,

@@ -19,6 +19,9 @@ int64_t dataset_elements(const struct checkpoint_dataset *dataset);
 enum status transfer_complete(struct context *context, const struct checkpoint_dataset *datasets, int count,
                               const int64_t *elements) MUST_USE;
 
+/* From what each rank contributes to the hashes of datasets to the hashes. Collective over the world. */
+void hashes_join(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, uint64_t *hashes);
+
 /* For each dataset the number of transfers of at most `limit` bytes that the rank with most of them needs. Collective
  * over the world; `rounds` has `count` elements. */
 void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, int64_t limit,

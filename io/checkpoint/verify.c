@@ -10,20 +10,20 @@
 enum { BLOCK = 1 << 20 }; /* elements read at a time */
 
 static enum status dataset_hash(struct context *context, int descriptor, const char *path,
-                                const struct layout_entry *entry, struct range part, float *buffer, uint64_t *sum)
+                                const struct layout_entry *entry, struct range part, float *buffer, uint64_t *joined)
 {
     int64_t end = part.begin + part.count;
     for (int64_t at = part.begin; at < end; at += BLOCK) {
         int64_t count = integer_min(BLOCK, end - at);
         CHECK(file_read(context, descriptor, path, entry->offset + at * (int64_t)sizeof(float), buffer,
                         count * (int64_t)sizeof(float)));
-        *sum += hash_range(buffer, at, count);
+        *joined ^= hash_range(buffer, at, count, entry->count);
     }
     return STATUS_OK;
 }
 
 enum status verify_part(struct context *context, const char *path, const struct layout_entry *entries, int count,
-                        struct range part, uint64_t *sums)
+                        struct range part, uint64_t *joined)
 {
     int descriptor = -1;
     int64_t size;
@@ -37,7 +37,7 @@ enum status verify_part(struct context *context, const char *path, const struct 
         struct range mine = range_intersect(part, (struct range){.begin = begin, .count = entries[i].count});
         mine.begin -= begin;
         if (mine.count > 0)
-            TRY(dataset_hash(context, descriptor, path, &entries[i], mine, buffer, &sums[i]));
+            TRY(dataset_hash(context, descriptor, path, &entries[i], mine, buffer, &joined[i]));
         begin += entries[i].count;
     }
 done:
@@ -47,14 +47,14 @@ done:
     return status;
 }
 
-enum status verify_sums(struct context *context, const char *path, const struct layout_entry *entries, int count,
-                        const uint64_t *sums)
+enum status verify_hashes(struct context *context, const char *path, const struct layout_entry *entries, int count,
+                        const uint64_t *joined)
 {
     char names[512] = "";
     size_t length = 0;
     int damaged = 0;
     for (int i = 0; i < count; i++) {
-        if (sums[i] == entries[i].hash)
+        if (hash_whole(joined[i], entries[i].count) == entries[i].hash)
             continue;
         if (length + strlen(entries[i].name) + 3 < sizeof names)
             length +=
@@ -71,21 +71,21 @@ enum status verify_file(struct context *context, const char *path)
 {
     struct seal seal;
     struct layout_entry *entries = NULL;
-    uint64_t *sums = NULL;
+    uint64_t *joined = NULL;
     int count = 0;
     enum status status;
     layout_quiet();
     TRY(seal_check(context, path, &seal));
     TRY(layout_list(context, path, &seal, &entries, &count));
-    sums = memory_allocate(context, (size_t)count * sizeof *sums, MEMORY_OTHER);
-    status = sums ? STATUS_OK : STATUS_MEMORY;
+    joined = memory_allocate(context, (size_t)count * sizeof *joined, MEMORY_OTHER);
+    status = joined ? STATUS_OK : STATUS_MEMORY;
     if (status == STATUS_OK)
         status = verify_part(context, path, entries, count,
-                             (struct range){.count = (seal.data_end - seal.data_begin) / (int64_t)sizeof(float)}, sums);
+                             (struct range){.count = (seal.data_end - seal.data_begin) / (int64_t)sizeof(float)}, joined);
     if (status == STATUS_OK)
-        status = verify_sums(context, path, entries, count, sums);
+        status = verify_hashes(context, path, entries, count, joined);
 done:
-    memory_free(context, sums);
+    memory_free(context, joined);
     memory_free(context, entries);
     return status;
 }

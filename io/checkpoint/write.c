@@ -17,7 +17,9 @@ struct writer {
     int count;
     const struct write_tuning *tuning;
     struct partial partial;
-    int64_t *sums; /* hashes and then numbers of elements of the datasets, first of this rank, then of all */
+    /* Of the datasets, first of this rank, then of all. */
+    uint64_t *hashes;
+    int64_t *elements;
     int64_t *rounds;
     int64_t *offsets;
 };
@@ -28,10 +30,11 @@ static enum status writer_prepare(struct writer *writer, const char *folder)
     size_t count = (size_t)writer->count;
     CHECK(transfer_check(context, writer->datasets, writer->count));
     CHECK(partial_name(context, folder, writer->header->step, &writer->partial));
-    writer->sums = memory_allocate(context, 2 * count * sizeof *writer->sums, MEMORY_OTHER);
+    writer->hashes = memory_allocate(context, count * sizeof *writer->hashes, MEMORY_OTHER);
+    writer->elements = memory_allocate(context, count * sizeof *writer->elements, MEMORY_OTHER);
     writer->rounds = memory_allocate(context, count * sizeof *writer->rounds, MEMORY_OTHER);
     writer->offsets = memory_allocate(context, count * sizeof *writer->offsets, MEMORY_OTHER);
-    return writer->sums && writer->rounds && writer->offsets ? STATUS_OK : STATUS_MEMORY;
+    return writer->hashes && writer->elements && writer->rounds && writer->offsets ? STATUS_OK : STATUS_MEMORY;
 }
 
 /* Hashes what is in memory, so that nothing between memory and disk goes unnoticed. Collective. */
@@ -39,17 +42,16 @@ static enum status writer_hash(struct writer *writer)
 {
     for (int i = 0; i < writer->count; i++) {
         const struct checkpoint_dataset *dataset = &writer->datasets[i];
-        uint64_t hash = 0;
         for (int p = 0; p < dataset->piece_count; p++) {
             const struct checkpoint_piece *piece = &dataset->pieces[p];
-            hash += hash_box(piece->data, &piece->box, dataset->rank, dataset->shape);
-            writer->sums[writer->count + i] += box_count(&piece->box, dataset->rank);
+            writer->hashes[i] ^= hash_box(piece->data, &piece->box, dataset->rank, dataset->shape);
+            writer->elements[i] += box_count(&piece->box, dataset->rank);
         }
-        memcpy(&writer->sums[i], &hash, sizeof hash);
     }
+    hashes_join(writer->mesh, writer->datasets, writer->count, writer->hashes);
     if (writer->count > 0)
-        mesh_all_reduce(writer->mesh, MESH_WORLD, writer->sums, 2 * (int64_t)writer->count, DTYPE_I64, MESH_SUM);
-    return transfer_complete(writer->context, writer->datasets, writer->count, writer->sums + writer->count);
+        mesh_all_reduce(writer->mesh, MESH_WORLD, writer->elements, writer->count, DTYPE_I64, MESH_SUM);
+    return transfer_complete(writer->context, writer->datasets, writer->count, writer->elements);
 }
 
 /* On rank 0. */
@@ -57,8 +59,8 @@ static enum status writer_create(struct writer *writer)
 {
     const struct partial_tuning tuning = {.check_space = writer->tuning->check_space,
                                           .reserve_space = writer->tuning->reserve_space};
-    return partial_create(writer->context, writer->header, writer->datasets, writer->count,
-                          (const uint64_t *)writer->sums, tuning, writer->offsets, &writer->partial);
+    return partial_create(writer->context, writer->header, writer->datasets, writer->count, writer->hashes, tuning,
+                          writer->offsets, &writer->partial);
 }
 
 /* Collective; agreed status. */
@@ -105,7 +107,8 @@ done:
         unlink(writer.partial.partial);
     memory_free(context, writer.offsets);
     memory_free(context, writer.rounds);
-    memory_free(context, writer.sums);
+    memory_free(context, writer.elements);
+    memory_free(context, writer.hashes);
     return status;
 }
 

@@ -54,7 +54,7 @@ static void sample_create(struct sample *sample)
     for (int i = 0; i < COUNT; i++)
         values[i] = (float)i / 7;
     for (int i = 0; i < 2; i++)
-        hashes[i] = hash_range(values + i * COUNT / 2, 0, COUNT / 2);
+        hashes[i] = hash_whole(hash_range(values + i * COUNT / 2, 0, COUNT / 2, COUNT / 2), COUNT / 2);
     snprintf(sample->path, sizeof sample->path, "/tmp/fuzz-checkpoint-XXXXXX");
     int descriptor = mkstemp(sample->path);
     layout_quiet();

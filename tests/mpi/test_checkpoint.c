@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "io/checkpoint/file.h"
-#include "io/checkpoint/hash.h"
 #include "io/checkpoint/verify.h"
 #include "io/checkpoint/write.h"
 
@@ -192,6 +191,19 @@ static void folder_of(const struct world *world, const char *name, char folder[C
     snprintf(folder, CHECKPOINT_PATH, "%.500s/%s/checkpoints", world->folder, name);
 }
 
+/* CRC-64/XZ by its definition, bit for bit. */
+static uint64_t crc_by_bits(const float *values, int64_t count)
+{
+    const unsigned char *bytes = (const unsigned char *)values;
+    uint64_t crc = ~UINT64_C(0);
+    for (int64_t i = 0; i < count * (int64_t)sizeof *values; i++) {
+        crc ^= bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ UINT64_C(0xc96c5795d7870f42) : crc >> 1;
+    }
+    return ~crc;
+}
+
 static void hashes_of(struct world *world, const char *path, uint64_t hashes[DATASETS])
 {
     struct seal seal;
@@ -259,10 +271,9 @@ static void test_any_division_reads_any(void **state)
             memcpy(first, hashes, sizeof first);
         assert_memory_equal(first, hashes, sizeof first);
     }
-    /* The hash, by its definition. */
     struct model *model = model_create(world, 0, true);
     for (int i = 0; i < DATASETS; i++)
-        assert_true(first[i] == hash_range(model->whole[i], 0, shape_count(MODEL[i].rank, MODEL[i].shape)));
+        assert_true(first[i] == crc_by_bits(model->whole[i], shape_count(MODEL[i].rank, MODEL[i].shape)));
     free(model);
 }
 
