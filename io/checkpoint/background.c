@@ -351,8 +351,7 @@ static enum status start_finish(struct checkpoint_background *background)
     hashes_join(background->mesh, background->datasets, count, background->hashes);
     enum status status = STATUS_OK;
     if (background->first)
-        status =
-            layout_hashes(context, background->partial.partial, background->datasets, count, background->hashes);
+        status = layout_hashes(context, background->partial.partial, background->datasets, count, background->hashes);
     CHECK(mesh_agree(background->mesh, context, status));
     stage_set(background, background->first ? STAGE_FINISH : STAGE_FINISHED);
     return STATUS_OK;

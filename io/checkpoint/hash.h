@@ -1,6 +1,7 @@
-/* The hash of a dataset: CRC-64/XZ of its bytes as they are in the file. A checksum by division of polynomials is linear:
- * each rank contributes that of its own elements with zeros for all others, contributions are joined by exclusive or, and
- * the result does not depend on how the elements were divided. It finds every change within 64 consecutive bits. */
+/* The hash of a dataset: CRC-64/XZ of its bytes as they are in the file. A checksum by division of polynomials is
+ * linear: each rank contributes that of its own elements with zeros for all others, contributions are joined by
+ * exclusive or, and the result does not depend on how the elements were divided. It finds every change within 64
+ * consecutive bits. */
 #ifndef CAIRN_IO_CHECKPOINT_HASH_H
 #define CAIRN_IO_CHECKPOINT_HASH_H
 

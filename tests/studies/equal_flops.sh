@@ -22,7 +22,7 @@ budget=
 
 # loss RUN: held out, routers deciding token by token.
 loss() {
-    "${launch[@]}" "$cairn" eval "$config" "${settings[@]}" --checkpoint "$1" --routing causal --json | number loss
+    "${launch[@]}" "$cairn" eval "$config" "${settings[@]}" --checkpoint "$1" --json | number loss
 }
 
 for variant; do
@@ -37,7 +37,7 @@ for variant; do
         train "$run" "$seed" "$count"
         printf '| %s | %s | %s | %.3f | %s | %s | %s | %.4f | %.4f |\n' "$name" "$seed" "$(parameters)" \
             "$(awk "BEGIN { print $each * 1e-6 }")" "$count" "$(last tokens "$run")" "$seconds" \
-            "$(loss "$run" causal)" "$(last validation_loss "$run")" >>"$table"
+            "$(loss "$run")" "$(last validation_loss "$run")" >>"$table"
     done
 done
 cat "$table"
