@@ -48,7 +48,7 @@ done:
 }
 
 enum status verify_hashes(struct context *context, const char *path, const struct layout_entry *entries, int count,
-                        const uint64_t *joined)
+                          const uint64_t *joined)
 {
     char names[512] = "";
     size_t length = 0;
@@ -80,8 +80,9 @@ enum status verify_file(struct context *context, const char *path)
     joined = memory_allocate(context, (size_t)count * sizeof *joined, MEMORY_OTHER);
     status = joined ? STATUS_OK : STATUS_MEMORY;
     if (status == STATUS_OK)
-        status = verify_part(context, path, entries, count,
-                             (struct range){.count = (seal.data_end - seal.data_begin) / (int64_t)sizeof(float)}, joined);
+        status =
+            verify_part(context, path, entries, count,
+                        (struct range){.count = (seal.data_end - seal.data_begin) / (int64_t)sizeof(float)}, joined);
     if (status == STATUS_OK)
         status = verify_hashes(context, path, entries, count, joined);
 done:

@@ -11,7 +11,7 @@ enum status verify_part(struct context *context, const char *path, const struct 
 
 /* FILE error that names the datasets whose contributions do not join to the stored hash. */
 enum status verify_hashes(struct context *context, const char *path, const struct layout_entry *entries, int count,
-                        const uint64_t *joined) MUST_USE;
+                          const uint64_t *joined) MUST_USE;
 
 /* checkpoint_verify by one rank alone. */
 enum status verify_file(struct context *context, const char *path) MUST_USE;
