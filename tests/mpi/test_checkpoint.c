@@ -564,6 +564,28 @@ static void test_foreign_file(void **state)
     free(header);
 }
 
+/* A good seal, but hashes of another kind. */
+static void test_other_hashes(void **state)
+{
+    struct world *world = *state;
+    char folder[CHECKPOINT_PATH];
+    char path[CHECKPOINT_PATH];
+    struct seal seal;
+    folder_of(world, "hashes", folder);
+    write_step(world, folder, 1, 0);
+    path_of(folder, 1, path);
+    if (world->rank == 0) {
+        assert_ok(&world->context, seal_check(&world->context, path, &seal));
+        hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+        assert_true(H5Adelete(file, "hash") >= 0);
+        assert_true(H5Fclose(file) >= 0);
+        assert_ok(&world->context, seal_write(&world->context, path, seal.data_begin, seal.data_end));
+    }
+    mesh_barrier(world->mesh, MESH_WORLD);
+    assert_fails(&world->context, checkpoint_verify(&world->context, world->mesh, path), STATUS_FILE,
+                 "its hashes are not CRC-64/XZ");
+}
+
 static void test_unwritable(void **state)
 {
     struct world *world = *state;
@@ -766,6 +788,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_prestate(test_tools, state),
         cmocka_unit_test_prestate(test_wrong_shapes, state),
         cmocka_unit_test_prestate(test_foreign_file, state),
+        cmocka_unit_test_prestate(test_other_hashes, state),
         cmocka_unit_test_prestate(test_unwritable, state),
         cmocka_unit_test_prestate(test_full_disk, state),
         cmocka_unit_test_prestate(test_read_only_disk, state),
