@@ -167,6 +167,17 @@ PART=80
 LAUNCH=mpirun submit mpirun --nodes=2 -- --set training.stop_at=$PART && mpirun=$job
 stop mpirun "$mpirun" 1 --signal=USR2 --batch
 
+# Where Slurm does not requeue, the job submits itself anew.
+mkdir bin
+cat >bin/scontrol <<END
+#!/bin/sh
+[ "\$1" != requeue ] || exit 1
+exec $(command -v scontrol) "\$@"
+END
+chmod +x bin/scontrol
+PATH=$WORK/bin:$PATH submit anew --nodes=2 -- --set training.stop_at=$PART && anew=$job
+stop anew "$anew" 1 --signal=USR1
+
 # -- Ends for good ---------------------------------------------------------------------------------------------------------
 
 submit wrong --nodes=1 -- --set training.step=5 && wrong=$job
@@ -199,6 +210,15 @@ wait_for 300 eval '[ -z "$(squeue -h -j $chain)" ]' || fail "chain: left are $(s
     fail "chain: its jobs are $(state "${chain}_1") $(state "${chain}_2") $(state "${chain}_3")"
 same_as_first_of_row chain
 
+mapfile -t chain < <("$SOURCE/slurm/chain.sh" --singleton 3 --parsable --job-name=singly --nodes=2 --ntasks-per-node=2 --time=10 \
+    -- run.yaml --set run.folder=singly --set training.stop_at=$PART)
+[ ${#chain[@]} -eq 3 ] || give_up "chain.sh --singleton submits ${#chain[@]} jobs"
+stop singly "${chain[0]}" 1 --signal=USR1 --batch
+wait_for 300 over "${chain[2]}" || fail "singly: the third job is $(state "${chain[2]}")"
+[ "$(state "${chain[0]}") $(state "${chain[1]}") $(state "${chain[2]}")" = "FAILED COMPLETED CANCELLED" ] ||
+    fail "singly: its jobs are $(state "${chain[0]}") $(state "${chain[1]}") $(state "${chain[2]}")"
+same_as_first_of_row singly
+
 # -- What has become of the others -----------------------------------------------------------------------------------------
 
 [ "$(state "$cancelled")" = CANCELLED ] && [ "$(starts cancelled)" -eq 1 ] ||
@@ -208,6 +228,11 @@ same_as_first_of_row chain
 
 ended mpirun "$mpirun" 2 $PART
 same_as_first_of_row mpirun
+says anew 'submitting it anew' || fail "anew: the job was requeued"
+again=$(sed -n 's/^Submitted batch job //p' anew.log)
+[ "$(state "$anew")" = FAILED ] || fail "anew: the first job is $(state "$anew")"
+ended anew "$again" 2 $PART
+same_as_first_of_row anew
 ended asked "$asked" 3 $STEPS
 [ "$(grep -c '^stopped after step' asked.log)" -eq 2 ] || fail "asked: it did not save when asked: $(grep '^stopped' asked.log)"
 same_as_row asked

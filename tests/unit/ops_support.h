@@ -308,4 +308,11 @@ static inline void check_all(struct check check)
     }
 }
 
+/* The call makes nothing, and the context has an INTERNAL error with this part. */
+#define assert_refused(context, call, part)                                \
+    do {                                                                   \
+        assert_false(call);                                                \
+        assert_fails(context, (context)->status, STATUS_INTERNAL, (part)); \
+    } while (0)
+
 #endif
