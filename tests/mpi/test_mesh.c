@@ -69,14 +69,20 @@ static void sums_and_extremes(void **state)
     double sum = fixture->rank + 1.0;
     float largest = (float)fixture->rank;
     int64_t least = -fixture->rank;
+    int64_t odd = INT64_MIN + (INT64_C(5) << fixture->rank); /* the bits of neighbours overlap */
     bf16 narrow[3] = {bf16_from_float(1.0f), bf16_from_float((float)fixture->rank), 0};
     mesh_all_reduce(mesh, MESH_WORLD, &sum, 1, DTYPE_F64, MESH_SUM);
     mesh_all_reduce(mesh, MESH_WORLD, &largest, 1, DTYPE_F32, MESH_MAX);
     mesh_all_reduce(mesh, MESH_WORLD, &least, 1, DTYPE_I64, MESH_MIN);
+    mesh_all_reduce(mesh, MESH_WORLD, &odd, 1, DTYPE_I64, MESH_XOR);
     mesh_all_reduce(mesh, MESH_WORLD, narrow, 3, DTYPE_BF16, MESH_SUM);
     assert_true(sum == n * (n + 1) / 2.0);
     assert_true(largest == (float)(n - 1));
     assert_int_equal(least, 1 - n);
+    int64_t expected = 0;
+    for (int i = 0; i < n; i++)
+        expected ^= INT64_MIN + (INT64_C(5) << i);
+    assert_true(odd == expected);
     assert_true(bf16_to_float(narrow[0]) == (float)n);
     assert_true(bf16_to_float(narrow[1]) == (float)(n * (n - 1) / 2));
     int32_t word = fixture->rank == n - 1 ? 77 : 0;
