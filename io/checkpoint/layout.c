@@ -367,8 +367,11 @@ enum status layout_list(struct context *context, const char *path, const struct 
         goto done;
     }
     if (!text_read(file, "hash", hash, sizeof hash) || strcmp(hash, HASH_NAME) != 0) {
-        status = context_fail(context, STATUS_FILE,
-                              "%s: its hashes are not " HASH_NAME ": go on with the cairn that wrote it", path);
+        /* Not a damaged file, which a run would pass over and go on from an older one. */
+        status = context_fail(context, STATUS_USAGE,
+                              "%s: its hashes are not " HASH_NAME
+                              ": go on with the cairn that wrote it, or start with --resume none",
+                              path);
         goto done;
     }
     list.space = (int)info.num_attrs;

@@ -45,7 +45,8 @@ enum status layout_hashes(struct context *context, const char *path, const struc
 /* All three: of a file whose seal has been checked. */
 enum status layout_header(struct context *context, const char *path, struct checkpoint_header *header) MUST_USE;
 
-/* The datasets in the order in which they were written; free the list with memory_free. */
+/* The datasets in the order in which they were written; free the list with memory_free. USAGE error if they are hashed
+ * in another way. */
 enum status layout_list(struct context *context, const char *path, const struct seal *seal,
                         struct layout_entry **entries, int *count) MUST_USE;
 

@@ -230,6 +230,7 @@ ended mpirun "$mpirun" 2 $PART
 same_as_first_of_row mpirun
 says anew 'submitting it anew' || fail "anew: the job was requeued"
 again=$(sed -n 's/^Submitted batch job //p' anew.log)
+scontrol show job "$again" | grep -q 'OverSubscribe=NO' || fail "anew: the second job shares its nodes with others"
 [ "$(state "$anew")" = FAILED ] || fail "anew: the first job is $(state "$anew")"
 ended anew "$again" 2 $PART
 same_as_first_of_row anew

@@ -43,41 +43,6 @@ static void piece_copy(const struct checkpoint_dataset *dataset, struct checkpoi
     }
 }
 
-/* The boxes of a dataset that this rank holds, in no particular order. */
-static int divide(const struct world *world, const struct checkpoint_dataset *dataset, enum division division,
-                  int owner, struct box boxes[PIECES])
-{
-    int rank = dataset->rank;
-    int axis = division == BY_ROWS ? 0 : rank - 1;
-    struct box whole = {0};
-    for (int i = 0; i < rank; i++)
-        whole.extent[i] = dataset->shape[i];
-    boxes[0] = whole;
-    switch (division) {
-    case BY_ROWS:
-    case BY_COLUMNS: {
-        struct range part = range_partition(dataset->shape[axis], world->size, world->rank);
-        boxes[0].offset[axis] = part.begin;
-        boxes[0].extent[axis] = part.count;
-        return 1;
-    }
-    case BY_FLAT_RANGE:
-        return box_from_range(&whole, rank, range_partition(box_count(&whole, rank), world->size, world->rank), boxes);
-    case BY_ONE_RANK:
-        return world->rank == owner % world->size ? 1 : 0;
-    default:
-        break;
-    }
-    /* Two stripes of columns, the later one first: in the file they interleave. */
-    for (int i = 0; i < 2; i++) {
-        struct range part = range_partition(dataset->shape[axis], 2 * world->size, (1 - i) * world->size + world->rank);
-        boxes[i] = whole;
-        boxes[i].offset[axis] = part.begin;
-        boxes[i].extent[axis] = part.count;
-    }
-    return 2;
-}
-
 struct model *model_create(const struct world *world, int shift, bool fill)
 {
     struct model *model = calloc(1, sizeof *model);
@@ -90,7 +55,7 @@ struct model *model_create(const struct world *world, int shift, bool fill)
         memcpy(dataset->shape, MODEL[i].shape, sizeof dataset->shape);
         dataset->pieces = model->pieces[i];
         enum division division = (enum division)((i + shift) % DIVISIONS);
-        dataset->piece_count = divide(world, dataset, division, i + shift, boxes);
+        dataset->piece_count = divide(dataset, division, i + shift, world->size, world->rank, boxes);
         fill_random(model->whole[i], shape_count(dataset->rank, dataset->shape), dataset->name);
         int64_t used = 0;
         for (int p = 0; p < dataset->piece_count; p++) {

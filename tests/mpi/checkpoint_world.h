@@ -6,11 +6,9 @@
 
 #include "io/checkpoint/verify.h"
 #include "io/checkpoint/write.h"
+#include "tests/mpi/checkpoint_division.h"
 
-enum { DATASETS = 9, PIECES = 8, LARGEST = 160 };
-
-/* How the ranks divide a dataset. */
-enum division { BY_ROWS, BY_COLUMNS, BY_FLAT_RANGE, BY_ONE_RANK, BY_STRIPES, DIVISIONS };
+enum { DATASETS = 9, LARGEST = 160 };
 
 struct world {
     struct context context;

@@ -14,11 +14,9 @@
 
 #include "io/checkpoint/background.h"
 #include "io/checkpoint/seal.h"
+#include "tests/mpi/checkpoint_division.h"
 
-enum { DATASETS = 7, PIECES = 8 };
-
-/* How the ranks divide a dataset. */
-enum division { BY_ROWS, BY_COLUMNS, BY_FLAT_RANGE, BY_ONE_RANK, BY_STRIPES, DIVISIONS };
+enum { DATASETS = 7 };
 
 static const struct {
     const char *name;
@@ -43,31 +41,6 @@ struct world {
     int64_t count;
 };
 
-static int divide(const struct world *world, const struct checkpoint_dataset *dataset, enum division division,
-                  int owner, struct box boxes[PIECES])
-{
-    int rank = dataset->rank;
-    int ranks = world->fixture->ranks;
-    int me = world->fixture->rank;
-    int axis = division == BY_ROWS ? 0 : rank - 1;
-    struct box whole = {0};
-    for (int i = 0; i < rank; i++)
-        whole.extent[i] = dataset->shape[i];
-    boxes[0] = boxes[1] = whole;
-    if (division == BY_FLAT_RANGE)
-        return box_from_range(&whole, rank, range_partition(box_count(&whole, rank), ranks, me), boxes);
-    if (division == BY_ONE_RANK)
-        return me == owner % ranks;
-    /* Stripes of columns interleave in the file; the later one comes first. */
-    int stripes = division == BY_STRIPES ? 2 : 1;
-    for (int i = 0; i < stripes; i++) {
-        struct range part = range_partition(dataset->shape[axis], stripes * ranks, (stripes - 1 - i) * ranks + me);
-        boxes[i].offset[axis] = part.begin;
-        boxes[i].extent[axis] = part.count;
-    }
-    return stripes;
-}
-
 /* Dataset i is divided in way (i + shift) % DIVISIONS; the values depend on the place in the dataset only where they
  * are the model's. */
 static void model_create(struct world *world, int shift)
@@ -82,7 +55,8 @@ static void model_create(struct world *world, int shift)
         dataset->rank = MODEL[i].rank;
         memcpy(dataset->shape, MODEL[i].shape, sizeof dataset->shape);
         dataset->pieces = world->pieces[i];
-        dataset->piece_count = divide(world, dataset, (enum division)((i + shift) % DIVISIONS), i + shift, boxes);
+        dataset->piece_count = divide(dataset, (enum division)((i + shift) % DIVISIONS), i + shift,
+                                      world->fixture->ranks, world->fixture->rank, boxes);
         for (int p = 0; p < dataset->piece_count; p++) {
             dataset->pieces[p] = (struct checkpoint_piece){.box = boxes[p], .data = world->values + world->count};
             world->count += box_count(&boxes[p], dataset->rank) + p;

@@ -50,7 +50,8 @@ for variant in "${variants[@]}"; do
             context=${CONTEXT:-65536}
             off=$(bits "$run" --context-length "$context" --memory off)
         fi
-        echo "| $name | $seed | $(parameters) | $context | $(bits "$run" --context-length "$context") | $off | $seconds |" >>"$table"
+        held_out=$(bits "$run" --context-length "$context")
+        echo "| $name | $seed | $(parameters) | $context | $held_out | $off | $seconds |" >>"$table"
     done
 done
 cat "$table"

@@ -29,12 +29,13 @@ column() {
     sed -n 's/^{"step":\([0-9]*\),.*"'"$1"'":\([-0-9.e+]*\).*/\1 \2/p' "$folder/$2/metrics.jsonl"
 }
 
-# lost NAME: seconds for each of the three writes.
+# lost NAME: seconds for each of the three writes; what a write holds training up is between steps, not in them.
 lost() {
     local median
     median=$(column seconds "$1" | sort -g -k 2 | awk '{ all[NR] = $2 } END { print all[int((NR + 1) / 2)] }')
-    column seconds "$1" | awk -v median="$median" '
-        $1 > 10 { sum[int(($1 - 1) / 10)] += $1 % 10 ? $2 - median : 0 }
+    column checkpoint_held_seconds "$1" | cat - <(column seconds "$1" | sed 's/^/step /') | awk -v median="$median" '
+        $1 != "step" && $1 < 39 { sum[++writes] += $2 }
+        $1 == "step" && $2 > 10 && $2 % 10 { sum[int($2 / 10)] += $3 - median }
         END { printf "%.2f, %.2f, %.2f", sum[1], sum[2], sum[3] }'
 }
 
@@ -48,9 +49,10 @@ bytes=$(last checkpoint_bytes "$folder/once")
 run behind --set checkpoint.every=10 --set checkpoint.background=true
 run dd --set checkpoint.every=0 &
 training=$!
+trap 'kill $training 2>/dev/null || true; rm -f "$folder/zeros"' EXIT
 for step in 10 20 30; do
     until grep -q '^{"step":'$step',' "$folder/dd/metrics.jsonl" 2>/dev/null; do
-        kill -0 $training
+        kill -0 $training 2>/dev/null || { echo "checkpoint.sh: the run beside dd has ended early" >&2 && exit 1; }
         sleep 0.1
     done
     start=$EPOCHREALTIME

@@ -20,18 +20,10 @@ echo '| model | seed | parameters | MFLOP a token | steps | tokens | seconds | h
 echo '|---|---|---|---|---|---|---|---|---|' >>"$table"
 budget=
 
-# Whether a model of `settings` has routers.
-routed() {
-    "$cairn" config "$config" "${settings[@]}" | awk '
-        /^  depth:/ { inside = 1 }
-        inside && $1 == "kind:" { kind = $2 }
-        inside && $1 == "routing:" { routing = $2; inside = 0 }
-        END { exit !(kind == "mod" || (kind == "mor" && routing != "none")) }'
-}
-
 # whole RUN: held-out loss of routers that decide for whole windows; nothing without routers.
 whole() {
-    ! routed || "${launch[@]}" "$cairn" eval "$config" "${settings[@]}" --checkpoint "$1" --routing whole --json |
+    ! grep -q '"router_load' "$1/metrics.jsonl" ||
+        "${launch[@]}" "$cairn" eval "$config" "${settings[@]}" --checkpoint "$1" --routing whole --json |
         number loss | awk '{ printf "%.4f", $1 }'
 }
 
@@ -45,9 +37,10 @@ for variant; do
     for seed in "${seeds[@]}"; do
         run=$folder/$name-$seed
         train "$run" "$seed" "$count"
+        windows=$(whole "$run")
         printf '| %s | %s | %s | %.3f | %s | %s | %s | %.4f | %s |\n' "$name" "$seed" "$(parameters)" \
             "$(awk "BEGIN { print $each * 1e-6 }")" "$count" "$(last tokens "$run")" "$seconds" \
-            "$(last validation_loss "$run")" "$(whole "$run")" >>"$table"
+            "$(last validation_loss "$run")" "$windows" >>"$table"
     done
 done
 cat "$table"
