@@ -17,7 +17,7 @@ static enum status examine(struct command *command, const char *folder, bool jso
                            struct doctor_findings *findings)
 {
     struct context *context = &command->context;
-    struct doctor_facts mine = {.threads = command->engine.threads};
+    struct doctor_facts mine = {.threads = command->engine.threads, .threads_wanted = command->engine.threads_wanted};
     (void)text_copy(mine.isa, sizeof mine.isa, command->engine.isa);
     CHECK(doctor_gather(context, command->mesh, folder, &mine, all));
     doctor_check(all, command->ranks, findings);

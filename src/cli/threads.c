@@ -20,6 +20,7 @@ struct host {
     int32_t threads; /* of all its ranks */
     int32_t cores;   /* that any of them may use */
     int32_t crowded; /* a rank has more threads than cores */
+    int32_t lacking; /* threads that were asked for and not granted, of all its ranks */
 };
 
 /* How many ranks of this host may use each core. */
@@ -62,7 +63,7 @@ static void pin_threads(const struct engine *engine, const cpu_set_t *granted, c
 static bool hosts_alike(const struct host *a, const struct host *b)
 {
     return strcmp(a->isa, b->isa) == 0 && a->ranks == b->ranks && a->threads == b->threads && a->cores == b->cores &&
-           a->crowded == b->crowded;
+           a->crowded == b->crowded && a->lacking == b->lacking;
 }
 
 /* Names of the hosts like `hosts[index]`; 0 if an earlier one is alike, which has named it then. */
@@ -100,6 +101,11 @@ static void describe_hosts(const struct context *context, const struct host *hos
                         "warning: %s: %s; they take turns. Start fewer ranks, lower compute.threads or "
                         "OMP_NUM_THREADS, or ask for more cores",
                         names, host->crowded ? "a rank has more threads than cores" : "more threads than cores");
+        if (host->lacking > 0)
+            context_log(context,
+                        "warning: %s: %d of %d threads that were asked for are not granted; raise or unset "
+                        "OMP_THREAD_LIMIT, or the limit of processes (ulimit -u, pids.max), or lower compute.threads",
+                        names, host->lacking, host->threads + host->lacking);
     }
 }
 
@@ -116,8 +122,10 @@ enum status threads_settle(struct context *context, struct mesh *mesh, struct en
     struct host mine = {.first = mesh_rank(mesh, MESH_HOST) == 0,
                         .ranks = mesh_size(mesh, MESH_HOST),
                         .threads = engine->threads,
+                        .lacking = engine->threads_wanted - engine->threads,
                         .crowded = known && engine->threads > CPU_COUNT(&granted)};
     mesh_all_reduce(mesh, MESH_HOST, &mine.threads, 1, DTYPE_I32, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_HOST, &mine.lacking, 1, DTYPE_I32, MESH_SUM);
     mesh_all_reduce(mesh, MESH_HOST, &mine.crowded, 1, DTYPE_I32, MESH_MAX);
     for (int core = 0; core < CORES; core++)
         mine.cores += users[core] > 0;

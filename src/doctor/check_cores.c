@@ -60,6 +60,46 @@ bool check_threads(const struct group *group, char *detail, size_t size)
     return rank != NULL;
 }
 
+static bool has_fewer_threads(const struct doctor_facts *rank)
+{
+    return rank->threads_wanted > rank->threads;
+}
+
+bool check_threads_granted(const struct group *group, char *detail, size_t size)
+{
+    const struct doctor_facts *rank = find_rank(group, has_fewer_threads);
+    if (!rank)
+        return false;
+    int used = snprintf(detail, size, "a rank wants %d threads and is granted %d", rank->threads_wanted, rank->threads);
+    if (rank->thread_limit > 0 && rank->thread_limit < rank->threads_wanted)
+        snprintf(detail + used, size - (size_t)used, " (OMP_THREAD_LIMIT=%d)", rank->thread_limit);
+    return true;
+}
+
+static bool lets_threads_vary(const struct doctor_facts *rank)
+{
+    return rank->dynamic != 0;
+}
+
+bool check_threads_vary(const struct group *group, char *detail, size_t size)
+{
+    snprintf(detail, size,
+             "OMP_DYNAMIC or OMP_MAX_ACTIVE_LEVELS would give parallel regions fewer threads than they "
+             "ask for; Cairn overrides both");
+    return find_rank(group, lets_threads_vary) != NULL;
+}
+
+bool check_quota(const struct group *group, char *detail, size_t size)
+{
+    int threads = 0;
+    int quota = group->ranks->quota;
+    for (int i = 0; i < group->count; i++)
+        threads += group->ranks[i].threads;
+    snprintf(detail, size, "the control group allows %d.%02d cores for %d thread%s of %d rank%s", quota / 100,
+             quota % 100, threads, threads == 1 ? "" : "s", group->count, group->count == 1 ? "" : "s");
+    return quota > 0 && quota < 100 * threads;
+}
+
 static bool is_within(const struct core_set *inner, const struct core_set *outer)
 {
     for (int i = 0; i < DOCTOR_CORES / 64; i++)

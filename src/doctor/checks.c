@@ -23,6 +23,11 @@ static const struct check checks[] = {
      "the job"},
     {"threads-exceed-cores", DOCTOR_SERIOUS, EACH_HOST, check_threads,
      "lower OMP_NUM_THREADS or compute.threads, or grant more cores: srun --cpus-per-task, mpirun --map-by slot:PE=N"},
+    {"threads-not-granted", DOCTOR_SERIOUS, EACH_HOST, check_threads_granted,
+     "raise or unset OMP_THREAD_LIMIT, or the limit of processes: ulimit -u, pids.max of the control group"},
+    {"threads-vary", DOCTOR_NOTE, EACH_HOST, check_threads_vary, "unset them: they only hide what a run will do"},
+    {"cores-limited", DOCTOR_SERIOUS, EACH_HOST, check_quota,
+     "start fewer ranks or threads, or raise cpu.max: sbatch --cpus-per-task, docker run --cpus"},
     {"cores-crowded", DOCTOR_SERIOUS, EACH_HOST, check_crowded,
      "start fewer ranks or threads, or bind them apart: mpirun --map-by slot:PE=N --bind-to core, srun "
      "--cpus-per-task=N --cpu-bind=cores"},

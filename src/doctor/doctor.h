@@ -45,6 +45,10 @@ struct doctor_facts {
     int32_t online;  /* of the host */
     int32_t domains; /* of NUMA that the granted cores belong to */
     int32_t threads;
+    int32_t threads_wanted; /* more, where fewer are granted */
+    int32_t thread_limit;   /* OMP_THREAD_LIMIT */
+    int32_t dynamic;        /* OMP_DYNAMIC or OMP_MAX_ACTIVE_LEVELS=0 asks for fewer than asked for; overridden */
+    int32_t quota;          /* hundredths of a core that the control group allows all its processes together; 0 any */
 
     char isa[DOCTOR_WORD];  /* whose kernels run */
     char best[DOCTOR_WORD]; /* that the processor has */
@@ -117,8 +121,8 @@ bool doctor_is_stranded(void);
 /* What one process finds by itself, for doctor_gather or without MPI; `rank` is set. */
 void doctor_look(const char *path, struct doctor_facts *facts);
 
-/* Facts of all ranks, on every rank, those of a host together. Collective over the world. `mine` brings threads and
- * isa; `all`, of as many as the world has ranks, is the caller's. */
+/* Facts of all ranks, on every rank, those of a host together. Collective over the world. `mine` brings threads,
+ * threads_wanted and isa; `all`, of as many as the world has ranks, is the caller's. */
 enum status doctor_gather(struct context *context, struct mesh *mesh, const char *folder, struct doctor_facts *mine,
                           struct doctor_facts *all) MUST_USE;
 

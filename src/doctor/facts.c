@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #ifdef __linux__
@@ -166,6 +167,34 @@ static int64_t group_limit(const char *root, const char *mount, const char *grou
     }
 }
 
+/* Hundredths of a core in "200000 100000", the quota and the period of a control group; 0 without a quota. */
+static int64_t quota_of(const char *line)
+{
+    char *rest;
+    int64_t quota = strtoll(line, &rest, 10);
+    int64_t period = strtoll(rest, NULL, 10);
+    return rest == line || quota <= 0 || period <= 0 ? 0 : 100 * quota / period;
+}
+
+/* Of the group and of all above it the smallest, as group_limit looks for it. */
+static void read_quota(const char *root, struct doctor_facts *facts)
+{
+    char path[DOCTOR_PATH], name[DOCTOR_PATH + 128], line[64];
+    if (!read_line(root, "/proc/self/cgroup", "0::", path, sizeof path))
+        return;
+    path[strcspn(path, "\n")] = '\0';
+    for (;;) {
+        snprintf(name, sizeof name, "/sys/fs/cgroup%s/cpu.max", path);
+        int64_t quota = read_line(root, name, "", line, sizeof line) ? quota_of(line) : 0;
+        if (quota > 0 && (facts->quota == 0 || quota < facts->quota))
+            facts->quota = (int32_t)(quota < INT32_MAX ? quota : INT32_MAX);
+        char *last = strrchr(path, '/');
+        if (!last)
+            return;
+        *last = '\0';
+    }
+}
+
 static void read_memory(const char *root, struct doctor_facts *facts)
 {
     char line[256], group[DOCTOR_PATH];
@@ -241,6 +270,7 @@ static bool matrix_refused(void)
 void doctor_read(const char *root, struct doctor_facts *facts)
 {
     read_cores(root, facts);
+    read_quota(root, facts);
     read_best(root, facts);
     read_memory(root, facts);
     read_shared(root, facts);
@@ -284,6 +314,10 @@ void doctor_read_environment(struct doctor_facts *facts)
     const char *io = getenv("CAIRN_CHECKPOINT_IO");
     facts->individual = io && strcmp(io, "individual") == 0;
     const char *yields = getenv("OMPI_MCA_mpi_yield_when_idle");
+    const char *dynamic = getenv("OMP_DYNAMIC");
+    const char *levels = getenv("OMP_MAX_ACTIVE_LEVELS");
+    facts->dynamic = (dynamic && strcasecmp(dynamic, "true") == 0) || (levels && strcmp(levels, "0") == 0);
+    facts->thread_limit = integer_of("OMP_THREAD_LIMIT");
     facts->yields = is_true(yields ? yields : getenv("OMPI_MCA_mpi_oversubscribe"));
     const char *forced = getenv("CAIRN_CPU");
     facts->forced = forced && *forced;

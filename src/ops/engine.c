@@ -1,6 +1,5 @@
 #include "src/ops/engine.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include "src/ops/kernels/kernels.h"
 #include "src/ops/matmul_plans.h"
 #include "src/ops/peak.h"
+#include "src/ops/threads.h"
 
 /* The best that this compiler could make. */
 #ifdef CAIRN_KERNELS_BF16
@@ -111,7 +111,7 @@ static enum status machine_choose(struct context *context, const char *name, con
 
 enum status engine_create(struct context *context, int threads, struct engine *engine)
 {
-    *engine = (struct engine){.context = context, .threads = threads, .cache = peak_cache()};
+    *engine = (struct engine){.context = context, .threads = threads, .threads_wanted = threads, .cache = peak_cache()};
     const char *name = getenv("CAIRN_CPU");
     if (name && !*name)
         name = NULL;
@@ -121,7 +121,10 @@ enum status engine_create(struct context *context, int threads, struct engine *e
         return context_fail(context, STATUS_USAGE, "a rank needs at least one thread, not %d", threads);
     engine->kernels = context->dry ? kernels_dry(machine->kernels) : machine->kernels;
     engine->isa = machine->name;
-    omp_set_num_threads(threads);
+    /* Kernels and library divide products by this number, so it has to be what regions get. A plan computes nothing,
+     * and may be for another machine. */
+    if (!context->dry)
+        engine->threads = threads_granted(threads);
     /* Once for a process and before its first product; a second engine has to live with the first one's choice. */
     if (name && machine->library != dnnl_cpu_isa_all)
         (void)dnnl_set_max_cpu_isa(machine->library);

@@ -11,8 +11,9 @@ struct matmul_plans;
 struct engine {
     struct context *context;
     const struct kernels *kernels;
-    const char *isa; /* the name of the kernels' instruction set */
-    int threads;
+    const char *isa;            /* the name of the kernels' instruction set */
+    int threads;                /* that every parallel region gets */
+    int threads_wanted;         /* more, where the system or OMP_THREAD_LIMIT grants fewer */
     size_t cache;               /* bytes of the largest */
     struct matmul_plans *plans; /* matrix products prepared so far */
     size_t scratch_size;        /* of each thread */
@@ -21,8 +22,8 @@ struct engine {
     int64_t padded_count;
 };
 
-/* threads: of this rank. The environment variable CAIRN_CPU forces an instruction set; one that the machine lacks is
- * a USAGE error that lists those it has. */
+/* threads: that this rank should have; engine->threads says how many it got (src/ops/threads.h). The environment
+ * variable CAIRN_CPU forces an instruction set; one that the machine lacks is a USAGE error that lists those it has. */
 enum status engine_create(struct context *context, int threads, struct engine *engine) MUST_USE;
 void engine_destroy(struct engine *engine);
 

@@ -25,6 +25,15 @@ static void row_multiply(const struct matmul *p, int64_t row)
     }
 }
 
+/* Threads that multiply beside each other may fail together; the first one's message stays. */
+static enum status product_fail(struct engine *engine, const struct matmul *p, const char *reason)
+{
+#pragma omp critical
+    context_fail(engine->context, STATUS_INTERNAL, "a product of %lld x %lld x %lld in %s cannot be computed: %s",
+                 (long long)p->m, (long long)p->n, (long long)p->k, p->type == DTYPE_BF16 ? "bf16" : "fp32", reason);
+    return STATUS_INTERNAL;
+}
+
 static enum status multiply_by_library(struct engine *engine, const struct matmul *p)
 {
     if (engine->context->dry)
@@ -33,11 +42,7 @@ static enum status multiply_by_library(struct engine *engine, const struct matmu
                                       p->a, p->lda, p->b, p->ldb, p->beta, p->c, p->ldc);
     if (status == dnnl_success)
         return STATUS_OK;
-    /* The context's error cannot be set by several threads. */
-    if (omp_in_parallel())
-        return STATUS_INTERNAL;
-    return context_fail(engine->context, STATUS_INTERNAL, "oneDNN failed in a product of %lld x %lld x %lld: status %d",
-                        (long long)p->m, (long long)p->n, (long long)p->k, (int)status);
+    return product_fail(engine, p, "oneDNN refuses it");
 }
 
 /* For AVX2 the library takes rows by six and sums the last one, two or three in another order than all others. Padded
@@ -256,7 +261,8 @@ enum status matmul_run(struct engine *engine, const struct matmul *p)
     }
     /* The accounts are the first thread's alone. */
     if (omp_in_parallel())
-        return p->type == DTYPE_F32 ? multiply_floats(engine, p) : STATUS_INTERNAL;
+        return p->type == DTYPE_F32 ? multiply_floats(engine, p)
+                                    : product_fail(engine, p, "plans of bf16 are for the first thread alone");
     struct time_account *time = &engine->context->time;
     enum time_kind before = time_enter(time, TIME_PRODUCTS);
     enum status status = p->type == DTYPE_F32 ? multiply_floats(engine, p) : multiply_bf16(engine, p);

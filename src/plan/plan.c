@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "src/core/integer.h"
+#include "src/ops/threads.h"
 #include "src/plan/simulate.h"
 
 /* Beyond this many ranks, the first of each stage stands for all of it: divisions give it no less than the others, but
@@ -76,13 +77,14 @@ static void scale_rates(struct rates *rates, double factor)
     rates->update *= factor;
 }
 
-/* Measured once for layers of the same shape. Threads that this machine has no cores for are taken to bring as much as
- * those it has. */
+/* Measured once for layers of the same shape. Threads that this machine has no cores for, or does not grant, are taken
+ * to bring as much as those it has. */
 static enum status find_rates(struct planner *planner, const struct mesh_config *mesh, const struct rates **found)
 {
     const struct training_config *training = &planner->config->training;
     int wanted_threads = planner_threads(planner, mesh);
-    int threads = (int)integer_min(wanted_threads, planner->network.ranks_per_host ? planner->cores : wanted_threads);
+    int most = planner->network.ranks_per_host ? planner->cores : wanted_threads;
+    int threads = threads_granted((int)integer_min(wanted_threads, most));
     int side_by_side = (int)integer_max(1, integer_min(ranks_on_host(planner, mesh), planner->cores / threads));
     /* What further context ranks do is the same with fewer tokens. */
     struct mesh_config shape = *mesh;

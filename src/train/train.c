@@ -40,7 +40,7 @@ struct train {
     struct metrics *metrics; /* root only */
     struct progress progress;
     struct saver saver;
-    double peak; /* FLOP/s */
+    double peak; /* FLOP/s of all ranks, the most that products or steps have reached */
 };
 
 /* -- Set-up ------------------------------------------------------------------------------------------------------ */
@@ -258,6 +258,8 @@ static enum status report_step(struct train *train, const struct step_result *re
     const struct trainer *trainer = &train->trainer;
     double tokens = (double)(trainer->batch.rows * trainer->batch.length);
     double flops = tokens * decoder_flops_per_token(&train->config->model, trainer->batch.length, result->surplus);
+    /* What a step reached is possible, whatever the looks at products saw. */
+    train->peak = fmax(train->peak, fmax(flops, result->executed) / seconds);
     struct progress_line line = {.step = trainer->step,
                                  .steps = train->config->training.steps,
                                  .loss = result->loss,
@@ -284,6 +286,7 @@ static enum status report_step(struct train *train, const struct step_result *re
         {"seconds", seconds, false},
         {"tokens_per_second", line.tokens_per_second, false},
         {"mfu", line.mfu, false},
+        {"flops_peak", train->peak, true}, /* a second, of all ranks: the most that was seen so far */
         {"flops_useful", flops, true},
         {"flops_executed", result->executed, true},
         {"memory_bytes", (double)train->context->memory.bytes_total, true},

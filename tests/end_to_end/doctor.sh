@@ -27,6 +27,10 @@ fi
 
 OMP_NUM_THREADS=64 run 2 doctor
 finds 1 threads-exceed-cores "64 threads"
+OMP_NUM_THREADS=2 OMP_THREAD_LIMIT=1 run 1 doctor
+finds 1 threads-not-granted "OMP_THREAD_LIMIT"
+OMP_DYNAMIC=true run 1 doctor
+finds "$status" threads-vary "OMP_DYNAMIC"
 OMPI_MCA_io=ompio run 1 doctor
 finds 1 mpi-io-component "ompio"
 SLURM_NTASKS=4 run 1 doctor

@@ -109,4 +109,32 @@ for model in gpt2 palm biased; do
 done
 
 say "$meshes meshes of four models: losses to $worst_loss, parameters and moments to $worst_parameter"
+# -- Fewer threads than asked for ------------------------------------------------------------------------------------------
+
+# Variables of OpenMP that would give regions fewer threads change nothing, or cost speed and are told.
+text_file threads.txt 600
+cat >threads.yaml <<END
+model: {vocabulary: 256, width: 32, layers: 2, heads: 2, hidden: 64}
+compute: {threads: 2}
+data: {train: [threads.txt], format: bytes}
+training: {steps: 2, batch: 4, sequence_length: 32}
+END
+must "two threads" 1 train threads.yaml --set run.folder=threads
+losses threads >threads.losses
+values threads validation_loss >>threads.losses
+for variable in OMP_DYNAMIC=true OMP_MAX_ACTIVE_LEVELS=0 OMP_THREAD_LIMIT=1 OMP_NESTED=true; do
+    rm -rf fewer
+    export "${variable?}"
+    must "$variable" 1 train threads.yaml --set run.folder=fewer
+    unset "${variable%%=*}"
+    cp err fewer.err
+    losses fewer >fewer.losses
+    values fewer validation_loss >>fewer.losses
+    within "$(largest_deviation fewer.losses threads.losses)" 1e-5 ||
+        fail "$variable: the losses are $(paste -sd ' ' fewer.losses), with two threads $(paste -sd ' ' threads.losses)"
+    told=$(grep -c '1 of 2 threads that were asked for are not granted' fewer.err)
+    [ "$told" -eq "$([ "$variable" = OMP_THREAD_LIMIT=1 ] && echo 1 || echo 0)" ] ||
+        fail "$variable: it is told $told times: $(cat fewer.err)"
+done
+
 finish

@@ -109,6 +109,19 @@ static void break_threads(struct doctor_facts *ranks)
 {
     ranks[3].threads = 5;
 }
+static void grant_fewer(struct doctor_facts *ranks)
+{
+    ranks[3].threads_wanted = 9;
+    ranks[3].thread_limit = 4;
+}
+static void vary_threads(struct doctor_facts *ranks)
+{
+    ranks[2].dynamic = ranks[3].dynamic = 1;
+}
+static void limit_quota(struct doctor_facts *ranks)
+{
+    ranks[2].quota = ranks[3].quota = 750;
+}
 static void break_crowd(struct doctor_facts *ranks)
 {
     cores_of(&ranks[3], "0-3");
@@ -246,6 +259,9 @@ static const struct {
     {"launcher-mismatch", strand, DOCTOR_SERIOUS, false, NULL, "without PMIx"},
     {"cores-not-granted", break_cores_asked, DOCTOR_SERIOUS, true, NULL, "7 cores a task"},
     {"threads-exceed-cores", break_threads, DOCTOR_SERIOUS, true, NULL, "5 threads and 4 cores"},
+    {"threads-not-granted", grant_fewer, DOCTOR_SERIOUS, true, NULL, "9 threads and is granted 4 (OMP_THREAD_LIMIT=4)"},
+    {"threads-vary", vary_threads, DOCTOR_NOTE, true, NULL, "OMP_DYNAMIC"},
+    {"cores-limited", limit_quota, DOCTOR_SERIOUS, true, NULL, "7.50 cores for 8 threads of 2 ranks"},
     {"cores-crowded", break_crowd, DOCTOR_SERIOUS, true, NULL, "2 ranks with 8 threads share 4 cores"},
     {"yield-missing", break_yield, DOCTOR_WARNING, true, "cores-crowded", ""},
     {"ranks-unbound", break_binding, DOCTOR_NOTE, true, NULL, ""},
@@ -437,6 +453,8 @@ static void test_files(void **state)
     put_machine(tree);
     put(tree, "/proc/self/cgroup", "0::/job/step\n");
     put(tree, "/sys/fs/cgroup/job/step/memory.max", "max\n");
+    put(tree, "/sys/fs/cgroup/job/step/cpu.max", "max 100000\n");
+    put(tree, "/sys/fs/cgroup/job/cpu.max", "250000 100000\n");
     put(tree, "/sys/fs/cgroup/job/memory.max", "536870912\n");
     doctor_read(tree->root, &facts);
     assert_int_equal(facts.cores, 5);
@@ -446,6 +464,7 @@ static void test_files(void **state)
     assert_false(facts.refused);
     assert_int_equal(facts.memory, 1 << 30);
     assert_int_equal(facts.memory_limit, 1 << 29);
+    assert_int_equal(facts.quota, 250);
     assert_int_equal(facts.core_dump_limit, 0);
     assert_int_equal(facts.open_files_limit, 1024);
     assert_true(facts.locked_limit == INT64_MAX);
@@ -505,7 +524,10 @@ static void test_environment(void **state)
                                         "CAIRN_CHECKPOINT_IO",
                                         "OMPI_MCA_mpi_yield_when_idle",
                                         "OMPI_MCA_mpi_oversubscribe",
-                                        "CAIRN_CPU"};
+                                        "CAIRN_CPU",
+                                        "OMP_DYNAMIC",
+                                        "OMP_MAX_ACTIVE_LEVELS",
+                                        "OMP_THREAD_LIMIT"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unsetenv(names[i]);
     setenv("SLURM_NTASKS", "4", 1);
@@ -518,6 +540,17 @@ static void test_environment(void **state)
     assert_string_equal(facts.io_component, "ompio");
     assert_false(facts.yields);
     assert_false(facts.forced);
+    assert_false(facts.dynamic);
+    assert_int_equal(facts.thread_limit, -1);
+    setenv("OMP_DYNAMIC", "TRUE", 1);
+    setenv("OMP_THREAD_LIMIT", "3", 1);
+    doctor_read_environment(&facts);
+    assert_true(facts.dynamic);
+    assert_int_equal(facts.thread_limit, 3);
+    setenv("OMP_DYNAMIC", "false", 1);
+    setenv("OMP_MAX_ACTIVE_LEVELS", "0", 1);
+    doctor_read_environment(&facts);
+    assert_true(facts.dynamic);
     assert_false(facts.stranded);
     setenv("SLURM_STEP_ID", "0", 1);
     doctor_read_environment(&facts);
