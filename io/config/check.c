@@ -1,3 +1,5 @@
+#include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "io/config/settings.h"
@@ -115,6 +117,40 @@ static enum status check_depth(const struct setting_source *source, const struct
     return STATUS_OK;
 }
 
+/* Beyond what any machine holds; further on, counts of elements and bytes would not fit their integers. */
+#define LARGEST 1e15
+
+static enum status check_sizes(const struct setting_source *source, const struct config *config)
+{
+    const struct model_config *model = &config->model;
+    const struct training_config *training = &config->training;
+    const struct {
+        size_t first, second;
+        double product;
+        const char *what;
+    } rows[] = {
+        {offsetof(struct config, model.vocabulary), offsetof(struct config, model.width),
+         (double)model->vocabulary * (double)model->width, "model.vocabulary times model.width"},
+        {offsetof(struct config, model.hidden), offsetof(struct config, model.width),
+         (double)model->hidden * (double)model->width, "model.hidden times model.width"},
+        {offsetof(struct config, model.head_width), offsetof(struct config, model.heads),
+         (double)model->heads * (double)model->head_width * (double)model->width,
+         "model.heads times model.head_width times model.width"},
+        {offsetof(struct config, training.batch), offsetof(struct config, training.sequence_length),
+         (double)training->batch * (double)training->sequence_length, "training.batch times training.sequence_length"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows - source->model_only; i++)
+        if (rows[i].product > LARGEST)
+            return setting_fail(source, choose(source, rows[i].first, rows[i].second),
+                                "expected %s to be at most %g, got %g", rows[i].what, LARGEST, rows[i].product);
+    double rate = config->optimizer.learning_rate * config->optimizer.gate_lr_factor;
+    if (!source->model_only && !isfinite((float)rate))
+        return REFUSE(source, optimizer.gate_lr_factor, optimizer.learning_rate,
+                      "expected optimizer.learning_rate times optimizer.gate_lr_factor to fit single precision, got %g",
+                      rate);
+    return STATUS_OK;
+}
+
 static enum status check_run(const struct setting_source *source, const struct config *config)
 {
     const struct optimizer_config *optimizer = &config->optimizer;
@@ -162,6 +198,7 @@ enum status config_check(const struct setting_source *source, struct config *con
     CHECK(check_attention(source, &config->model));
     CHECK(check_residual(source, &config->model));
     CHECK(check_depth(source, &config->model));
+    CHECK(check_sizes(source, config));
     if (source->model_only)
         return STATUS_OK;
     CHECK(check_job(source, &config->job));

@@ -1,4 +1,5 @@
 #include <ctype.h>
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -47,7 +48,7 @@ static void expect_integer(const struct setting *setting, bool exact, struct con
         config_print(writer, " or auto");
 }
 
-static void expect_real(const struct setting *setting, struct config_writer *writer)
+static void expect_limits(const struct setting *setting, struct config_writer *writer)
 {
     bool is_bounded = isfinite(setting->maximum);
     if (is_bounded && !setting->above && !setting->below) {
@@ -59,6 +60,15 @@ static void expect_real(const struct setting *setting, struct config_writer *wri
         config_print(writer, "%s %g", setting->below ? " and below" : ", at most", setting->maximum);
 }
 
+static void expect_real(const struct setting *setting, bool exact, struct config_writer *writer)
+{
+    expect_limits(setting, writer);
+    if (setting->single && exact)
+        config_print(writer,
+                     " in single precision, which knows 0, numbers from %.4g to %.4g, and none between %.8g and 1",
+                     (double)FLT_MIN, (double)FLT_MAX, (double)nextafterf(1.0f, 0.0f));
+}
+
 void setting_expectation(const struct setting *setting, bool exact, char *text, size_t size)
 {
     static const char text_rules[] = " of UTF-8 without a zero byte";
@@ -68,7 +78,7 @@ void setting_expectation(const struct setting *setting, bool exact, char *text, 
         expect_integer(setting, exact, &writer);
         break;
     case SETTING_REAL:
-        expect_real(setting, &writer);
+        expect_real(setting, exact, &writer);
         break;
     case SETTING_BOOLEAN:
         config_print(&writer, "true or false");
@@ -121,7 +131,9 @@ enum status setting_refuse(const struct setting_source *source, const struct set
     char quoted[QUOTE_LENGTH];
     bool is_text = setting->type == SETTING_TEXT || setting->type == SETTING_LIST;
     bool is_digits = length > 0 && text[strspn(text, "0123456789")] == '\0';
-    setting_expectation(setting, is_text || is_digits, expected, sizeof expected);
+    bool is_lost = setting->type == SETTING_REAL && setting_is_lost(setting, text);
+    setting_expectation(setting, is_text || is_lost || (is_digits && setting->type == SETTING_INTEGER), expected,
+                        sizeof expected);
     config_quote(text, length, quoted, sizeof quoted);
     return setting_fail(source, setting, "expected %s, got %s", expected, quoted);
 }

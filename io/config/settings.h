@@ -43,8 +43,9 @@ struct setting {
     const char *standard;
     double minimum; /* of a number, of the bytes of a text, of the items of a list */
     double maximum;
-    bool above;     /* the value must be greater than the minimum, not equal to it */
-    bool below;     /* and less than the maximum */
+    bool above;  /* the value must be greater than the minimum, not equal to it */
+    bool below;  /* and less than the maximum */
+    bool single; /* used in single precision: the value, rounded to it, must keep to the limits, and is 0 or normal */
     bool automatic; /* `auto` is accepted and stored as minimum - 1 */
     const char *words[WORD_LIMIT];
     const char *help;
@@ -67,6 +68,9 @@ bool setting_read(const struct setting *setting, const char *text, size_t length
 
 /* The same for a whole value on one line: the items of a list are separated by commas and replace those before. */
 bool setting_assign(const struct setting *setting, const char *text, struct config *config);
+
+/* Whether the text is a number within the limits of a SETTING_REAL as it is written, but not in single precision. */
+bool setting_is_lost(const struct setting *setting, const char *text);
 
 /* Empties a list. */
 void setting_clear(const struct setting *setting, struct config *config);

@@ -10,6 +10,8 @@
 #define FIELD(member) .key = #member, .offset = offsetof(struct config, member)
 #define INTEGER(member, low, high) FIELD(member), .type = SETTING_INTEGER, .minimum = (low), .maximum = (high)
 #define REAL(member, low, high) FIELD(member), .type = SETTING_REAL, .minimum = (low), .maximum = (high)
+/* The arithmetic of tensors takes these in single precision. */
+#define SINGLE(member, low, high) REAL(member, low, high), .single = true
 #define BOOLEAN(member) FIELD(member), .type = SETTING_BOOLEAN
 #define WORD(member) FIELD(member), .type = SETTING_WORD
 #define TEXT(member, low) FIELD(member), .type = SETTING_TEXT, .minimum = (low), .maximum = TEXT_LENGTH - 1
@@ -44,11 +46,11 @@ const struct setting setting_table[] = {
      HELP = "The MLP: gated with SiLU (Llama), or plain with GELU (GPT-2)."},
     {WORD(model.norm), DEFAULT = "rms", .words = {[NORM_RMS] = "rms", [NORM_LAYER] = "layer"},
      HELP = "Normalisation in front of attention, MLP and output."},
-    {REAL(model.norm_epsilon, 0, 1), .above = true, DEFAULT = "1.0e-5",
+    {SINGLE(model.norm_epsilon, 0, 1), .above = true, DEFAULT = "1.0e-5",
      HELP = "Added to the mean square before the root is taken."},
     {WORD(model.positions), DEFAULT = "rope", .words = {[POSITIONS_ROPE] = "rope", [POSITIONS_LEARNED] = "learned"},
      HELP = "How a token knows its place: rotated queries and keys, or a learned vector added to the embedding."},
-    {REAL(model.rope_base, 0, INFINITY), .above = true, DEFAULT = "10000.0",
+    {REAL(model.rope_base, 1, 1e30), DEFAULT = "10000.0",
      HELP = "Base of the rotation frequencies of rope."},
     {INTEGER(model.max_positions, 1, DIMENSION_MAXIMUM), DEFAULT = "1024",
      HELP = "Number of learned positions; a sequence cannot be longer. Without meaning for rope."},
@@ -93,7 +95,7 @@ const struct setting setting_table[] = {
     {WORD(model.depth.causal_router), DEFAULT = "loss",
      .words = {[CAUSAL_ROUTER_LOSS] = "loss", [CAUSAL_ROUTER_PREDICTOR] = "predictor"},
      HELP = "mod: what decides when generating: the router, taught by a loss of its own, or a separate predictor."},
-    {REAL(model.depth.router_loss, 0, INFINITY), DEFAULT = "0.01",
+    {SINGLE(model.depth.router_loss, 0, INFINITY), DEFAULT = "0.01",
      HELP = "mod and mor: weight of the router's own loss; 0.001 is usual for mor."},
     {INTEGER(model.depth.recursions, 1, 65536), DEFAULT = "3",
      HELP = "mor: how often the shared layers are used."},
@@ -107,7 +109,7 @@ const struct setting setting_table[] = {
     {WORD(model.depth.cache), DEFAULT = "recursion",
      .words = {[CACHE_RECURSION] = "recursion", [CACHE_SHARED] = "shared"},
      HELP = "mor: keys and values of each recursion's own tokens, or those of the first recursion for all."},
-    {REAL(model.depth.alpha, 0, INFINITY), DEFAULT = "0.1",
+    {SINGLE(model.depth.alpha, 0, INFINITY), DEFAULT = "0.1",
      HELP = "mor: factor of the gate with routing expert."},
 
     {INTEGER(mesh.data, 1, DIMENSION_MAXIMUM), AUTOMATIC,
@@ -150,19 +152,19 @@ const struct setting setting_table[] = {
     {SEED(data.seed), DEFAULT = "1",
      HELP = "Seed of the order of the sequences."},
 
-    {REAL(optimizer.learning_rate, 0, INFINITY), DEFAULT = "3.0e-4",
+    {SINGLE(optimizer.learning_rate, 0, INFINITY), DEFAULT = "3.0e-4",
      HELP = "Largest learning rate, reached at the end of the warm-up."},
-    {REAL(optimizer.beta1, 0, 1), .below = true, DEFAULT = "0.9",
+    {SINGLE(optimizer.beta1, 0, 1), .below = true, DEFAULT = "0.9",
      HELP = "Decay of the mean of the gradients."},
-    {REAL(optimizer.beta2, 0, 1), .below = true, DEFAULT = "0.95",
+    {SINGLE(optimizer.beta2, 0, 1), .below = true, DEFAULT = "0.95",
      HELP = "Decay of the mean of their squares."},
-    {REAL(optimizer.epsilon, 0, INFINITY), .above = true, DEFAULT = "1.0e-8",
+    {SINGLE(optimizer.epsilon, 0, INFINITY), .above = true, DEFAULT = "1.0e-8",
      HELP = "Added to the root in the divisor of the update."},
-    {REAL(optimizer.weight_decay, 0, INFINITY), DEFAULT = "0.1",
+    {SINGLE(optimizer.weight_decay, 0, INFINITY), DEFAULT = "0.1",
      HELP = "Weight decay of matrices, as a factor of the learning rate."},
-    {REAL(optimizer.clip, 0, INFINITY), DEFAULT = "1.0",
+    {SINGLE(optimizer.clip, 0, INFINITY), DEFAULT = "1.0",
      HELP = "Largest norm of the gradient over the whole model; 0 is off."},
-    {REAL(optimizer.gate_lr_factor, 0, INFINITY), DEFAULT = "1.0",
+    {SINGLE(optimizer.gate_lr_factor, 0, INFINITY), DEFAULT = "1.0",
      HELP = "Factor of the learning rate for the memory gates of Infini-attention."},
     {WORD(optimizer.schedule), DEFAULT = "cosine",
      .words = {[SCHEDULE_CONSTANT] = "constant", [SCHEDULE_COSINE] = "cosine", [SCHEDULE_LINEAR] = "linear",

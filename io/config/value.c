@@ -13,6 +13,13 @@ static void *field_of(const struct setting *setting, struct config *config)
     return (char *)config + setting->offset;
 }
 
+/* As the setting will be used. */
+static double rounded(const struct setting *setting, double value)
+{
+    float single = (float)value;
+    return !setting->single || value == 0.0 ? value : isnormal(single) ? (double)single : NAN;
+}
+
 static bool is_in_range(const struct setting *setting, double value)
 {
     return isfinite(value) && (setting->above ? value > setting->minimum : value >= setting->minimum) &&
@@ -60,10 +67,18 @@ static bool read_real(const struct setting *setting, const char *text, double *v
 {
     double parsed = 0.0;
     /* Keeps out what strtod also takes: nan, infinity, hexadecimal. */
-    if (text[strspn(text, "0123456789.eE+-")] != '\0' || !text_to_real(text, &parsed) || !is_in_range(setting, parsed))
+    if (text[strspn(text, "0123456789.eE+-")] != '\0' || !text_to_real(text, &parsed) ||
+        !is_in_range(setting, parsed) || !is_in_range(setting, rounded(setting, parsed)))
         return false;
     *value = parsed;
     return true;
+}
+
+bool setting_is_lost(const struct setting *setting, const char *text)
+{
+    double parsed = 0.0;
+    return text_to_real(text, &parsed) && is_in_range(setting, parsed) &&
+           !is_in_range(setting, rounded(setting, parsed));
 }
 
 static bool read_boolean(const char *text, bool *value)

@@ -53,13 +53,16 @@ void optimizer_update(struct optimizer *optimizer, struct engine *engine, const 
                       int64_t t, double rate, double gradient_scale)
 {
     const struct optimizer_config *config = &optimizer->config;
+    /* Moments decay by the rounded betas, which near to 1 are others; so does what corrects them. */
+    float beta1 = (float)config->beta1;
+    float beta2 = (float)config->beta2;
     struct adamw_step step = {
         .gradient_scale = (float)gradient_scale,
-        .beta1 = (float)config->beta1,
-        .beta2 = (float)config->beta2,
+        .beta1 = beta1,
+        .beta2 = beta2,
         .epsilon = (float)config->epsilon,
-        .correction1 = (float)(1.0 - pow(config->beta1, (double)t)),
-        .correction2 = (float)(1.0 - pow(config->beta2, (double)t)),
+        .correction1 = (float)(1.0 - pow(beta1, (double)t)),
+        .correction2 = (float)(1.0 - pow(beta2, (double)t)),
     };
     for (int i = 0; i < count; i++) {
         const struct shard *shard = &shards[i];

@@ -222,6 +222,52 @@ static void test_wrong_numbers(void **state)
                        "\"18446744073709551616\"");
 }
 
+/* What single precision makes of a number is what has to keep to the limits. */
+static void test_single(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct {
+        const char *override, *message;
+    } refused[] = {
+        {"optimizer.epsilon=1e-50", "--set optimizer.epsilon=1e-50: expected a number above 0 in single precision"},
+        {"optimizer.epsilon=1e-39", "optimizer.epsilon=1e-39: expected a number above 0 in single precision"},
+        {"model.norm_epsilon=1e-60", "model.norm_epsilon=1e-60: expected a number above 0, at most 1 in single"},
+        {"optimizer.beta1=0.99999999", "and below 1 in single precision, which knows 0, numbers from 1.175e-38 to "},
+        {"optimizer.beta2=0.999999999", "none between 0.99999994 and 1"},
+        {"optimizer.learning_rate=1e39", "optimizer.learning_rate=1e39: expected a number of at least 0 in single"},
+        {"optimizer.learning_rate=1e-46", "optimizer.learning_rate=1e-46: expected a number of at least 0 in single"},
+        {"optimizer.weight_decay=1e300", "optimizer.weight_decay=1e300: expected a number of at least 0 in single"},
+        {"optimizer.clip=1e-100", "optimizer.clip=1e-100: expected a number of at least 0 in single"},
+        {"optimizer.gate_lr_factor=1e40", "optimizer.gate_lr_factor=1e40: expected a number of at least 0 in single"},
+        {"model.depth.alpha=1e-44", "model.depth.alpha=1e-44: expected a number of at least 0 in single"},
+        {"model.depth.router_loss=5e38", "model.depth.router_loss=5e38: expected a number of at least 0 in single"},
+        {"model.rope_base=0.5", "model.rope_base=0.5: expected a number from 1 to 1e+30"},
+        {"model.rope_base=1e300", "model.rope_base=1e300: expected a number from 1 to 1e+30"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        assert_fails(&fixture->context, parse(fixture, MODEL, refused[i].override), STATUS_USAGE, refused[i].message);
+    static const char *const taken[] = {"optimizer.epsilon=1.2e-38", "optimizer.beta1=0.9999999",
+                                        "optimizer.clip=0",          "optimizer.learning_rate=0",
+                                        "optimizer.beta1=0",         "model.norm_epsilon=1"};
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        assert_ok(&fixture->context, parse(fixture, MODEL, taken[i]));
+    assert_fails(&fixture->context,
+                 parse(fixture, MODEL "optimizer:\n  learning_rate: 1.0e+30\n", "optimizer.gate_lr_factor=1e10"),
+                 STATUS_USAGE, "--set optimizer.gate_lr_factor=1e10: expected optimizer.learning_rate times");
+}
+
+/* Products of sizes that 64 bits would not hold. */
+static void test_products(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_fails(&fixture->context, parse(fixture, MODEL, "model.width=2147483640"), STATUS_USAGE,
+                 "expected model.heads times model.head_width times model.width to be at "
+                 "most 1e+15");
+    assert_fails(&fixture->context,
+                 parse(fixture, MODEL "training:\n  batch: 2147483647\n", "training.sequence_length=2147483647"),
+                 STATUS_USAGE, "expected training.batch times training.sequence_length to be at most 1e+15");
+}
+
 static void test_wrong_values(void **state)
 {
     static const struct wrong cases[] = {
@@ -424,7 +470,7 @@ static const char all_changed[] =
     "\\U0001F600\"],\n"
     "       validation: 'null', validation_fraction: 0.25, format: megatron, sampling: stream,\n"
     "       seed: 18446744073709551615}\n"
-    "optimizer: {learning_rate: 1e-300, beta1: 0.85, beta2: 0.99, epsilon: 5.0e-324, weight_decay: 0, clip: 1e300,\n"
+    "optimizer: {learning_rate: 1.2e-38, beta1: 0.85, beta2: 0.99, epsilon: 1.0e-30, weight_decay: 0, clip: 1e38,\n"
     "            gate_lr_factor: 10, schedule: wsd, warmup_steps: 7, decay_steps: 11, minimum_ratio: 0.05}\n"
     "training: {steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, sequence_length: 128,\n"
     "           seed: 77, skip_limit: 3, capacity_warmup_steps: 9, gate_warning_steps: 20}\n"
@@ -452,7 +498,7 @@ static void test_round_trip(void **state)
     assert_ok(&fixture->context, parse(fixture, MODEL, NULL));
     check_round_trip(fixture);
     char *defaults = strdup(fixture->text);
-    assert_ok(&fixture->context, parse(fixture, MODEL, "model.width=2147483640"));
+    assert_ok(&fixture->context, parse(fixture, MODEL, "model.hidden=2147483647"));
     check_round_trip(fixture);
     assert_ok(&fixture->context, parse(fixture, all_changed, NULL));
     check_round_trip(fixture);
@@ -642,6 +688,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_single, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_products, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_type, setup, teardown),
         cmocka_unit_test_setup_teardown(test_auto_is_none_of_the_numbers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_time_limits, setup, teardown),
