@@ -126,7 +126,9 @@ static bool pass_allocate(struct vocabulary_pass *pass, int64_t tokens, bool slo
 {
     struct arena *work = pass->tape->work;
     int64_t block = integer_min(tokens, BLOCK_TOKENS);
-    pass->chunk = integer_min(block, integer_max(CHUNK_LEAST, CHUNK_ELEMENTS / integer_max(1, pass->columns)));
+    /* Ranks reduce chunk by chunk, so a chunk is the same on all: that of the rank with the most columns. */
+    int64_t most = range_partition(pass->targets->vocabulary, mesh_size(pass->mesh, MESH_TENSOR), 0).count;
+    pass->chunk = integer_min(block, integer_max(CHUNK_LEAST, CHUNK_ELEMENTS / integer_max(1, most)));
     pass->logits = arena_allocate(work, (size_t)(pass->chunk * pass->columns) * sizeof(float));
     pass->log_sum = arena_allocate(work, (size_t)pass->chunk * sizeof(float));
     pass->sums = arena_allocate(work, 2 * (size_t)pass->chunk * sizeof(float));

@@ -8,7 +8,8 @@
 
 struct vocabulary_targets {
     const int32_t *tokens; /* [N], negative: does not count */
-    int64_t first;         /* of this rank's part of the vocabulary */
+    int64_t vocabulary;    /* of all tensor ranks, divided by range_partition */
+    int64_t first;         /* of this rank's part of it */
     float scale;           /* of the loss */
     /* Shown the logits [rows, V local] F32 of the tokens row.. as they pass; NULL if nobody looks. */
     void (*see)(void *self, int64_t row, const struct tensor *logits);

@@ -51,7 +51,8 @@ static struct tensor *build_head(struct kernel_bench *bench, int64_t inputs, int
 {
     parameter_set(bench, &bench->weight, bench->y, 2, outputs, inputs, true);
     struct tensor *x = kernel_leaf(bench, bench->x, bench->sizes.tokens, inputs, true);
-    struct vocabulary_targets targets = {.tokens = bench->indices, .scale = 1.0f / (float)bench->sizes.tokens};
+    struct vocabulary_targets targets = {
+        .tokens = bench->indices, .vocabulary = outputs, .scale = 1.0f / (float)bench->sizes.tokens};
     return vocabulary_loss(&bench->tape, bench->mesh, x, &bench->weight.value, &targets);
 }
 

@@ -53,6 +53,7 @@ bool decoder_head(struct tape *tape, struct decoder *decoder, const struct decod
     n = sequence_gather(tape, decoder->mesh, n, flow->count);
     if (input->targets) {
         struct vocabulary_targets targets = {.tokens = input->targets,
+                                             .vocabulary = decoder->config.vocabulary,
                                              .first = decoder->vocabulary.begin,
                                              .scale = input->scale,
                                              .see = input->see_logits,
