@@ -11,10 +11,11 @@ enum { CHECKPOINT_CONFIG_SIZE = 32768, CHECKPOINT_MESH_SIZE = 64, CHECKPOINT_PAT
 /* The attributes of / and /progress. */
 struct checkpoint_header {
     int64_t step;
-    int64_t tokens;    /* seen so far */
+    int64_t tokens;    /* read so far, without padding */
     int64_t sequences; /* drawn from the training data so far: the data position */
     int64_t skipped;   /* steps skipped because they were not finite */
     int64_t skipped_in_row;
+    int64_t updates;  /* of the parameters; in files without it, step - skipped */
     int64_t seed;     /* of the training data */
     char created[32]; /* UTC, ISO 8601 */
     char mesh[CHECKPOINT_MESH_SIZE];

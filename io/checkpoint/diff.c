@@ -163,6 +163,7 @@ static void headers_compare(const struct checkpoint_header *a, const struct chec
         {"sequences", a->sequences, b->sequences},
         {"skipped", a->skipped, b->skipped},
         {"skipped_in_row", a->skipped_in_row, b->skipped_in_row},
+        {"updates", a->updates, b->updates},
         {"seed", a->seed, b->seed},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)

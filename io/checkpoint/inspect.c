@@ -46,6 +46,7 @@ static void header_print(const char *path, const struct checkpoint_header *heade
     printf("sequences       %" PRId64 "\n", header->sequences);
     printf("skipped         %" PRId64 "\n", header->skipped);
     printf("skipped in row  %" PRId64 "\n", header->skipped_in_row);
+    printf("updates         %" PRId64 "\n", header->updates);
     printf("seed            %" PRId64 "\n", header->seed);
     printf("parameters      %" PRId64 "\n", parameters);
     printf("datasets        %d\n\n", count);

@@ -89,13 +89,14 @@ static bool text_write(hid_t object, const char *name, const char *text)
 static bool header_write(hid_t file, const struct checkpoint_header *header)
 {
     hid_t group = H5Gcreate2(file, "/progress", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    bool done =
-        group >= 0 && text_write(file, "format", FORMAT) && integer_write(file, "version", 1) &&
-        text_write(file, "config", header->config) && integer_write(file, "step", header->step) &&
-        integer_write(file, "tokens", header->tokens) && text_write(file, "created", header->created) &&
-        text_write(file, "mesh", header->mesh) && text_write(file, "hash", HASH_NAME) &&
-        integer_write(group, "sequences", header->sequences) && integer_write(group, "skipped", header->skipped) &&
-        integer_write(group, "skipped_in_row", header->skipped_in_row) && integer_write(group, "seed", header->seed);
+    bool done = group >= 0 && text_write(file, "format", FORMAT) && integer_write(file, "version", 1) &&
+                text_write(file, "config", header->config) && integer_write(file, "step", header->step) &&
+                integer_write(file, "tokens", header->tokens) && text_write(file, "created", header->created) &&
+                text_write(file, "mesh", header->mesh) && text_write(file, "hash", HASH_NAME) &&
+                integer_write(group, "sequences", header->sequences) &&
+                integer_write(group, "skipped", header->skipped) &&
+                integer_write(group, "skipped_in_row", header->skipped_in_row) &&
+                integer_write(group, "updates", header->updates) && integer_write(group, "seed", header->seed);
     layout_release(group);
     return done;
 }
@@ -290,6 +291,8 @@ enum status layout_header(struct context *context, const char *path, struct chec
     else if (strcmp(format, FORMAT) != 0 || version != 1)
         status = context_fail(context, STATUS_FILE, "%s: \"%s\" version %lld instead of \"" FORMAT "\" version 1", path,
                               format, (long long)version);
+    else if (!integer_read(group, "updates", &header->updates))
+        header->updates = header->step - header->skipped;
     layout_release(group);
     layout_release(file);
     return status;

@@ -201,6 +201,8 @@ const struct setting setting_table[] = {
      HELP = "Steps between evaluations; 0 is only at the end."},
     {INTEGER(evaluation.batches, 0, COUNT_MAXIMUM), DEFAULT = "0",
      HELP = "Batches of an evaluation during training; 0 is the whole validation set."},
+    {INTEGER(evaluation.final_batches, 0, COUNT_MAXIMUM), DEFAULT = "0",
+     HELP = "Batches of the evaluation at the end; 0 is the whole validation set."},
 
     {INTEGER(checkpoint.every, 0, COUNT_MAXIMUM), AUTOMATIC,
      HELP = "Steps between checkpoints; 0 is only at the end. auto: as often as loses least time, by what a checkpoint "

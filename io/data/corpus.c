@@ -283,8 +283,3 @@ int64_t corpus_part(const struct corpus *corpus, int64_t begin, int64_t count, i
     }
     return mark_targets(corpus, begin + 1, count, targets);
 }
-
-int64_t corpus_windows(const struct corpus *corpus, int64_t length)
-{
-    return corpus->tokens < 2 ? 0 : (corpus->tokens - 2) / length + 1;
-}

@@ -84,9 +84,24 @@ void sampler_sequence(const struct sampler *sampler, int64_t index, int32_t *inp
 /* Sequence number `index` will be asked for soon: its part of the files is read ahead. */
 void sampler_announce(const struct sampler *sampler, int64_t index);
 
-/* For evaluation: how many windows of `length` targets the corpus has, one behind the other, each token a target
- * exactly once (except the first of all); the last may be short. */
-int64_t corpus_windows(const struct corpus *corpus, int64_t length);
+/* For evaluation: contexts of `length` inputs, one behind the other; the last of a text may be short. As in training a
+ * text is the whole corpus with SAMPLING_SHUFFLE, and with SAMPLING_STREAM each document, which no context leaves. Each
+ * token of a text but the first is a target exactly once. */
+struct corpus_contexts {
+    const struct corpus *corpus;
+    int64_t length;
+    int64_t count;
+    int64_t longest; /* inputs */
+    int64_t *before; /* SAMPLING_STREAM: [documents + 1] contexts in front of each document; owned */
+};
+
+/* Texts of fewer than two tokens have none, so the count may be 0. */
+enum status corpus_contexts_create(struct context *context, const struct corpus *corpus, enum data_sampling sampling,
+                                   int64_t length, struct corpus_contexts *contexts) MUST_USE;
+void corpus_contexts_destroy(struct corpus_contexts *contexts);
+
+/* The inputs of context `index`: tokens of the corpus, each followed by its target. */
+struct range corpus_context(const struct corpus_contexts *contexts, int64_t index);
 
 /* `count` inputs from token `begin` on, and the targets that follow them; inputs [length] and targets [length] as in
  * sampler_sequence. Returns how many of the targets count. */

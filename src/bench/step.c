@@ -23,7 +23,7 @@ static void fill_batch(struct trainer *trainer, int64_t step)
             batch->inputs[row * batch->length + i] = (int32_t)(random_bits(key, place) % vocabulary);
             batch->targets[row * batch->length + i] = (int32_t)(random_bits(key, place + 1) % vocabulary);
         }
-    trainer_scale_batch(trainer, batch->rows * batch->length);
+    trainer_scale_batch(trainer, batch->rows * batch->length, batch->rows * batch->length);
 }
 
 static enum status run_step(struct trainer *trainer, struct step_sample *sample)

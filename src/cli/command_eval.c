@@ -155,7 +155,11 @@ static enum status open_text(struct eval *eval, const char *data)
                        : config->data.validation.count > 0 ? config->data.validation.item[0]
                                                            : config->data.train.item[0];
     CHECK(open_corpus(context, config, data, &eval->corpus));
-    int64_t contexts = corpus_windows(eval->corpus, eval->plan.context);
+    struct corpus_contexts found;
+    eval->plan.sampling = config->data.sampling;
+    CHECK(corpus_contexts_create(context, eval->corpus, eval->plan.sampling, eval->plan.context, &found));
+    int64_t contexts = found.count;
+    corpus_contexts_destroy(&found);
     if (contexts == 0)
         return context_fail(context, STATUS_FILE, "%s: fewer than two tokens to evaluate on", name);
     /* Rows without a context would only cost time. */

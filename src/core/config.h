@@ -136,8 +136,9 @@ struct training_config {
 };
 
 struct evaluation_config {
-    int64_t every;   /* steps between evaluations; 0 is only at the end */
-    int64_t batches; /* batches an evaluation during training looks at; 0 is the whole validation set */
+    int64_t every;         /* steps between evaluations; 0 is only at the end */
+    int64_t batches;       /* batches an evaluation during training looks at; 0 is the whole validation set */
+    int64_t final_batches; /* the same of the one at the end */
 };
 
 struct checkpoint_config {

@@ -206,7 +206,7 @@ static enum status create_trainer(struct rank *rank)
         batch->inputs[i] = (int32_t)(random_bits(key, 2 * (uint64_t)(before + i)) % vocabulary);
         batch->targets[i] = (int32_t)(random_bits(key, 2 * (uint64_t)(before + i) + 1) % vocabulary);
     }
-    trainer_scale_batch(trainer, batch->rows * batch->length);
+    trainer_scale_batch(trainer, batch->rows * batch->length, batch->rows * batch->length);
     return STATUS_OK;
 }
 

@@ -92,7 +92,8 @@ static enum status create(struct stage *stage, const struct config *config, int 
     trainer->decoder->balanced = stage->context->dry;
     if (!stage->context->dry)
         fill_tokens(trainer);
-    trainer_scale_batch(trainer, trainer->batch.rows * trainer->batch.length);
+    int64_t tokens = trainer->batch.rows * trainer->batch.length;
+    trainer_scale_batch(trainer, tokens, tokens);
     return STATUS_OK;
 }
 

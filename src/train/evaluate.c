@@ -1,5 +1,7 @@
 #include "src/train/evaluate.h"
 
+#include <math.h>
+
 #include "src/core/clock.h"
 #include "src/train/streams.h"
 
@@ -37,10 +39,10 @@ enum status evaluation_check(struct context *context, const struct model_config 
 
 struct reading {
     struct trainer *trainer;
-    const struct corpus *corpus;
-    int64_t context;         /* tokens */
-    int64_t contexts, shown; /* of the corpus, and of them those that are read */
-    struct streams streams;  /* memories between windows; without rows when a context is one window */
+    const struct evaluation_plan *plan;
+    struct corpus_contexts contexts;
+    int64_t shown;          /* of the contexts those that are read */
+    struct streams streams; /* memories between windows; without rows when a context is one window */
 };
 
 /* Puts the window that begins at `begin` in its context into this rank's row; beyond the context there is padding.
@@ -52,14 +54,15 @@ static int64_t fill_row(struct reading *reading, int64_t index, int64_t begin, i
     bool mine = local >= 0 && local < batch->mine.count;
     int32_t *inputs = mine ? batch->inputs + local * batch->length : NULL;
     int32_t *targets = mine ? batch->targets + local * batch->length : NULL;
-    int64_t context = index * reading->contexts / reading->shown;
-    int64_t end = integer_min((context + 1) * reading->context, corpus_tokens(reading->corpus) - 1);
-    begin += context * reading->context;
-    int64_t valid = index < reading->shown ? integer_max(0, integer_min(batch->length, end - begin)) : 0;
+    struct range context = {0};
+    if (index < reading->shown)
+        context = corpus_context(&reading->contexts, index * reading->contexts.count / reading->shown);
+    int64_t valid = integer_max(0, integer_min(batch->length, context.count - begin));
     if (mine)
         batch->valid[local] = valid;
     *tokens += valid;
-    return corpus_part(reading->corpus, valid > 0 ? begin : 0, valid, batch->length, inputs, targets);
+    return corpus_part(reading->contexts.corpus, valid > 0 ? context.begin + begin : 0, valid, batch->length, inputs,
+                       targets);
 }
 
 /* One window of each context in the batch. */
@@ -68,14 +71,17 @@ static enum status read_window(struct reading *reading, int64_t first, int64_t b
 {
     struct trainer *trainer = reading->trainer;
     int64_t targets = 0;
+    int64_t tokens = 0;
     struct step_result result;
     for (int64_t row = 0; row < trainer->batch.rows; row++)
-        targets += fill_row(reading, first + row, begin, row, &evaluation->tokens);
-    trainer_scale_batch(trainer, targets);
+        targets += fill_row(reading, first + row, begin, row, &tokens);
+    trainer_scale_batch(trainer, targets, tokens);
+    evaluation->tokens += tokens;
     CHECK(trainer_loss(trainer, &result));
     if (reading->streams.total > 0)
         streams_advance(&reading->streams);
-    *sum += result.loss * (double)targets;
+    if (targets > 0)
+        *sum += result.loss * (double)targets;
     evaluation->targets += targets;
     evaluation->stopped = result.votes[VOTE_STOP] > 0.0;
     return STATUS_OK;
@@ -87,14 +93,21 @@ static enum status read_contexts(struct reading *reading, struct evaluation *eva
     double start = clock_seconds();
     double processor_start = clock_process_seconds();
     double sum = 0.0;
+    /* All windows that some context may have; the last of them are shorter, or only of other contexts. */
+    int64_t windows = integer_divide_up(reading->contexts.longest, batch->length);
+    int64_t all = integer_divide_up(reading->shown, batch->rows) * windows;
+    int64_t done = 0;
     batch->memory = reading->streams.total > 0 ? &reading->streams.memory : NULL;
     for (int64_t first = 0; first < reading->shown && !evaluation->stopped; first += batch->rows) {
         for (int64_t row = 0; reading->streams.total > 0 && row < batch->mine.count; row++)
             streams_reset(&reading->streams, row);
-        for (int64_t begin = 0; begin < reading->context && !evaluation->stopped; begin += batch->length)
-            CHECK(read_window(reading, first, begin, evaluation, &sum));
+        for (int64_t window = 0; window < windows && !evaluation->stopped; window++) {
+            CHECK(read_window(reading, first, window * batch->length, evaluation, &sum));
+            if (reading->plan->follow)
+                reading->plan->follow(reading->plan->self, ++done, all);
+        }
     }
-    evaluation->loss = evaluation->targets ? sum / (double)evaluation->targets : 0.0;
+    evaluation->loss = evaluation->targets ? sum / (double)evaluation->targets : NAN;
     evaluation->seconds = clock_seconds() - start;
     evaluation->processor_seconds = clock_process_seconds() - processor_start;
     return STATUS_OK;
@@ -105,13 +118,15 @@ enum status evaluate(struct trainer *trainer, const struct corpus *corpus, const
 {
     struct context *context = trainer->context;
     struct batch *batch = &trainer->batch;
-    struct reading reading = {
-        .trainer = trainer, .corpus = corpus, .context = plan->context ? plan->context : batch->length};
-    enum status status = STATUS_OK;
-    reading.contexts = corpus_windows(corpus, reading.context);
-    reading.shown = plan->batches ? integer_min(reading.contexts, plan->batches * batch->rows) : reading.contexts;
+    struct reading reading = {.trainer = trainer, .plan = plan};
+    int64_t length = plan->context ? plan->context : batch->length;
+    enum status status = corpus_contexts_create(context, corpus, plan->sampling, length, &reading.contexts);
     *evaluation = (struct evaluation){0};
-    if (reading.context > batch->length)
+    TRY(mesh_agree(trainer->mesh, context, status));
+    reading.shown = reading.contexts.count;
+    if (plan->batches)
+        reading.shown = integer_min(reading.shown, plan->batches * batch->rows);
+    if (reading.contexts.longest > batch->length)
         TRY(mesh_agree(trainer->mesh, context,
                        streams_create(context, trainer->decoder, batch->mine, batch->rows, &reading.streams)));
     place_work(&context->place, PLACE_EVALUATION);
@@ -124,5 +139,6 @@ done:
     batch->memory_off = false;
     if (reading.streams.context)
         streams_destroy(&reading.streams);
+    corpus_contexts_destroy(&reading.contexts);
     return status;
 }

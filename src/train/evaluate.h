@@ -1,4 +1,5 @@
-/* The mean loss over a corpus, in contexts that each begin without a past. With Infini-attention a context may be
+/* The mean loss over a corpus, in contexts that each begin without a past, and end where a document does if training
+ * reads documents apart (corpus_contexts). With Infini-attention a context may be
  * longer than what is passed at once (batch.length): it goes through in windows, and the memory is carried from one to
  * the next, so that its length costs no space. */
 #ifndef CAIRN_TRAIN_EVALUATE_H
@@ -12,12 +13,16 @@ struct evaluation_plan {
     int64_t batches;   /* at most so many batches of contexts, spread evenly over the corpus; 0 is all of it */
     bool whole_routes; /* routers choose for whole windows, looking at later tokens, instead of token by token */
     bool memory_off;   /* attention sees its own segment only */
+    enum data_sampling sampling; /* of training */
+    /* Told on every rank how many of all passes are done; NULL: nobody follows. */
+    void (*follow)(void *self, int64_t done, int64_t all);
+    void *self;
 };
 
 struct evaluation {
-    double loss;     /* nats per target */
+    double loss;     /* nats per target; not a number without any */
     int64_t targets; /* tokens that were predicted */
-    int64_t tokens;  /* that were read */
+    int64_t tokens;  /* that were read, without padding */
     double seconds;
     double processor_seconds; /* of this rank's process, in which other work on the machine does not count */
     bool stopped;             /* by a vote, behind one of the batches: the rest says nothing */

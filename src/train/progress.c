@@ -62,15 +62,38 @@ void progress_show(struct progress *progress, const struct progress_line *line)
     char left[32];
     text_from_duration(progress->seconds_per_step * (double)(line->steps - line->step), left, sizeof left);
     char router[32] = "";
-    if (line->router_loss != 0.0)
+    if (line->router_loss != 0.0 && !line->no_target)
         snprintf(router, sizeof router, " + %.4f of routers", line->router_loss);
-    fprintf(stderr, "%sstep %lld/%lld  loss %.4f%s  rate %.2e  %.0f tokens/s  MFU %.1f %%  %s left%s%s",
-            progress->terminal ? "\r\x1b[K" : "", (long long)line->step, (long long)line->steps, line->loss, router,
+    char loss[32] = "no targets";
+    if (!line->no_target)
+        snprintf(loss, sizeof loss, "loss %.4f", line->loss);
+    fprintf(stderr, "%sstep %lld/%lld  %s%s  rate %.2e  %.0f tokens/s  MFU %.1f %%  %s left%s%s",
+            progress->terminal ? "\r\x1b[K" : "", (long long)line->step, (long long)line->steps, loss, router,
             line->rate, line->tokens_per_second, 100.0 * line->mfu, left, line->skipped ? "  SKIPPED" : "",
             progress->terminal && !last ? "" : "\n");
     fflush(stderr);
     if (last)
         progress->last_line = 0.0;
+}
+
+void progress_evaluation(struct progress *progress, int64_t done, int64_t all)
+{
+    double now = clock_seconds();
+    if (!progress->shown)
+        return;
+    if (done == 1) {
+        progress_break(progress);
+        progress->evaluation_began = progress->evaluation_told = now;
+    }
+    if (now - progress->evaluation_told < (progress->terminal ? 1.0 : 10.0) || done == all)
+        return;
+    char left[32];
+    double spent = now - progress->evaluation_began;
+    text_from_duration(spent / (double)done * (double)(all - done), left, sizeof left);
+    progress->last_line = progress->evaluation_told = now;
+    fprintf(stderr, "%sevaluating: %lld of %lld passes, %s left%s", progress->terminal ? "\r\x1b[K" : "",
+            (long long)done, (long long)all, left, progress->terminal ? "" : "\n");
+    fflush(stderr);
 }
 
 void progress_break(struct progress *progress)

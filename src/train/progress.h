@@ -13,6 +13,7 @@ struct progress {
     bool terminal;           /* the line may be overwritten */
     double seconds_per_step; /* smoothed */
     double last_line;
+    double evaluation_began, evaluation_told;
 };
 
 struct progress_line {
@@ -25,12 +26,16 @@ struct progress_line {
     double tokens_per_second;
     double mfu;
     bool skipped;
+    bool no_target; /* there is no loss */
 };
 
 void progress_create(struct progress *progress, bool shown);
 
 /* On a terminal the line replaces the one before; in a file there is one a second at most, and the last. */
 void progress_show(struct progress *progress, const struct progress_line *line);
+
+/* Evaluations of more than a second or two: how many of all their passes are done. */
+void progress_evaluation(struct progress *progress, int64_t done, int64_t all);
 
 /* Ends a line that stands open, before something else is printed. */
 void progress_break(struct progress *progress);

@@ -94,6 +94,7 @@ static enum status fill_header(const struct trainer *trainer, struct checkpoint_
     header->sequences = trainer->sequences;
     header->skipped = trainer->skipped;
     header->skipped_in_row = trainer->skipped_in_row;
+    header->updates = trainer->updates;
     header->seed = (int64_t)trainer->config->data.seed;
     snprintf(header->mesh, sizeof header->mesh, "data %lld x pipeline %lld x context %lld x tensor %lld",
              (long long)mesh->data, (long long)mesh->pipeline, (long long)mesh->context, (long long)mesh->tensor);
@@ -264,6 +265,7 @@ enum status state_load(struct trainer *trainer, struct streams *streams, const c
     trainer->sequences = header->sequences;
     trainer->skipped = header->skipped;
     trainer->skipped_in_row = header->skipped_in_row;
+    trainer->updates = header->updates;
 done:
     list_destroy(context, &list);
     streams_image_destroy(context, &image);

@@ -45,6 +45,30 @@ struct train {
 
 /* -- Set-up ------------------------------------------------------------------------------------------------------ */
 
+/* Nothing to evaluate is found out before training, not after it. */
+static enum status check_validation(struct train *train)
+{
+    const struct data_config *data = &train->config->data;
+    struct corpus_contexts contexts;
+    if (!train->validation)
+        return STATUS_OK;
+    CHECK(corpus_contexts_create(train->context, train->validation, data->sampling,
+                                 train->config->training.sequence_length, &contexts));
+    int64_t count = contexts.count;
+    corpus_contexts_destroy(&contexts);
+    if (count > 0)
+        return STATUS_OK;
+    if (data->validation.count > 0)
+        return context_fail(train->context, STATUS_FILE,
+                            "data.validation: %s: no document of two tokens or more, so there is nothing to predict; "
+                            "name a longer text, or none and data.validation_fraction=0",
+                            data->validation.item[0]);
+    return context_fail(train->context, STATUS_FILE,
+                        "data.validation_fraction: the part of %g that is held out has no document of two tokens or "
+                        "more; raise it, use more text, or set it to 0",
+                        data->validation_fraction);
+}
+
 static enum status open_data(struct train *train)
 {
     const struct config *config = train->config;
@@ -60,6 +84,7 @@ static enum status open_data(struct train *train)
         CHECK(corpus_open(context, &data->validation, data->format, vocabulary, 0.0, 1.0, &train->validation));
     else if (cut < 1.0)
         CHECK(corpus_open(context, &data->train, data->format, vocabulary, cut, 1.0, &train->validation));
+    CHECK(check_validation(train));
     return sampler_create(context, train->train, data, config->training.sequence_length, config->training.batch,
                           &train->sampler);
 }
@@ -145,6 +170,7 @@ static void fill_batch(struct train *train)
     struct trainer *trainer = &train->trainer;
     struct batch *batch = &trainer->batch;
     int64_t targets = 0;
+    int64_t tokens = 0;
     for (int64_t row = 0; row < batch->rows; row++) {
         int64_t local = row - batch->mine.begin;
         bool mine = local >= 0 && local < batch->mine.count;
@@ -152,6 +178,7 @@ static void fill_batch(struct train *train)
         sampler_sequence(&train->sampler, trainer->sequences + row, mine ? batch->inputs + local * batch->length : NULL,
                          mine ? batch->targets + local * batch->length : NULL, &sequence);
         targets += sequence.targets;
+        tokens += sequence.valid;
         if (mine)
             sampler_announce(&train->sampler, trainer->sequences + batch->rows + row);
         if (mine)
@@ -161,7 +188,7 @@ static void fill_batch(struct train *train)
     }
     batch->memory = train->streams.total > 0 ? &train->streams.memory : NULL;
     batch->causal = false;
-    trainer_scale_batch(trainer, targets);
+    trainer_scale_batch(trainer, targets, tokens);
 }
 
 /* On a machine that others use the best of several looks is nearest to what it can do. */
@@ -172,10 +199,18 @@ static void measure_peak(struct train *train)
         fmax(train->peak, progress_peak(train->context, train->mesh, trainer->engine, trainer->decoder->dtype));
 }
 
+static void follow_evaluation(void *self, int64_t done, int64_t all)
+{
+    progress_evaluation(self, done, all);
+}
+
 /* *stopped: before it was done, so that there is no result, and it is left to the next start. */
 static enum status run_evaluation(struct train *train, int64_t batches, bool *stopped)
 {
-    struct evaluation_plan plan = {.batches = batches};
+    struct evaluation_plan plan = {.batches = batches,
+                                   .sampling = train->config->data.sampling,
+                                   .follow = follow_evaluation,
+                                   .self = &train->progress};
     bool routed = evaluation_routed(&train->config->model);
     struct evaluation evaluation;
     train->life.evaluating = true;
@@ -187,9 +222,14 @@ static enum status run_evaluation(struct train *train, int64_t batches, bool *st
     life_evaluated(&train->life, evaluation.seconds);
     measure_peak(train);
     progress_break(&train->progress);
-    context_log(train->context, "step %lld: held-out loss %.4f nats a token (perplexity %.2f) over %lld tokens%s",
-                (long long)train->trainer.step, evaluation.loss, exp(evaluation.loss), (long long)evaluation.targets,
-                routed ? ", routing causal" : "");
+    if (evaluation.targets == 0)
+        context_log(train->context,
+                    "step %lld: no targets in what was evaluated of the held-out text, so no loss of it",
+                    (long long)train->trainer.step);
+    else
+        context_log(train->context, "step %lld: held-out loss %.4f nats a token (perplexity %.2f) over %lld tokens%s",
+                    (long long)train->trainer.step, evaluation.loss, exp(evaluation.loss),
+                    (long long)evaluation.targets, routed ? ", routing causal" : "");
     enum status status = STATUS_OK;
     if (train->root) {
         const struct metrics_field fields[] = {
@@ -256,7 +296,7 @@ static enum status report_step(struct train *train, const struct step_result *re
                                int64_t allocations)
 {
     const struct trainer *trainer = &train->trainer;
-    double tokens = (double)(trainer->batch.rows * trainer->batch.length);
+    double tokens = (double)trainer->batch.token_count;
     double flops = tokens * decoder_flops_per_token(&train->config->model, trainer->batch.length, result->surplus);
     /* What a step reached is possible, whatever the looks at products saw. */
     train->peak = fmax(train->peak, fmax(flops, result->executed) / seconds);
@@ -268,7 +308,8 @@ static enum status report_step(struct train *train, const struct step_result *re
                                  .seconds = seconds,
                                  .tokens_per_second = tokens / seconds,
                                  .mfu = flops / seconds / train->peak,
-                                 .skipped = result->skipped};
+                                 .skipped = result->skipped,
+                                 .no_target = result->no_target};
     progress_show(&train->progress, &line);
     watch_end(&train->watch);
     watch_warn(&train->watch, &train->progress);
@@ -278,11 +319,13 @@ static enum status report_step(struct train *train, const struct step_result *re
     const struct metrics_field always[] = {
         {"step", (double)trainer->step, true},
         {"tokens", (double)trainer->tokens, true},
+        {"targets", (double)trainer->batch.target_count, true}, /* of this step; without any there is no loss */
         {"loss", result->loss, false},
         {"loss_router", result->router_loss, false},
         {"learning_rate", result->rate, false},
         {"grad_norm", result->gradient_norm, false},
         {"skipped", (double)trainer->skipped, true},
+        {"updates", (double)trainer->updates, true},
         {"seconds", seconds, false},
         {"tokens_per_second", line.tokens_per_second, false},
         {"mfu", line.mfu, false},
@@ -336,7 +379,7 @@ static enum status run_step(struct train *train, double votes[VOTES])
     life_stepped(&train->life, clock_seconds() - start);
     memcpy(votes, result.votes, sizeof result.votes);
     CHECK(guard_step(&train->guard, trainer, seconds - waited, &train->progress, train->metrics));
-    if (spike_step(&trainer->spikes, result.loss, !result.skipped))
+    if (!result.no_target && spike_step(&trainer->spikes, result.loss, !result.skipped))
         return go_back(train);
     if (result.skipped && trainer->skipped_in_row >= limit) {
         enum status status = context_fail(
@@ -403,7 +446,7 @@ static enum status run_steps(struct train *train, bool *stopped)
     life_obeyed(&train->life, VOTE_SAVE);
     /* A run that was finished before may have its last evaluation, too. */
     if (!*stopped && train->validation && (runs || !seen))
-        CHECK(run_evaluation(train, 0, stopped));
+        CHECK(run_evaluation(train, train->config->evaluation.final_batches, stopped));
     life_obeyed(&train->life, VOTE_STOP);
     return mesh_agree(train->mesh, train->context, *stopped ? life_stopped(&train->life) : STATUS_OK);
 }

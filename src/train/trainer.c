@@ -101,10 +101,11 @@ static void pick_own_tokens(struct batch *batch)
         }
 }
 
-void trainer_scale_batch(struct trainer *trainer, int64_t target_count)
+void trainer_scale_batch(struct trainer *trainer, int64_t target_count, int64_t token_count)
 {
     struct batch *batch = &trainer->batch;
     batch->target_count = target_count;
+    batch->token_count = token_count;
     if (batch->own_inputs != batch->inputs)
         pick_own_tokens(batch);
     for (int64_t i = 0; i < batch->micro_batches; i++) {
@@ -196,7 +197,7 @@ static void sum_over_mesh(struct trainer *trainer, double loss, double norm_squa
     if (trainer->voter.cast)
         trainer->voter.cast(trainer->voter.self, sums + OWN);
     mesh_all_reduce(mesh, MESH_WORLD, sums, SUMS, DTYPE_F64, MESH_SUM);
-    result->loss = sums[0];
+    result->loss = trainer->batch.target_count > 0 || trainer->context->dry ? sums[0] : NAN;
     result->gradient_norm = sqrt(sums[1]);
     result->router_loss = sums[2];
     result->executed = sums[3];
@@ -251,17 +252,42 @@ enum status trainer_compare(struct trainer *trainer)
     return trainer->comparison ? comparison_run(trainer->comparison) : STATUS_OK;
 }
 
+enum status trainer_loss(struct trainer *trainer, struct step_result *result)
+{
+    struct pipeline_stage stage = {.self = trainer, .form = form_packet, .forward = run_stage};
+    double own = 0.0;
+    double executed = executed_flops(trainer->context);
+    trainer->decoder->router_loss = 0.0;
+    CHECK(pipeline_run(trainer->forward, &stage, NULL, &own));
+    sum_over_mesh(trainer, own, 0.0, executed_flops(trainer->context) - executed, result);
+    return STATUS_OK;
+}
+
+/* As in training, where trainer_loss evaluates; what routers would learn is nothing, either. */
+static enum status pass_forward(struct trainer *trainer, struct step_result *result)
+{
+    trainer->decoder->surplus = result->surplus = capacity_surplus(&trainer->config->training, trainer->step);
+    CHECK(trainer_loss(trainer, result));
+    trainer->decoder->surplus = 0.0;
+    result->router_loss = result->gradient_norm = NAN;
+    return STATUS_OK;
+}
+
 enum status trainer_step(struct trainer *trainer, struct step_result *result)
 {
     struct replica *replica = trainer->decoder->replica;
     struct place_mark *place = &trainer->context->place;
     place_step(place, trainer->step + 1);
-    CHECK(trainer_gradients(trainer, result));
+    result->no_target = trainer->batch.target_count == 0;
+    CHECK(result->no_target ? pass_forward(trainer, result) : trainer_gradients(trainer, result));
     place_work(place, PLACE_OPTIMIZER);
     trainer->step++;
     trainer->sequences += trainer->batch.rows;
-    trainer->tokens += trainer->batch.rows * trainer->batch.length;
+    trainer->tokens += trainer->batch.token_count;
     result->rate = schedule_rate(&trainer->config->optimizer, trainer->config->training.steps, trainer->step);
+    result->skipped = false;
+    if (result->no_target)
+        return comparison_due(trainer, trainer->step) ? trainer_compare(trainer) : STATUS_OK;
     /* What a dry run computes has no meaning. */
     result->skipped = !trainer->context->dry &&
                       (!isfinite(result->loss) || !isfinite(result->router_loss) || !isfinite(result->gradient_norm));
@@ -280,21 +306,10 @@ enum status trainer_step(struct trainer *trainer, struct step_result *result)
     comparison_forget(trainer->comparison);
     if (trainer->update_listener.before)
         trainer->update_listener.before(trainer->update_listener.self);
-    optimizer_update(&trainer->optimizer, trainer->engine, shards, count, trainer->step - trainer->skipped,
-                     result->rate, scale);
+    trainer->updates++;
+    optimizer_update(&trainer->optimizer, trainer->engine, shards, count, trainer->updates, result->rate, scale);
     replica_gather(replica);
     if (comparison_due(trainer, trainer->step + 1))
         comparison_note(trainer->comparison);
-    return STATUS_OK;
-}
-
-enum status trainer_loss(struct trainer *trainer, struct step_result *result)
-{
-    struct pipeline_stage stage = {.self = trainer, .form = form_packet, .forward = run_stage};
-    double own = 0.0;
-    double executed = executed_flops(trainer->context);
-    trainer->decoder->router_loss = 0.0;
-    CHECK(pipeline_run(trainer->forward, &stage, NULL, &own));
-    sum_over_mesh(trainer, own, 0.0, executed_flops(trainer->context) - executed, result);
     return STATUS_OK;
 }

@@ -30,6 +30,7 @@ struct batch {
     int32_t *own_inputs, *own_targets; /* [mine.count, own_count]; inputs and targets with one context rank */
     struct decoder_input *micro;       /* [micro_batches] */
     int64_t target_count;              /* that count, over all data ranks */
+    int64_t token_count;               /* inputs that are no padding, over all data ranks */
 };
 
 /* What a rank may want all ranks to do after a step. Its wishes travel with the sum of the losses, so that all ranks
@@ -76,21 +77,23 @@ struct trainer {
     void *acted_self;
     struct update_listener update_listener;
 
-    int64_t step; /* finished */
-    int64_t tokens;
+    int64_t step;    /* finished */
+    int64_t updates; /* of the parameters: steps that were neither skipped nor without a target */
+    int64_t tokens;  /* read, without padding */
     int64_t sequences;
     int64_t skipped;
     int64_t skipped_in_row;
 };
 
 struct step_result {
-    double loss;        /* of the language model */
+    double loss;        /* of the language model, the mean over the targets; not a number without any */
     double router_loss; /* of the routers, weighted */
     double gradient_norm;
     double rate;
-    double executed; /* floating-point operations of the forward and backward passes, on all ranks */
-    double surplus;  /* of the routers' capacity: how far its warm-up is from its end */
-    bool skipped;
+    double executed;     /* floating-point operations of the forward and backward passes, on all ranks */
+    double surplus;      /* of the routers' capacity: how far its warm-up is from its end */
+    bool skipped;        /* the loss or the norm was not finite */
+    bool no_target;      /* in the whole batch: nothing was learned */
     double votes[VOTES]; /* the sum over all ranks; the same on each of them */
 };
 
@@ -100,23 +103,24 @@ enum status trainer_create(struct context *context, struct mesh *mesh, struct en
                            const struct config *config, bool trains, struct trainer *trainer) MUST_USE;
 void trainer_destroy(struct trainer *trainer);
 
-/* Prepares trainer->batch, whose rows are filled, for the next passes: the loss is averaged over the targets that count
- * (target_count, the same on all ranks). */
-void trainer_scale_batch(struct trainer *trainer, int64_t target_count);
+/* Prepares trainer->batch, whose rows are filled, for the next passes: the loss is averaged over the targets that
+ * count. Both counts are over all data ranks, and the same on all ranks. */
+void trainer_scale_batch(struct trainer *trainer, int64_t target_count, int64_t token_count);
 
 /* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The losses,
  * the norm, what was executed and the votes are the same on all ranks; the rest of the result stays as it is.
  * Collective. On failure only mesh_abort is safe. */
 enum status trainer_gradients(struct trainer *trainer, struct step_result *result) MUST_USE;
 
-/* One step: gradients, and the update unless the loss or the norm is not finite (then all ranks skip it).
+/* One step: gradients, and the update unless the loss or the norm is not finite (then all ranks skip it). A batch
+ * without targets only passes forward, for the memories that it leaves; parameters and moments stay as they are.
  * Collective. STATUS_AGAIN, agreed, if a comparison of the copies was due and one was wrong. */
 enum status trainer_step(struct trainer *trainer, struct step_result *result) MUST_USE;
 
 /* Compares the copies of the parameters, as before a checkpoint. Collective; agreed status. */
 enum status trainer_compare(struct trainer *trainer) MUST_USE;
 
-/* The mean losses over trainer->batch without gradients, and the votes. Collective. */
+/* The mean losses over trainer->batch without gradients (not a number without targets), and the votes. Collective. */
 enum status trainer_loss(struct trainer *trainer, struct step_result *result) MUST_USE;
 
 #endif

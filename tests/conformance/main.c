@@ -52,7 +52,7 @@ static void fill_tokens(struct run *run)
         }
     if (run->streams.size > 0)
         batch->memory = &run->streams.memory;
-    trainer_scale_batch(&run->trainer, run->rows * run->length);
+    trainer_scale_batch(&run->trainer, run->rows * run->length, run->rows * run->length);
     for (int64_t i = 0; i < batch->micro_batches; i++) {
         run->eyes[i].run = run;
         run->eyes[i].row = batch->mine.begin + range_partition(batch->mine.count, batch->micro_batches, i).begin;

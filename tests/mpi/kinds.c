@@ -132,7 +132,7 @@ void bench_prepare(struct bench *bench)
 {
     struct batch *batch = &bench->trainer.batch;
     batch->memory = bench->streams.size > 0 ? &bench->streams.memory : NULL;
-    trainer_scale_batch(&bench->trainer, batch->rows * batch->length);
+    trainer_scale_batch(&bench->trainer, batch->rows * batch->length, batch->rows * batch->length);
     for (int64_t i = 0; i < batch->micro_batches; i++) {
         struct range rows = range_partition(batch->mine.count, batch->micro_batches, i);
         bench->eyes[i] = (struct bench_eye){.bench = bench, .row = batch->mine.begin + rows.begin};

@@ -230,7 +230,7 @@ static int64_t context_bytes(void **state, const struct kind *kind, int64_t leng
     struct kind_options options = {.mesh = {1, 1, 0, 1, 1}, .length = length, .micro_batch = 3};
     assert_true(bench_create(&bench, state, kind, &options));
     bench.trainer.batch.memory = NULL; /* what is left goes to all ranks */
-    trainer_scale_batch(&bench.trainer, KIND_ROWS * length);
+    trainer_scale_batch(&bench.trainer, KIND_ROWS * length, KIND_ROWS * length);
     int64_t before = mesh_traffic(bench.mesh, MESH_CONTEXT).bytes;
     assert_ok(bench.context, trainer_gradients(&bench.trainer, &result));
     int64_t bytes = mesh_traffic(bench.mesh, MESH_CONTEXT).bytes - before;

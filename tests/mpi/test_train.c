@@ -53,7 +53,7 @@ static void bench_start(struct bench *bench, void **state, struct mesh_config me
         batch->inputs[i] = (int32_t)(random_bits(key, global) % 53);
         batch->targets[i] = (int32_t)(random_bits(key, global + 1000) % 53);
     }
-    trainer_scale_batch(&bench->trainer, batch->rows * batch->length);
+    trainer_scale_batch(&bench->trainer, batch->rows * batch->length, batch->rows * batch->length);
 }
 
 /* `vocabulary` 0 is the odd model's own. */
@@ -245,6 +245,74 @@ static void a_step_that_is_not_finite_is_skipped_by_all(void **state)
     }
 }
 
+/* What may come before a step that learns. */
+enum prelude { NOTHING, NOT_FINITE, NO_TARGET, PRELUDES };
+
+static void run_prelude(struct bench *bench, enum prelude prelude)
+{
+    struct batch *batch = &bench->trainer.batch;
+    struct step_result result;
+    size_t bytes = (size_t)(batch->mine.count * batch->length) * sizeof(int32_t);
+    int64_t tokens = batch->rows * batch->length;
+    if (prelude == NOT_FINITE) {
+        float *spoiled = bench->trainer.decoder->blocks[0].down.weight->value.data;
+        float good = spoiled[0];
+        if (mesh_rank(bench->mesh, MESH_WORLD) == 0)
+            spoiled[0] = NAN;
+        assert_ok(bench->context, trainer_step(&bench->trainer, &result));
+        assert_true(result.skipped && !result.no_target);
+        spoiled[0] = good;
+    } else if (prelude == NO_TARGET) {
+        int32_t *kept = memory_allocate(bench->context, bytes, MEMORY_OTHER);
+        memcpy(kept, batch->targets, bytes);
+        memset(batch->targets, 0xff, bytes);
+        trainer_scale_batch(&bench->trainer, 0, tokens - 3);
+        assert_ok(bench->context, trainer_step(&bench->trainer, &result));
+        assert_true(result.no_target && !result.skipped);
+        assert_true(isnan(result.loss) && isnan(result.gradient_norm));
+        assert_int_equal(bench->trainer.tokens, tokens - 3);
+        assert_int_equal(bench->trainer.skipped, 0);
+        assert_ok(bench->context, trainer_loss(&bench->trainer, &result));
+        assert_true(isnan(result.loss));
+        memcpy(batch->targets, kept, bytes);
+        memory_free(bench->context, kept);
+        trainer_scale_batch(&bench->trainer, tokens, tokens);
+    }
+    assert_int_equal(bench->trainer.updates, 0);
+    assert_int_equal(bench->trainer.step, prelude != NOTHING);
+}
+
+/* Neither a step that is not finite nor one without targets changes parameters or moments, or counts in the correction
+ * of their bias: the step behind it gives the same bits as without it. */
+static void steps_without_an_update_leave_no_trace(void **state)
+{
+    struct mesh_config meshes[32];
+    int count = list_meshes(mpi_fixture_of(state)->ranks, meshes);
+    for (int i = 0; i < count; i++) {
+        double losses[PRELUDES];
+        uint64_t sums[PRELUDES] = {0};
+        for (int prelude = NOTHING; prelude < PRELUDES; prelude++) {
+            struct bench bench;
+            struct step_result result;
+            bench_create(&bench, state, meshes[i], COMPUTE_FP32);
+            run_prelude(&bench, (enum prelude)prelude);
+            assert_ok(bench.context, trainer_step(&bench.trainer, &result));
+            assert_int_equal(bench.trainer.updates, 1);
+            losses[prelude] = result.loss;
+            const struct decoder *decoder = bench.trainer.decoder;
+            for (int p = 0; p < decoder->parameter_count; p++) {
+                const struct tensor *value = &decoder->parameters[p].value;
+                const uint32_t *bits = value->data;
+                for (int64_t e = 0; e < tensor_count(value); e++)
+                    sums[prelude] = 31 * sums[prelude] + bits[e];
+            }
+            bench_destroy(&bench);
+            assert_true(losses[prelude] == losses[NOTHING]);
+            assert_true(sums[prelude] == sums[NOTHING]);
+        }
+    }
+}
+
 static void cast_rank(void *self, double votes[VOTES])
 {
     int rank = mesh_rank(self, MESH_WORLD);
@@ -411,6 +479,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(copies_stay_equal_to_the_bit),
     cmocka_unit_test(a_heavy_head_gets_fewer_layers),
     cmocka_unit_test(a_step_that_is_not_finite_is_skipped_by_all),
+    cmocka_unit_test(steps_without_an_update_leave_no_trace),
     cmocka_unit_test(votes_of_all_ranks_reach_all_ranks),
     cmocka_unit_test(a_model_that_the_mesh_cannot_split_is_refused),
     cmocka_unit_test(capacities_warm_up_alike_on_every_mesh),

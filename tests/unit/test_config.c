@@ -170,7 +170,7 @@ static void test_unknown_keys(void **state)
         {MODEL "  learning_rate: 5\n",
          "a.yaml:7: model.learning_rate: unknown key; did you mean optimizer.learning_rate?"},
         {MODEL "evaluation:\n  interval: 5\n",
-         "a.yaml:8: evaluation.interval: unknown key; expected one of every, batches"},
+         "a.yaml:8: evaluation.interval: unknown key; expected one of every, batches, final_batches"},
         {"zzzzzzz: 1\n", "a.yaml:1: zzzzzzz: unknown key; expected one of model, mesh, compute, data, optimizer, "
                          "training, evaluation, checkpoint, watch, run, job"},
         {"model.width: 5\n",
@@ -474,7 +474,7 @@ static const char all_changed[] =
     "            gate_lr_factor: 10, schedule: wsd, warmup_steps: 7, decay_steps: 11, minimum_ratio: 0.05}\n"
     "training: {steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, sequence_length: 128,\n"
     "           seed: 77, skip_limit: 3, capacity_warmup_steps: 9, gate_warning_steps: 20}\n"
-    "evaluation: {every: 100, batches: 4}\n"
+    "evaluation: {every: 100, batches: 4, final_batches: 6}\n"
     "checkpoint: {every: 50, keep_last: 5, keep_every: 200, background: true}\n"
     "watch: {hang_seconds: 60, straggler_factor: 2, straggler_steps: 7, compare_every: 9, spike_factor: 8, "
     "spike_window: 33, spike_steps: 2, spike_skip: 5, spike_limit: 4}\n"

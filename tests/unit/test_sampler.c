@@ -274,12 +274,19 @@ static void test_evaluation(void **state)
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         int64_t length = lengths[i];
         int64_t next = 1;
-        assert_int_equal(corpus_windows(corpus, length), (100 + length - 1) / length);
-        for (int64_t j = 0; j < corpus_windows(corpus, length); j++) {
+        struct corpus_contexts contexts;
+        assert_ok(&fixture->context,
+                  corpus_contexts_create(&fixture->context, corpus, SAMPLING_SHUFFLE, length, &contexts));
+        assert_int_equal(contexts.count, (100 + length - 1) / length);
+        assert_int_equal(contexts.longest, integer_min(length, 100));
+        for (int64_t j = 0; j < contexts.count; j++) {
             int32_t inputs[MOST];
             int32_t targets[MOST];
             int64_t count = integer_min(length, 100 - j * length);
-            assert_int_equal(corpus_part(corpus, j * length, count, length, inputs, targets), count);
+            struct range context = corpus_context(&contexts, j);
+            assert_int_equal(context.begin, j * length);
+            assert_int_equal(context.count, count);
+            assert_int_equal(corpus_part(corpus, context.begin, count, length, inputs, targets), count);
             for (int64_t k = 0; k < length; k++) {
                 assert_int_equal(targets[k], k < count ? next + k : -1);
                 assert_int_equal(inputs[k], k < count ? next + k - 1 : 0);
@@ -287,6 +294,49 @@ static void test_evaluation(void **state)
             next += count;
         }
         assert_int_equal(next, 101);
+        corpus_contexts_destroy(&contexts);
+    }
+    corpus_close(&corpus);
+}
+
+/* Where training reads documents apart, so does an evaluation: no first token of a document is a target. */
+static void test_evaluation_documents(void **state)
+{
+    struct fixture *fixture = *state;
+    static const int64_t tokens[] = {1, 2, 10, 25, 1, 9};
+    const char *names[] = {"a", "b", "c", "d", "e", "f"};
+    for (int i = 0; i < 6; i++) {
+        char text[32];
+        memset(text, 'a' + i, sizeof text);
+        text[0] = 'A';
+        write_file(fixture, names[i], text, (size_t)tokens[i]);
+    }
+    struct corpus *corpus = open_part(fixture, 6, names, DATA_BYTES, 256, 0, 1);
+    static const struct {
+        int64_t length, count, longest;
+    } cases[] = {{8, 0 + 1 + 2 + 3 + 0 + 1, 8}, {24, 4, 24}, {1000, 4, 24}, {1, 1 + 9 + 24 + 8, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct corpus_contexts contexts;
+        int64_t length = cases[i].length;
+        int64_t targets_counted = 0;
+        assert_ok(&fixture->context,
+                  corpus_contexts_create(&fixture->context, corpus, SAMPLING_STREAM, length, &contexts));
+        assert_int_equal(contexts.count, cases[i].count);
+        assert_int_equal(contexts.longest, cases[i].longest);
+        for (int64_t j = 0; j < contexts.count; j++) {
+            int32_t inputs[1000];
+            int32_t targets[1000];
+            struct range context = corpus_context(&contexts, j);
+            assert_in_range(context.count, 1, length);
+            targets_counted += corpus_part(corpus, context.begin, context.count, length, inputs, targets);
+            for (int64_t k = 0; k < context.count; k++) {
+                assert_int_not_equal(targets[k], 'A');
+                assert_true(inputs[k] == targets[k] || inputs[k] == 'A');
+            }
+            assert_true(inputs[0] == 'A' || j > 0);
+        }
+        assert_int_equal(targets_counted, 1 + 9 + 24 + 8);
+        corpus_contexts_destroy(&contexts);
     }
     corpus_close(&corpus);
 }
@@ -294,8 +344,13 @@ static void test_evaluation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DATA_TEST(test_shuffle), DATA_TEST(test_same_sequence), DATA_TEST(test_shuffle_documents),
-        DATA_TEST(test_streams), DATA_TEST(test_stream_order),  DATA_TEST(test_evaluation),
+        DATA_TEST(test_shuffle),
+        DATA_TEST(test_same_sequence),
+        DATA_TEST(test_shuffle_documents),
+        DATA_TEST(test_streams),
+        DATA_TEST(test_stream_order),
+        DATA_TEST(test_evaluation),
+        DATA_TEST(test_evaluation_documents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
