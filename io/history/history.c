@@ -1,13 +1,14 @@
 #include "io/history/history.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+
+#include "io/json/json.h"
 
 enum { PATH_LENGTH = 1024 };
 
@@ -113,10 +114,10 @@ enum status history_open(struct context *context, const char *folder, int64_t st
     if (written && !isnan(start)) {
         double lost = last_sign(folder, start);
         count_end(summary, &start, lost, true);
-        written = write_line(opened->file, json_pack("{s:f}", "lost", lost));
+        written = write_line(opened->file, json_form("{s:f}", "lost", lost));
     }
     if (!written ||
-        !write_line(opened->file, json_pack("{s:f, s:I}", "start", unix_seconds(), "step", (json_int_t)step)))
+        !write_line(opened->file, json_form("{s:f, s:I}", "start", unix_seconds(), "step", (json_int_t)step)))
         return context_fail(context, STATUS_FILE, "%s: cannot write it: %s", path, strerror(errno));
     return STATUS_OK;
 }
@@ -128,7 +129,7 @@ void history_close(struct history **history, int64_t step, int code, double chec
         return;
     if (closed->file) {
         (void)write_line(closed->file,
-                         json_pack("{s:f, s:I, s:i, s:f}", "end", unix_seconds(), "step", (json_int_t)step, "exit",
+                         json_form("{s:f, s:I, s:i, s:f}", "end", unix_seconds(), "step", (json_int_t)step, "exit",
                                    code, "checkpoint_seconds", checkpoint_seconds));
         fclose(closed->file);
     }

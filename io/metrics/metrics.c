@@ -1,12 +1,13 @@
 #include "io/metrics/metrics.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "io/json/json.h"
 
 enum { PATH_LENGTH = 1024 };
 
@@ -98,7 +99,10 @@ static json_t *object_of(const struct metrics_field *fields, int count)
 {
     json_t *object = json_object();
     for (int i = 0; i < count; i++)
-        json_object_set_new(object, fields[i].name, number(fields[i].value, fields[i].integer));
+        if (fields[i].integer && isfinite(fields[i].value))
+            json_object_set_new(object, fields[i].name, json_integer((json_int_t)fields[i].value));
+        else
+            json_set_number(object, fields[i].name, fields[i].value);
     return object;
 }
 
@@ -125,7 +129,7 @@ enum status metrics_write_text(struct metrics *metrics, const struct metrics_fie
                                const char *text)
 {
     json_t *object = object_of(fields, count);
-    json_object_set_new(object, name, json_string(text));
+    json_object_set_new(object, name, json_text(text));
     return write_object(metrics, object);
 }
 

@@ -8,7 +8,7 @@ struct metrics;
 
 struct metrics_field {
     const char *name;
-    double value; /* not finite becomes null */
+    double value; /* not finite becomes null, with the reason in NAME_reason */
     bool integer;
 };
 

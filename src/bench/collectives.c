@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/core/clock.h"
 
@@ -122,11 +123,11 @@ static enum status print_rows_json(struct context *context, const struct mesh *m
 {
     json_t *list = json_array();
     for (int i = 0; i < count; i++)
-        json_array_append_new(list, json_pack("{s:s, s:I, s:f, s:f}", "collective", rows[i].name, "bytes",
+        json_array_append_new(list, json_form("{s:s, s:I, s:f, s:f}", "collective", rows[i].name, "bytes",
                                               (json_int_t)rows[i].bytes, "seconds", rows[i].seconds,
                                               "gbytes_per_second", 1e-9 * rows[i].bytes / rows[i].seconds));
     return print_json(context,
-                      json_pack("{s:s, s:i, s:i, s:o}", "bench", "collectives", "ranks", mesh_size(mesh, MESH_WORLD),
+                      json_form("{s:s, s:i, s:i, s:o}", "bench", "collectives", "ranks", mesh_size(mesh, MESH_WORLD),
                                 "ranks_on_first_host", mesh_ranks_on_host(mesh), "rows", list));
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/core/clock.h"
 #include "src/core/random.h"
@@ -221,13 +222,13 @@ static enum status print_report_json(struct context *context, const struct gener
 {
     const struct bench_options *options = report->options;
     json_t *object =
-        json_pack("{s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I}", "bench", "generate", "type",
+        json_form("{s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I}", "bench", "generate", "type",
                   report->config->compute.type == COMPUTE_BF16 ? "bf16" : "fp32", "isa", report->engine->isa, "ranks",
                   mesh_size(report->mesh, MESH_WORLD), "threads", report->engine->threads, "parameters",
                   (json_int_t)report->parameters, "rows", (json_int_t)options->rows, "prompt",
                   (json_int_t)options->prompt, "tokens", (json_int_t)options->tokens);
     json_t *rest =
-        json_pack("{s:s, s:s, s:I, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "routing", routing_name(report),
+        json_form("{s:s, s:s, s:I, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "routing", routing_name(report),
                   "batching", batching_name(report), "requests", (json_int_t)options->requests,
                   "tokens_per_processor_second", drawn(report) / report->processor, "mean_depth", report->depth,
                   "layers", (json_int_t)report->config->model.layers, "prompt_seconds", report->prompt,

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/json/json.h"
 #include "src/bench/kernels_private.h"
 #include "src/core/clock.h"
 #include "src/ops/peak.h"
@@ -220,7 +221,7 @@ static json_t *rows_json(const struct kernel_bench *bench, const struct ceilings
     for (int i = 0; i < bench->count; i++) {
         const struct kernel_row *row = &bench->rows[i];
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "operation", row->operation, "shape",
+            list, json_form("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "operation", row->operation, "shape",
                             row->shape, "seconds", row->seconds, "flops", row->flops, "bytes", row->bytes,
                             "gflops_per_second", 1e-9 * row->flops / row->seconds, "gbytes_per_second",
                             1e-9 * row->bytes / row->seconds, "share", share_of(row, best), "counted", row->counted));
@@ -236,7 +237,7 @@ static enum status show(const struct kernel_bench *bench, const struct bench_opt
     int threads = bench->engine->threads;
     if (options->json)
         return print_json(bench->context,
-                          json_pack("{s:s, s:s, s:s, s:i, s:i, s:{s:o, s:o, s:o}, s:o}", "bench", "kernels", "type",
+                          json_form("{s:s, s:s, s:s, s:i, s:i, s:{s:o, s:o, s:o}, s:o}", "bench", "kernels", "type",
                                     type, "isa", bench->engine->isa, "ranks", mesh_size(bench->mesh, MESH_WORLD),
                                     "threads", threads, "ceilings", "one_thread", ceilings_json(one), "before",
                                     ceilings_json(&looks[0]), "after", ceilings_json(&looks[1]), "rows",

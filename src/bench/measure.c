@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "io/json/json.h"
 #include "src/ops/peak.h"
 
 static int compare_doubles(const void *a, const void *b)
@@ -72,7 +73,7 @@ void ceilings_print(const char *label, const struct ceilings *ceilings)
 
 json_t *ceilings_json(const struct ceilings *ceilings)
 {
-    return json_pack("{s:f, s:s, s:f, s:s, s:f}", "fp32_gflops", 1e-9 * ceilings->fp32, "fp32_instruction",
+    return json_form("{s:f, s:s, s:f, s:s, s:f}", "fp32_gflops", 1e-9 * ceilings->fp32, "fp32_instruction",
                      ceilings->fp32_instruction, "bf16_gflops", 1e-9 * ceilings->bf16, "bf16_instruction",
                      ceilings->bf16_instruction, "memory_gbytes", 1e-9 * ceilings->bandwidth);
 }
@@ -87,7 +88,7 @@ json_t *time_json(const double part[TIME_KINDS])
 {
     json_t *object = json_object();
     for (int i = 0; i < TIME_KINDS; i++)
-        json_object_set_new(object, time_rows[i].key, json_real(part[time_rows[i].kind]));
+        json_set_number(object, time_rows[i].key, part[time_rows[i].kind]);
     return object;
 }
 
@@ -116,10 +117,10 @@ struct shown show_bytes(double bytes)
 
 enum status print_json(struct context *context, json_t *object)
 {
-    char *text = object ? json_dumps(object, JSON_REAL_PRECISION(9)) : NULL;
+    char *text = json_dumps(object, JSON_REAL_PRECISION(9));
     json_decref(object);
     if (!text)
-        return context_fail(context, STATUS_MEMORY, "out of memory: the result as JSON");
+        return context_fail(context, STATUS_MEMORY, "out of memory for the result as JSON");
     puts(text);
     free(text);
     return STATUS_OK;

@@ -1,6 +1,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/bench/step_private.h"
 
@@ -114,11 +115,11 @@ static json_t *flops_json(const struct step_report *report)
     double rate = useful(report) / report->seconds;
     double executed = report->executed / report->seconds;
     double datasheet = report->options->datasheet;
-    json_t *object = json_pack("{s:f, s:f, s:f, s:f, s:f}", "useful_per_token", report->useful_per_token, "useful",
+    json_t *object = json_form("{s:f, s:f, s:f, s:f, s:f}", "useful_per_token", report->useful_per_token, "useful",
                                useful(report), "executed", report->executed, "mfu", share_of_peak(report, rate),
                                "executed_share", share_of_peak(report, executed));
     if (object && datasheet > 0.0)
-        json_object_set_new(object, "mfu_of_datasheet", json_real(rate / datasheet));
+        json_set_number(object, "mfu_of_datasheet", rate / datasheet);
     return object;
 }
 
@@ -127,12 +128,12 @@ enum status step_print_json(struct context *context, const struct step_report *r
     const struct mesh_config *mesh = mesh_config(report->mesh);
     const struct training_config *training = &report->config->training;
     json_t *object =
-        json_pack("{s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I}", "bench", "step", "type",
+        json_form("{s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I}", "bench", "step", "type",
                   report->config->compute.type == COMPUTE_BF16 ? "bf16" : "fp32", "isa", report->engine->isa, "ranks",
                   mesh_size(report->mesh, MESH_WORLD), "threads", report->engine->threads, "parameters",
                   (json_int_t)report->parameters, "batch", (json_int_t)training->batch, "micro_batch",
                   (json_int_t)training->micro_batch, "sequence_length", (json_int_t)training->sequence_length);
-    json_t *rest = json_pack(
+    json_t *rest = json_form(
         "{s:{s:I, s:I, s:I, s:I}, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:{s:s, s:f, s:f}, s:o, s:{s:o, s:i, "
         "s:o, s:o, s:f}, s:f, "
         "s:i, s:s, s:I, s:I, s:o}",
@@ -140,13 +141,12 @@ enum status step_print_json(struct context *context, const struct step_report *r
         (json_int_t)mesh->context, "tensor", (json_int_t)mesh->tensor, "tokens", (json_int_t)report->tokens, "seconds",
         report->seconds, "seconds_least", report->least, "seconds_most", report->most, "seconds_p95", report->high,
         "processor_seconds", report->processor, "tokens_per_second", (double)report->tokens / report->seconds, "loss",
-        isfinite(report->loss) ? report->loss : 0.0, "peak", "instruction", report->instruction, "gflops_before",
-        1e-9 * report->peak_before, "gflops_after", 1e-9 * report->peak_after, "flops", flops_json(report),
-        "seconds_by_kind", "rank_0", time_json(report->part), "busiest_rank", report->slowest, "busiest",
-        time_json(report->slowest_part), "mean", time_json(report->mean), "waiting_for_stages", report->waiting,
-        "schedule_idle", report->bubble, "nodes", report->nodes, "hosts", report->hosts, "steps",
-        (json_int_t)report->options->steps, "warmup", (json_int_t)report->options->warmup, "memory_bytes",
-        memory_json(report));
+        report->loss, "peak", "instruction", report->instruction, "gflops_before", 1e-9 * report->peak_before,
+        "gflops_after", 1e-9 * report->peak_after, "flops", flops_json(report), "seconds_by_kind", "rank_0",
+        time_json(report->part), "busiest_rank", report->slowest, "busiest", time_json(report->slowest_part), "mean",
+        time_json(report->mean), "waiting_for_stages", report->waiting, "schedule_idle", report->bubble, "nodes",
+        report->nodes, "hosts", report->hosts, "steps", (json_int_t)report->options->steps, "warmup",
+        (json_int_t)report->options->warmup, "memory_bytes", memory_json(report));
     if (object && rest)
         json_object_update(object, rest);
     json_decref(rest);

@@ -1,10 +1,10 @@
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/config/config.h"
+#include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/cli/command.h"
 #include "src/core/text.h"
@@ -181,10 +181,14 @@ static const char *routing_name(const struct eval *eval)
 
 static void print_loss(const struct eval *eval, const struct evaluation *evaluation)
 {
-    printf("loss %.6f nats a token, perplexity %.4f, %.4f bits a %s, over %lld tokens in contexts of %lld",
-           evaluation->loss, exp(evaluation->loss), evaluation->loss / log(2.0),
-           eval->config->model.vocabulary == 256 ? "byte" : "token", (long long)evaluation->targets,
-           (long long)eval->plan.context);
+    if (evaluation->targets == 0)
+        printf("no targets: %lld tokens in contexts of %lld, none of which counts", (long long)evaluation->tokens,
+               (long long)eval->plan.context);
+    else
+        printf("loss %.6f nats a token, perplexity %.4f, %.4f bits a %s, over %lld tokens in contexts of %lld",
+               evaluation->loss, exp(evaluation->loss), evaluation->loss / log(2.0),
+               eval->config->model.vocabulary == 256 ? "byte" : "token", (long long)evaluation->targets,
+               (long long)eval->plan.context);
     if (eval->plan.context > eval->config->training.sequence_length)
         printf(", windows of %lld", (long long)eval->config->training.sequence_length);
     if (strcmp(memory_name(eval), "none") != 0)
@@ -206,15 +210,17 @@ static enum status measure_loss(struct eval *eval)
         print_loss(eval, &evaluation);
         return STATUS_OK;
     }
-    return print_json(&eval->command->context,
-                      json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:f, s:f, s:I}", "loss", evaluation.loss,
-                                "perplexity", exp(evaluation.loss), "targets", (json_int_t)evaluation.targets, "tokens",
-                                (json_int_t)evaluation.tokens, "context", (json_int_t)eval->plan.context, "window",
-                                (json_int_t)eval->config->training.sequence_length, "memory", memory_name(eval),
-                                "routing", routing_name(eval), "seconds", evaluation.seconds, "seconds_per_token",
-                                evaluation.seconds / (double)evaluation.tokens, "processor_seconds",
-                                evaluation.processor_seconds, "memory_resident_bytes",
-                                (json_int_t)memory_resident_peak()));
+    json_t *object = json_form(
+        "{s:f, s:f, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:f, s:f, s:I}", "loss", evaluation.loss, "perplexity",
+        exp(evaluation.loss), "targets", (json_int_t)evaluation.targets, "tokens", (json_int_t)evaluation.tokens,
+        "context", (json_int_t)eval->plan.context, "window", (json_int_t)eval->config->training.sequence_length,
+        "memory", memory_name(eval), "routing", routing_name(eval), "seconds", evaluation.seconds, "seconds_per_token",
+        evaluation.seconds / (double)evaluation.tokens, "processor_seconds", evaluation.processor_seconds,
+        "memory_resident_bytes", (json_int_t)memory_resident_peak());
+    if (object && evaluation.targets == 0)
+        for (int i = 0; i < 2; i++)
+            json_object_set_new(object, i ? "perplexity_reason" : "loss_reason", json_string("no targets"));
+    return print_json(&eval->command->context, object);
 }
 
 /* -- Passkey ---------------------------------------------------------------------------------------------------------
@@ -224,11 +230,11 @@ enum { PLACES = PASSKEY_ANY }; /* start, middle, end */
 
 static json_t *length_json(int64_t length, int64_t digits, const struct passkey_score *scores)
 {
-    json_t *object = json_pack("{s:I}", "length", (json_int_t)length);
+    json_t *object = json_form("{s:I}", "length", (json_int_t)length);
     for (int place = 0; place < PLACES; place++) {
         const struct passkey_score *score = &scores[place];
         json_object_set_new(object, passkey_position_name((enum passkey_position)place),
-                            json_pack("{s:I, s:I, s:f, s:f, s:f}", "samples", (json_int_t)score->samples, "right",
+                            json_form("{s:I, s:I, s:f, s:f, s:f}", "samples", (json_int_t)score->samples, "right",
                                       (json_int_t)score->right, "accuracy",
                                       (double)score->right / (double)score->samples, "digit_accuracy",
                                       (double)score->right_digits / (double)(score->samples * digits),
@@ -277,7 +283,7 @@ static enum status measure_passkey(struct eval *eval)
     if (!lengths)
         return STATUS_OK;
     return print_json(&eval->command->context,
-                      json_pack("{s:s, s:I, s:I, s:s, s:o}", "task", "passkey", "digits", (json_int_t)task.digits,
+                      json_form("{s:s, s:I, s:I, s:s, s:o}", "task", "passkey", "digits", (json_int_t)task.digits,
                                 "seed", (json_int_t)task.seed, "memory", memory_name(eval), "lengths", lengths));
 }
 

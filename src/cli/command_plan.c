@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "io/config/config.h"
+#include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/cli/command.h"
 #include "src/plan/measure.h"
@@ -50,7 +51,7 @@ static enum status print_plans(struct planner *planner, const struct plan_words 
             json_object_set_new(plan, "measured", plan_measured_json(&measured[i]));
         json_array_append_new(list, plan);
     }
-    return print_json(planner->context, json_pack("{s:s, s:o, s:o}", "plan", "meshes", "basis",
+    return print_json(planner->context, json_form("{s:s, s:o, s:o}", "plan", "meshes", "basis",
                                                   plan_basis_json(planner), "meshes", list));
 }
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/json/json.h"
 #include "src/doctor/doctor_private.h"
 
 static const char *severity_name(enum doctor_severity severity)
@@ -47,16 +48,16 @@ json_t *doctor_json(const struct doctor_facts *ranks, int count, const struct do
     json_t *list = json_array();
     for (int i = 0; i < findings->count; i++) {
         const struct doctor_finding *finding = &findings->list[i];
-        json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "name", finding->name, "severity",
+        json_array_append_new(list, json_form("{s:s, s:s, s:i, s:s, s:s, s:s}", "name", finding->name, "severity",
                                               severity_name(finding->severity), "hosts", finding->hosts, "named",
                                               finding->names, "detail", finding->detail, "remedy", finding->remedy));
     }
     json_t *places = json_array();
     for (int i = 0; i < count; i++)
-        json_array_append_new(places, json_pack("{s:i, s:s, s:i, s:i, s:i, s:s, s:s}", "rank", ranks[i].rank, "host",
+        json_array_append_new(places, json_form("{s:i, s:s, s:i, s:i, s:i, s:s, s:s}", "rank", ranks[i].rank, "host",
                                                 ranks[i].host, "threads", ranks[i].threads, "cores", ranks[i].cores,
                                                 "numa_domains", ranks[i].domains, "kernels", ranks[i].isa,
                                                 "folder_type", ranks[i].folder.type));
-    return json_pack("{s:s, s:i, s:i, s:o, s:i, s:o}", "doctor", "findings", "hosts", count_hosts(ranks, count),
+    return json_form("{s:s, s:i, s:i, s:o, s:i, s:o}", "doctor", "findings", "hosts", count_hosts(ranks, count),
                      "serious", findings->serious, "findings", list, "left_out", findings->left_out, "ranks", places);
 }

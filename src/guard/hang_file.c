@@ -1,8 +1,8 @@
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "io/json/json.h"
 #include "src/guard/hang.h"
 
 enum { PATH_LENGTH = 800 };
@@ -25,8 +25,8 @@ static void put_place(json_t *object, const struct place *place)
 {
     put_integer(object, "step", place->step);
     put_integer(object, "moves", place->moves);
-    json_object_set_new(object, "work", json_string(work_names[place->work]));
-    json_object_set_new(object, "pass", json_string(pass_names[place->pass]));
+    json_object_set_new(object, "work", json_text(work_names[place->work]));
+    json_object_set_new(object, "pass", json_text(pass_names[place->pass]));
     put_integer(object, "micro_batch", place->micro_batch);
     put_integer(object, "layer", place->layer);
 }
@@ -35,13 +35,13 @@ static json_t *event_object(const struct mesh_event *event, double now)
 {
     json_t *object = json_object();
     put_integer(object, "number", event->number);
-    json_object_set_new(object, "axis", json_string(mesh_axis_name(event->axis)));
-    json_object_set_new(object, "call", json_string(mesh_call_name(event->call)));
+    json_object_set_new(object, "axis", json_text(mesh_axis_name(event->axis)));
+    json_object_set_new(object, "call", json_text(mesh_call_name(event->call)));
     put_integer(object, "sequence", event->sequence);
     put_integer(object, "bytes", event->bytes);
     put_integer(object, "peer", event->peer);
     put_integer(object, "tag", event->tag);
-    json_object_set_new(object, "seconds_ago", json_real(now - event->begun));
+    json_set_number(object, "seconds_ago", now - event->begun);
     json_object_set_new(object, "done", json_boolean(event->done));
     put_place(object, &event->place);
     return object;
@@ -54,9 +54,9 @@ static json_t *state_object(int rank, const char *host, const struct hang_state 
     json_t *begun = json_object();
     json_t *events = json_array();
     put_integer(object, "rank", rank);
-    json_object_set_new(object, "host", json_string(host));
+    json_object_set_new(object, "host", json_text(host));
     put_integer(object, "pid", state->pid);
-    json_object_set_new(object, "still_seconds", json_real(state->still));
+    json_set_number(object, "still_seconds", state->still);
     put_place(object, &state->place);
     for (int axis = 0; axis < MESH_AXES; axis++)
         put_integer(begun, mesh_axis_name((enum mesh_axis)axis), state->begun[axis]);

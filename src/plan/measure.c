@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/core/random.h"
 #include "src/train/saver.h"
@@ -359,7 +360,7 @@ void plan_print_measured(const struct plan *plans, const struct plan_measured *m
 
 json_t *plan_measured_json(const struct plan_measured *measured)
 {
-    return json_pack("{s:I, s:I, s:I, s:i, s:f, s:f, s:f}", "planned_memory", (json_int_t)measured->planned_memory,
+    return json_form("{s:I, s:I, s:I, s:i, s:f, s:f, s:f}", "planned_memory", (json_int_t)measured->planned_memory,
                      "held_memory", (json_int_t)measured->held_memory, "held_most", (json_int_t)measured->held_most,
                      "ranks_whose_traffic_differs", measured->traffic_differs, "seconds", measured->seconds,
                      "seconds_least", measured->least, "seconds_most", measured->most);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/model/decoder.h"
 #include "src/plan/plan.h"
@@ -123,13 +124,13 @@ static json_t *changes_json(const struct parameter_plan *plan)
     for (int i = 0; i < count; i++)
         set_key(
             object, changes[i].cause,
-            json_pack("{s:I, s:f}", "parameters", (json_int_t)changes[i].parameters, "percent", changes[i].percent));
+            json_form("{s:I, s:f}", "parameters", (json_int_t)changes[i].parameters, "percent", changes[i].percent));
     return object;
 }
 
 static enum status print_object(struct context *context, const struct parameter_plan *plan)
 {
-    json_t *object = json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:I, s:f, s:f}", "plan", "parameters", "layers",
+    json_t *object = json_form("{s:s, s:I, s:o, s:o, s:o, s:o, s:I, s:f, s:f}", "plan", "parameters", "layers",
                                (json_int_t)plan->config->layers, "stored", groups_json(plan->model.stored), "unrolled",
                                groups_json(plan->model.unrolled), "plain", groups_json(plan->plain.stored), "changes",
                                changes_json(plan), "sequence_length", (json_int_t)plan->length, "flops_per_token",

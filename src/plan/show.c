@@ -1,6 +1,7 @@
 /* Plans as tables and as JSON. */
 #include <stdio.h>
 
+#include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/plan/plan.h"
 
@@ -148,27 +149,27 @@ static json_t *stage_json(const struct plan_stage *stage)
     for (int axis = 0; axis < MESH_AXES; axis++)
         if (stage->traffic[axis].calls > 0)
             json_object_set_new(traffic, network_axis_name((enum mesh_axis)axis),
-                                json_pack("{s:I, s:I}", "calls", (json_int_t)stage->traffic[axis].calls, "bytes",
+                                json_form("{s:I, s:I}", "calls", (json_int_t)stage->traffic[axis].calls, "bytes",
                                           (json_int_t)stage->traffic[axis].bytes));
-    return json_pack("{s:i, s:I, s:o, s:o}", "stage", stage->stage, "parameters", (json_int_t)stage->parameters,
+    return json_form("{s:i, s:I, s:o, s:o}", "stage", stage->stage, "parameters", (json_int_t)stage->parameters,
                      "memory_bytes", memory, "traffic", traffic);
 }
 
 json_t *plan_json(const struct planner *planner, const struct plan *plan)
 {
     const struct mesh_config *mesh = &plan->mesh;
-    json_t *object = json_pack("{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}}", "ranks", plan->ranks, "threads",
+    json_t *object = json_form("{s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}}", "ranks", plan->ranks, "threads",
                                planner_threads(planner, mesh), "mesh", "data", (json_int_t)mesh->data, "pipeline",
                                (json_int_t)mesh->pipeline, "context", (json_int_t)mesh->context, "tensor",
                                (json_int_t)mesh->tensor, "virtual_stages", (json_int_t)mesh->virtual_stages);
     if (plan->reason[0] != '\0') {
-        json_object_set_new(object, "cannot_split", json_string(plan->reason));
+        json_object_set_new(object, "cannot_split", json_text(plan->reason));
         return object;
     }
     json_t *stages = json_array();
     for (int i = 0; i < plan->stages; i++)
         json_array_append_new(stages, stage_json(&plan->stage[i]));
-    json_t *rest = json_pack("{s:o, s:i, s:I, s:{s:f, s:f, s:f, s:f, s:f}, s:f, s:f, s:b}", "stages", stages,
+    json_t *rest = json_form("{s:o, s:i, s:I, s:{s:f, s:f, s:f, s:f, s:f}, s:f, s:f, s:b}", "stages", stages,
                              "largest_stage", largest_of(plan)->stage, "micro_batches", (json_int_t)plan->micro_batches,
                              "seconds", "passes", plan->compute, "collectives", plan->communication, "pipeline",
                              plan->pipeline, "update", plan->update, "step", plan->step, "bubble", plan->bubble,
@@ -183,7 +184,7 @@ json_t *plan_basis_json(const struct planner *planner)
 {
     const struct network *network = &planner->network;
     const char *source = network->measured[MESH_WORLD] ? "measured" : network->stated ? "stated" : "assumed";
-    return json_pack("{s:i, s:s, s:I, s:f, s:f, s:f, s:f}", "cores", planner->cores, "network", source,
+    return json_form("{s:i, s:s, s:I, s:f, s:f, s:f, s:f}", "cores", planner->cores, "network", source,
                      "ranks_per_host", (json_int_t)network->ranks_per_host, "host_latency", network->within.latency,
                      "host_bandwidth", network->within.bandwidth, "latency", network->between.latency, "bandwidth",
                      network->between.bandwidth);

@@ -61,7 +61,8 @@ static void lines_are_objects(void **state)
         {"step", 3, true}, {"loss", 2.5, false}, {"bad", NAN, false}, {"tokens", 1e12, true}};
     assert_ok(&fixture->context, metrics_write(metrics, fields, 4));
     /* Flushed with each line: whoever looks sees it before the file is closed. */
-    expect_file(fixture, "{\"step\":3,\"loss\":2.5,\"bad\":null,\"tokens\":1000000000000}\n");
+    expect_file(fixture,
+                "{\"step\":3,\"loss\":2.5,\"bad\":null,\"bad_reason\":\"not a number\",\"tokens\":1000000000000}\n");
     metrics_close(&metrics);
 }
 

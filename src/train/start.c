@@ -1,0 +1,157 @@
+#include "src/train/train_private.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "io/config/config.h"
+#include "src/core/text.h"
+#include "src/train/run_folder.h"
+#include "src/train/state.h"
+
+/* Nothing to evaluate is found out before training, not after it. */
+static enum status check_validation(struct train *train)
+{
+    const struct data_config *data = &train->config->data;
+    struct corpus_contexts contexts;
+    if (!train->validation)
+        return STATUS_OK;
+    CHECK(corpus_contexts_create(train->context, train->validation, data->sampling,
+                                 train->config->training.sequence_length, &contexts));
+    int64_t count = contexts.count;
+    corpus_contexts_destroy(&contexts);
+    if (count > 0)
+        return STATUS_OK;
+    if (data->validation.count > 0)
+        return context_fail(train->context, STATUS_FILE,
+                            "data.validation: %s: no document of two tokens or more, so there is nothing to predict; "
+                            "name a longer text, or none and data.validation_fraction=0",
+                            data->validation.item[0]);
+    return context_fail(train->context, STATUS_FILE,
+                        "data.validation_fraction: the part of %g that is held out has no document of two tokens or "
+                        "more; raise it, use more text, or set it to 0",
+                        data->validation_fraction);
+}
+
+static enum status open_data(struct train *train)
+{
+    const struct config *config = train->config;
+    const struct data_config *data = &config->data;
+    struct context *context = train->context;
+    if (data->train.count == 0)
+        return context_fail(context, STATUS_USAGE, "data.train: name at least one file to train on");
+    bool own_validation = data->validation.count > 0;
+    double cut = own_validation ? 1.0 : 1.0 - data->validation_fraction;
+    int64_t vocabulary = config->model.vocabulary;
+    CHECK(corpus_open(context, &data->train, data->format, vocabulary, 0.0, cut, &train->train));
+    if (own_validation)
+        CHECK(corpus_open(context, &data->validation, data->format, vocabulary, 0.0, 1.0, &train->validation));
+    else if (cut < 1.0)
+        CHECK(corpus_open(context, &data->train, data->format, vocabulary, cut, 1.0, &train->validation));
+    CHECK(check_validation(train));
+    return sampler_create(context, train->train, data, config->training.sequence_length, config->training.batch,
+                          &train->sampler);
+}
+
+static bool carries_memory(const struct train *train)
+{
+    return streams_carried(train->config);
+}
+
+static enum status create_streams(struct train *train)
+{
+    if (!carries_memory(train))
+        return STATUS_OK;
+    return streams_create(train->context, train->trainer.decoder, train->trainer.batch.mine, train->trainer.batch.rows,
+                          &train->streams);
+}
+
+struct streams *train_streams(struct train *train)
+{
+    return carries_memory(train) ? &train->streams : NULL;
+}
+
+static enum status restore(struct train *train, const struct resume *resume)
+{
+    char path[CHECKPOINT_PATH];
+    bool found = resume->kind == RESUME_FILE;
+    if (found)
+        text_copy(path, sizeof path, resume->path);
+    else if (resume->kind == RESUME_AUTO) {
+        checkpoint_clean(train->context, train->mesh, train->checkpoints);
+        CHECK(checkpoint_find(train->context, train->mesh, train->checkpoints, &found, path));
+    }
+    if (!found)
+        return STATUS_OK;
+    if (resume->kind == RESUME_FILE)
+        CHECK(checkpoint_verify(train->context, train->mesh, path));
+    CHECK(state_load(&train->trainer, train_streams(train), path));
+    train->saver.saved_step = resume->kind == RESUME_AUTO ? train->trainer.step : -1;
+    context_log(train->context, "resuming after step %lld from %s", (long long)train->trainer.step, path);
+    return STATUS_OK;
+}
+
+int64_t train_end(const struct train *train)
+{
+    const struct training_config *training = &train->config->training;
+    return training->stop_at ? integer_min(training->stop_at, training->steps) : training->steps;
+}
+
+static enum status open_outputs(struct train *train, const struct resume *resume)
+{
+    char path[RUN_PATH];
+    if (resume->kind == RESUME_NONE)
+        CHECK(run_folder_move_aside(train->context, train->config->run.folder));
+    snprintf(path, sizeof path, "%s/metrics.jsonl", train->config->run.folder);
+    CHECK(run_folder_write_config(train->context, train->config));
+    CHECK(life_begin(&train->life, train_end(train), train->validation != NULL));
+    return metrics_open(train->context, path, train->trainer.step, &train->metrics);
+}
+
+static void describe_run(const struct train *train)
+{
+    const struct decoder *decoder = train->trainer.decoder;
+    const struct mesh_config *mesh = mesh_config(train->mesh);
+    context_log(train->context,
+                "model: %.2f million parameters in %s; %lld tokens to train on; batch %lld x %lld tokens",
+                1e-6 * (double)decoder_parameter_total(decoder), decoder->dtype == DTYPE_BF16 ? "bf16" : "fp32",
+                (long long)corpus_tokens(train->train), (long long)train->config->training.batch,
+                (long long)train->config->training.sequence_length);
+    context_log(train->context,
+                "mesh: data %lld x pipeline %lld x context %lld x tensor %lld, %d thread%s a rank, %s kernels, "
+                "%.0f GFLOP/s of matrix products measured on all ranks",
+                (long long)mesh->data, (long long)mesh->pipeline, (long long)mesh->context, (long long)mesh->tensor,
+                train->trainer.engine->threads, train->trainer.engine->threads == 1 ? "" : "s",
+                train->trainer.engine->isa, 1e-9 * train->peak);
+}
+
+void train_measure_peak(struct train *train)
+{
+    struct trainer *trainer = &train->trainer;
+    train->peak =
+        fmax(train->peak, progress_peak(train->context, train->mesh, trainer->engine, trainer->decoder->dtype));
+}
+
+static void cast_votes(void *self, double votes[VOTES])
+{
+    struct train *train = self;
+    saver_cast(&train->saver, votes);
+    life_cast(&train->life, saver_active(&train->saver), votes);
+}
+
+enum status train_start(struct train *train, const struct resume *resume)
+{
+    struct context *context = train->context;
+    CHECK(mesh_agree(train->mesh, context, open_data(train)));
+    CHECK(mesh_agree(train->mesh, context,
+                     train->root ? run_folder_make(context, train->config->run.folder) : STATUS_OK));
+    CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
+    CHECK(mesh_agree(train->mesh, context, create_streams(train)));
+    CHECK(mesh_agree(train->mesh, context, watch_create(context, &train->trainer, &train->streams, &train->watch)));
+    CHECK(saver_create(&train->trainer, train_streams(train), train->checkpoints, &train->saver));
+    train->trainer.voter = (struct voter){.self = train, .cast = cast_votes};
+    CHECK(restore(train, resume));
+    CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train, resume) : STATUS_OK));
+    train_measure_peak(train);
+    describe_run(train);
+    return guard_create(&train->trainer, train->config->run.folder, &train->guard);
+}

@@ -1,0 +1,51 @@
+/* Inside src/train: a run, which src/train/start.c sets up and src/train/train.c goes through. */
+#ifndef CAIRN_TRAIN_TRAIN_PRIVATE_H
+#define CAIRN_TRAIN_TRAIN_PRIVATE_H
+
+#include "io/data/data.h"
+#include "io/metrics/metrics.h"
+#include "src/train/guard.h"
+#include "src/train/life.h"
+#include "src/train/progress.h"
+#include "src/train/saver.h"
+#include "src/train/streams.h"
+#include "src/train/train.h"
+#include "src/train/trainer.h"
+#include "src/train/watch.h"
+
+enum { RUN_PATH = 700 };
+
+struct train {
+    struct context *context;
+    struct mesh *mesh;
+    const struct config *config;
+    bool root; /* the rank that writes and speaks */
+    char checkpoints[RUN_PATH];
+    struct corpus *train;
+    struct corpus *validation;
+    struct sampler sampler;
+    struct trainer trainer;
+    struct streams streams; /* memories that are carried from step to step; without rows when there are none */
+    struct watch watch;
+    struct guard guard;
+    struct life life;
+    struct metrics *metrics; /* root only */
+    struct progress progress;
+    struct saver saver;
+    double peak; /* FLOP/s of all ranks, the most that products or steps have reached */
+};
+
+/* Data, model, outputs; resumes. Collective; agreed status. */
+enum status train_start(struct train *train, const struct resume *resume) MUST_USE;
+
+/* What a checkpoint holds of the streams; NULL when nothing is carried. */
+struct streams *train_streams(struct train *train);
+
+/* After which step this start ends by itself. */
+int64_t train_end(const struct train *train);
+
+/* Looks once more at what products reach: on a machine that others use the best of several looks is nearest to what it
+ * can do. Collective. */
+void train_measure_peak(struct train *train);
+
+#endif
