@@ -53,6 +53,18 @@ must "samples" 1 train tiny.yaml "${sampled[@]}" --set run.folder=samples
 [ "$(values samples tokens | tail -n 1)" = "8 $((8 * 2 * 64 - 2 * 2 * (64 - 7)))" ] || fail "samples: $(values samples tokens | tail -n 1)"
 [ "$(grep -c 'no targets' err)" -ge 1 ] || fail "samples: not told: $(cat err)"
 ! grep -q 'SKIPPED\|spike' err || fail "samples: $(cat err)"
+# Nor do they count among the losses by which spikes are known: of so many there are two.
+known=$(h5dump -d /watch/losses -s 2 -c 1 -y -w 0 "$(checkpoint_of samples 8)" | tr -d ' \n' | grep -o 'DATA{[0-9.]*')
+[ "$known" = "DATA{2" ] || fail "samples: losses known: $known"
+# With parameters that stay, the losses in training are those of the whole samples read alone: memories carry what steps
+# without targets read, and nothing from one sample to the next.
+must "samples, still" 1 train tiny.yaml "${sampled[@]}" --set run.folder=still --set optimizer.learning_rate=0 \
+    --set training.seed=5
+must "samples, alone" 1 eval tiny.yaml "${sampled[@]}" --checkpoint still --data keys --context-length 200 --json
+losses still | awk -v alone="$(sed -n 's/.*"loss": *\([0-9.]*\).*/\1/p' out)" '
+    $2 != "null" { sum += $2; n++ }
+    END { d = sum / n - alone; print n, sum / n, alone; exit !(n == 2 && d < 2e-6 && d > -2e-6) }' >still.losses ||
+    fail "samples: in training and alone: $(cat still.losses)"
 # What such steps left in the memories counts: a run that was stopped behind one goes on as if it had not been.
 must "samples, stopped" 2 train tiny.yaml "${sampled[@]}" --set run.folder=stopped --set training.stop_at=3 \
     --set mesh.data=2
