@@ -1,4 +1,5 @@
 /* The program: wiring of the subcommands, and the only place that exits. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -293,6 +294,21 @@ static int rank_of_environment(void)
     return 0;
 }
 
+/* What was printed is not done before it has been taken: a full disk shows itself no earlier than here. */
+static bool close_output(void)
+{
+    bool failed = ferror(stdout) != 0;
+    int code = failed ? errno : 0;
+    if (fflush(stdout) != 0) {
+        failed = true;
+        code = errno;
+    }
+    /* A stream that was closed before the program began takes nothing, and nobody waits for it. */
+    if (failed && code != EBADF)
+        fprintf(stderr, "cairn: standard output cannot be written: %s\n", code ? strerror(code) : "an error before");
+    return !failed || code == EBADF;
+}
+
 int main(int argc, char **argv)
 {
     const struct subcommand *subcommand = find_subcommand(argc > 1 ? argv[1] : "");
@@ -327,6 +343,8 @@ int main(int argc, char **argv)
         engine_destroy(&command->engine);
     mesh_destroy(&command->mesh);
     int code = status == STATUS_OK ? command->exit_code : exit_code_of(status);
+    if (!close_output() && code == 0)
+        code = 1;
     free(command);
     if (with_mpi)
         mesh_stop();

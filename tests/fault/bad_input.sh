@@ -297,5 +297,19 @@ else
     skip "disk too small for the metrics: mount is not permitted"
 fi
 
+# Results that cannot be written are no results.
+for command in "--version" "help" "train --help" "config" "config good.yaml" "doctor" "checkpoint inspect $file" \
+    "checkpoint verify $file" "checkpoint diff $file $file" "eval good.yaml --checkpoint kept" \
+    "eval good.yaml --checkpoint kept --json" "generate --checkpoint kept --prompt the --tokens 3" \
+    "plan good.yaml --parameters" "plan good.yaml --ranks 1 --network latency=1e-6 --json" "bench kernels --quick --json" \
+    "bench step good.yaml --quick --steps 1 --warmup 0" "scale good.yaml --list" "report kept --output report"; do
+    cases=$((cases + 1))
+    name="cairn $command to a full disk"
+    # shellcheck disable=SC2086
+    timeout -k 5 "$LIMIT" "$CAIRN" $command >/dev/full 2>err </dev/null
+    status=$?
+    verdict "$name" 1 "standard output cannot be written|No space left on device"
+done
+
 say "$cases cases in $runs runs"
 finish
