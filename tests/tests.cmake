@@ -175,6 +175,7 @@ cairn_script(fault.corrupt fault/corrupt.sh LABELS fault TIMEOUT 900)
 add_executable(hang_program tests/fault/hang_program.c)
 target_link_libraries(hang_program PRIVATE guard)
 set_target_properties(hang_program PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+cairn_script(fault.ranks_differ fault/ranks_differ.sh LABELS fault TIMEOUT 300)
 cairn_script(fault.hang fault/hang.sh LABELS fault TIMEOUT 300)
 cairn_script(fault.bad_input fault/bad_input.sh LABELS fault TIMEOUT 1200)
 # Most of what it does is to wait for Slurm, so it begins first and goes on beside the others.

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/core/text.h"
+
 enum status mesh_start(struct context *context, int *argc, char ***argv, int *rank, int *size)
 {
     int provided = 0;
@@ -31,6 +33,16 @@ const char *mesh_library(void)
 #endif
 }
 
+void mesh_library_version(char *text, size_t size)
+{
+    char words[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length = 0;
+    if (MPI_Get_library_version(words, &length) != MPI_SUCCESS)
+        length = 0;
+    words[length] = '\0';
+    (void)text_copy(text, size, words);
+}
+
 void mesh_stop(void)
 {
     MPI_Finalize();
@@ -41,18 +53,20 @@ void mesh_abort(int code)
     MPI_Abort(MPI_COMM_WORLD, code);
 }
 
-/* The ways to write `ranks` as a product with the sizes that are fixed, for a message. */
+/* How the sizes that are fixed could be met, for a message: by other ranks, and by another size. */
 static void describe_fit(const struct mesh_config *wanted, int ranks, char *text, size_t size)
 {
-    int64_t model = wanted->pipeline * wanted->context * wanted->tensor;
-    if (model > 0 && ranks % model == 0)
-        snprintf(text, size, "mesh.data=%lld would fit", (long long)(ranks / model));
+    long long model = (long long)(wanted->pipeline * wanted->context * wanted->tensor);
+    long long all = model * (long long)wanted->data;
+    int used = 0;
+    if (all > 0)
+        used = snprintf(text, size, "start %lld ranks (mpirun -n %lld), or ", all, all);
     else if (model > 0)
-        snprintf(text, size,
-                 "start a multiple of %lld ranks (mpirun -n %lld), or choose sizes whose product divides %d",
-                 (long long)model, (long long)model, ranks);
+        used = snprintf(text, size, "start a multiple of %lld ranks (mpirun -n %lld), or ", model, model);
+    if (model > 0 && ranks % model == 0)
+        snprintf(text + used, size - (size_t)used, "mesh.data=%lld would fit", ranks / model);
     else
-        snprintf(text, size, "choose sizes whose product is %d", ranks);
+        snprintf(text + used, size - (size_t)used, "choose sizes whose product is %d", ranks);
 }
 
 enum status mesh_resolve(struct context *context, const struct mesh_config *wanted, int ranks,
@@ -63,10 +77,12 @@ enum status mesh_resolve(struct context *context, const struct mesh_config *want
     static const char *const name[] = {"data", "pipeline", "context", "tensor"};
     int automatic = -1;
     int64_t product = 1;
+    char fit[160];
+    describe_fit(wanted, ranks, fit, sizeof fit);
     for (int i = 0; i < 4; i++) {
         if (*size[i] < 0 || *size[i] > ranks)
-            return context_fail(context, STATUS_USAGE, "mesh.%s: %lld does not fit %d ranks", name[i],
-                                (long long)*size[i], ranks);
+            return context_fail(context, STATUS_USAGE, "mesh.%s: %lld does not fit %d rank%s; %s", name[i],
+                                (long long)*size[i], ranks, ranks == 1 ? "" : "s", fit);
         if (*size[i] == 0 && automatic >= 0)
             return context_fail(context, STATUS_USAGE, "mesh: only one of the sizes may be auto; both %s and %s are",
                                 name[automatic], name[i]);
@@ -75,8 +91,6 @@ enum status mesh_resolve(struct context *context, const struct mesh_config *want
         else
             product *= *size[i];
     }
-    char fit[160];
-    describe_fit(wanted, ranks, fit, sizeof fit);
     if (automatic >= 0 && ranks % product != 0)
         return context_fail(
             context, STATUS_USAGE,

@@ -38,6 +38,16 @@ enum status mesh_start(struct context *context, int *argc, char ***argv, int *ra
 /* The MPI library's name and version. */
 const char *mesh_library(void);
 
+/* The library that runs, in its own words. */
+void mesh_library_version(char *text, size_t size);
+
+/* Whether all ranks of the world have the same text, which is lines of "NAME: VALUE". If not, a USAGE error on all of
+ * them that names the first line in which they differ, and where. Before there is a mesh. Collective; agreed. */
+enum status mesh_same(struct context *context, const char *text) MUST_USE;
+
+/* The same for the size and a sample of a file that all ranks read, as `what`. */
+enum status mesh_same_file(struct context *context, const char *what, const char *path) MUST_USE;
+
 /* Ends MPI after all ranks arrive here: collective. */
 void mesh_stop(void);
 

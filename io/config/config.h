@@ -37,6 +37,10 @@ enum { CONFIG_VALUE = 96 };
 typedef void (*config_visitor)(void *self, const char *key, const char (*values)[CONFIG_VALUE], int count);
 void config_differences(const struct config *const *configs, int count, config_visitor visit, void *self);
 
+/* Calls `visit` for each setting with its whole value on one line. */
+void config_visit(const struct config *config, void (*visit)(void *self, const char *key, const char *value),
+                  void *self);
+
 /* Every key with type, default and meaning, for --help. */
 void config_describe(FILE *out);
 

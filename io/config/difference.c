@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/config/config.h"
@@ -14,6 +15,18 @@ static void value_of(const struct setting *setting, const struct config *config,
         config_print(&writer, "%s", i ? ", " : "");
         setting_write(setting, config, i, &writer);
     }
+}
+
+void config_visit(const struct config *config, void (*visit)(void *self, const char *key, const char *value),
+                  void *self)
+{
+    enum { LONGEST = 8 * TEXT_LENGTH * TEXT_LIST_ITEMS }; /* every byte escaped */
+    char *value = malloc(LONGEST);
+    for (int i = 0; i < setting_count && value; i++) {
+        value_of(&setting_table[i], config, value, LONGEST);
+        visit(self, setting_table[i].key, value);
+    }
+    free(value);
 }
 
 void config_differences(const struct config *const *configs, int count, config_visitor visit, void *self)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "io/checkpoint/checkpoint.h"
+#include "src/cli/share.h"
 #include "src/cli/threads.h"
 #include "src/core/text.h"
 
@@ -70,15 +71,39 @@ static int threads_automatic(const struct mesh *mesh)
     return (int)integer_max(1, bound ? granted : granted / mesh_ranks_on_host(mesh));
 }
 
+/* Parameters that several ranks hold are updated on each, which gives the same bits by the same instructions only: all
+ * use those of the rank that has the least. NULL: each chooses the same by itself. */
+static enum status agree_on_instructions(struct command *command, const char **name)
+{
+    int rank = 0;
+    CHECK(mesh_agree(command->mesh, &command->context, engine_rank(&command->context, &rank)));
+    int32_t ends[2] = {rank, -rank};
+    mesh_all_reduce(command->mesh, MESH_WORLD, ends, 2, DTYPE_I32, MESH_MAX);
+    *name = ends[0] == -ends[1] && !getenv("CAIRN_CPU") ? NULL : engine_name(ends[0]);
+    if (ends[0] != -ends[1])
+        context_log(&command->context, "hosts differ in their instructions, %s and %s: all ranks use %s kernels",
+                    engine_name(-ends[1]), engine_name(ends[0]), engine_name(ends[0]));
+    return STATUS_OK;
+}
+
 enum status command_start(struct command *command, const struct mesh_config *mesh, const struct compute_config *compute)
 {
     struct mesh_config resolved;
     CHECK(mesh_resolve(&command->context, mesh, command->ranks, &resolved));
     CHECK(mesh_create(&command->context, &resolved, &command->mesh));
+    const char *instructions;
+    CHECK(agree_on_instructions(command, &instructions));
     int threads = compute->threads ? (int)compute->threads : threads_automatic(command->mesh);
-    CHECK(mesh_agree(command->mesh, &command->context, engine_create(&command->context, threads, &command->engine)));
+    CHECK(mesh_agree(command->mesh, &command->context,
+                     engine_create_as(&command->context, threads, instructions, &command->engine)));
     command->engine_ready = true;
     return threads_settle(&command->context, command->mesh, &command->engine);
+}
+
+enum status command_start_with(struct command *command, const struct config *config)
+{
+    CHECK(share_config(command, config));
+    return command_start(command, &config->mesh, &config->compute);
 }
 
 enum status command_checkpoint(struct command *command, const char *name, char *path, size_t size)
@@ -90,8 +115,9 @@ enum status command_checkpoint(struct command *command, const char *name, char *
     bool is_folder = stat(name, &entry) == 0 && S_ISDIR(entry.st_mode);
     if (!is_folder) {
         bool fits = text_copy(path, size, name);
-        return mesh_agree(command->mesh, context,
-                          fits ? STATUS_OK : context_fail(context, STATUS_USAGE, "%s: the name is too long", name));
+        CHECK(mesh_agree(command->mesh, context,
+                         fits ? STATUS_OK : context_fail(context, STATUS_USAGE, "%s: the name is too long", name)));
+        return mesh_same_file(context, "checkpoint", path);
     }
     snprintf(folder, sizeof folder, "%s/checkpoints", name);
     if (stat(folder, &entry) != 0)
@@ -101,7 +127,7 @@ enum status command_checkpoint(struct command *command, const char *name, char *
     CHECK(mesh_agree(command->mesh, context,
                      found ? STATUS_OK : context_fail(context, STATUS_FILE, "%s: no checkpoint there", name)));
     text_copy(path, size, found_path);
-    return STATUS_OK;
+    return mesh_same_file(context, "checkpoint", path);
 }
 
 enum status command_integer(struct command *command, const char *option, const char *text, int64_t low, int64_t high,

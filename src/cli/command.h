@@ -36,6 +36,9 @@ enum status command_parse(struct command *command, int argc, char **argv, const 
 enum status command_start(struct command *command, const struct mesh_config *mesh,
                           const struct compute_config *compute) MUST_USE;
 
+/* The same for a configuration, which all ranks must have alike, with its data. */
+enum status command_start_with(struct command *command, const struct config *config) MUST_USE;
+
 /* A checkpoint named by a file, a run's folder or its checkpoints' folder. Collective; agreed. */
 enum status command_checkpoint(struct command *command, const char *name, char *path, size_t size) MUST_USE;
 

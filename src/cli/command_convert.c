@@ -74,7 +74,7 @@ static enum status run_conversion(struct convert_run *run)
     struct context *context = &command->context;
     struct trainer *trainer = &run->trainer;
     CHECK(mesh_agree(NULL, context, prepare(run)));
-    CHECK(command_start(command, &run->config.mesh, &run->config.compute));
+    CHECK(command_start_with(command, &run->config));
     CHECK(command_checkpoint(command, run->options->source, run->source, sizeof run->source));
     CHECK(checkpoint_verify(context, command->mesh, run->source));
     CHECK(trainer_create(context, command->mesh, &command->engine, &run->config, true, trainer));

@@ -298,7 +298,7 @@ static enum status run(struct eval *eval, const struct eval_options *options)
     char path[CHECKPOINT_PATH];
     enum status status = read_options(eval, options);
     TRY(mesh_agree(NULL, context, status));
-    TRY(command_start(command, &config->mesh, &config->compute));
+    TRY(command_start_with(command, config));
     if (!options->task)
         TRY(mesh_agree(command->mesh, context, open_text(eval, options->data)));
     TRY(command_checkpoint(command, options->checkpoint ? options->checkpoint : config->run.folder, path, sizeof path));

@@ -126,7 +126,7 @@ static enum status run_generate(struct generate_run *run, const struct generate_
         status = read_prompt(run, options->prompt);
     TRY(mesh_agree(readers, context, status));
     command->mesh = NULL;
-    TRY(command_start(command, &run->config->mesh, &run->config->compute));
+    TRY(command_start_with(command, run->config));
     TRY(trainer_create(context, command->mesh, &command->engine, run->config, false, &trainer));
     TRY(state_load(&trainer, NULL, path));
     if (command->rank == 0)

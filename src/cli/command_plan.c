@@ -5,6 +5,7 @@
 #include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/cli/command.h"
+#include "src/cli/share.h"
 #include "src/plan/measure.h"
 
 /* The command line, as it stands. */
@@ -129,6 +130,8 @@ static enum status run(struct command *command, const struct plan_words *words, 
     int ranks = 0;
     if (words->parameters)
         return command->rank == 0 ? plan_parameters(context, config, words->json) : STATUS_OK;
+    if (words->measure)
+        CHECK(share_config(command, config));
     CHECK(choose_mesh(command, words, config, &ranks, &mesh));
     CHECK(planner_create(context, config, &planner));
     enum status status = words->network ? network_parse(context, words->network, &planner.network) : STATUS_OK;
@@ -156,6 +159,8 @@ enum status command_plan(struct command *command, int argc, char **argv)
     if (!config)
         return STATUS_MEMORY;
     enum status status = config_load(context, words.path, command->overrides, command->override_count, config);
+    if (words.measure)
+        status = mesh_agree(NULL, context, status);
     if (status == STATUS_OK)
         status = run(command, &words, config);
     memory_free(context, config);

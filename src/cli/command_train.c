@@ -31,7 +31,7 @@ enum status command_train(struct command *command, int argc, char **argv)
     bool stopped = false;
     enum status status = config_load(context, path, command->overrides, command->override_count, config);
     TRY(mesh_agree(NULL, context, status));
-    TRY(command_start(command, &config->mesh, &config->compute));
+    TRY(command_start_with(command, config));
     TRY(train_run(context, command->mesh, &command->engine, config, &resume, &stopped));
     command->exit_code = stopped ? TRAIN_AGAIN : 0;
 done:

@@ -6,6 +6,7 @@
 
 #include "src/cli/command.h"
 #include "src/cli/revision.h"
+#include "src/cli/share.h"
 #include "src/core/text.h"
 #include "src/doctor/doctor.h"
 #include "src/train/requests.h"
@@ -273,6 +274,8 @@ static enum status dispatch(struct command *command, const struct subcommand *su
             fputs(subcommand->help, stdout);
         return STATUS_OK;
     }
+    if (command->ranks > 1)
+        CHECK(share_command(command, argc, argv));
     return subcommand->run(command, argc - 2, argv + 2);
 }
 

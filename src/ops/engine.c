@@ -109,12 +109,23 @@ static enum status machine_choose(struct context *context, const char *name, con
     return context_fail(context, STATUS_USAGE, "CAIRN_CPU=%s: this machine can be one of %s", name, available);
 }
 
-enum status engine_create(struct context *context, int threads, struct engine *engine)
+enum status engine_rank(struct context *context, int *rank)
+{
+    const char *name = getenv("CAIRN_CPU");
+    const struct machine *machine;
+    CHECK(machine_choose(context, name && *name ? name : NULL, &machine));
+    *rank = (int)(machine - machines);
+    return STATUS_OK;
+}
+
+const char *engine_name(int rank)
+{
+    return machines[rank].name;
+}
+
+enum status engine_create_as(struct context *context, int threads, const char *name, struct engine *engine)
 {
     *engine = (struct engine){.context = context, .threads = threads, .threads_wanted = threads, .cache = peak_cache()};
-    const char *name = getenv("CAIRN_CPU");
-    if (name && !*name)
-        name = NULL;
     const struct machine *machine;
     CHECK(machine_choose(context, name, &machine));
     if (threads < 1)
@@ -136,6 +147,12 @@ enum status engine_create(struct context *context, int threads, struct engine *e
     engine->plans->plain = machine->plain;
     engine->plans->native = machine->native;
     return STATUS_OK;
+}
+
+enum status engine_create(struct context *context, int threads, struct engine *engine)
+{
+    const char *name = getenv("CAIRN_CPU");
+    return engine_create_as(context, threads, name && *name ? name : NULL, engine);
 }
 
 void engine_destroy(struct engine *engine)

@@ -25,6 +25,14 @@ struct engine {
 /* threads: that this rank should have; engine->threads says how many it got (src/ops/threads.h). The environment
  * variable CAIRN_CPU forces an instruction set; one that the machine lacks is a USAGE error that lists those it has. */
 enum status engine_create(struct context *context, int threads, struct engine *engine) MUST_USE;
+/* The same with a set by its name; NULL: the best that the machine has, whatever the environment says. */
+enum status engine_create_as(struct context *context, int threads, const char *name, struct engine *engine) MUST_USE;
+
+/* The place of the instruction set that engine_create would choose among all, the best of which is 0, and the name of
+ * a place. A machine has also those behind its own, but for the first that other processors have. */
+enum status engine_rank(struct context *context, int *rank) MUST_USE;
+const char *engine_name(int rank);
+
 void engine_destroy(struct engine *engine);
 
 /* Scratch of at least `bytes` for every thread (thread t's begins at t * stride); its content does not survive the

@@ -82,6 +82,7 @@ static enum status restore(struct train *train, const struct resume *resume)
     }
     if (!found)
         return STATUS_OK;
+    CHECK(mesh_same_file(train->context, "checkpoint", path));
     if (resume->kind == RESUME_FILE)
         CHECK(checkpoint_verify(train->context, train->mesh, path));
     CHECK(state_load(&train->trainer, train_streams(train), path));

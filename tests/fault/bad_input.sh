@@ -236,7 +236,7 @@ apart() { # NAME EXIT WORDS: rank 0 has the good configuration, rank 1 the one i
     say "$1: $(last_words)"
 }
 sed 's/text.txt/nowhere.txt/' good.yaml >other.yaml
-apart "data that one rank does not see" 1 "nowhere.txt"
+apart "data that one rank does not see" 2 "data.train: \"text.txt\" on rank 0|\"nowhere.txt\" on rank 1"
 sed 's/width: 32/width: wide/' good.yaml >other.yaml
 apart "a configuration that one rank cannot read" 2 "model.width"
 

@@ -28,13 +28,14 @@ static void a_mesh_that_does_not_fit_is_refused(void **state)
     struct context *context = &mpi_fixture_of(state)->context;
     struct mesh_config resolved;
     assert_fails(context, mesh_resolve(context, &(struct mesh_config){2, 2, 1, 2, 1}, 4, &resolved), STATUS_USAGE,
-                 "is 8 ranks, but 4 were started; mesh.data=1 would fit");
+                 "is 8 ranks, but 4 were started; start 8 ranks (mpirun -n 8), or mesh.data=1 would fit");
     assert_fails(context, mesh_resolve(context, &(struct mesh_config){0, 3, 1, 1, 1}, 4, &resolved), STATUS_USAGE,
                  "mpirun -n 3");
     assert_fails(context, mesh_resolve(context, &(struct mesh_config){0, 0, 1, 1, 1}, 4, &resolved), STATUS_USAGE,
                  "only one of the sizes may be auto");
-    assert_fails(context, mesh_resolve(context, &(struct mesh_config){1, 1, 1, 5, 1}, 4, &resolved), STATUS_USAGE,
-                 "mesh.tensor: 5 does not fit 4 ranks");
+    assert_fails(
+        context, mesh_resolve(context, &(struct mesh_config){1, 1, 1, 5, 1}, 4, &resolved), STATUS_USAGE,
+        "mesh.tensor: 5 does not fit 4 ranks; start 5 ranks (mpirun -n 5), or choose sizes whose product is 4");
     assert_fails(context, mesh_resolve(context, &(struct mesh_config){4, 1, 1, 1, 2}, 4, &resolved), STATUS_USAGE,
                  "virtual_stages");
     assert_ok(context, mesh_resolve(context, &(struct mesh_config){0, 2, 1, 3, 1}, 12, &resolved));

@@ -1,0 +1,89 @@
+#include "src/cli/share.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/config/config.h"
+#include "src/cli/revision.h"
+#include "src/core/sample.h"
+
+/* Compares what has been written to `out`, which is closed. */
+static enum status compare(struct context *context, FILE *out, char **text)
+{
+    bool failed = !out || fclose(out) != 0;
+    CHECK(mesh_agree(NULL, context, failed ? context_fail(context, STATUS_MEMORY, "out of memory") : STATUS_OK));
+    enum status status = mesh_same(context, *text);
+    free(*text);
+    return status;
+}
+
+/* A value may hold anything; lines are what is compared. */
+static void write_line(FILE *out, const char *name, const char *value)
+{
+    fprintf(out, "%s: ", name);
+    for (; *value; value++)
+        fputc(*value == '\n' ? ' ' : *value, out);
+    fputc('\n', out);
+}
+
+enum status share_command(struct command *command, int argc, char **argv)
+{
+    char library[256];
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out) {
+        fprintf(out, "program: cairn %s, commit %s\n", CAIRN_VERSION, cairn_revision);
+        mesh_library_version(library, sizeof library);
+        write_line(out, "MPI library", library);
+        fprintf(out, "command: %s\n", argc > 1 ? argv[1] : "none");
+    }
+    for (int i = 2; out && i < argc; i++) {
+        bool has_value = i + 1 < argc && !strchr(argv[i], '=') && strncmp(argv[i + 1], "--", 2) != 0;
+        bool is_set = strcmp(argv[i], "--set") == 0 || strncmp(argv[i], "--set=", 6) == 0;
+        if (strncmp(argv[i], "--", 2) == 0 && !is_set) {
+            fprintf(out, "option ");
+            write_line(out, argv[i], has_value ? argv[i + 1] : "given");
+        }
+        i += has_value && strncmp(argv[i], "--", 2) == 0;
+    }
+    return compare(&command->context, out, &text);
+}
+
+static void write_setting(void *out, const char *key, const char *value)
+{
+    write_line(out, key, value);
+}
+
+/* A name may stand for a pair of files. */
+static void write_files(FILE *out, const char *key, const struct text_list *files)
+{
+    static const char *const endings[] = {"", ".bin", ".idx"};
+    for (int i = 0; i < files->count; i++)
+        for (size_t j = 0; j < sizeof endings / sizeof *endings; j++) {
+            char path[TEXT_LENGTH + 8], words[96];
+            snprintf(path, sizeof path, "%s%s", files->item[i], endings[j]);
+            sample_describe(path, words, sizeof words);
+            if (j > 0 && access(path, F_OK) != 0)
+                continue;
+            fprintf(out, "%s ", key);
+            write_line(out, path, words);
+        }
+}
+
+enum status share_config(struct command *command, const struct config *config)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out) {
+        const char *io = getenv("CAIRN_CHECKPOINT_IO");
+        config_visit(config, write_setting, out);
+        write_files(out, "data.train", &config->data.train);
+        write_files(out, "data.validation", &config->data.validation);
+        write_line(out, "CAIRN_CHECKPOINT_IO", io ? io : "not set");
+    }
+    return compare(&command->context, out, &text);
+}
