@@ -39,7 +39,7 @@ data: setup
 	  test -s $(BOOK).$$$$ && mv $(BOOK).$$$$ $(BOOK) || { rm -f $(BOOK).$$$$; false; }; }
 
 train: build data ## train CONFIG on RANKS ranks; a run that was stopped goes on where it was
-	@$(CAIRN) train $(CONFIG) $(OVERRIDES) --resume $(RESUME)
+	@$(CAIRN) train $(CONFIG) $(OVERRIDES) --resume $(RESUME) $(if $(filter-out auto,$(RESUME)),--anew)
 	@echo; echo 'To start anew: make train RESUME=none'
 
 bench: build ## a training step of GPT-2 124M here, in PyTorch and llm.c where installed: runs/bench/comparison.md

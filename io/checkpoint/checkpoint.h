@@ -15,9 +15,10 @@ struct checkpoint_header {
     int64_t sequences; /* drawn from the training data so far: the data position */
     int64_t skipped;   /* steps skipped because they were not finite */
     int64_t skipped_in_row;
-    int64_t updates;  /* of the parameters; in files without it, step - skipped */
-    int64_t seed;     /* of the training data */
-    char created[32]; /* UTC, ISO 8601 */
+    int64_t updates;   /* of the parameters; in files without it, step - skipped */
+    double loss_limit; /* beyond which the run takes a loss for a sign of ruin; infinity in files without it */
+    int64_t seed;      /* of the training data */
+    char created[32];  /* UTC, ISO 8601 */
     char mesh[CHECKPOINT_MESH_SIZE];
     char config[CHECKPOINT_CONFIG_SIZE]; /* YAML */
 };
@@ -117,8 +118,12 @@ enum status checkpoint_find(struct context *context, struct mesh *mesh, const ch
 enum status checkpoint_find_before(struct context *context, struct mesh *mesh, const char *folder, int64_t before,
                                    bool *found, char path[CHECKPOINT_PATH]) MUST_USE;
 
-/* Rank 0 removes those of later steps than `step`, which the run has gone back behind. */
-void checkpoint_remove_after(struct context *context, struct mesh *mesh, const char *folder, int64_t step);
+/* Moves those of later steps than `step`, which the run has gone back behind, to the folder `aside`, which is made for
+ * the first of them; told in the log. FOLDER/latest names what stays. Not collective: for the rank that writes. */
+enum status checkpoint_set_aside(struct context *context, const char *folder, int64_t step, const char *aside) MUST_USE;
+
+/* The step in the name of a file that checkpoint_write made; -1 for other names. */
+int64_t checkpoint_step(const char *path);
 
 /* Rank 0 removes what interrupted writes left: only for the run that the folder belongs to. */
 void checkpoint_clean(struct context *context, struct mesh *mesh, const char *folder);

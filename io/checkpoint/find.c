@@ -139,25 +139,6 @@ done:
     return status;
 }
 
-void checkpoint_remove_after(struct context *context, struct mesh *mesh, const char *folder, int64_t step)
-{
-    struct context own;
-    char name[FOLDER_NAME];
-    char path[CHECKPOINT_PATH];
-    char partial[CHECKPOINT_PATH];
-    int64_t *steps = NULL;
-    int count = 0;
-    if (mesh_rank(mesh, MESH_WORLD) != 0)
-        return;
-    context_create(&own);
-    if (folder_steps(&own, folder, &steps, &count) != STATUS_OK)
-        context_log(context, "later checkpoints stay: %s", own.text);
-    for (int i = 0; i < count && steps[i] > step; i++)
-        if (folder_paths(&own, folder, steps[i], name, path, partial) == STATUS_OK && unlink(path) != 0)
-            context_log(context, "%s: cannot be removed: %s", path, strerror(errno));
-    memory_free(&own, steps);
-}
-
 void checkpoint_prune(struct context *context, struct mesh *mesh, const char *folder, int64_t keep_last,
                       int64_t keep_every)
 {

@@ -6,7 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "io/checkpoint/file.h"
 
 enum status folder_paths(struct context *context, const char *folder, int64_t step, char name[FOLDER_NAME],
                          char path[CHECKPOINT_PATH], char partial[CHECKPOINT_PATH])
@@ -100,6 +103,59 @@ static int64_t latest_step(const char *folder)
         step = -1;
     fclose(file);
     return step;
+}
+
+int64_t checkpoint_step(const char *path)
+{
+    const char *last = strrchr(path, '/');
+    return name_step(last ? last + 1 : path);
+}
+
+static enum status move_one(struct context *context, const char *folder, int64_t step, const char *aside)
+{
+    char name[FOLDER_NAME];
+    char from[CHECKPOINT_PATH];
+    char partial[CHECKPOINT_PATH];
+    char to[2 * CHECKPOINT_PATH];
+    CHECK(folder_paths(context, folder, step, name, from, partial));
+    snprintf(to, sizeof to, "%s/%s", aside, name);
+    if ((mkdir(aside, 0777) != 0 && errno != EEXIST) || rename(from, to) != 0)
+        return context_fail(context, STATUS_FILE, "%s: cannot be moved to %s: %s", from, aside, strerror(errno));
+    return STATUS_OK;
+}
+
+/* FOLDER/latest names the step; none if it is -1. */
+static enum status point_at(struct context *context, const char *folder, int64_t step)
+{
+    char text[FOLDER_NAME + 2];
+    char path[CHECKPOINT_PATH];
+    if (step >= 0) {
+        snprintf(text, sizeof text, "step-%08" PRId64 ".h5\n", step);
+        return file_replace(context, folder, "latest", text);
+    }
+    snprintf(path, sizeof path, "%s/latest", folder);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return context_fail(context, STATUS_FILE, "%s: cannot be removed: %s", path, strerror(errno));
+    return STATUS_OK;
+}
+
+enum status checkpoint_set_aside(struct context *context, const char *folder, int64_t step, const char *aside)
+{
+    int64_t *steps = NULL;
+    int count = 0;
+    int moved = 0;
+    enum status status;
+    TRY(folder_steps(context, folder, &steps, &count));
+    for (; moved < count && steps[moved] > step; moved++)
+        TRY(move_one(context, folder, steps[moved], aside));
+    if (moved > 0) {
+        context_log(context, "moved %d checkpoint%s of another line of the run from %s to %s", moved,
+                    moved == 1 ? "" : "s", folder, aside);
+        TRY(point_at(context, folder, moved < count ? steps[moved] : -1));
+    }
+done:
+    memory_free(context, steps);
+    return status;
 }
 
 void folder_prune(const struct context *context, const char *folder, int64_t keep_last, int64_t keep_every)

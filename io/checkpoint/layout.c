@@ -1,5 +1,6 @@
 #include "io/checkpoint/layout.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -96,7 +97,9 @@ static bool header_write(hid_t file, const struct checkpoint_header *header)
                 integer_write(group, "sequences", header->sequences) &&
                 integer_write(group, "skipped", header->skipped) &&
                 integer_write(group, "skipped_in_row", header->skipped_in_row) &&
-                integer_write(group, "updates", header->updates) && integer_write(group, "seed", header->seed);
+                integer_write(group, "updates", header->updates) &&
+                attribute_write(group, "loss_limit", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &header->loss_limit) &&
+                integer_write(group, "seed", header->seed);
     layout_release(group);
     return done;
 }
@@ -258,6 +261,15 @@ static bool integer_read(hid_t object, const char *name, int64_t *value)
     return done;
 }
 
+static bool real_read(hid_t object, const char *name, double *value)
+{
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+    bool done = attribute >= 0 && H5Aget_storage_size(attribute) == sizeof *value &&
+                H5Aread(attribute, H5T_NATIVE_DOUBLE, value) >= 0 && !isnan(*value);
+    layout_release(attribute);
+    return done;
+}
+
 /* Texts of fixed length that fit with a terminating zero. */
 static bool text_read(hid_t object, const char *name, char *text, size_t size)
 {
@@ -291,8 +303,12 @@ enum status layout_header(struct context *context, const char *path, struct chec
     else if (strcmp(format, FORMAT) != 0 || version != 1)
         status = context_fail(context, STATUS_FILE, "%s: \"%s\" version %lld instead of \"" FORMAT "\" version 1", path,
                               format, (long long)version);
-    else if (!integer_read(group, "updates", &header->updates))
-        header->updates = header->step - header->skipped;
+    else {
+        if (!integer_read(group, "updates", &header->updates))
+            header->updates = header->step - header->skipped;
+        if (!real_read(group, "loss_limit", &header->loss_limit))
+            header->loss_limit = INFINITY;
+    }
     layout_release(group);
     layout_release(file);
     return status;

@@ -11,15 +11,20 @@ enum status command_train(struct command *command, int argc, char **argv)
     const char *path = NULL;
     const char *from = "auto";
     const char *limit = NULL;
+    bool anew = false;
+    bool accept_changes = false;
     int others;
-    const struct option_row rows[] = {{"--resume", &from, NULL}, {"--time-limit", &limit, NULL}};
-    CHECK(command_parse(command, argc, argv, rows, 2, &path, 1, &others));
+    const struct option_row rows[] = {{"--resume", &from, NULL},
+                                      {"--anew", NULL, &anew},
+                                      {"--accept-changes", NULL, &accept_changes},
+                                      {"--time-limit", &limit, NULL}};
+    CHECK(command_parse(command, argc, argv, rows, sizeof rows / sizeof *rows, &path, 1, &others));
     if (others != 1)
         return context_fail(context, STATUS_USAGE, "train: name a configuration; see `cairn train --help`");
     struct config *config = memory_allocate(context, sizeof *config, MEMORY_OTHER);
     if (!config)
         return STATUS_MEMORY;
-    struct resume resume = {.kind = RESUME_FILE, .path = from};
+    struct resume resume = {.kind = RESUME_FILE, .path = from, .anew = anew, .accept_changes = accept_changes};
     if (strcmp(from, "auto") == 0)
         resume.kind = RESUME_AUTO;
     else if (strcmp(from, "none") == 0)

@@ -23,12 +23,19 @@ struct subcommand {
 
 static const struct subcommand subcommands[] = {
     {"train", command_train, "train a model",
-     "usage: cairn train CONFIG [--set KEY=VALUE]... [--resume auto|none|FILE] [--time-limit TIME]\n\n"
+     "usage: cairn train CONFIG [--set KEY=VALUE]... [--resume auto|none|FILE] [--anew] [--accept-changes]\n"
+     "                   [--time-limit TIME]\n\n"
      "Trains as CONFIG says. A run whose folder holds a checkpoint is continued by itself.\n\n" HELP_SET
      "  --resume auto          continue from the newest good checkpoint of the run's folder, if there is one "
      "(default)\n"
      "  --resume none          start anew; what the folder holds is moved aside\n"
-     "  --resume FILE          start from this checkpoint, of any mesh\n"
+     "  --resume FILE          start from this checkpoint, of any mesh; what the folder holds beyond it is moved "
+     "aside\n"
+     "  --anew                 follow none or FILE even if an earlier start of the same command has: without it such "
+     "a\n"
+     "                         start goes on from the checkpoints that came since, as a requeued job must\n"
+     "  --accept-changes       go on with data, schedule or optimiser other than those of the checkpoint's run;\n"
+     "                         config.yaml lists all changes with their steps\n"
      "  --time-limit TIME      save and stop before this time is over: job.time_limit\n\n"
      "USR1, USR2 or TERM to any process of the run, or a file RUN/stop (RUN is run.folder), stops it: the step under\n"
      "way is finished and saved by all ranks. An evaluation stops between two batches, and the next start does it\n"

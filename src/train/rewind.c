@@ -2,7 +2,18 @@
 
 #include <stdio.h>
 
+#include "src/train/run_folder.h"
 #include "src/train/state.h"
+
+/* What was saved in the spike, or behind it. */
+static enum status set_aside(const struct trainer *trainer, const char *folder)
+{
+    char aside[CHECKPOINT_PATH];
+    if (mesh_rank(trainer->mesh, MESH_WORLD) != 0)
+        return STATUS_OK;
+    run_folder_free_name(folder, aside, sizeof aside);
+    return checkpoint_set_aside(trainer->context, folder, trainer->step, aside);
+}
 
 enum status rewind_run(struct trainer *trainer, struct streams *streams, const char *folder, struct rewind *rewind)
 {
@@ -31,10 +42,13 @@ enum status rewind_run(struct trainer *trainer, struct streams *streams, const c
     CHECK(state_load(trainer, streams, path));
     rewind->to = trainer->step;
     rewind->skipped = (next - trainer->sequences) / trainer->batch.rows;
+    int64_t before = trainer->sequences;
     trainer->sequences = next;
     spikes->rewinds = rewinds;
     spikes->in_row = 0;
-    checkpoint_remove_after(context, mesh, folder, trainer->step);
+    if (streams && trainer->sequences != before)
+        streams_empty(streams);
+    CHECK(mesh_agree(mesh, context, set_aside(trainer, folder)));
     return state_save(trainer, streams, folder);
 }
 

@@ -15,7 +15,7 @@ struct rewind {
 };
 
 /* After trainer->spikes found that a spike has lasted long enough: loads the newest good checkpoint before it, moves on
- * past the data that came since then (and watch.spike_skip steps more), removes later checkpoints and saves the step
+ * past the data that came since then (and watch.spike_skip steps more), sets later checkpoints aside and saves the step
  * anew, so that a start that follows goes on the same way. NUMERIC error when the run has gone back watch.spike_limit
  * times before. Collective; agreed status. */
 enum status rewind_run(struct trainer *trainer, struct streams *streams, const char *folder,

@@ -35,6 +35,35 @@ enum status run_folder_make(struct context *context, const char *path)
     return STATUS_OK;
 }
 
+void run_folder_free_name(const char *path, char *name, size_t size)
+{
+    int number = 1;
+    do
+        snprintf(name, size, "%s.%d", path, number++);
+    while (access(name, F_OK) == 0);
+}
+
+enum status run_folder_write(struct context *context, const char *path, const char *text)
+{
+    char partial[PATH_LENGTH + 32];
+    snprintf(partial, sizeof partial, "%s.%d.partial", path, (int)getpid());
+    FILE *file = fopen(partial, "w");
+    bool failed = !file || fputs(text, file) == EOF || fflush(file) != 0 || fsync(fileno(file)) != 0;
+    int code = errno;
+    if (file && fclose(file) != 0 && !failed) {
+        failed = true;
+        code = errno;
+    }
+    if (!failed && rename(partial, path) != 0) {
+        failed = true;
+        code = errno;
+    }
+    if (!failed)
+        return STATUS_OK;
+    (void)unlink(partial);
+    return context_fail(context, STATUS_FILE, "%s: cannot write it: %s", path, strerror(code));
+}
+
 /* The file gets the first free number behind its name. */
 static enum status move_aside(struct context *context, const char *folder, const char *name)
 {
@@ -43,10 +72,7 @@ static enum status move_aside(struct context *context, const char *folder, const
     snprintf(from, sizeof from, "%s/%s", folder, name);
     if (access(from, F_OK) != 0)
         return STATUS_OK;
-    int number = 1;
-    do
-        snprintf(to, sizeof to, "%s.%d", from, number++);
-    while (access(to, F_OK) == 0);
+    run_folder_free_name(from, to, sizeof to);
     if (rename(from, to) != 0)
         return context_fail(context, STATUS_FILE, "%s: cannot move it aside: %s", from, strerror(errno));
     context_log(context, "moved %s to %s", from, to);
@@ -59,26 +85,4 @@ enum status run_folder_move_aside(struct context *context, const char *folder)
     CHECK(move_aside(context, folder, "metrics.jsonl"));
     CHECK(move_aside(context, folder, "starts.jsonl"));
     return move_aside(context, folder, "config.yaml");
-}
-
-enum status run_folder_write_config(struct context *context, const struct config *config)
-{
-    char path[PATH_LENGTH];
-    size_t size = CHECKPOINT_CONFIG_SIZE;
-    snprintf(path, sizeof path, "%s/config.yaml", config->run.folder);
-    char *text = memory_allocate(context, size, MEMORY_OTHER);
-    if (!text)
-        return STATUS_MEMORY;
-    config_format(config, text, size);
-    FILE *file = fopen(path, "w");
-    bool failed = !file || fputs(text, file) == EOF;
-    int code = errno;
-    if (file && fclose(file) != 0 && !failed) {
-        failed = true;
-        code = errno;
-    }
-    memory_free(context, text);
-    if (failed)
-        return context_fail(context, STATUS_FILE, "%s: cannot write it: %s", path, strerror(code));
-    return STATUS_OK;
 }

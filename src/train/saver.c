@@ -22,8 +22,8 @@ enum status saver_create(struct trainer *trainer, const struct streams *streams,
     const struct checkpoint_config *config = &trainer->config->checkpoint;
     *saver = (struct saver){
         .trainer = trainer, .streams = streams, .saved_step = -1, .begun_step = -1, .target = {.folder = folder}};
-    saver->target.keep_last = config->keep_last;
-    saver->target.keep_every = config->keep_every;
+    saver->target.keep_last = INT64_MAX; /* pruning waits for a step that shows that the newest is good */
+    saver->unproven = true;
     CHECK(mesh_agree(trainer->mesh, trainer->context, state_image_create(trainer, streams, &saver->image)));
     return config->background ? create_background(saver) : STATUS_OK;
 }
@@ -80,6 +80,7 @@ static enum status advance(struct saver *saver, struct progress *progress, struc
         return STATUS_OK;
     }
     saver->saved_step = saver->begun_step;
+    saver->unproven = true;
     report_background(saver, &done);
     *saving = (struct saving){
         .done = true, .step = saver->saved_step, .bytes = done.bytes, .seconds = done.written, .held = done.held};
@@ -128,6 +129,16 @@ static enum status begin(struct saver *saver, struct progress *progress)
     return STATUS_OK;
 }
 
+void saver_prove(struct saver *saver)
+{
+    const struct checkpoint_config *config = &saver->trainer->config->checkpoint;
+    if (!saver->unproven || saver_active(saver) || saver->saved_step < 0)
+        return;
+    saver->unproven = false;
+    checkpoint_prune(saver->trainer->context, saver->trainer->mesh, saver->target.folder, config->keep_last,
+                     config->keep_every);
+}
+
 /* -- At once ------------------------------------------------------------------------------------------------------ */
 
 static enum status write_now(struct saver *saver, struct saving *saving)
@@ -140,7 +151,7 @@ static enum status write_now(struct saver *saver, struct saving *saving)
     CHECK(mesh_agree(trainer->mesh, context, state_image_fill(trainer, saver->streams, &saver->image)));
     CHECK(checkpoint_write(context, trainer->mesh, target->folder, saver->image.header, list->datasets, list->count));
     saver->saved_step = trainer->step;
-    checkpoint_prune(context, trainer->mesh, target->folder, target->keep_last, target->keep_every);
+    saver->unproven = true;
     double seconds = clock_seconds() - start;
     *saving = (struct saving){.done = true,
                               .step = trainer->step,

@@ -15,6 +15,7 @@ struct saver {
     struct checkpoint_target target;
     int64_t saved_step; /* of the checkpoint that this run wrote or read last; -1: none */
     int64_t begun_step; /* of the one on its way */
+    bool unproven;      /* no sound step has come after the newest yet, so that the ones before it stay */
 };
 
 /* What a save has cost, when one has come to its end. */
@@ -46,6 +47,9 @@ enum status saver_follow(struct saver *saver, const double votes[VOTES], struct 
 /* Saves the present step unless that is done. The last save of a run is there when this returns, or has failed (it
  * comes after saver_settle); others may be written behind the next steps, or left out while one is on its way. */
 enum status saver_save(struct saver *saver, bool last, struct progress *progress, struct saving *saving) MUST_USE;
+
+/* A step behind the newest checkpoint was sound: the newest is good, and old ones may go (checkpoint.keep_last). */
+void saver_prove(struct saver *saver);
 
 /* Waits for what is on its way. */
 enum status saver_settle(struct saver *saver, struct progress *progress, struct saving *saving) MUST_USE;

@@ -70,24 +70,31 @@ struct streams *train_streams(struct train *train)
     return carries_memory(train) ? &train->streams : NULL;
 }
 
+static enum status review_changes(struct train *train, const struct resume *resume)
+{
+    struct checkpoint_header *header = memory_allocate(train->context, sizeof *header, MEMORY_OTHER);
+    CHECK(mesh_agree(train->mesh, train->context, header ? STATUS_OK : STATUS_MEMORY));
+    enum status status = checkpoint_read_header(train->context, train->mesh, train->line.path, header);
+    if (status == STATUS_OK)
+        status = mesh_agree(train->mesh, train->context,
+                            changes_review(train->context, train->line.path, header->config, header->step,
+                                           train->config, resume->accept_changes, train->changes));
+    memory_free(train->context, header);
+    return status;
+}
+
 static enum status restore(struct train *train, const struct resume *resume)
 {
-    char path[CHECKPOINT_PATH];
-    bool found = resume->kind == RESUME_FILE;
-    if (found)
-        text_copy(path, sizeof path, resume->path);
-    else if (resume->kind == RESUME_AUTO) {
-        checkpoint_clean(train->context, train->mesh, train->checkpoints);
-        CHECK(checkpoint_find(train->context, train->mesh, train->checkpoints, &found, path));
-    }
-    if (!found)
+    struct line *line = &train->line;
+    CHECK(line_choose(train->context, train->mesh, train->config, resume, line));
+    if (!line->found)
         return STATUS_OK;
-    CHECK(mesh_same_file(train->context, "checkpoint", path));
-    if (resume->kind == RESUME_FILE)
-        CHECK(checkpoint_verify(train->context, train->mesh, path));
-    CHECK(state_load(&train->trainer, train_streams(train), path));
-    train->saver.saved_step = resume->kind == RESUME_AUTO ? train->trainer.step : -1;
-    context_log(train->context, "resuming after step %lld from %s", (long long)train->trainer.step, path);
+    CHECK(review_changes(train, resume));
+    CHECK(state_load(&train->trainer, train_streams(train), line->path));
+    if (line->brought)
+        train->trainer.loss_limit = 0.0; /* perhaps other data: its first loss says what is much */
+    train->saver.saved_step = line->own ? train->trainer.step : -1;
+    context_log(train->context, "resuming after step %lld from %s", (long long)train->trainer.step, line->path);
     return STATUS_OK;
 }
 
@@ -97,15 +104,18 @@ int64_t train_end(const struct train *train)
     return training->stop_at ? integer_min(training->stop_at, training->steps) : training->steps;
 }
 
-static enum status open_outputs(struct train *train, const struct resume *resume)
+static enum status open_outputs(struct train *train)
 {
+    struct context *context = train->context;
+    int64_t step = train->trainer.step;
     char path[RUN_PATH];
-    if (resume->kind == RESUME_NONE)
-        CHECK(run_folder_move_aside(train->context, train->config->run.folder));
+    CHECK(line_begin(context, train->config, &train->line, step));
     snprintf(path, sizeof path, "%s/metrics.jsonl", train->config->run.folder);
-    CHECK(run_folder_write_config(train->context, train->config));
+    /* It says what the steps had: a start without any changes nothing. */
+    if (step < train_end(train) || !train->line.found)
+        CHECK(changes_write_config(context, train->config, step, train->changes));
     CHECK(life_begin(&train->life, train_end(train), train->validation != NULL));
-    return metrics_open(train->context, path, train->trainer.step, &train->metrics);
+    return metrics_open(context, path, step, &train->metrics);
 }
 
 static void describe_run(const struct train *train)
@@ -151,7 +161,13 @@ enum status train_start(struct train *train, const struct resume *resume)
     CHECK(saver_create(&train->trainer, train_streams(train), train->checkpoints, &train->saver));
     train->trainer.voter = (struct voter){.self = train, .cast = cast_votes};
     CHECK(restore(train, resume));
-    CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train, resume) : STATUS_OK));
+    train->size_limit = 10.0 * fmax(1.0, trainer_parameter_size(&train->trainer));
+    CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train) : STATUS_OK));
+    /* So that whatever comes next finds this line, and no other. */
+    if (train->line.brought && train->trainer.step < train_end(train)) {
+        CHECK(state_save(&train->trainer, train_streams(train), train->checkpoints));
+        train->saver.saved_step = train->trainer.step;
+    }
     train_measure_peak(train);
     describe_run(train);
     return guard_create(&train->trainer, train->config->run.folder, &train->guard);

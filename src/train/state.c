@@ -95,6 +95,7 @@ static enum status fill_header(const struct trainer *trainer, struct checkpoint_
     header->skipped = trainer->skipped;
     header->skipped_in_row = trainer->skipped_in_row;
     header->updates = trainer->updates;
+    header->loss_limit = trainer->loss_limit;
     header->seed = (int64_t)trainer->config->data.seed;
     snprintf(header->mesh, sizeof header->mesh, "data %lld x pipeline %lld x context %lld x tensor %lld",
              (long long)mesh->data, (long long)mesh->pipeline, (long long)mesh->context, (long long)mesh->tensor);
@@ -193,8 +194,9 @@ done:
 }
 
 /* Settings that say where streams stand in the text, which memories belong to. */
-static const char *const stream_settings[] = {"data.sampling", "data.seed", "training.batch",
-                                              "training.sequence_length"};
+static const char *const stream_settings[] = {"data.train",     "data.validation",         "data.validation_fraction",
+                                              "data.format",    "data.sampling",           "data.seed",
+                                              "training.batch", "training.sequence_length"};
 
 /* Whether the streams of a file can go on; tells of what is in their way. */
 static bool streams_go_on(struct context *context, const char *path, const struct config *stored,
@@ -202,8 +204,8 @@ static bool streams_go_on(struct context *context, const char *path, const struc
 {
     bool goes_on = true;
     for (size_t i = 0; i < sizeof stream_settings / sizeof *stream_settings; i++) {
-        char before[64];
-        char now[64];
+        char before[8 * TEXT_LENGTH];
+        char now[8 * TEXT_LENGTH];
         const char *key = stream_settings[i];
         config_value(stored, key, before, sizeof before);
         config_value(config, key, now, sizeof now);
@@ -211,8 +213,8 @@ static bool streams_go_on(struct context *context, const char *path, const struc
             continue;
         goes_on = false;
         context_log(context,
-                    "%s: written with %s %s, now it is %s: streams go on in another place of the text, and their "
-                    "memories begin empty; --set %s=%s goes on where they were",
+                    "%s: written with %s %.64s, now it is %.64s: streams go on in another place of the text, and their "
+                    "memories begin empty; --set %s=%.64s goes on where they were",
                     path, key, before, now, key, before);
     }
     return goes_on;
@@ -266,6 +268,8 @@ enum status state_load(struct trainer *trainer, struct streams *streams, const c
     trainer->skipped = header->skipped;
     trainer->skipped_in_row = header->skipped_in_row;
     trainer->updates = header->updates;
+    trainer->loss_limit = header->loss_limit;
+    trainer->sound = true;
 done:
     list_destroy(context, &list);
     streams_image_destroy(context, &image);

@@ -48,6 +48,12 @@ void streams_reset(struct streams *streams, int64_t row)
             memset(streams->memory.before[layer] + row * streams->size, 0, (size_t)streams->size * sizeof(float));
 }
 
+void streams_empty(struct streams *streams)
+{
+    for (int64_t row = 0; row < streams->mine.count; row++)
+        streams_reset(streams, row);
+}
+
 void streams_advance(struct streams *streams)
 {
     float **before = streams->memory.before;

@@ -26,6 +26,9 @@ void streams_destroy(struct streams *streams);
 
 void streams_reset(struct streams *streams, int64_t row);
 
+/* All rows: they go on at another place of the text. */
+void streams_empty(struct streams *streams);
+
 /* What the sequences left is what they go on from. */
 void streams_advance(struct streams *streams);
 

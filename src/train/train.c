@@ -7,6 +7,7 @@
 #include "src/core/clock.h"
 #include "src/train/evaluate.h"
 #include "src/train/rewind.h"
+#include "src/train/run_folder.h"
 #include "src/train/sample.h"
 
 /* -- The loop ---------------------------------------------------------------------------------------------------- */
@@ -100,6 +101,21 @@ static enum status report_saving(struct train *train, const struct saving *savin
     return mesh_agree(train->mesh, train->context, status);
 }
 
+/* Parameters that have grown out of all proportion give finite losses, too, at times. *sound on all ranks alike. */
+static bool parameters_sound(struct train *train)
+{
+    double size = trainer_parameter_size(&train->trainer);
+    if (size <= train->size_limit)
+        return true;
+    progress_break(&train->progress);
+    context_log(
+        train->context,
+        "step %lld is not saved: the parameters have a root mean square of %.3g, where %.3g would be much; lower "
+        "optimizer.learning_rate",
+        (long long)train->trainer.step, size, train->size_limit);
+    return false;
+}
+
 static enum status save(struct train *train, bool last)
 {
     struct saving saving;
@@ -189,6 +205,24 @@ static enum status go_back(struct train *train)
                       rewind_tell(train->context, &rewind, train->config->run.folder, &train->metrics));
 }
 
+/* What was saved before a sound step is good; when steps are not, nothing is saved, which is told when it begins. */
+static void watch_soundness(struct train *train, const struct step_result *result)
+{
+    struct trainer *trainer = &train->trainer;
+    if (result->no_target)
+        return;
+    if (trainer->sound && trainer->step > train->saver.saved_step)
+        saver_prove(&train->saver);
+    if (!trainer->sound && !result->skipped && !train->ruined) {
+        progress_break(&train->progress);
+        context_log(train->context,
+                    "step %lld: the loss is %.4g, and above %.4g the parameters are taken for ruined: nothing is saved "
+                    "until it comes down; lower optimizer.learning_rate, or look at the data",
+                    (long long)trainer->step, result->loss, trainer->loss_limit);
+    }
+    train->ruined = !trainer->sound && !result->skipped;
+}
+
 static enum status run_step(struct train *train, double votes[VOTES])
 {
     struct trainer *trainer = &train->trainer;
@@ -210,6 +244,7 @@ static enum status run_step(struct train *train, double votes[VOTES])
     life_stepped(&train->life, clock_seconds() - start);
     memcpy(votes, result.votes, sizeof result.votes);
     CHECK(guard_step(&train->guard, trainer, seconds - waited, &train->progress, train->metrics));
+    watch_soundness(train, &result);
     if (!result.no_target && spike_step(&trainer->spikes, result.loss, !result.skipped))
         return go_back(train);
     if (result.skipped && trainer->skipped_in_row >= limit) {
@@ -246,14 +281,69 @@ static enum status run_between(struct train *train, const double votes[VOTES], b
     if (!*stopped && evaluation_due(train))
         CHECK(run_evaluation(train, config->evaluation.batches, stopped));
     /* Nothing to go back to is made while a spike may be under way. */
-    bool calm = train->trainer.spikes.in_row == 0;
+    bool calm = train->trainer.spikes.in_row == 0 && train->trainer.sound;
     bool due = calm && config->checkpoint.every > 0 && train->trainer.step % config->checkpoint.every == 0;
     bool asked = calm && votes[VOTE_SAVE] > 0.0;
-    if (due || asked || *stopped)
+    if ((due || asked) && parameters_sound(train))
         CHECK(save(train, *stopped));
     if (asked)
         life_obeyed(&train->life, VOTE_SAVE);
     return STATUS_OK;
+}
+
+/* The loss of the next batch, which is the first to know the newest parameters, decides whether the checkpoint of this
+ * step may take the place of those before it. */
+static enum status prove_last(struct train *train, bool *good)
+{
+    struct trainer *trainer = &train->trainer;
+    struct step_result result;
+    fill_batch(train);
+    train->life.evaluating = true;
+    CHECK(trainer_loss(trainer, &result));
+    train->life.evaluating = false;
+    *good = trainer->batch.target_count == 0 || result.loss <= trainer->loss_limit;
+    if (*good) {
+        saver_prove(&train->saver);
+        return STATUS_OK;
+    }
+    enum status status = STATUS_OK;
+    if (train->root && train->saver.saved_step == trainer->step) {
+        char aside[RUN_PATH + 16];
+        run_folder_free_name(train->checkpoints, aside, sizeof aside);
+        status = checkpoint_set_aside(train->context, train->checkpoints, trainer->step - 1, aside);
+    }
+    return mesh_agree(train->mesh, train->context, status);
+}
+
+/* At the end, or where a stop was asked for. A state that no sound step vouches for is not kept: a run that was stopped
+ * goes on from the one before, and one that ends so has failed. */
+static enum status save_last(struct train *train, bool stopped, bool moved)
+{
+    const struct trainer *trainer = &train->trainer;
+    struct saving saving;
+    bool good = trainer->sound && (train->saver.saved_step == trainer->step || parameters_sound(train));
+    if (good)
+        CHECK(save(train, true));
+    if (good && moved)
+        CHECK(prove_last(train, &good));
+    if (good)
+        return STATUS_OK;
+    CHECK(saver_settle(&train->saver, &train->progress, &saving));
+    CHECK(report_saving(train, &saving));
+    if (stopped) {
+        context_log(train->context, "step %lld was not sound, and is not kept; the next start goes on before it",
+                    (long long)trainer->step);
+        return STATUS_OK;
+    }
+    enum status status = context_fail(train->context, STATUS_NUMERIC,
+                                      "the run came to its end at step %lld with a loss or parameters that are not "
+                                      "finite or far beyond where it began "
+                                      "(%lld steps skipped in a row), so this step is not saved; lower "
+                                      "optimizer.learning_rate, and start again: it goes on from "
+                                      "the last good checkpoint",
+                                      (long long)trainer->step, (long long)trainer->skipped_in_row);
+    train->context->agreed = true; /* every rank computed the same losses */
+    return status;
 }
 
 static enum status run_steps(struct train *train, bool *stopped)
@@ -273,7 +363,7 @@ static enum status run_steps(struct train *train, bool *stopped)
             CHECK(run_between(train, votes, stopped));
     }
     progress_break(&train->progress);
-    CHECK(save(train, true));
+    CHECK(save_last(train, *stopped, runs));
     life_obeyed(&train->life, VOTE_SAVE);
     /* A run that was finished before may have its last evaluation, too. */
     if (!*stopped && train->validation && (runs || !seen))

@@ -6,13 +6,15 @@
 #include "src/core/config.h"
 #include "src/ops/engine.h"
 
-/* Where a run begins: with the folder's newest good checkpoint if there is one (AUTO), anew (NONE: what the folder held
- * is moved aside), or with a given checkpoint. */
+/* Where a run begins: with the folder's newest good checkpoint if there is one (AUTO), anew (NONE), or with a given
+ * checkpoint. What the folder holds of another line is moved aside. */
 enum resume_kind { RESUME_AUTO, RESUME_NONE, RESUME_FILE };
 
 struct resume {
     enum resume_kind kind;
-    const char *path; /* of RESUME_FILE */
+    const char *path;    /* of RESUME_FILE */
+    bool anew;           /* even if an earlier start has followed the same */
+    bool accept_changes; /* of settings that break what the checkpoint's run promised */
 };
 
 /* Exit status of a program whose run was stopped before its end and wants to be started again: for job scripts. */

@@ -4,8 +4,10 @@
 
 #include "io/data/data.h"
 #include "io/metrics/metrics.h"
+#include "src/train/changes.h"
 #include "src/train/guard.h"
 #include "src/train/life.h"
+#include "src/train/line.h"
 #include "src/train/progress.h"
 #include "src/train/saver.h"
 #include "src/train/streams.h"
@@ -21,6 +23,8 @@ struct train {
     const struct config *config;
     bool root; /* the rank that writes and speaks */
     char checkpoints[RUN_PATH];
+    struct line line; /* that this start goes on with */
+    char changes[CHANGES_TEXT];
     struct corpus *train;
     struct corpus *validation;
     struct sampler sampler;
@@ -32,7 +36,9 @@ struct train {
     struct metrics *metrics; /* root only */
     struct progress progress;
     struct saver saver;
-    double peak; /* FLOP/s of all ranks, the most that products or steps have reached */
+    double size_limit; /* of parameters that have not been ruined: their root mean square */
+    bool ruined;       /* losses are finite, but say that the parameters are of no use */
+    double peak;       /* FLOP/s of all ranks, the most that products or steps have reached */
 };
 
 /* Data, model, outputs; resumes. Collective; agreed status. */

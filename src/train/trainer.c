@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "src/ops/ops.h"
+
 static void form_packet(void *self, int64_t model_chunk, int64_t micro_batch, struct packet_form *form)
 {
     const struct trainer *trainer = self;
@@ -156,7 +158,8 @@ static enum status create_parts(struct trainer *trainer)
 enum status trainer_create(struct context *context, struct mesh *mesh, struct engine *engine,
                            const struct config *config, bool trains, struct trainer *trainer)
 {
-    *trainer = (struct trainer){.context = context, .mesh = mesh, .engine = engine, .config = config, .trains = trains};
+    *trainer = (struct trainer){
+        .context = context, .mesh = mesh, .engine = engine, .config = config, .trains = trains, .sound = true};
     trainer->optimizer.context = context;
     arena_create(&trainer->work, context, MEMORY_ACTIVATIONS);
     pool_create(&trainer->pool, context, MEMORY_ACTIVATIONS);
@@ -247,6 +250,20 @@ static bool comparison_due(const struct trainer *trainer, int64_t step)
     return trainer->comparison && !trainer->context->dry && step % trainer->config->watch.compare_every == 0;
 }
 
+double trainer_parameter_size(struct trainer *trainer)
+{
+    int count;
+    const struct shard *shards = replica_shards(trainer->decoder->replica, &count);
+    double sums[2] = {0.0, 0.0};
+    for (int i = 0; i < count; i++) {
+        struct range owned = parameter_owned(shards[i].parameter, shards[i].flat);
+        sums[0] += sum_of_squares(trainer->engine, shards[i].master + owned.begin - shards[i].flat.begin, owned.count);
+        sums[1] += (double)owned.count;
+    }
+    mesh_all_reduce(trainer->mesh, MESH_WORLD, sums, 2, DTYPE_F64, MESH_SUM);
+    return sqrt(sums[0] / sums[1]);
+}
+
 enum status trainer_compare(struct trainer *trainer)
 {
     return trainer->comparison ? comparison_run(trainer->comparison) : STATUS_OK;
@@ -261,6 +278,14 @@ enum status trainer_loss(struct trainer *trainer, struct step_result *result)
     CHECK(pipeline_run(trainer->forward, &stage, NULL, &own));
     sum_over_mesh(trainer, own, 0.0, executed_flops(trainer->context) - executed, result);
     return STATUS_OK;
+}
+
+static bool is_sound(struct trainer *trainer, double loss)
+{
+    double even = log((double)trainer->config->model.vocabulary);
+    if (trainer->loss_limit == 0.0)
+        trainer->loss_limit = 2.0 * fmax(loss, even);
+    return loss <= trainer->loss_limit;
 }
 
 /* As in training, where trainer_loss evaluates; what routers would learn is nothing, either. */
@@ -294,6 +319,7 @@ enum status trainer_step(struct trainer *trainer, struct step_result *result)
     /* The values that passes have used, before new ones cover up what was wrong with them. */
     if (comparison_due(trainer, trainer->step))
         CHECK(trainer_compare(trainer));
+    trainer->sound = !result->skipped && is_sound(trainer, result->loss);
     if (result->skipped) {
         trainer->skipped++;
         trainer->skipped_in_row++;

@@ -81,6 +81,10 @@ struct trainer {
     int64_t updates; /* of the parameters: steps that were neither skipped nor without a target */
     int64_t tokens;  /* read, without padding */
     int64_t sequences;
+    /* A loss above twice the first one of the run, or twice that of even guesses if that is more, says that the
+     * parameters are ruined, finite as they may be. 0: to be found with the next loss. */
+    double loss_limit;
+    bool sound; /* the last step with targets was: finite, and not above the limit */
     int64_t skipped;
     int64_t skipped_in_row;
 };
@@ -116,6 +120,9 @@ enum status trainer_gradients(struct trainer *trainer, struct step_result *resul
  * without targets only passes forward, for the memories that it leaves; parameters and moments stay as they are.
  * Collective. STATUS_AGAIN, agreed, if a comparison of the copies was due and one was wrong. */
 enum status trainer_step(struct trainer *trainer, struct step_result *result) MUST_USE;
+
+/* The root mean square of all parameters; not finite if one is not. Collective. */
+double trainer_parameter_size(struct trainer *trainer);
 
 /* Compares the copies of the parameters, as before a checkpoint. Collective; agreed status. */
 enum status trainer_compare(struct trainer *trainer) MUST_USE;

@@ -56,7 +56,10 @@ say "four ranks: losses to $deviation"
 
 # Interrupted in the spike, and again right behind it.
 must "stopped in it" 1 train run.yaml --set run.folder=cut --set training.stop_at="$first"
-must "stopped behind it" 1 train run.yaml --set run.folder=cut --set training.stop_at=$((to + 3))
+must "stopped behind it" 1 train run.yaml --set run.folder=cut --set training.stop_at="$from"
+grep -q "back to step $to," err && steps_are cut 1 "$from" || fail "stopped behind it: $(last_words)"
+cmp -s <(losses cut | tail -n +$((to + 1))) <(losses one | sed -n "$((to + 1)),${from}p") ||
+    fail "stopped behind it: $(diff <(losses cut) <(losses one) | sed -n 2p)"
 must "gone on" 1 train run.yaml --set run.folder=cut
 spiked "interrupted" cut
 [ "$(losses cut)" = "$(losses one)" ] || fail "interrupted: first $(diff <(losses cut) <(losses one) | sed -n 2p)"
@@ -65,6 +68,26 @@ identical "interrupted" "$(checkpoint_of cut $STEPS)" "$(checkpoint_of one $STEP
 run 2 train run.yaml --set run.folder=limited --set watch.spike_limit=0 --set mesh.data=2
 [ "$status" -eq 1 ] && grep -q "the loss spikes at step $first, and the run has gone back 0 times" err ||
     fail "a limit: $(last_words)"
+# A second spike, for the garbage is not left out: one time back is not enough.
+run 1 train run.yaml --set run.folder=twice --set watch.spike_limit=1 --set watch.spike_skip=0 \
+    --set watch.spike_factor=3
+[ "$status" -eq 1 ] && grep -q "the loss spikes at step .*, and the run has gone back 1 times" err ||
+    fail "a limit of one: $(last_words)"
+[ "$(values twice rewind_from | wc -l)" -le 1 ] || fail "a limit of one: $(values twice rewind_from)"
+# Nothing is saved while it lasts, due as it may be: the run goes back to the step right before it, and no checkpoint is
+# in the way.
+must "a save due in it" 1 train run.yaml --set run.folder=due --set checkpoint.every=1 --set checkpoint.keep_last=100
+[ "$(values due rewind_spike)" = "$((first - 1)) $first" ] || fail "a save due in it: $(values due rewind_spike)"
+[ ! -e due/checkpoints.1 ] || fail "a save due in it: it was done: $(ls due/checkpoints.1)"
+# What lies ahead when it goes back is moved aside, and memories do not go along to another place of the text.
+sed -e 's/hidden: 64}/hidden: 64, attention: {kind: infini, segment: 16}}/' run.yaml >memory.yaml
+must "memories" 1 train memory.yaml --set run.folder=memory --set checkpoint.keep_last=100
+read -r back _ < <(values memory rewind_from)
+filled=$(h5dump -d /memory/layers.0/norm -y -w 0 "$(checkpoint_of memory "$back")" | tr -cd '1-9' | wc -c)
+before=$(h5dump -d /memory/layers.0/norm -y -w 0 "$(checkpoint_of memory "$((back - 10))")" | tr -cd '1-9' | wc -c)
+header=$(h5dump -d /memory/layers.0/norm -H "$(checkpoint_of memory "$back")" | tr -cd '1-9' | wc -c)
+[ "$back" -ge 20 ] && [ "$before" -gt $((header + 50)) ] && [ "$filled" -le $((header + 8)) ] ||
+    fail "memories: $filled digits after going back to $back, $before ten steps before, $header without any"
 must "nowhere to go" 1 train run.yaml --set run.folder=nowhere --set checkpoint.every=0 &&
     grep -q "there is no checkpoint from before to go back to; training goes on" err ||
     fail "nowhere to go: $(last_words)"

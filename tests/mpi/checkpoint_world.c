@@ -94,6 +94,7 @@ struct checkpoint_header *header_create(int64_t step)
     header->skipped = 3;
     header->skipped_in_row = -1;
     header->updates = 6;
+    header->loss_limit = 11.5;
     header->seed = INT64_MIN;
     strcpy(header->created, "2024-02-29T12:00:00Z");
     strcpy(header->mesh, "data=2 pipeline=1 context=1 tensor=3");

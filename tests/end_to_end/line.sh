@@ -1,0 +1,117 @@
+#!/bin/bash
+# One line of history: whichever way a run goes back, what it leaves does not come back; a typing error costs no good
+# checkpoint; settings do not change without a word.
+set -u
+. "$(dirname "$0")/library.sh" "$@"
+
+text_file text.txt 700
+cat >tiny.yaml <<END
+model: {vocabulary: 256, width: 32, layers: 2, heads: 2, hidden: 64}
+data: {train: [text.txt], format: bytes, validation_fraction: 0}
+training: {steps: 10, batch: 4, sequence_length: 32}
+optimizer: {schedule: constant}
+checkpoint: {every: 2, keep_last: 2}
+END
+
+saved() { (cd "$1" && ls step-*.h5 2>/dev/null | sed 's/step-0*//; s/.h5//' | sort -n | paste -sd ' '); }
+# has NAME FOLDER STEPS
+has() { [ "$(saved "$2")" = "$3" ] || fail "$1: $2 has the steps $(saved "$2"), not $3"; }
+# said NAME WORDS
+said() { grep -qF -- "$2" err || fail "$1: \"$2\" is not said: $(cat err)"; }
+
+# -- A typing error --------------------------------------------------------------------------------------------------------
+
+must "ten steps" 1 train tiny.yaml --set run.folder=typo || give_up "no run"
+has "ten steps" typo/checkpoints "8 10"
+cp -r typo typo.kept
+run 1 train tiny.yaml --set run.folder=typo --set optimizer.learning_rate=3e4 --set training.steps=20
+[ "$status" -eq 2 ] || fail "another rate: $(last_words)"
+said "another rate" "changed after step 10: optimizer.learning_rate 0.0003 -> 30000.0"
+said "another rate" "its run had other settings: optimizer.learning_rate 0.0003 -> 30000.0"
+diff -r typo typo.kept >diff.out || fail "another rate: the run has changed: $(cat diff.out)"
+for ranks in 1 2; do
+    run $ranks train tiny.yaml --set run.folder=typo --set optimizer.learning_rate=3e4 --set training.steps=20 \
+        --set mesh.data=$ranks --accept-changes
+    [ "$status" -eq 1 ] || fail "a ruinous rate, $ranks ranks: exit $status"
+    has "a ruinous rate, $ranks ranks" typo/checkpoints "8 10"
+done
+# It ends before ten steps have been skipped in a row, and so by itself.
+for steps in 11 12 14; do
+    run 1 train tiny.yaml --set run.folder=typo --set optimizer.learning_rate=3e4 --set training.steps=$steps \
+        --accept-changes
+    [ "$status" -eq 1 ] || fail "a ruinous rate for $steps steps: exit $status: $(last_words)"
+    has "a ruinous rate for $steps steps" typo/checkpoints "8 10"
+done
+must "the right rate" 1 train tiny.yaml --set run.folder=typo --set training.steps=14
+said "the right rate" "resuming after step 10 "
+steps_are typo 1 14 || fail "the right rate: steps $(losses typo | cut -d ' ' -f 1 | paste -sd ' ')"
+has "the right rate" typo/checkpoints "12 14"
+must "in a row" 1 train tiny.yaml --set run.folder=row --set training.steps=14
+[ "$(losses typo)" = "$(losses row)" ] || fail "the right rate: the losses are not those of a run without the mistake"
+! grep -q 30000 typo/config.yaml || fail "the right rate: config.yaml tells of steps that are gone: $(grep 30000 typo/config.yaml)"
+# A rate at which losses stay finite, and are far from where they began.
+run 1 train tiny.yaml --set run.folder=typo --set optimizer.learning_rate=20 --set training.steps=20 \
+    --set watch.compare_every=0 --accept-changes
+[ "$status" -eq 1 ] || fail "a rate of 20: exit $status"
+has "a rate of 20" typo/checkpoints "12 14"
+
+# -- Changes ---------------------------------------------------------------------------------------------------------------
+
+for change in data.seed=3 training.batch=2 training.sequence_length=16 optimizer.beta2=0.9 data.sampling=stream \
+    optimizer.schedule=linear data.train=text.txt,text.txt compute.type=bf16; do
+    run 1 train tiny.yaml --set run.folder=row --set training.steps=16 --set "$change"
+    [ "$status" -eq 2 ] && grep -q "^cairn: .*: ${change%%=*} .* -> .*--accept-changes" err || fail "$change: $(last_words)"
+done
+run 1 train tiny.yaml --set run.folder=falling --set optimizer.schedule=cosine
+run 1 train tiny.yaml --set run.folder=falling --set optimizer.schedule=cosine --set training.steps=30
+[ "$status" -eq 2 ] && grep -q "training.steps 10 -> 30" err || fail "a schedule with other steps: $(last_words)"
+must "harmless changes" 1 train tiny.yaml --set run.folder=row --set training.steps=16 --set run.log_every=2
+said "harmless changes" "changed after step 14: run.log_every 1 -> 2"
+must "accepted" 1 train tiny.yaml --set run.folder=row --set training.steps=18 --set run.log_every=2 \
+    --set optimizer.learning_rate=1e-4 --accept-changes
+grep -qx '# after step 14: run.log_every 1 -> 2' row/config.yaml &&
+    grep -qx '# after step 16: optimizer.learning_rate 0.0003 -> 0.0001' row/config.yaml &&
+    grep -q 'learning_rate: 0.0001' row/config.yaml || fail "accepted: config.yaml has $(grep '^#' row/config.yaml)"
+must "its own config.yaml" 1 train row/config.yaml --set training.steps=20
+cp row/config.yaml config.kept
+run 1 train tiny.yaml --set run.folder=row --set training.steps=20 --set optimizer.learning_rate=1 --accept-changes
+cmp row/config.yaml config.kept || fail "a finished run: config.yaml tells of a rate that no step had"
+
+# -- Going back ------------------------------------------------------------------------------------------------------------
+
+must "thirty steps" 1 train tiny.yaml --set run.folder=back --set training.steps=30 --set checkpoint.every=5 \
+    --set checkpoint.keep_last=10
+old=(--set checkpoint.every=5 --set checkpoint.keep_last=10 --set training.steps=30)
+again=(train tiny.yaml --set run.folder=back "${old[@]}" --set training.stop_at=12 --resume back/checkpoints/step-00000005.h5)
+must "back to 5" 1 "${again[@]}"
+said "back to 5" "moved 5 checkpoints of another line of the run from back/checkpoints to back/checkpoints.1"
+has "back to 5" back/checkpoints "5 10 12"
+has "back to 5" back/checkpoints.1 "10 15 20 25 30"
+[ "$(cat back/checkpoints/latest)" = step-00000012.h5 ] || fail "back to 5: latest is $(cat back/checkpoints/latest)"
+steps_are back 1 12 || fail "back to 5: steps $(losses back | cut -d ' ' -f 1 | paste -sd ' ')"
+# The same command again, as a scheduler would, goes on; by another hand it goes back.
+must "the same again" 2 "${again[@]}" --set mesh.data=2
+said "the same again, on other ranks" "resuming after step 5 "
+must "the same again" 2 "${again[@]}" --set mesh.data=2
+said "the same again" "--anew follows it again"
+said "the same again" "resuming after step 12 "
+must "anew" 2 "${again[@]}" --set mesh.data=2 --anew
+said "anew" "resuming after step 5 "
+must "on from there" 1 train tiny.yaml --set run.folder=back "${old[@]}"
+said "on from there" "resuming after step 12 "
+steps_are back 1 30 || fail "on from there: steps $(losses back | cut -d ' ' -f 1 | paste -sd ' ')"
+must "none" 1 train tiny.yaml --set run.folder=back "${old[@]}" --set training.stop_at=3 --resume none
+steps_are back 1 3 || fail "none: steps $(losses back | cut -d ' ' -f 1 | paste -sd ' ')"
+must "none again" 1 train tiny.yaml --set run.folder=back "${old[@]}" --set training.stop_at=3 --resume none
+said "none again" "resuming after step 3 "
+must "eval" 1 eval tiny.yaml --checkpoint back --data text.txt
+folder=$(sed 's/;.*//' out)
+must "eval" 1 eval tiny.yaml --checkpoint back/checkpoints/step-00000003.h5 --data text.txt
+[ "$folder" = "$(sed 's/;.*//' out)" ] || fail "eval takes another line's checkpoint: $folder"
+
+# A checkpoint from elsewhere, of an earlier step than those that are there: theirs is another line.
+must "from elsewhere" 1 train tiny.yaml --set run.folder=row --set training.steps=40 --set run.log_every=2 --accept-changes \
+    --resume back/checkpoints/step-00000003.h5 --set training.stop_at=5
+has "from elsewhere" row/checkpoints "4 5"
+[ "$(cat row/checkpoints/latest)" = step-00000005.h5 ] || fail "from elsewhere: latest is $(cat row/checkpoints/latest)"
+finish
