@@ -221,7 +221,7 @@ rm -rf run
 
 # Evaluating takes longer than the job may: no number of starts would bring it further, so it is not asked for.
 must "before the limit" 2 train run.yaml "${MESH[@]}" --set training.stop_at=2 --set data.validation_fraction=0
-run 2 train run.yaml "${MESH[@]}" --set training.stop_at=2 --time-limit 0:01
+run 2 train run.yaml "${MESH[@]}" --set training.stop_at=2 --time-limit 0:01 --accept-changes
 [ "$status" -eq 2 ] && grep -q '^cairn: the time limit of the job leaves no time for the evaluation after step 2' err ||
     fail "an evaluation longer than the job: $(last_words)"
 
