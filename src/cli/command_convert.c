@@ -3,8 +3,10 @@
 #include <unistd.h>
 
 #include "io/config/config.h"
+#include "io/lock/lock.h"
 #include "src/cli/command.h"
 #include "src/train/convert.h"
+#include "src/train/run_folder.h"
 #include "src/train/state.h"
 
 struct convert_run {
@@ -15,6 +17,7 @@ struct convert_run {
     char source[CHECKPOINT_PATH];
     struct config config;
     struct trainer trainer;
+    struct lock *lock;      /* of the folder; rank 0 only */
     struct streams streams; /* empty memories, where runs of the configuration carry some */
     struct conversion_counts counts;
 };
@@ -60,6 +63,15 @@ static enum status prepare(struct convert_run *run)
                        &run->config);
 }
 
+/* On rank 0: nobody else may begin a run there meanwhile. */
+static enum status take_folder(struct convert_run *run)
+{
+    struct context *context = &run->command->context;
+    CHECK(run_folder_make(context, run->options->output));
+    CHECK(lock_take(context, run->options->output, &run->lock));
+    return find_folder(run);
+}
+
 static enum status create_streams(struct convert_run *run)
 {
     struct trainer *trainer = &run->trainer;
@@ -80,6 +92,7 @@ static enum status run_conversion(struct convert_run *run)
     CHECK(trainer_create(context, command->mesh, &command->engine, &run->config, true, trainer));
     CHECK(convert_load(trainer, run->source, run->initialization, &run->counts));
     CHECK(mesh_agree(command->mesh, context, create_streams(run)));
+    CHECK(mesh_agree(command->mesh, context, command->rank == 0 ? take_folder(run) : STATUS_OK));
     CHECK(state_save(trainer, streams_carried(&run->config) ? &run->streams : NULL, run->folder));
     if (command->rank == 0)
         printf("%s/step-%08d.h5: %d parameters with values from %s, %d new ones\n", run->folder, 0, run->counts.taken,
@@ -97,6 +110,7 @@ enum status command_convert(struct command *command, const struct convert_option
     run->options = options;
     run->trainer.context = context;
     enum status status = run_conversion(run);
+    lock_release(&run->lock);
     streams_destroy(&run->streams);
     trainer_destroy(&run->trainer);
     memory_free(context, run);

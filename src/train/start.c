@@ -147,14 +147,21 @@ static void cast_votes(void *self, double votes[VOTES])
     struct train *train = self;
     saver_cast(&train->saver, votes);
     life_cast(&train->life, saver_active(&train->saver), votes);
+    if (lock_lost(train->lock))
+        votes[VOTE_LOST] += 1.0;
+}
+
+static enum status take_folder(struct train *train)
+{
+    CHECK(run_folder_make(train->context, train->config->run.folder));
+    return lock_take(train->context, train->config->run.folder, &train->lock);
 }
 
 enum status train_start(struct train *train, const struct resume *resume)
 {
     struct context *context = train->context;
     CHECK(mesh_agree(train->mesh, context, open_data(train)));
-    CHECK(mesh_agree(train->mesh, context,
-                     train->root ? run_folder_make(context, train->config->run.folder) : STATUS_OK));
+    CHECK(mesh_agree(train->mesh, context, train->root ? take_folder(train) : STATUS_OK));
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
     CHECK(mesh_agree(train->mesh, context, create_streams(train)));
     CHECK(mesh_agree(train->mesh, context, watch_create(context, &train->trainer, &train->streams, &train->watch)));

@@ -234,6 +234,8 @@ static enum status run_step(struct train *train, double votes[VOTES])
     fill_batch(train);
     watch_begin(&train->watch);
     CHECK(trainer_step(trainer, &result));
+    if (result.votes[VOTE_LOST] > 0.0)
+        CHECK(mesh_agree(train->mesh, train->context, lock_check(train->context, train->lock)));
     /* What a step that went wrong left behind is not to be remembered. */
     if (train->streams.total > 0 && !result.skipped)
         streams_advance(&train->streams);
@@ -399,6 +401,7 @@ done:
     life_destroy(&train->life, again ? TRAIN_AGAIN : status != STATUS_OK ? 1 : 0);
     saver_destroy(&train->saver);
     metrics_close(&train->metrics);
+    lock_release(&train->lock);
     watch_destroy(context, &train->watch);
     streams_destroy(&train->streams);
     trainer_destroy(&train->trainer);

@@ -3,6 +3,7 @@
 #define CAIRN_TRAIN_TRAIN_PRIVATE_H
 
 #include "io/data/data.h"
+#include "io/lock/lock.h"
 #include "io/metrics/metrics.h"
 #include "src/train/changes.h"
 #include "src/train/guard.h"
@@ -33,6 +34,7 @@ struct train {
     struct watch watch;
     struct guard guard;
     struct life life;
+    struct lock *lock;       /* of the run's folder; root only */
     struct metrics *metrics; /* root only */
     struct progress progress;
     struct saver saver;

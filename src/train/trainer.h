@@ -38,6 +38,7 @@ struct batch {
 enum vote {
     VOTE_STOP,    /* save this step and end, to be started again */
     VOTE_SAVE,    /* save this step and go on */
+    VOTE_LOST,    /* the run's folder belongs to another job now: end without saving */
     VOTE_WRITING, /* a checkpoint behind the training has to go on before its next part begins */
     VOTES,
 };
