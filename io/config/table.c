@@ -149,6 +149,9 @@ const struct setting setting_table[] = {
     {WORD(data.sampling), DEFAULT = "shuffle",
      .words = {[SAMPLING_SHUFFLE] = "shuffle", [SAMPLING_STREAM] = "stream"},
      HELP = "Sequences in random order, or streams that continue from step to step."},
+    {INTEGER(data.eot, 0, DIMENSION_MAXIMUM), AUTOMATIC,
+     HELP = "The token (with bytes, the byte) that ends a document; auto is that of the format: 50256 in nanogpt, as in "
+            "llm.c's files of GPT-2, 128000 in those of Llama 3, none in bytes."},
     {SEED(data.seed), DEFAULT = "1",
      HELP = "Seed of the order of the sequences."},
 

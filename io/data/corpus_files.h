@@ -18,6 +18,7 @@ enum delimiter_place { DELIMITER_NONE, DELIMITER_FIRST, DELIMITER_LAST };
 struct mapping {
     const unsigned char *address;
     int64_t bytes;
+    uint64_t inode;
 };
 
 /* Consecutive tokens of the corpus that lie one behind the other in a file, at any alignment. */
@@ -43,8 +44,9 @@ struct corpus_file {
     struct mapping mapping;
     struct token_span *spans; /* rising in begin */
     int64_t span_count;
-    int64_t begin; /* of its tokens in the corpus, before it is cut to its part */
-    int64_t count;
+    int64_t begin; /* of its tokens in the corpus */
+    int64_t count; /* of its tokens, after the cut to its part */
+    int64_t first; /* of them, in the file */
     enum delimiter_place delimiter_place;
     int32_t delimiter;
     int64_t sample_length, sample_answer; /* of a file of samples; 0 in others */
@@ -54,14 +56,19 @@ struct corpus_file {
 struct corpus {
     struct context *context;
     int64_t vocabulary;
-    int64_t first; /* of the part's tokens; everything below counts from it */
+    int64_t end_of_text; /* that ends documents; -1: as the format says */
     int64_t tokens;
     int64_t *documents; /* where each begins, rising from 0; never an empty one */
     int64_t document_count;
     int64_t document_capacity;
     int file_count;
-    struct corpus_file files[TEXT_LIST_ITEMS];
+    struct corpus_file *files;
 };
+
+/* The format of a mapped file that is neither llm.c's nor samples, by its content. FILE error, with what it looks like
+ * and what to do, for what is neither text in UTF-8 nor tokens of 2 bytes. */
+enum status corpus_recognize(struct context *context, const char *name, const struct corpus_file *file,
+                             enum data_format *format) MUST_USE;
 
 enum status mapping_open(struct context *context, const char *path, struct mapping *mapping) MUST_USE;
 void mapping_close(struct mapping *mapping);
@@ -75,8 +82,8 @@ void tokens_decode(enum token_kind kind, const unsigned char *address, int64_t c
 bool name_ends(const char *name, const char *end);
 
 /* Maps the files behind a name and finds where their tokens lie. FILE error; what was opened is closed with the
- * corpus. `format` may be DATA_AUTO. */
-enum status corpus_file_open(struct context *context, const char *name, enum data_format format,
+ * corpus. `format` may be DATA_AUTO, which takes text for bytes only if the vocabulary is theirs. */
+enum status corpus_file_open(struct context *context, const char *name, enum data_format format, int64_t vocabulary,
                              struct corpus_file *file) MUST_USE;
 
 /* The whole file as one span from a byte on. */
@@ -93,8 +100,8 @@ bool samples_recognize(const struct mapping *mapping);
 enum status samples_open(struct context *context, struct corpus_file *file) MUST_USE;
 enum status samples_add_documents(struct corpus *corpus, const struct corpus_file *file) MUST_USE;
 
-/* Notes that a document begins at a token, counted before the cut; to be called in rising order. */
-enum status corpus_add_document(struct corpus *corpus, int64_t token) MUST_USE;
+/* Notes that a document begins at a token of a file, counted before the cut; to be called in rising order. */
+enum status corpus_add_document(struct corpus *corpus, const struct corpus_file *file, int64_t token) MUST_USE;
 enum status megatron_add_documents(struct corpus *corpus, const struct corpus_file *file) MUST_USE;
 
 /* Tokens of the part; the range must lie inside it. -1 for a token that is not below the vocabulary. */

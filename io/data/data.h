@@ -8,7 +8,19 @@
 
 struct corpus;
 
-/* Opens files as one corpus: the concatenation of their tokens. Each file begins a document, and inside it
+/* What names stand for: files, the files of folders (without those whose names begin with a point) and what patterns
+ * match, each in the order of their names' bytes. FILE error for a folder or a pattern without any. */
+struct corpus_names {
+    char **name;
+    int count, room;
+};
+
+enum status corpus_names_create(struct context *context, const struct text_list *files,
+                                struct corpus_names *names) MUST_USE;
+void corpus_names_destroy(struct context *context, struct corpus_names *names);
+
+/* Opens files as one corpus: the concatenation of their tokens. A name may be a file, a folder, which stands for the
+ * files in it, or a pattern of the shell; in the order of their bytes. Each file begins a document, and inside it
  *
  *   bytes     every byte is a token; the file is one document
  *   nanogpt   uint16 tokens and nothing else; GPT-2's end-of-text token 50256 ends its document
@@ -18,10 +30,11 @@ struct corpus;
  *   samples   written by samples_write: samples of equal length in bytes, each a document, of which only the answer,
  *             its last bytes, are targets that count
  *   auto      samples by their magic; megatron if the name ends in .idx or both its files exist; llmc by its magic;
- * nanogpt if the name ends in .bin; otherwise bytes
+ *             nanogpt if the name ends in .bin and the content is no text; bytes if it is text in UTF-8 and the
+ *             vocabulary has 256 tokens or fewer. All else is refused, with what it looks like
  *
- * `part_begin` and `part_end` in [0, 1] cut the corpus to its tokens floor(part_begin * n) .. floor(part_end * n) - 1,
- * so that one text can be both training and validation data; a document that is cut is a shorter one in each part,
+ * `part_begin` and `part_end` in [0, 1] cut each file to its tokens floor(part_begin * n) .. floor(part_end * n) - 1,
+ * so that every text can be both training and validation data; a document that is cut is a shorter one in each part,
  * a sample that would be cut belongs to the second.
  * The tokens of the part are read once, to find the documents and to check every token. FILE error that names the
  * file and what is wrong with it: missing, a directory, unreadable, empty, truncated, damaged, a token not below
@@ -29,10 +42,17 @@ struct corpus;
 enum status corpus_open(struct context *context, const struct text_list *files, enum data_format format,
                         int64_t vocabulary, double part_begin, double part_end, struct corpus **corpus) MUST_USE;
 
+/* The same with another token that ends documents, or with DATA_BYTES a byte that does; in llm.c's files it begins
+ * them. -1: that of the format. Files of Megatron and of samples know their documents. */
+enum status corpus_open_with(struct context *context, const struct text_list *files, enum data_format format,
+                             int64_t vocabulary, int64_t end_of_text, double part_begin, double part_end,
+                             struct corpus **corpus) MUST_USE;
+
 /* Samplers of the corpus must be destroyed before. NULL inside is allowed. */
 void corpus_close(struct corpus **corpus);
 
 int64_t corpus_tokens(const struct corpus *corpus);
+int corpus_files(const struct corpus *corpus);
 
 /* Documents that are not empty. */
 int64_t corpus_documents(const struct corpus *corpus);
@@ -77,7 +97,8 @@ void sampler_destroy(struct sampler *sampler);
 
 /* Sequence number `index` of the run (index = sequences drawn before; row = index % streams). inputs [T] and targets
  * [T] may be NULL when only the description is wanted; padding has input 0 and target -1, and so has a token that is
- * not below the vocabulary, which only a file that has changed since corpus_open can hold. */
+ * not below the vocabulary, which only a file that has changed since corpus_open can hold. A file that has become
+ * shorter is a FILE error of the corpus's context. */
 void sampler_sequence(const struct sampler *sampler, int64_t index, int32_t *inputs, int32_t *targets,
                       struct sequence *sequence);
 

@@ -21,7 +21,7 @@ enum {
     LLMC_VERSION_LLAMA3 = 7,
 };
 
-static enum status file_check(struct context *context, const char *path, int descriptor, int64_t *bytes)
+static enum status file_check(struct context *context, const char *path, int descriptor, struct mapping *mapping)
 {
     struct stat information;
     if (fstat(descriptor, &information) != 0)
@@ -33,7 +33,8 @@ static enum status file_check(struct context *context, const char *path, int des
                             path);
     if (information.st_size == 0)
         return context_fail(context, STATUS_FILE, "%s: is empty; prepare it again or leave it out", path);
-    *bytes = information.st_size;
+    mapping->bytes = information.st_size;
+    mapping->inode = (uint64_t)information.st_ino;
     return STATUS_OK;
 }
 
@@ -48,15 +49,13 @@ enum status mapping_open(struct context *context, const char *path, struct mappi
         return context_fail(context, STATUS_FILE, "%s: cannot be read: %s; check its permissions", path,
                             strerror(errno));
     }
-    int64_t bytes = 0;
-    TRY(file_check(context, path, descriptor, &bytes));
-    void *address = mmap(NULL, (size_t)bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    TRY(file_check(context, path, descriptor, mapping));
+    void *address = mmap(NULL, (size_t)mapping->bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (address == MAP_FAILED) {
         status = context_fail(context, STATUS_FILE, "%s: cannot be mapped into memory: %s", path, strerror(errno));
         goto done;
     }
     mapping->address = address;
-    mapping->bytes = bytes;
 done:
     close(descriptor);
     return status;
@@ -142,24 +141,31 @@ bool name_ends(const char *name, const char *end)
     return length >= strlen(end) && strcmp(name + length - strlen(end), end) == 0;
 }
 
-static enum data_format format_recognize(const char *name, const struct mapping *mapping)
+static enum status format_recognize(struct context *context, const char *name, const struct corpus_file *file,
+                                    int64_t vocabulary, enum data_format *format)
 {
-    if (samples_recognize(mapping))
-        return DATA_SAMPLES;
-    if (llmc_recognize(mapping))
-        return DATA_LLMC;
-    return name_ends(name, ".bin") ? DATA_NANOGPT : DATA_BYTES;
+    *format = samples_recognize(&file->mapping) ? DATA_SAMPLES : DATA_LLMC;
+    if (*format == DATA_SAMPLES || llmc_recognize(&file->mapping))
+        return STATUS_OK;
+    CHECK(corpus_recognize(context, name, file, format));
+    if (*format == DATA_BYTES && vocabulary > UINT8_MAX + 1)
+        return context_fail(context, STATUS_FILE,
+                            "%s: text is read as bytes, of which there are 256, but model.vocabulary is %" PRId64
+                            "; name token files, set model.vocabulary to 256, or confirm with data.format=bytes",
+                            file->path, vocabulary);
+    return STATUS_OK;
 }
 
-enum status corpus_file_open(struct context *context, const char *name, enum data_format format,
+enum status corpus_file_open(struct context *context, const char *name, enum data_format format, int64_t vocabulary,
                              struct corpus_file *file)
 {
     if (format == DATA_MEGATRON || (format == DATA_AUTO && megatron_recognize(name)))
         return megatron_open(context, name, file);
-    text_copy(file->path, sizeof file->path, name);
+    if (!text_copy(file->path, sizeof file->path, name))
+        return context_fail(context, STATUS_FILE, "%s: the name is too long", name);
     CHECK(mapping_open(context, file->path, &file->mapping));
     if (format == DATA_AUTO)
-        format = format_recognize(name, &file->mapping);
+        CHECK(format_recognize(context, name, file, vocabulary, &format));
     if (format == DATA_SAMPLES)
         return samples_open(context, file);
     if (format == DATA_LLMC)

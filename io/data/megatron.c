@@ -198,9 +198,9 @@ enum status megatron_open(struct context *context, const char *name, struct corp
 enum status megatron_add_documents(struct corpus *corpus, const struct corpus_file *file)
 {
     const struct megatron_index *index = &file->index;
-    int64_t token = file->begin;
+    int64_t token = 0;
     for (int64_t i = 0; i < index->documents; i++) {
-        CHECK(corpus_add_document(corpus, token));
+        CHECK(corpus_add_document(corpus, file, token));
         int64_t end = int64_at(index->documents_first, i + 1);
         for (int64_t j = int64_at(index->documents_first, i); j < end; j++)
             token += int32_at(index->lengths, j);

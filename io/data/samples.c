@@ -46,7 +46,7 @@ enum status samples_open(struct context *context, struct corpus_file *file)
 enum status samples_add_documents(struct corpus *corpus, const struct corpus_file *file)
 {
     for (int64_t token = 0; token < file->count; token += file->sample_length)
-        CHECK(corpus_add_document(corpus, file->begin + token));
+        CHECK(corpus_add_document(corpus, file, file->first + token));
     return STATUS_OK;
 }
 

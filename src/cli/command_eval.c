@@ -137,14 +137,15 @@ static enum status open_corpus(struct context *context, const struct config *con
     if (data && !text_copy(named.item[0], TEXT_LENGTH, data))
         return context_fail(context, STATUS_USAGE, "--data: the name is too long");
     if (data)
-        return corpus_open(context, &named, wanted->format, vocabulary, 0.0, 1.0, corpus);
+        return corpus_open_with(context, &named, wanted->format, vocabulary, wanted->eot, 0.0, 1.0, corpus);
     if (wanted->validation.count > 0)
-        return corpus_open(context, &wanted->validation, wanted->format, vocabulary, 0.0, 1.0, corpus);
+        return corpus_open_with(context, &wanted->validation, wanted->format, vocabulary, wanted->eot, 0.0, 1.0,
+                                corpus);
     if (wanted->train.count == 0 || wanted->validation_fraction == 0.0)
         return context_fail(context, STATUS_USAGE,
                             "eval: the configuration has no validation data; name some with --data");
-    return corpus_open(context, &wanted->train, wanted->format, vocabulary, 1.0 - wanted->validation_fraction, 1.0,
-                       corpus);
+    return corpus_open_with(context, &wanted->train, wanted->format, vocabulary, wanted->eot,
+                            1.0 - wanted->validation_fraction, 1.0, corpus);
 }
 
 static enum status open_text(struct eval *eval, const char *data)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "io/config/config.h"
+#include "io/data/data.h"
 #include "src/cli/revision.h"
 #include "src/core/sample.h"
 
@@ -57,20 +58,34 @@ static void write_setting(void *out, const char *key, const char *value)
     write_line(out, key, value);
 }
 
-/* A name may stand for a pair of files. */
-static void write_files(FILE *out, const char *key, const struct text_list *files)
+static void write_file(FILE *out, const char *key, const char *path)
 {
-    static const char *const endings[] = {"", ".bin", ".idx"};
-    for (int i = 0; i < files->count; i++)
-        for (size_t j = 0; j < sizeof endings / sizeof *endings; j++) {
-            char path[TEXT_LENGTH + 8], words[96];
-            snprintf(path, sizeof path, "%s%s", files->item[i], endings[j]);
-            sample_describe(path, words, sizeof words);
-            if (j > 0 && access(path, F_OK) != 0)
-                continue;
-            fprintf(out, "%s ", key);
-            write_line(out, path, words);
+    char words[96];
+    sample_describe(path, words, sizeof words);
+    fprintf(out, "%s ", key);
+    write_line(out, path, words);
+}
+
+/* A name may stand for a pair of files, for a folder or for what a pattern matches. */
+static void write_files(struct context *context, FILE *out, const char *key, const struct text_list *files)
+{
+    struct corpus_names names;
+    if (corpus_names_create(context, files, &names) != STATUS_OK) {
+        fprintf(out, "%s ", key);
+        write_line(out, "cannot be read", context->text);
+        context_clear(context);
+        return;
+    }
+    for (int i = 0; i < names.count; i++) {
+        char path[TEXT_LENGTH + 300];
+        write_file(out, key, names.name[i]);
+        for (int j = 0; j < 2; j++) {
+            snprintf(path, sizeof path, "%s%s", names.name[i], j ? ".idx" : ".bin");
+            if (access(path, F_OK) == 0)
+                write_file(out, key, path);
         }
+    }
+    corpus_names_destroy(context, &names);
 }
 
 enum status share_config(struct command *command, const struct config *config)
@@ -81,8 +96,8 @@ enum status share_config(struct command *command, const struct config *config)
     if (out) {
         const char *io = getenv("CAIRN_CHECKPOINT_IO");
         config_visit(config, write_setting, out);
-        write_files(out, "data.train", &config->data.train);
-        write_files(out, "data.validation", &config->data.validation);
+        write_files(&command->context, out, "data.train", &config->data.train);
+        write_files(&command->context, out, "data.validation", &config->data.validation);
         write_line(out, "CAIRN_CHECKPOINT_IO", io ? io : "not set");
     }
     return compare(&command->context, out, &text);

@@ -104,6 +104,7 @@ struct data_config {
     double validation_fraction;
     enum data_format format;
     enum data_sampling sampling;
+    int64_t eot; /* token that ends a document; -1: that of the format */
     uint64_t seed;
 };
 

@@ -75,6 +75,7 @@ static enum status read_window(struct reading *reading, int64_t first, int64_t b
     struct step_result result;
     for (int64_t row = 0; row < trainer->batch.rows; row++)
         targets += fill_row(reading, first + row, begin, row, &tokens);
+    CHECK(trainer->context->status);
     trainer_scale_batch(trainer, targets, tokens);
     evaluation->tokens += tokens;
     CHECK(trainer_loss(trainer, &result));

@@ -32,6 +32,14 @@ static enum status check_validation(struct train *train)
                         data->validation_fraction);
 }
 
+static enum status open_part(struct train *train, const struct text_list *files, double begin, double end,
+                             struct corpus **corpus)
+{
+    const struct data_config *data = &train->config->data;
+    return corpus_open_with(train->context, files, data->format, train->config->model.vocabulary, data->eot, begin, end,
+                            corpus);
+}
+
 static enum status open_data(struct train *train)
 {
     const struct config *config = train->config;
@@ -41,12 +49,11 @@ static enum status open_data(struct train *train)
         return context_fail(context, STATUS_USAGE, "data.train: name at least one file to train on");
     bool own_validation = data->validation.count > 0;
     double cut = own_validation ? 1.0 : 1.0 - data->validation_fraction;
-    int64_t vocabulary = config->model.vocabulary;
-    CHECK(corpus_open(context, &data->train, data->format, vocabulary, 0.0, cut, &train->train));
+    CHECK(open_part(train, &data->train, 0.0, cut, &train->train));
     if (own_validation)
-        CHECK(corpus_open(context, &data->validation, data->format, vocabulary, 0.0, 1.0, &train->validation));
+        CHECK(open_part(train, &data->validation, 0.0, 1.0, &train->validation));
     else if (cut < 1.0)
-        CHECK(corpus_open(context, &data->train, data->format, vocabulary, cut, 1.0, &train->validation));
+        CHECK(open_part(train, &data->train, cut, 1.0, &train->validation));
     CHECK(check_validation(train));
     return sampler_create(context, train->train, data, config->training.sequence_length, config->training.batch,
                           &train->sampler);
@@ -123,9 +130,10 @@ static void describe_run(const struct train *train)
     const struct decoder *decoder = train->trainer.decoder;
     const struct mesh_config *mesh = mesh_config(train->mesh);
     context_log(train->context,
-                "model: %.2f million parameters in %s; %lld tokens to train on; batch %lld x %lld tokens",
+                "model: %.2f million parameters in %s; %lld tokens in %d file%s to train on; batch %lld x %lld tokens",
                 1e-6 * (double)decoder_parameter_total(decoder), decoder->dtype == DTYPE_BF16 ? "bf16" : "fp32",
-                (long long)corpus_tokens(train->train), (long long)train->config->training.batch,
+                (long long)corpus_tokens(train->train), corpus_files(train->train),
+                corpus_files(train->train) == 1 ? "" : "s", (long long)train->config->training.batch,
                 (long long)train->config->training.sequence_length);
     context_log(train->context,
                 "mesh: data %lld x pipeline %lld x context %lld x tensor %lld, %d thread%s a rank, %s kernels, "

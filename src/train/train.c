@@ -232,6 +232,7 @@ static enum status run_step(struct train *train, double votes[VOTES])
     double waited = train->context->time.seconds[TIME_COMMUNICATION];
     struct step_result result;
     fill_batch(train);
+    CHECK(train->context->status); /* a file of the data that has shrunk */
     watch_begin(&train->watch);
     CHECK(trainer_step(trainer, &result));
     if (result.votes[VOTE_LOST] > 0.0)

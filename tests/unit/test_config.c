@@ -469,7 +469,7 @@ static const char all_changed[] =
     "data: {train: [a, \"b \\\"c\\\" \\\\ \\x01\\n\\r\\t\\x7f\\e\", \"\\N\\_\\L\\P\\uFEFF\\uFFFF \\u00e9 "
     "\\U0001F600\"],\n"
     "       validation: 'null', validation_fraction: 0.25, format: megatron, sampling: stream,\n"
-    "       seed: 18446744073709551615}\n"
+    "       eot: 7, seed: 18446744073709551615}\n"
     "optimizer: {learning_rate: 1.2e-38, beta1: 0.85, beta2: 0.99, epsilon: 1.0e-30, weight_decay: 0, clip: 1e38,\n"
     "            gate_lr_factor: 10, schedule: wsd, warmup_steps: 7, decay_steps: 11, minimum_ratio: 0.05}\n"
     "training: {steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, sequence_length: 128,\n"

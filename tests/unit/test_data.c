@@ -82,6 +82,202 @@ static void test_auto(void **state)
     check_corpus(fixture, open_part(fixture, 2, mixed, DATA_AUTO, 256, 0, 1), tokens, 13, documents, 3);
 }
 
+#define assert_refused(fixture, name, format, vocabulary, part) \
+    assert_fails(&(fixture)->context, open_status(fixture, name, format, vocabulary), STATUS_FILE, part)
+
+static void write_text(struct fixture *fixture, const char *name, const char *text, size_t length)
+{
+    /* Longer than what is too short to tell. */
+    char *whole = calloc(200, length);
+    for (int i = 0; i < 200; i++)
+        memcpy(whole + (size_t)i * length, text, length);
+    write_file(fixture, name, whole, 200 * length);
+    free(whole);
+}
+
+/* What a file is, is seen in it. */
+static void test_recognized(void **state)
+{
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    static const struct {
+        const char *name, *text;
+        size_t length;
+        const char *part;
+    } refused[] = {
+        {"a.gz", "\x1f\x8b\x08", 3, "/a.gz: looks like compressed by gzip; unpack it with gunzip"},
+        {"a.txt", "\x28\xb5\x2f\xfd", 4, "compressed by zstd"},
+        {"a.xz",
+         "\xfd"
+         "7zXZ",
+         5, "compressed by xz"},
+        {"a.bz2", "BZh9", 4, "compressed by bzip2"},
+        {"a.zip", "PK\x03\x04", 4, "a zip archive"},
+        {"a.npy", "\x93NUMPY\x01", 7, "an array of NumPy"},
+        {"a.h5", "\x89HDF\r\n\x1a\n", 8, "an HDF5 file"},
+        {"a.parquet", "PAR1", 4, "a Parquet file"},
+        {"a.pdf", "%PDF-1.7", 8, "a PDF document"},
+        {"utf16.txt",
+         "\xff\xfe"
+         "t\0e\0",
+         6, "text in UTF-16; convert it with iconv -f UTF-16 -t UTF-8"},
+        {"utf16", "t\0e\0x\0t\0 \0", 10, "text in UTF-16, or tokens of 2 bytes"},
+        {"utf32", "\xff\xfe\0\0t\0\0\0", 8, "text in UTF-32"},
+        {"tokenizer.json", "{\"model\": {\"type\": \"BPE\"}}", 26, "looks like JSON"},
+        {"lines.jsonl", "{\"text\": \"a\"}\n", 14, "looks like JSON"},
+        {"list.json", " [ {\"text\": \"a\"}]", 17, "looks like JSON"},
+        {"book.bin", "In the beginning", 16, "text, though its name ends in .bin"},
+        {"wide.bin", "\x05\x01\0\0\x17\x23\0\0", 8, "tokens of 4 bytes"},
+        {"wider.bin", "\x05\x01\0\0\0\0\0\0", 8, "tokens of 8 bytes"},
+        {"latin", "\xe9t\xe9 \xe0 la", 8, "neither text in UTF-8 nor a token file"},
+        {"picture", "\x89PNG\r\n\x1a\n", 8, "an image"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        write_text(fixture, refused[i].name, refused[i].text, refused[i].length);
+        assert_refused(fixture, refused[i].name, DATA_AUTO, 256, refused[i].part);
+        assert_refused(fixture, refused[i].name, DATA_AUTO, 50257, refused[i].part);
+        /* Who says that it is meant so gets its bytes. */
+        struct corpus *corpus = open_one(fixture, refused[i].name, DATA_BYTES, 256);
+        assert_int_equal(corpus_tokens(corpus), 200 * refused[i].length);
+        corpus_close(&corpus);
+    }
+    static const char *const texts[] = {"plain text\n",
+                                        "\xef\xbb\xbfwith a mark",
+                                        "def f(x):\n\treturn {'a': x}\r\n",
+                                        "\xe2\x82\xac \xc3\xa9t\xc3\xa9",
+                                        "{ not JSON }",
+                                        "[1]"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        write_text(fixture, "text", texts[i], strlen(texts[i]));
+        struct corpus *corpus = open_one(fixture, "text", DATA_AUTO, 256);
+        corpus_close(&corpus);
+        assert_refused(fixture, "text", DATA_AUTO, 50257,
+                       "/text: text is read as bytes, of which there are 256, but model.vocabulary is 50257; name");
+        corpus = open_one(fixture, "text", DATA_BYTES, 50257);
+        corpus_close(&corpus);
+    }
+    context_clear(context);
+}
+
+/* Folders and patterns stand for their files, in the order of the names' bytes, and may be many. */
+static void test_names(void **state)
+{
+    struct fixture *fixture = *state;
+    char name[40];
+    int32_t tokens[MOST];
+    assert_int_equal(mkdir(path_of(fixture, "many"), 0700), 0);
+    for (int i = 99; i >= 0; i--) {
+        char byte = (char)(32 + i % 90);
+        snprintf(name, sizeof name, "many/%02d.txt", i);
+        write_file(fixture, name, &byte, 1);
+    }
+    write_file(fixture, "many/.hidden", "hidden", 6);
+    struct corpus *corpus = open_one(fixture, "many", DATA_AUTO, 256);
+    assert_int_equal(corpus_files(corpus), 100);
+    read_corpus(corpus, tokens);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(tokens[i], 32 + i % 90);
+    corpus_close(&corpus);
+    corpus = open_one(fixture, "many/*[05].t?t", DATA_AUTO, 256);
+    assert_int_equal(corpus_files(corpus), 20);
+    read_corpus(corpus, tokens);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(tokens[i], 32 + 5 * i % 90);
+    corpus_close(&corpus);
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "many/%02d.txt", i);
+        (void)unlink(path_of(fixture, name));
+    }
+    (void)unlink(path_of(fixture, "many/.hidden"));
+    assert_int_equal(rmdir(path_of(fixture, "many")), 0);
+    /* A file of that very name is meant itself. */
+    write_file(fixture, "odd[1].txt", "odd", 3);
+    corpus = open_one(fixture, "odd[1].txt", DATA_AUTO, 256);
+    assert_int_equal(corpus_tokens(corpus), 3);
+    corpus_close(&corpus);
+}
+
+/* Another token may end documents, and a byte. */
+static void test_end_of_text(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct {
+        enum data_format format;
+        int64_t end, documents;
+    } cases[] = {{DATA_BYTES, -1, 1}, {DATA_BYTES, '\n', 3}, {DATA_NANOGPT, 7, 3}, {DATA_NANOGPT, -1, 2}};
+    const int32_t ids[] = {1, 7, 2, 7, 3, DELIMITER, 4};
+    write_file(fixture, "lines", "a\nbc\nd\n", 7);
+    write_uint16(fixture, "ids.bin", ids, 7);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *name = cases[i].format == DATA_BYTES ? "lines" : "ids.bin";
+        struct text_list files = files_of(fixture, 1, &name);
+        struct corpus *corpus;
+        assert_ok(&fixture->context, corpus_open_with(&fixture->context, &files, cases[i].format, GPT2_VOCABULARY,
+                                                      cases[i].end, 0, 1, &corpus));
+        assert_int_equal(corpus_documents(corpus), cases[i].documents);
+        corpus_close(&corpus);
+    }
+}
+
+/* Every file is cut by itself, and no token is in both parts or in none. */
+static void test_parts_of_files(void **state)
+{
+    struct fixture *fixture = *state;
+    const char *names[] = {"a", "b", "c"};
+    static const int64_t counts[] = {20, 7, 40};
+    int32_t tokens[2][MOST];
+    int next = 0;
+    for (int i = 0; i < 3; i++) {
+        char text[40];
+        for (int64_t j = 0; j < counts[i]; j++)
+            text[j] = (char)(33 + next++);
+        write_file(fixture, names[i], text, (size_t)counts[i]);
+    }
+    for (int part = 0; part < 2; part++) {
+        struct corpus *corpus = open_part(fixture, 3, names, DATA_BYTES, 256, part ? 0.7 : 0, part ? 1 : 0.7);
+        assert_int_equal(corpus_tokens(corpus), part ? 6 + 3 + 12 : 14 + 4 + 28);
+        assert_int_equal(corpus_documents(corpus), 3);
+        read_corpus(corpus, tokens[part]);
+        corpus_close(&corpus);
+    }
+    int seen[67] = {0};
+    for (int i = 0; i < 46; i++)
+        seen[tokens[0][i] - 33]++;
+    for (int i = 0; i < 21; i++)
+        seen[tokens[1][i] - 33]++;
+    for (int i = 0; i < 67; i++)
+        assert_int_equal(seen[i], 1);
+    assert_int_equal(tokens[1][0], 33 + 14);
+    assert_int_equal(tokens[1][6], 33 + 20 + 4);
+    assert_int_equal(tokens[1][9], 33 + 27 + 28);
+}
+
+/* Reading on would end the process. */
+static void test_shrunk(void **state)
+{
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    int32_t inputs[100];
+    write_text(fixture, "long", "some words ", 11);
+    struct corpus *corpus = open_one(fixture, "long", DATA_AUTO, 256);
+    (void)corpus_part(corpus, 0, 100, 100, inputs, NULL);
+    assert_int_equal(truncate(path_of(fixture, "long"), 10), 0);
+    (void)corpus_part(corpus, 2000, 100, 100, inputs, NULL);
+    assert_fails(context, context->status, STATUS_FILE, "/long: has shrunk from 2200 to 10 bytes while it is read");
+    corpus_close(&corpus);
+    /* One that takes its place is another file. */
+    write_text(fixture, "long2", "some words ", 11);
+    corpus = open_one(fixture, "long2", DATA_AUTO, 256);
+    write_file(fixture, "short", "x", 1);
+    char from[512];
+    snprintf(from, sizeof from, "%s", path_of(fixture, "short"));
+    assert_int_equal(rename(from, path_of(fixture, "long2")), 0);
+    (void)corpus_part(corpus, 2000, 100, 100, inputs, NULL);
+    assert_int_equal(context->status, STATUS_OK);
+    assert_int_equal(inputs[0], "some words "[2000 % 11]);
+    corpus_close(&corpus);
+}
+
 static void test_parts(void **state)
 {
     struct fixture *fixture = *state;
@@ -110,16 +306,14 @@ static void test_parts(void **state)
 
 /* -- Errors -------------------------------------------------------------------------------------------------------- */
 
-#define assert_refused(fixture, name, format, vocabulary, part) \
-    assert_fails(&(fixture)->context, open_status(fixture, name, format, vocabulary), STATUS_FILE, part)
-
 static void test_errors_of_files(void **state)
 {
     struct fixture *fixture = *state;
     assert_refused(fixture, "absent.txt", DATA_AUTO, 256, "/absent.txt: no such file; check data.train");
     assert_refused(fixture, "absent", DATA_MEGATRON, 256, "/absent.idx: no such file");
     assert_refused(fixture, "absent.idx", DATA_AUTO, 256, "/absent.idx: no such file");
-    assert_refused(fixture, ".", DATA_AUTO, 256, "/.: is a directory; name the token files");
+    assert_refused(fixture, ".", DATA_AUTO, 256, "/.: no files in this folder");
+    assert_refused(fixture, "no*.txt", DATA_AUTO, 256, "/no*.txt: no file matches this pattern");
     write_file(fixture, "empty.txt", "", 0);
     assert_refused(fixture, "empty.txt", DATA_AUTO, 256, "/empty.txt: is empty");
     assert_int_equal(mkfifo(path_of(fixture, "pipe"), 0600), 0);
@@ -222,12 +416,12 @@ static void test_samples(void **state)
     }
     sampler_destroy(&sampler);
     corpus_close(&corpus);
-    /* 12 of 18 tokens would end the second sample before its last token. */
+    /* 10.5 of 15 tokens would cut the third sample. */
     corpus = open_part(fixture, 2, names, DATA_AUTO, 256, 0, 0.7);
-    assert_int_equal(corpus_tokens(corpus), 8);
+    assert_int_equal(corpus_tokens(corpus), 2 + 10);
     corpus_close(&corpus);
     corpus = open_part(fixture, 2, names, DATA_AUTO, 256, 0.7, 1);
-    assert_int_equal(corpus_tokens(corpus), 10);
+    assert_int_equal(corpus_tokens(corpus), 1 + 5);
     assert_int_equal(corpus_documents(corpus), 2);
     corpus_close(&corpus);
     assert_int_equal(truncate(path_of(fixture, "a.samples"), 48 + 14), 0);
@@ -394,6 +588,11 @@ int main(void)
         DATA_TEST(test_megatron),
         DATA_TEST(test_auto),
         DATA_TEST(test_parts),
+        DATA_TEST(test_recognized),
+        DATA_TEST(test_names),
+        DATA_TEST(test_end_of_text),
+        DATA_TEST(test_parts_of_files),
+        DATA_TEST(test_shrunk),
         DATA_TEST(test_errors_of_files),
         DATA_TEST(test_errors_of_permission),
         DATA_TEST(test_samples),
