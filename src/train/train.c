@@ -304,7 +304,8 @@ static enum status prove_last(struct train *train, bool *good)
     train->life.evaluating = true;
     CHECK(trainer_loss(trainer, &result));
     train->life.evaluating = false;
-    *good = trainer->batch.target_count == 0 || result.loss <= trainer->loss_limit;
+    bool judged = trainer->batch.target_count > 0 && trainer->loss_limit > 0.0;
+    *good = !judged || result.loss <= trainer->loss_limit;
     if (*good) {
         saver_prove(&train->saver);
         return STATUS_OK;

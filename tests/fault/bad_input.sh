@@ -24,8 +24,8 @@ must "the run that has to stay as it is" 1 train good.yaml --set training.stop_a
 file=$(checkpoint_of kept 4)
 cp -a kept kept.copy
 
-# Names, sizes, times and contents.
-snapshot() { find kept -exec ls -ld --time-style=full-iso {} + -type f -exec cksum {} +; }
+# Names, sizes, times and contents of all that is in it; a lock may have come and gone.
+snapshot() { find kept -mindepth 1 -exec ls -ld --time-style=full-iso {} + -type f -exec cksum {} +; }
 
 verdict() { # NAME EXIT WORDS: the run that has just ended; the words are separated by bars
     local lines word words
