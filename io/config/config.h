@@ -41,7 +41,8 @@ void config_differences(const struct config *const *configs, int count, config_v
 void config_visit(const struct config *config, void (*visit)(void *self, const char *key, const char *value),
                   void *self);
 
-/* Every key with type, default and meaning, for --help. */
-void config_describe(FILE *out);
+/* Keys with type, default and meaning: the one that `words` names by its path or its last part, all of a section, or
+ * with "" all there are. USAGE error, and nothing printed, when there is none. */
+enum status config_describe(struct context *context, FILE *out, const char *words) MUST_USE;
 
 #endif

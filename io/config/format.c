@@ -4,7 +4,7 @@
 #include "io/config/config.h"
 #include "io/config/settings.h"
 
-enum { LINE_WIDTH = 99, HELP_COLUMN = 23 };
+enum { LINE_WIDTH = 99 };
 
 /* The bytes of a key path before its last point: its section. */
 static size_t section_length(const char *key)
@@ -110,16 +110,32 @@ enum status config_same_model(struct context *context, const struct model_config
     return STATUS_OK;
 }
 
-/* Prints words from the present column on, breaking lines at HELP_COLUMN. */
-static int print_wrapped(FILE *out, const char *text, int column)
+static const char *name_of(const struct setting *setting)
 {
+    return strrchr(setting->key, '.') + 1;
+}
+
+/* Where explanations begin: behind the longest name. */
+static int help_column(void)
+{
+    size_t longest = 0;
+    for (int i = 0; i < setting_count; i++)
+        if (strlen(name_of(&setting_table[i])) > longest)
+            longest = strlen(name_of(&setting_table[i]));
+    return (int)longest + 4;
+}
+
+/* Prints words from column `begin` on, breaking lines there. */
+static void print_wrapped(FILE *out, const char *text, int begin)
+{
+    int column = begin;
     while (text[0]) {
         int length = (int)strcspn(text, " ");
-        if (column > HELP_COLUMN && column + 1 + length > LINE_WIDTH) {
-            fprintf(out, "\n%*s", HELP_COLUMN, "");
-            column = HELP_COLUMN;
+        if (column > begin && column + 1 + length > LINE_WIDTH) {
+            fprintf(out, "\n%*s", begin, "");
+            column = begin;
         }
-        if (column > HELP_COLUMN) {
+        if (column > begin) {
             fputc(' ', out);
             column++;
         }
@@ -128,7 +144,6 @@ static int print_wrapped(FILE *out, const char *text, int column)
         text += length;
         text += strspn(text, " ");
     }
-    return column;
 }
 
 static void describe_setting(FILE *out, const struct setting *setting)
@@ -143,22 +158,34 @@ static void describe_setting(FILE *out, const struct setting *setting)
         config_print(&writer, "; default empty");
     else
         config_print(&writer, "; default %s", setting->standard);
-    fprintf(out, "  %-*s", HELP_COLUMN - 2, strrchr(setting->key, '.') + 1);
-    print_wrapped(out, value, HELP_COLUMN);
-    fprintf(out, "\n%*s", HELP_COLUMN, "");
-    print_wrapped(out, setting->help, HELP_COLUMN);
+    int column = help_column();
+    fprintf(out, "  %-*s", column - 2, name_of(setting));
+    print_wrapped(out, value, column);
+    fprintf(out, "\n%*s", column, "");
+    print_wrapped(out, setting->help, column);
     fputc('\n', out);
 }
 
-void config_describe(FILE *out)
+/* Whether a person who writes `words` means this setting: its path, its name alone, or a section around it. */
+static bool is_meant(const struct setting *setting, const char *words)
 {
+    size_t length = strlen(words);
+    return !words[0] || strcmp(setting->key, words) == 0 || strcmp(name_of(setting), words) == 0 ||
+           (strncmp(setting->key, words, length) == 0 && setting->key[length] == '.');
+}
+
+enum status config_describe(struct context *context, FILE *out, const char *words)
+{
+    const struct setting *last = NULL;
     for (int i = 0; i < setting_count; i++) {
-        const char *key = setting_table[i].key;
-        size_t length = section_length(key);
-        bool is_new = i == 0 || section_length(setting_table[i - 1].key) != length ||
-                      strncmp(setting_table[i - 1].key, key, length) != 0;
-        if (is_new)
-            fprintf(out, "%s%.*s\n", i ? "\n" : "", (int)length, key);
-        describe_setting(out, &setting_table[i]);
+        const struct setting *setting = &setting_table[i];
+        size_t length = section_length(setting->key);
+        if (!is_meant(setting, words))
+            continue;
+        if (!last || section_length(last->key) != length || strncmp(last->key, setting->key, length) != 0)
+            fprintf(out, "%s%.*s\n", last ? "\n" : "", (int)length, setting->key);
+        describe_setting(out, setting);
+        last = setting;
     }
+    return last ? STATUS_OK : setting_refuse_key(context, "", words);
 }

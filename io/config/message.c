@@ -84,7 +84,7 @@ void setting_expectation(const struct setting *setting, bool exact, char *text, 
         config_print(&writer, "true or false");
         break;
     case SETTING_WORD:
-        config_print(&writer, "one of ");
+        config_print(&writer, "%s", setting->words[1] ? "one of " : "");
         for (int i = 0; i < WORD_LIMIT && setting->words[i]; i++)
             config_print(&writer, "%s%s", i ? ", " : "", setting->words[i]);
         break;
@@ -135,5 +135,11 @@ enum status setting_refuse(const struct setting_source *source, const struct set
     setting_expectation(setting, is_text || is_lost || (is_digits && setting->type == SETTING_INTEGER), expected,
                         sizeof expected);
     config_quote(text, length, quoted, sizeof quoted);
+    if (setting->path && text[0] == '~')
+        return setting_fail(
+            source, setting,
+            "only ~ and ~/... stand for a home directory, that of HOME, within %d bytes; write the path "
+            "out (or ./~... for a name), got %s",
+            TEXT_LENGTH - 1, quoted);
     return setting_fail(source, setting, "expected %s, got %s", expected, quoted);
 }

@@ -46,6 +46,7 @@ struct setting {
     bool above;  /* the value must be greater than the minimum, not equal to it */
     bool below;  /* and less than the maximum */
     bool single; /* used in single precision: the value, rounded to it, must keep to the limits, and is 0 or normal */
+    bool path;   /* ~ stands for the home directory */
     bool automatic; /* `auto` is accepted and stored as minimum - 1 */
     const char *words[WORD_LIMIT];
     const char *help;

@@ -2,31 +2,9 @@
 #include <string.h>
 
 #include "io/config/settings.h"
+#include "src/core/suggest.h"
 
-enum { SUGGESTION_DISTANCE = 3, SHOWN_LENGTH = 160 };
-
-/* Levenshtein's distance, for words that fit; a large number for others. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t row[KEY_LENGTH + 1];
-    size_t length_a = strlen(a);
-    size_t length_b = strlen(b);
-    if (length_a > KEY_LENGTH || length_b > KEY_LENGTH)
-        return KEY_LENGTH;
-    for (size_t j = 0; j <= length_b; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= length_a; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= length_b; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            row[j] = row[j] + 1 < best ? row[j] + 1 : best;
-        }
-    }
-    return row[length_b];
-}
+enum { SHOWN_LENGTH = 160 };
 
 /* The name that row `index` gives inside the section of `prefix` bytes ("attention" of "model.attention.segment");
  * false when the row is outside it or the row before has the same. */
@@ -70,12 +48,12 @@ static bool suggest_key(const char *key, size_t prefix, char *suggestion)
         return false;
     memcpy(wrong, key + prefix, length);
     wrong[length] = '\0';
-    size_t limit = length / 2 < SUGGESTION_DISTANCE ? length / 2 : SUGGESTION_DISTANCE;
+    size_t limit = suggest_limit(length);
     size_t best = limit + 1;
     for (int i = 0; i < setting_count; i++) {
         if (!name_in_section(key, prefix, i, name))
             continue;
-        size_t distance = edit_distance(wrong, name);
+        size_t distance = suggest_distance(wrong, name);
         if (distance < best) {
             best = distance;
             snprintf(suggestion, KEY_LENGTH, "%.*s", (int)(prefix + strlen(name)), setting_table[i].key);

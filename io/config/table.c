@@ -15,7 +15,9 @@
 #define BOOLEAN(member) FIELD(member), .type = SETTING_BOOLEAN
 #define WORD(member) FIELD(member), .type = SETTING_WORD
 #define TEXT(member, low) FIELD(member), .type = SETTING_TEXT, .minimum = (low), .maximum = TEXT_LENGTH - 1
+#define PATH(member, low) TEXT(member, low), .path = true
 #define LIST(member) FIELD(member), .type = SETTING_LIST, .minimum = 1, .maximum = TEXT_LIST_ITEMS
+#define PATHS(member) LIST(member), .path = true
 #define SEED(member) FIELD(member), .type = SETTING_SEED
 #define REQUIRED .default_kind = DEFAULT_REQUIRED
 #define DERIVED .default_kind = DEFAULT_DERIVED, .standard
@@ -25,9 +27,8 @@
 
 /* clang-format off */
 const struct setting setting_table[] = {
-    {WORD(model.family), DEFAULT = "decoder",
-     .words = {[FAMILY_DECODER] = "decoder", [FAMILY_VIT] = "vit", [FAMILY_RESNET] = "resnet"},
-     HELP = "The kind of network: a causal language model, a vision transformer or a residual convolutional network."},
+    {WORD(model.family), DEFAULT = "decoder", .words = {[FAMILY_DECODER] = "decoder"},
+     HELP = "The kind of network: a causal language model. There are no others yet."},
     {INTEGER(model.vocabulary, 1, DIMENSION_MAXIMUM), REQUIRED,
      HELP = "Number of different tokens; 256 for bytes."},
     {INTEGER(model.width, 1, DIMENSION_MAXIMUM), REQUIRED,
@@ -136,9 +137,9 @@ const struct setting setting_table[] = {
     {INTEGER(compute.bucket_bytes, 1024, COUNT_MAXIMUM), DEFAULT = "26214400",
      HELP = "Bytes of fp32 gradients that are reduced together."},
 
-    {LIST(data.train), DEFAULT = "",
+    {PATHS(data.train), DEFAULT = "",
      HELP = "Files with the training text."},
-    {LIST(data.validation), DEFAULT = "",
+    {PATHS(data.validation), DEFAULT = "",
      HELP = "Files with the validation text; none takes the last part of the training text."},
     {REAL(data.validation_fraction, 0, 0.9), DEFAULT = "0.05",
      HELP = "How much of the training text is kept for validation when no files are given."},
@@ -240,7 +241,7 @@ const struct setting setting_table[] = {
     {INTEGER(watch.spike_limit, 0, COUNT_MAXIMUM), DEFAULT = "3",
      HELP = "How often a run goes back before it ends with an error."},
 
-    {TEXT(run.folder, 1), DEFAULT = "runs/default",
+    {PATH(run.folder, 1), DEFAULT = "runs/default",
      HELP = "Folder for metrics, checkpoints and the resolved configuration."},
     {INTEGER(run.log_every, 1, COUNT_MAXIMUM), DEFAULT = "1",
      HELP = "Steps between lines of metrics.jsonl."},

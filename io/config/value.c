@@ -101,17 +101,19 @@ static bool read_word(const struct setting *setting, const char *text, int *valu
     return false;
 }
 
-static bool read_text(const char *text, size_t minimum, char *value)
+static bool read_text(const struct setting *setting, const char *text, size_t minimum, char *value)
 {
+    char whole[TEXT_LENGTH];
     size_t length = strlen(text);
-    if (length < minimum || length >= TEXT_LENGTH || !config_text_is_valid(text, length))
+    if (length < minimum || length >= TEXT_LENGTH || !config_text_is_valid(text, length) ||
+        (setting->path && !text_expand_home(whole, sizeof whole, text)))
         return false;
-    return text_copy(value, TEXT_LENGTH, text);
+    return text_copy(value, TEXT_LENGTH, setting->path ? whole : text);
 }
 
-static bool read_item(const char *text, struct text_list *list)
+static bool read_item(const struct setting *setting, const char *text, struct text_list *list)
 {
-    if (list->count >= TEXT_LIST_ITEMS || !read_text(text, 1, list->item[list->count]))
+    if (list->count >= TEXT_LIST_ITEMS || !read_text(setting, text, 1, list->item[list->count]))
         return false;
     list->count++;
     return true;
@@ -132,9 +134,9 @@ bool setting_read(const struct setting *setting, const char *text, size_t length
     case SETTING_WORD:
         return read_word(setting, text, field);
     case SETTING_TEXT:
-        return read_text(text, (size_t)setting->minimum, field);
+        return read_text(setting, text, (size_t)setting->minimum, field);
     case SETTING_LIST:
-        return read_item(text, field);
+        return read_item(setting, text, field);
     case SETTING_SEED:
         return read_seed(text, field);
     }

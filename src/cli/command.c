@@ -10,7 +10,66 @@
 #include "io/checkpoint/checkpoint.h"
 #include "src/cli/share.h"
 #include "src/cli/threads.h"
+#include "src/core/suggest.h"
 #include "src/core/text.h"
+
+/* Shells leave a ~ alone that stands behind = or in quotes. */
+static enum status take_path(struct command *command, const char *name, const char **path)
+{
+    struct context *context = &command->context;
+    if ((*path)[0] != '~')
+        return STATUS_OK;
+    const char *home = getenv("HOME");
+    size_t size = strlen(*path) + (home ? strlen(home) : 0) + 1;
+    struct command_path *taken = malloc(sizeof *taken + size);
+    if (!taken)
+        return context_fail(context, STATUS_MEMORY, "out of memory");
+    taken->next = command->paths;
+    command->paths = taken;
+    if (!text_expand_home(taken->text, size, *path))
+        return context_fail(context, STATUS_USAGE,
+                            "%s%s%s: only ~ and ~/... stand for a home directory, that of HOME; write the path out (or "
+                            "./~... for a name)",
+                            name, name[0] ? " " : "", *path);
+    *path = taken->text;
+    return STATUS_OK;
+}
+
+void command_forget_paths(struct command *command)
+{
+    while (command->paths) {
+        struct command_path *next = command->paths->next;
+        free(command->paths);
+        command->paths = next;
+    }
+}
+
+static bool is_path(const char *option)
+{
+    static const char *const names[] = {"--checkpoint", "--data",   "--resume", "--folder",
+                                        "--network",    "--output", "--sbatch", "--to"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(option, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static enum status refuse_option(struct command *command, const char *argument, const struct option_row *rows,
+                                 int row_count)
+{
+    enum { MOST = 32 };
+    const char *names[MOST + 2] = {"set", "help"};
+    char word[64];
+    int count = 2;
+    for (int i = 0; i < row_count && i < MOST; i++)
+        names[count++] = rows[i].name + 2;
+    const char *begin = argument + strspn(argument, "-");
+    snprintf(word, sizeof word, "%.*s", (int)strcspn(begin, "="), begin);
+    const char *meant = suggest_name(word, names, count);
+    if (meant)
+        return context_fail(&command->context, STATUS_USAGE, "%s: unknown option; did you mean --%s?", argument, meant);
+    return context_fail(&command->context, STATUS_USAGE, "%s: unknown option; see --help", argument);
+}
 
 static enum status take_option(struct command *command, const char *argument, const char *next, bool *took_next,
                                const struct option_row *rows, int row_count)
@@ -23,7 +82,7 @@ static enum status take_option(struct command *command, const char *argument, co
         if (strlen(rows[i].name) == length && strncmp(rows[i].name, argument, length) == 0)
             row = &rows[i];
     if (!row && !is_set)
-        return context_fail(&command->context, STATUS_USAGE, "%s: unknown option; see --help", argument);
+        return refuse_option(command, argument, rows, row_count);
     if (row && row->present) {
         *row->present = true;
         return equals ? context_fail(&command->context, STATUS_USAGE, "%s takes no value", row->name) : STATUS_OK;
@@ -34,7 +93,7 @@ static enum status take_option(struct command *command, const char *argument, co
         return context_fail(&command->context, STATUS_USAGE, "%s needs a value", argument);
     if (row) {
         *row->value = value;
-        return STATUS_OK;
+        return is_path(row->name) ? take_path(command, row->name, row->value) : STATUS_OK;
     }
     if (command->override_count == OVERRIDES)
         return context_fail(&command->context, STATUS_USAGE, "more than %d times --set", OVERRIDES);
@@ -42,22 +101,30 @@ static enum status take_option(struct command *command, const char *argument, co
     return STATUS_OK;
 }
 
-enum status command_parse(struct command *command, int argc, char **argv, const struct option_row *rows, int row_count,
-                          const char **others, int most, int *other_count)
+static enum status parse(struct command *command, int argc, char **argv, const struct option_row *rows, int row_count,
+                         const char **others, int most, int *other_count)
 {
     *other_count = 0;
     for (int i = 0; i < argc; i++) {
         bool took_next = false;
-        if (strncmp(argv[i], "--", 2) == 0) {
+        if (argv[i][0] == '-' && argv[i][1] != '\0') {
             CHECK(take_option(command, argv[i], i + 1 < argc ? argv[i + 1] : NULL, &took_next, rows, row_count));
             i += took_next;
         } else if (*other_count < most) {
-            others[(*other_count)++] = argv[i];
+            others[*other_count] = argv[i];
+            CHECK(take_path(command, "", &others[(*other_count)++]));
         } else {
             return context_fail(&command->context, STATUS_USAGE, "%s: one argument too many; see --help", argv[i]);
         }
     }
     return STATUS_OK;
+}
+
+enum status command_parse(struct command *command, int argc, char **argv, const struct option_row *rows, int row_count,
+                          const char **others, int most, int *other_count)
+{
+    enum status status = parse(command, argc, argv, rows, row_count, others, most, other_count);
+    return command->ranks > 1 ? mesh_agree(NULL, &command->context, status) : status;
 }
 
 /* A rank's share of the cores: those it is bound to, or its part of the host's. */

@@ -8,6 +8,12 @@
 
 enum { OVERRIDES = 64 };
 
+/* A path of the command line that was written with ~. */
+struct command_path {
+    struct command_path *next;
+    char text[];
+};
+
 struct command {
     struct context context;
     int rank;
@@ -17,6 +23,7 @@ struct command {
     bool engine_ready;
     const char *overrides[OVERRIDES];
     int override_count;
+    struct command_path *paths;
     int exit_code; /* of a command that did its work and has a verdict, as diff has */
 };
 
@@ -27,10 +34,13 @@ struct option_row {
     bool *present;
 };
 
-/* Takes arguments apart: options by the rows, `--set` into overrides, up to `most` others into `others`.
- * USAGE error for anything else. */
+/* Takes arguments apart: options by the rows, `--set` into overrides, up to `most` others into `others`. A ~ in front
+ * of a path is the home directory. USAGE error for anything else. Collective where there are several ranks; agreed. */
 enum status command_parse(struct command *command, int argc, char **argv, const struct option_row *rows, int row_count,
                           const char **others, int most, int *other_count) MUST_USE;
+
+/* Releases what command_parse made for paths. */
+void command_forget_paths(struct command *command);
 
 /* Makes mesh and engine, and says who runs on which cores. Collective. */
 enum status command_start(struct command *command, const struct mesh_config *mesh,

@@ -7,6 +7,7 @@
 static enum status verify(struct command *command, const char *path)
 {
     CHECK(mesh_create(&command->context, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &command->mesh));
+    CHECK(mesh_same_file(&command->context, "checkpoint", path));
     CHECK(checkpoint_verify(&command->context, command->mesh, path));
     if (command->rank == 0)
         printf("%s: every hash is right\n", path);

@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/config/config.h"
 #include "src/cli/command.h"
 #include "src/cli/revision.h"
 #include "src/cli/share.h"
+#include "src/core/suggest.h"
 #include "src/core/text.h"
 #include "src/doctor/doctor.h"
 #include "src/train/requests.h"
@@ -203,8 +205,10 @@ static const struct subcommand subcommands[] = {
      "it shows their mean and their range.\n\n"
      "  --output FOLDER        for index.html and plots/ (the folder `report` in the first RUN)\n"},
     {"config", command_config, "explain all settings, or show the resolved settings of a file",
-     "usage: cairn config [CONFIG [--set KEY=VALUE]...]\n\n"
-     "Without CONFIG: every key with its type, default and meaning. With it: the settings a run would have.\n"},
+     "usage: cairn config [CONFIG [--set KEY=VALUE]...]\n"
+     "       cairn help config KEY\n\n"
+     "Without CONFIG: every key with its type, default and meaning; KEY explains one, or a section. With CONFIG: the\n"
+     "settings a run would have.\n\n" HELP_SET},
 };
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
@@ -218,7 +222,9 @@ static void print_help(FILE *out)
                  "Trains transformers on clusters of CPUs: mpirun -n RANKS cairn train CONFIG\n\n");
     for (int i = 0; i < SUBCOMMANDS; i++)
         fprintf(out, "  %-12s %s\n", subcommands[i].name, subcommands[i].summary);
-    fprintf(out, "\n`cairn COMMAND --help` says more.\n");
+    fprintf(
+        out,
+        "\n`cairn COMMAND --help` and `cairn help COMMAND` say more; `cairn help config KEY` explains a setting.\n");
 }
 
 static const struct subcommand *find_subcommand(const char *name)
@@ -232,6 +238,33 @@ static const struct subcommand *find_subcommand(const char *name)
 static bool is_help(const char *word)
 {
     return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+static enum status refuse_command(struct context *context, const char *name)
+{
+    const char *names[SUBCOMMANDS];
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        names[i] = subcommands[i].name;
+    const char *meant = suggest_name(name, names, SUBCOMMANDS);
+    if (meant)
+        return context_fail(context, STATUS_USAGE, "%s: unknown command; did you mean %s?", name, meant);
+    return context_fail(context, STATUS_USAGE, "%s: unknown command; see `cairn --help`", name);
+}
+
+/* `cairn help WORD...`: a command, a tool of one, or a setting behind `config`. */
+static enum status help(struct context *context, int count, char **words)
+{
+    if (count == 0) {
+        print_help(stdout);
+        return STATUS_OK;
+    }
+    const struct subcommand *subcommand = find_subcommand(words[0]);
+    if (!subcommand)
+        return refuse_command(context, words[0]);
+    if (subcommand->run == command_config && count > 1)
+        return config_describe(context, stdout, words[1]);
+    fputs(subcommand->help, stdout);
+    return STATUS_OK;
 }
 
 static bool runs_alone(const struct subcommand *subcommand, int argc, char **argv)
@@ -258,27 +291,21 @@ static bool asks_for_help(int argc, char **argv)
 static enum status dispatch(struct command *command, const struct subcommand *subcommand, int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
-    bool speaks = command->rank == 0;
-    if (is_help(name) || strcmp(name, "help") == 0) {
-        if (speaks)
-            print_help(stdout);
-        return STATUS_OK;
-    }
+    /* Only the first process comes here without MPI: what needs none is said once. */
+    if (is_help(name) || strcmp(name, "help") == 0)
+        return help(&command->context, argc - 2, argv + 2);
     if (strcmp(name, "--version") == 0) {
-        if (speaks)
-            printf("cairn %s, commit %s, %s\n", CAIRN_VERSION, cairn_revision, mesh_library());
+        printf("cairn %s, commit %s, %s\n", CAIRN_VERSION, cairn_revision, mesh_library());
         return STATUS_OK;
     }
     if (!subcommand) {
         if (argc > 1)
-            return context_fail(&command->context, STATUS_USAGE, "%s: unknown command; see `cairn --help`", name);
-        if (speaks)
-            print_help(stderr);
+            return refuse_command(&command->context, name);
+        print_help(stderr);
         return context_fail(&command->context, STATUS_USAGE, "name a command");
     }
     if (asks_for_help(argc, argv)) {
-        if (speaks)
-            fputs(subcommand->help, stdout);
+        fputs(subcommand->help, stdout);
         return STATUS_OK;
     }
     if (command->ranks > 1)
@@ -352,6 +379,7 @@ int main(int argc, char **argv)
     if (command->engine_ready)
         engine_destroy(&command->engine);
     mesh_destroy(&command->mesh);
+    command_forget_paths(command);
     int code = status == STATUS_OK ? command->exit_code : exit_code_of(status);
     if (!close_output() && code == 0)
         code = 1;

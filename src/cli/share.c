@@ -29,6 +29,15 @@ static void write_line(FILE *out, const char *name, const char *value)
     fputc('\n', out);
 }
 
+static bool takes_tool(const char *command)
+{
+    static const char *const names[] = {"bench", "checkpoint", "data"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(command, names[i]) == 0)
+            return true;
+    return false;
+}
+
 enum status share_command(struct command *command, int argc, char **argv)
 {
     char library[256];
@@ -41,6 +50,7 @@ enum status share_command(struct command *command, int argc, char **argv)
         write_line(out, "MPI library", library);
         fprintf(out, "command: %s\n", argc > 1 ? argv[1] : "none");
     }
+    int others = 0;
     for (int i = 2; out && i < argc; i++) {
         bool has_value = i + 1 < argc && !strchr(argv[i], '=') && strncmp(argv[i + 1], "--", 2) != 0;
         bool is_set = strcmp(argv[i], "--set") == 0 || strncmp(argv[i], "--set=", 6) == 0;
@@ -48,6 +58,8 @@ enum status share_command(struct command *command, int argc, char **argv)
             fprintf(out, "option ");
             write_line(out, argv[i], has_value ? argv[i + 1] : "given");
         }
+        if (strncmp(argv[i], "--", 2) != 0 && others++ == 0 && takes_tool(argv[1]))
+            write_line(out, "tool", argv[i]);
         i += has_value && strncmp(argv[i], "--", 2) == 0;
     }
     return compare(&command->context, out, &text);

@@ -13,7 +13,7 @@ struct text_list {
     char item[TEXT_LIST_ITEMS][TEXT_LENGTH];
 };
 
-enum model_family { FAMILY_DECODER, FAMILY_VIT, FAMILY_RESNET };
+enum model_family { FAMILY_DECODER };
 enum mlp_kind { MLP_SWIGLU, MLP_GELU };
 enum norm_kind { NORM_RMS, NORM_LAYER };
 enum position_kind { POSITIONS_ROPE, POSITIONS_LEARNED };

@@ -17,6 +17,17 @@ bool text_copy(char *to, size_t size, const char *from)
     return fits;
 }
 
+bool text_expand_home(char *to, size_t size, const char *path)
+{
+    const char *home = getenv("HOME");
+    if (path[0] != '~')
+        return text_copy(to, size, path);
+    if ((path[1] != '\0' && path[1] != '/') || !home || !home[0])
+        return false;
+    int length = snprintf(to, size, "%s%s", home, path + 1);
+    return length >= 0 && (size_t)length < size;
+}
+
 bool text_to_integer(const char *text, int64_t *value)
 {
     char *end;

@@ -9,6 +9,10 @@
 /* Copies text into a buffer of `size` bytes; false when it had to be cut. */
 bool text_copy(char *to, size_t size, const char *from);
 
+/* Copies a path, with HOME for a "~" that is all of it or stands before its first "/", which shells do only where a
+ * word begins. False for other paths that begin with "~", without HOME, and when it does not fit. */
+bool text_expand_home(char *to, size_t size, const char *path);
+
 /* Whole-string parses: false, and the value untouched, unless all of `text` is one number in range. */
 bool text_to_integer(const char *text, int64_t *value);
 bool text_to_real(const char *text, double *value);

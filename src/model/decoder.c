@@ -182,8 +182,6 @@ int64_t decoder_own_tokens(const struct decoder *decoder, const struct decoder_i
 
 static enum status check_support(struct context *context, const struct model_config *config)
 {
-    if (config->family != FAMILY_DECODER)
-        return context_fail(context, STATUS_USAGE, "model.family: this program trains decoders");
     if (history_window(config) > HISTORY_LIMIT)
         return context_fail(context, STATUS_USAGE, "model.residual.previous: %lld; at most %d states can be used",
                             (long long)config->residual.previous, HISTORY_LIMIT + 1);

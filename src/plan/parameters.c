@@ -153,8 +153,6 @@ enum status plan_parameters(struct context *context, const struct config *whole,
     const struct model_config *config = &whole->model;
     struct parameter_plan plan = {.config = config, .length = whole->training.sequence_length};
     struct model_config plain = *config;
-    if (config->family != FAMILY_DECODER)
-        return context_fail(context, STATUS_USAGE, "model.family: plans are of decoders");
     plain.attention.kind = ATTENTION_CAUSAL;
     plain.residual.kind = RESIDUAL_PLAIN;
     plain.depth.kind = DEPTH_FIXED;

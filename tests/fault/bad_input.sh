@@ -74,8 +74,14 @@ setting() {
 # -- The command line ----------------------------------------------------------------------------------------------------
 
 wrong "no command" 2 "command"
-wrong "unknown command" 2 "trane" trane good.yaml
-wrong "unknown option" 2 "--sett" train good.yaml --sett a=b
+wrong "unknown command" 2 "trane: unknown command; did you mean train?" trane good.yaml
+wrong "unknown command like none" 2 "xyzzyx: unknown command; see" xyzzyx
+wrong "help on an unknown command" 2 "evall: unknown command; did you mean eval?" help evall
+wrong "help on an unknown setting" 2 "optimizer.bta1: unknown key; did you mean optimizer.beta1?" help config optimizer.bta1
+wrong "unknown option" 2 "--sett: unknown option; did you mean --set?" train good.yaml --sett a=b
+wrong "unknown option with a value" 2 "--time_limit=3: unknown option; did you mean --time-limit?" train good.yaml --time_limit=3
+wrong "unknown option like none" 2 "--quiet: unknown option; see --help" train good.yaml --quiet
+wrong "an option with one dash" 2 "-resume: unknown option; did you mean --resume?" train good.yaml -resume none
 wrong "option of another command" 2 "--tokens" train good.yaml --tokens 3
 wrong "option without a value" 2 "--resume" train good.yaml --resume
 wrong "--set without a value" 2 "--set" train good.yaml --set
@@ -95,6 +101,25 @@ wrong "checkpoint diff with one file" 2 "diff" checkpoint diff "$file"
 wrong "a tolerance below 0" 2 "--tolerance" checkpoint diff "$file" "$file" --tolerance -1
 wrong "context length 0" 2 "--context-length" eval good.yaml --context-length 0
 wrong "context length that is no number" 2 "--context-length|long" eval good.yaml --context-length long
+
+# -- Home directories: shells leave a ~ alone behind = or in quotes ------------------------------------------------------
+
+export HOME=$WORK/nobody
+at_home="$WORK/nobody/there"
+wrong "a run's folder of another's" 2 "run.folder=~bob/x|of HOME" train good.yaml --set run.folder=~bob/x
+wrong "a configuration at home" 2 "$at_home" train "~/there"
+wrong "a checkpoint of another's" 2 "--checkpoint ~bob/x|of HOME" eval good.yaml --checkpoint=~bob/x
+wrong "a checkpoint at home" 1 "$at_home" eval good.yaml --checkpoint=~/there
+wrong "a checkpoint to generate from at home" 1 "$at_home" generate --checkpoint=~/there --prompt x
+wrong "text at home" 1 "$at_home" eval good.yaml --checkpoint kept --data=~/there
+wrong "a checkpoint to start from at home" 1 "$at_home" train good.yaml --resume=~/there
+wrong "a configuration to convert to at home" 2 "$at_home" checkpoint convert kept new --to=~/there
+wrong "data at home" 1 "$at_home" train good.yaml --set data.train=~/there
+RANKS=1 wrong "a network at home" 2 "$at_home" plan good.yaml --ranks 1 --network=~/there
+RANKS=1 wrong "a job file at home" 1 "$at_home" plan good.yaml --ranks 1 --sbatch=~/there
+RANKS=1 wrong "a run at home" 1 "$at_home" report "~/there"
+mkdir nobody
+"$CAIRN" report kept --output=~/page >out 2>err && [ -f nobody/page/index.html ] || fail "a page at home: $(last_words)"
 
 # -- The configuration ---------------------------------------------------------------------------------------------------
 

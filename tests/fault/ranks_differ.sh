@@ -75,12 +75,39 @@ differ "checkpoint saved/step-00000003.h5: " "train run.yaml --resume saved/step
 differ "option --resume: auto on rank 0" "train run.yaml --resume auto" "train run.yaml --resume none"
 differ "option --prompt: a on rank 0" "generate --checkpoint saved --prompt a" "generate --checkpoint saved --prompt b"
 differ "option --steps: 1 on rank 0" "bench step run.yaml --quick --steps 1" "bench step run.yaml --quick --steps 2"
+differ "tool: inspect on rank 0" "checkpoint inspect saved/step-00000003.h5" "checkpoint verify saved/step-00000003.h5"
+differ "tool: kernels on rank 0" "bench kernels --quick" "bench collectives --quick"
+flip b/saved/step-00000003.h5 9000 1
+differ "checkpoint saved/step-00000003.h5: " "checkpoint verify saved/step-00000003.h5"
+echo more >>b/other.txt
+differ "other.txt: " "eval run.yaml --checkpoint saved --data other.txt"
 differ "command: eval on rank 0" "eval run.yaml" "train run.yaml"
 set_b 'heads: 2' 'heads: 4'
 differ "model.heads: 2 on rank 0" "plan run.yaml --measure --steps 1"
 set_b 'heads: 2' 'heads: 4'
 differ "model.heads: 2 on rank 0" "bench step run.yaml --quick --steps 1"
 differ "run.log_every: 1 on rank 0" "train run.yaml --set run.log_every=1" "train run.yaml --set run.log_every=2"
+
+# What one rank alone cannot read ends all of them, with its message.
+alone() { # WORDS, COMMAND OF a, COMMAND OF b
+    together "$2" "$3"
+    [ "$status" -eq 2 ] || fail "$1: ends with $status: $(last_words)"
+    [ "$(grep -c '^cairn:' err)" -eq 1 ] || fail "$1: $(grep -c '^cairn:' err) messages: $(cat err)"
+    grep '^cairn:' err | grep -qF -- "$1" || fail "$1: the message is $(last_words)"
+}
+for command in "train FILE" "eval FILE" "bench step FILE" "plan FILE --measure"; do
+    good=${command/FILE/run.yaml}
+    alone "more: one argument too many" "$good" "$good more"
+    alone "gone.yaml: cannot be opened" "$good" "${command/FILE/gone.yaml}"
+    alone "gone.yaml: cannot be opened" "${command/FILE/gone.yaml}" "$good"
+    alone "--set model.width=x: expected" "$good" "$good --set model.width=x"
+    alone "--set needs a value" "$good" "$good --set"
+done
+alone "--set model.width=x: expected" "generate --checkpoint saved --prompt a" \
+    "generate --checkpoint saved --prompt a --set model.width=x"
+mv b/run.yaml b/gone.yaml
+alone "run.yaml: cannot be opened" "checkpoint convert saved new --to run.yaml" "checkpoint convert saved new --to run.yaml"
+mv b/gone.yaml b/run.yaml
 
 # Processors that differ: all use the instructions that each of them has.
 if grep -q '^flags.* avx2 ' /proc/cpuinfo; then
