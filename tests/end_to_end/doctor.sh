@@ -46,13 +46,13 @@ run 1 doctor --folder /proc/nowhere
 finds 1 folder-not-writable "a folder that takes no files"
 if command -v taskset >/dev/null && [ "$cores" -ge 2 ]; then
     core=$(taskset -cp $$ | sed -E 's/.*: *([0-9]+).*/\1/')
-    timeout -k 5 60 taskset -c "$core" "$MPIRUN" -n 2 "$CAIRN" doctor >out 2>err
+    timeout -k 5 $((60 * SLOWNESS)) taskset -c "$core" "$MPIRUN" -n 2 "$CAIRN" doctor >out 2>err
     status=$?
     finds 1 cores-crowded "two ranks on one core"
 else
     skip "ranks on one core: taskset is missing, or a second core"
 fi
-(ulimit -n 200 && timeout -k 5 60 "$CAIRN" doctor >out 2>err)
+(ulimit -n 200 && timeout -k 5 $((60 * SLOWNESS)) "$CAIRN" doctor >out 2>err)
 status=$?
 names | grep -qx open-files-limited || fail "200 files: $(cat out err)"
 
@@ -78,7 +78,7 @@ if mount -t tmpfs -o size=1m none small 2>/dev/null; then
     finds 1 folder-not-writable "a read-only file system"
     grep -q 'Read-only file system (tmpfs)' out || fail "a read-only file system: $(cat out)"
     # With a /dev/shm too small for two ranks, in a view of the files of its own.
-    timeout -k 5 60 unshare -m bash -c 'mount -t tmpfs -o size=14m none /dev/shm && exec "$@"' - \
+    timeout -k 5 $((60 * SLOWNESS)) unshare -m bash -c 'mount -t tmpfs -o size=14m none /dev/shm && exec "$@"' - \
         "$MPIRUN" -n 2 "$CAIRN" doctor >out 2>err
     status=$?
     finds 1 shared-memory-small "14 MiB of shared memory"

@@ -34,7 +34,7 @@ wait_until() { # CONDITION: false if the job has ended or a minute has passed
 }
 
 start() { # ARGUMENT...: on two ranks, as $job
-    timeout -k 5 "$LIMIT" "$MPIRUN" -n 2 "$CAIRN" train run.yaml "$@" >/dev/null 2>log </dev/null &
+    timeout -k 5 "$(limit)" "$MPIRUN" -n 2 "$CAIRN" train run.yaml "$@" >/dev/null 2>log </dev/null &
     launcher=$!
     job=
     while [ -z "$job" ] && alive $launcher; do job=$(pgrep -P $launcher) || sleep 0.02; done

@@ -20,7 +20,10 @@ if [ $# -ne 2 ] || [ ! -x "$2/cairn" ]; then
 fi
 CAIRN=$(cd "$2" && pwd)/cairn
 MPIRUN=${MPIRUN:-mpirun}
-LIMIT=180 # seconds that a run may take
+LIMIT=180 # seconds that a run may take, on a machine that is not slow
+# By how much this one is: at the beginning of all tests, or now.
+SLOWNESS=$(bash "$(dirname "${BASH_SOURCE[0]}")/../support/slowness.sh")
+[ "$SLOWNESS" -ge "${CAIRN_SLOWNESS:-1}" ] || SLOWNESS=$CAIRN_SLOWNESS
 WORK=$(mktemp -d)
 MOUNTS=()
 failures=0
@@ -67,10 +70,13 @@ finish() {
 
 # -- Runs ----------------------------------------------------------------------------------------------------------------
 
+# Seconds that a run may take here.
+limit() { echo $((LIMIT * SLOWNESS)); }
+
 # run RANKS ARGUMENT...: the program; leaves $status and the files out and err in $WORK. 124 is a run without an end.
 run() {
     local ranks=$1
-    local start=(timeout -k 5 "$LIMIT")
+    local start=(timeout -k 5 "$(limit)")
     shift
     [ "$ranks" -eq 1 ] || start+=("$MPIRUN" -n "$ranks")
     "${start[@]}" "$CAIRN" "$@" >"$WORK/out" 2>"$WORK/err" </dev/null

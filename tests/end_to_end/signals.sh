@@ -54,7 +54,7 @@ start() {
     before=$(ls run/checkpoints 2>/dev/null | sed -n 's/^step-0*\([0-9]*\)\.h5$/\1/p' | sort -n | tail -n 1)
     before=${before:-0}
     [ $ranks -eq 1 ] || launch=("$MPIRUN" -n $ranks)
-    timeout -k 5 $LIMIT ${launch[@]+"${launch[@]}"} "$CAIRN" train run.yaml "${MESH[@]}" "$@" >out 2>log </dev/null &
+    timeout -k 5 "$(limit)" ${launch[@]+"${launch[@]}"} "$CAIRN" train run.yaml "${MESH[@]}" "$@" >out 2>log </dev/null &
     launcher=$!
     job=$launcher
     for try in {1..500}; do # below timeout

@@ -59,7 +59,7 @@ says() { grep -q -- "$2" "$1.log" 2>/dev/null; }
 over() { case $(state "$1") in COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) ;; *) return 1 ;; esac; }
 
 wait_for() { # SECONDS COMMAND...
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + $1 * SLOWNESS))
     shift
     until "$@"; do
         [ $SECONDS -lt $end ] || return 1

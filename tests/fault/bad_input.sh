@@ -254,7 +254,7 @@ done
 # What only one rank cannot do, every rank learns.
 apart() { # NAME EXIT WORDS: rank 0 has the good configuration, rank 1 the one in other.yaml
     cases=$((cases + 1))
-    timeout -k 5 "$LIMIT" "$MPIRUN" -n 1 "$CAIRN" train good.yaml --set run.folder=apart : \
+    timeout -k 5 "$(limit)" "$MPIRUN" -n 1 "$CAIRN" train good.yaml --set run.folder=apart : \
         -n 1 "$CAIRN" train other.yaml --set run.folder=apart >out 2>err </dev/null
     status=$?
     verdict "$1" "$2" "$3"
@@ -331,7 +331,7 @@ for command in "--version" "help" "train --help" "config" "config good.yaml" "do
     cases=$((cases + 1))
     name="cairn $command to a full disk"
     # shellcheck disable=SC2086
-    timeout -k 5 "$LIMIT" "$CAIRN" $command >/dev/full 2>err </dev/null
+    timeout -k 5 "$(limit)" "$CAIRN" $command >/dev/full 2>err </dev/null
     status=$?
     verdict "$name" 1 "standard output cannot be written|No space left on device"
 done

@@ -5,14 +5,14 @@ set -u
 . "$(dirname "$0")/../end_to_end/library.sh" "$@"
 
 PLAY=$(dirname "$CAIRN")/tests/hang_program
-QUIET=2 # seconds without a move that are a hang; the machine may be busy when a run trains
+QUIET=$((2 * SLOWNESS)) # seconds without a move that are a hang; the machine may be busy when a run trains
 
 # play ARGUMENT...: on 4 ranks; leaves status, err and the seconds it took in $took.
 play() {
     local begin=$SECONDS
     rm -rf folder
     mkdir folder
-    timeout -k 5 $LIMIT "$MPIRUN" -n 4 "$PLAY" folder $QUIET "$@" >out 2>err </dev/null
+    timeout -k 5 "$(limit)" "$MPIRUN" -n 4 "$PLAY" folder $QUIET "$@" >out 2>err </dev/null
     status=$?
     took=$((SECONDS - begin))
 }
@@ -27,7 +27,7 @@ hangs() {
 
 verdict() {
     [ $status -eq 85 ] || fail "$1: $(last_words)"
-    [ $took -le $((QUIET + 15)) ] || fail "$1: took $took s"
+    [ $took -le $((QUIET + 15 * SLOWNESS)) ] || fail "$1: took $took s"
     [ "$(grep -c '^cairn: hang: ' err)" -eq 1 ] || fail "$1: $(grep -c '^cairn: hang: ' err) messages"
     grep -q "^cairn: hang: .*$2" err || fail "$1: not \"$2\" but \"$(grep '^cairn: hang' err)\""
     say "$1: $took s; $(grep '^cairn: hang' err | cut -c 1-240)"
@@ -70,7 +70,7 @@ run: {folder: run}
 END
 mkdir -p run/hang
 touch run/hang/rank-00007.json
-timeout -k 5 $LIMIT "$MPIRUN" -n 4 "$CAIRN" train run.yaml >out 2>err </dev/null &
+timeout -k 5 "$(limit)" "$MPIRUN" -n 4 "$CAIRN" train run.yaml >out 2>err </dev/null &
 job=$!
 until ls run/checkpoints/step-*.h5 >/dev/null 2>&1 || ! kill -0 $job 2>/dev/null; do sleep 0.1; done
 [ ! -e run/hang ] || fail "stopped: what an earlier hang left is still there"

@@ -26,7 +26,7 @@ cp -r b b.kept
 # together COMMAND OF a, COMMAND OF b: words of the command line.
 together() {
     # shellcheck disable=SC2086
-    timeout -k 5 "$LIMIT" "$MPIRUN" -n 1 --wdir "$WORK/a" "$CAIRN" $1 : -n 1 --wdir "$WORK/b" "$CAIRN" $2 \
+    timeout -k 5 "$(limit)" "$MPIRUN" -n 1 --wdir "$WORK/a" "$CAIRN" $1 : -n 1 --wdir "$WORK/b" "$CAIRN" $2 \
         >out 2>err </dev/null
     status=$?
 }
@@ -112,13 +112,13 @@ mv b/gone.yaml b/run.yaml
 # Processors that differ: all use the instructions that each of them has.
 if grep -q '^flags.* avx2 ' /proc/cpuinfo; then
     runs=("train run.yaml --set run.folder=$WORK/mixed" "train run.yaml --set run.folder=$WORK/avx2")
-    timeout -k 5 "$LIMIT" "$MPIRUN" -n 1 --wdir "$WORK/a" "$CAIRN" ${runs[0]} : \
+    timeout -k 5 "$(limit)" "$MPIRUN" -n 1 --wdir "$WORK/a" "$CAIRN" ${runs[0]} : \
         -n 1 --wdir "$WORK/b" env CAIRN_CPU=reference "$CAIRN" ${runs[0]} >out 2>err </dev/null
     status=$?
     [ "$status" -eq 0 ] || fail "different processors: $(last_words)"
     grep -q 'hosts differ in their instructions, .* and reference: all ranks use reference kernels' err ||
         fail "different processors: not told: $(cat err)"
-    CAIRN_CPU=reference timeout -k 5 "$LIMIT" "$MPIRUN" -n 2 --wdir "$WORK/a" "$CAIRN" ${runs[1]} >out 2>err </dev/null
+    CAIRN_CPU=reference timeout -k 5 "$(limit)" "$MPIRUN" -n 2 --wdir "$WORK/a" "$CAIRN" ${runs[1]} >out 2>err </dev/null
     identical "different processors" "$(checkpoint_of mixed 3)" "$(checkpoint_of avx2 3)"
 else
     skip "different processors: this one has only one set of instructions"

@@ -88,10 +88,11 @@ torch_turn() {
         --threads "$cores" --warmup 1 --steps "$steps" --type "$type" "$@"
 }
 
-# Its own sizes: 4 sequences of 64 tokens, fp32.
+# Its own sizes: 4 sequences of 64 tokens, fp32. It would print to a pipe when it has ended: line by line, it ends when
+# awk has seen enough.
 llmc_turn() {
     printf '  %-30s' "llm.c" >&2
-    (cd "$LLMC" && OMP_NUM_THREADS=$cores "${on_cores[@]}" ./train_gpt2 2>&1) |
+    (cd "$LLMC" && OMP_NUM_THREADS=$cores "${on_cores[@]}" stdbuf -oL ./train_gpt2 2>&1) |
         awk -v steps=$((steps + 1)) '
             /^step [0-9]+: train loss/ && match($0, /took [0-9.]+ ms/) {
                 if (seen++) print 4 * 64 * 1000 / substr($0, RSTART + 5, RLENGTH - 8)
