@@ -1,20 +1,19 @@
 #include "io/history/history.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "io/json/json.h"
+#include "io/records/records.h"
 
-enum { PATH_LENGTH = 1024 };
+enum { PATH_LENGTH = 1024, DIGITS = 14 };
 
 struct history {
     struct context *context;
-    FILE *file;
+    struct record *record;
 };
 
 static double unix_seconds(void)
@@ -60,29 +59,18 @@ static void count_line(struct history_summary *summary, double *start, const jso
     }
 }
 
-/* The whole file. Returns the time of a start that has no end, or not a number; *torn: the last line is half written.
- */
-static double read_lines(FILE *file, struct history_summary *summary, bool *torn)
-{
-    double start = NAN;
-    char *line = NULL;
-    size_t size = 0;
-    *torn = false;
-    while (getline(&line, &size, file) > 0) {
-        json_t *object = json_loads(line, 0, NULL);
-        *torn = strchr(line, '\n') == NULL;
-        count_line(summary, &start, object);
-        json_decref(object);
-    }
-    free(line);
-    return start;
-}
+struct past {
+    struct history_summary *summary;
+    double start; /* of a start that has no end yet; not a number: there is none */
+    int64_t damaged;
+};
 
-static bool write_line(FILE *file, json_t *object)
+static bool see_line(void *self, const struct record_piece *piece)
 {
-    bool failed = json_dumpf(object, file, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(14)) != 0;
-    json_decref(object);
-    return !failed && fputc('\n', file) != EOF && fflush(file) == 0;
+    struct past *past = self;
+    past->damaged += !piece->object;
+    count_line(past->summary, &past->start, piece->object);
+    return true;
 }
 
 static double last_sign(const char *folder, double start)
@@ -104,22 +92,26 @@ enum status history_open(struct context *context, const char *folder, int64_t st
     if (!opened)
         return STATUS_MEMORY;
     opened->context = context;
-    opened->file = fopen(path, "a+");
-    if (!opened->file)
-        return context_fail(context, STATUS_FILE, "%s: cannot open it: %s", path, strerror(errno));
-    rewind(opened->file);
-    bool torn;
-    double start = read_lines(opened->file, summary, &torn);
-    bool written = fseek(opened->file, 0, SEEK_END) == 0 && (!torn || fputc('\n', opened->file) != EOF);
-    if (written && !isnan(start)) {
-        double lost = last_sign(folder, start);
-        count_end(summary, &start, lost, true);
-        written = write_line(opened->file, json_form("{s:f}", "lost", lost));
+    struct past past = {.summary = summary, .start = NAN};
+    if (access(path, F_OK) == 0)
+        CHECK(records_read(context, path, see_line, &past));
+    if (past.damaged > 0)
+        context_log(context, "%s: %lld damaged lines are passed over", path, (long long)past.damaged);
+    enum status status = record_open(context, path, DIGITS, &opened->record);
+    if (status != STATUS_OK)
+        record_close(&opened->record);
+    CHECK(status);
+    if (!isnan(past.start)) {
+        double lost = last_sign(folder, past.start);
+        count_end(summary, &past.start, lost, true);
+        CHECK(record_add(opened->record, json_form("{s:f}", "lost", lost)));
     }
-    if (!written ||
-        !write_line(opened->file, json_form("{s:f, s:I}", "start", unix_seconds(), "step", (json_int_t)step)))
-        return context_fail(context, STATUS_FILE, "%s: cannot write it: %s", path, strerror(errno));
-    return STATUS_OK;
+    return record_add(opened->record, json_form("{s:f, s:I}", "start", unix_seconds(), "step", (json_int_t)step));
+}
+
+void history_retry(struct history *history)
+{
+    record_retry(history->record);
 }
 
 void history_close(struct history **history, int64_t step, int code, double checkpoint_seconds)
@@ -127,12 +119,14 @@ void history_close(struct history **history, int64_t step, int code, double chec
     struct history *closed = *history;
     if (!closed)
         return;
-    if (closed->file) {
-        (void)write_line(closed->file,
-                         json_form("{s:f, s:I, s:i, s:f}", "end", unix_seconds(), "step", (json_int_t)step, "exit",
-                                   code, "checkpoint_seconds", checkpoint_seconds));
-        fclose(closed->file);
-    }
+    enum status status = STATUS_OK;
+    if (closed->record)
+        status = record_add(closed->record,
+                            json_form("{s:f, s:I, s:i, s:f}", "end", unix_seconds(), "step", (json_int_t)step, "exit",
+                                      code, "checkpoint_seconds", checkpoint_seconds));
+    if (status != STATUS_OK) /* it counts as a start that was lost, no more */
+        context_clear(closed->context);
+    record_close(&closed->record);
     memory_free(closed->context, closed);
     *history = NULL;
 }

@@ -6,7 +6,7 @@
  *   {"lost": T}                                                written by the next start, when there was no end
  *
  * A start that was killed leaves no end: it lasted until metrics.jsonl was last written. Lines that are torn or of
- * another kind are passed over. */
+ * another kind are passed over, and stay. What cannot be written waits in memory (io/records). */
 #ifndef CAIRN_IO_HISTORY_H
 #define CAIRN_IO_HISTORY_H
 
@@ -24,6 +24,9 @@ struct history_summary {
 /* Sums up what the folder's file says and notes a start. To be called before metrics.jsonl is written to. */
 enum status history_open(struct context *context, const char *folder, int64_t step, struct history_summary *summary,
                          struct history **history) MUST_USE;
+
+/* Tries to write what waits. */
+void history_retry(struct history *history);
 
 /* Notes the end and frees the history. An end that cannot be written counts as a failure, no more. */
 void history_close(struct history **history, int64_t step, int code, double checkpoint_seconds);

@@ -1,72 +1,33 @@
 #include "io/metrics/metrics.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include <sys/time.h>
+#include <time.h>
 
 #include "io/json/json.h"
-
-enum { PATH_LENGTH = 1024 };
+#include "io/metrics/continue.h"
+#include "io/records/records.h"
 
 struct metrics {
     struct context *context;
-    FILE *file;
-    char path[PATH_LENGTH];
+    struct record *record;
     json_t *last; /* fields of the step that was the last when the file was opened */
 };
 
-static enum status fail(struct metrics *metrics, const char *what)
+enum status metrics_open(struct context *context, const char *path, int64_t step, const char *aside,
+                         struct metrics **metrics)
 {
-    return context_fail(metrics->context, STATUS_FILE, "%s: cannot %s: %s", metrics->path, what, strerror(errno));
-}
-
-/* The step of a line's object; -1 if it has none. */
-static int64_t step_of(const json_t *object)
-{
-    const json_t *value = json_object_get(object, "step");
-    return json_is_integer(value) ? json_integer_value(value) : -1;
-}
-
-/* Where the lines up to `step` end; the fields of those of that very step are kept. */
-static long end_of_step(struct metrics *metrics, int64_t step)
-{
-    char *line = NULL;
-    size_t size = 0;
-    long end = 0;
-    int64_t found = 0;
-    while (found >= 0 && found <= step && getline(&line, &size, metrics->file) > 0) {
-        json_t *object = strchr(line, '\n') ? json_loads(line, 0, NULL) : NULL;
-        found = step_of(object);
-        if (found >= 0 && found <= step)
-            end = ftell(metrics->file);
-        if (found == step)
-            json_object_update(metrics->last, object);
-        json_decref(object);
-    }
-    free(line);
-    return end;
-}
-
-enum status metrics_open(struct context *context, const char *path, int64_t step, struct metrics **metrics)
-{
+    enum { DIGITS = 9 };
     struct metrics *m = memory_allocate(context, sizeof *m, MEMORY_OTHER);
     *metrics = m;
     if (!m)
         return STATUS_MEMORY;
     m->context = context;
-    snprintf(m->path, sizeof m->path, "%s", path);
-    m->file = fopen(path, "a+");
-    if (!m->file)
-        return fail(m, "open it");
     m->last = json_object();
-    rewind(m->file);
-    long end = end_of_step(m, step);
-    if (fflush(m->file) != 0 || ftruncate(fileno(m->file), end) != 0 || fseek(m->file, 0, SEEK_END) != 0)
-        return fail(m, "shorten it");
-    return STATUS_OK;
+    CHECK(metrics_continue(context, path, step, aside, m->last));
+    return record_open(context, path, DIGITS, &m->record);
 }
 
 bool metrics_seen(const struct metrics *metrics, const char *field)
@@ -95,6 +56,19 @@ static json_t *array(const struct metrics_list *list)
     return array;
 }
 
+/* UTC, by the clock of the host. */
+static json_t *time_of_day(void)
+{
+    char text[80];
+    char second[40];
+    struct timeval now;
+    struct tm utc;
+    gettimeofday(&now, NULL);
+    strftime(second, sizeof second, "%Y-%m-%dT%H:%M:%S", gmtime_r(&now.tv_sec, &utc));
+    snprintf(text, sizeof text, "%s.%03dZ", second, (int)(now.tv_usec / 1000));
+    return json_string(text);
+}
+
 static json_t *object_of(const struct metrics_field *fields, int count)
 {
     json_t *object = json_object();
@@ -103,17 +77,8 @@ static json_t *object_of(const struct metrics_field *fields, int count)
             json_object_set_new(object, fields[i].name, json_integer((json_int_t)fields[i].value));
         else
             json_set_number(object, fields[i].name, fields[i].value);
+    json_object_set_new(object, "time", time_of_day());
     return object;
-}
-
-/* A line; takes the object. */
-static enum status write_object(struct metrics *metrics, json_t *object)
-{
-    int failed = json_dumpf(object, metrics->file, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-    json_decref(object);
-    if (failed || fputc('\n', metrics->file) == EOF || fflush(metrics->file) != 0)
-        return fail(metrics, "write it");
-    return STATUS_OK;
 }
 
 enum status metrics_write_lists(struct metrics *metrics, const struct metrics_field *fields, int count,
@@ -122,7 +87,7 @@ enum status metrics_write_lists(struct metrics *metrics, const struct metrics_fi
     json_t *object = object_of(fields, count);
     for (int i = 0; i < list_count; i++)
         json_object_set_new(object, lists[i].name, array(&lists[i]));
-    return write_object(metrics, object);
+    return record_add(metrics->record, object);
 }
 
 enum status metrics_write_text(struct metrics *metrics, const struct metrics_field *fields, int count, const char *name,
@@ -130,7 +95,7 @@ enum status metrics_write_text(struct metrics *metrics, const struct metrics_fie
 {
     json_t *object = object_of(fields, count);
     json_object_set_new(object, name, json_text(text));
-    return write_object(metrics, object);
+    return record_add(metrics->record, object);
 }
 
 enum status metrics_write(struct metrics *metrics, const struct metrics_field *fields, int count)
@@ -143,8 +108,7 @@ void metrics_close(struct metrics **metrics)
     struct metrics *m = *metrics;
     if (!m)
         return;
-    if (m->file)
-        fclose(m->file);
+    record_close(&m->record);
     json_decref(m->last);
     memory_free(m->context, m);
     *metrics = NULL;

@@ -1,4 +1,5 @@
-/* RUN/metrics.jsonl: one JSON object a line, flushed with each (formats.md, "Metrics"). Written by one rank. */
+/* RUN/metrics.jsonl: one JSON object a line, written with each (formats.md, "Metrics"), with the time of day in "time".
+ * Written by one rank. Lines that cannot be written wait in memory until they can (io/records). */
 #ifndef CAIRN_IO_METRICS_H
 #define CAIRN_IO_METRICS_H
 
@@ -19,8 +20,10 @@ struct metrics_list {
     int64_t count;
 };
 
-/* Opens PATH to be continued after `step`: lines of later steps, and a half-written last line, are cut off. */
-enum status metrics_open(struct context *context, const char *path, int64_t step, struct metrics **metrics) MUST_USE;
+/* Opens PATH to be continued after `step`. Lines of later steps, which will be done anew, go, or to the file `aside`
+ * unless that is NULL. Whatever is damaged goes to PATH.damaged, and the log says so; all other lines stay. */
+enum status metrics_open(struct context *context, const char *path, int64_t step, const char *aside,
+                         struct metrics **metrics) MUST_USE;
 /* Whether a kept line of exactly that step has this field. */
 bool metrics_seen(const struct metrics *metrics, const char *field);
 
@@ -43,12 +46,13 @@ struct metrics_value {
 typedef void (*metrics_visitor)(void *self, int64_t step, const char *name, const struct metrics_value *value);
 
 struct metrics_seen {
-    int64_t lines;  /* with a step */
-    int64_t broken; /* without; a last line that has no end is neither */
+    int64_t lines;    /* with a step */
+    int64_t broken;   /* without; a last line that has no end is neither */
+    int64_t replaced; /* of `lines`, of steps that stand in the file once more behind them */
 };
 
-/* Shows every field of every line in the order of the file, of any length; fields that are no numbers, as null for what
- * was not finite, are passed over. */
+/* Shows every field of every line in the order of the file; fields that are no numbers, as null for what was not
+ * finite, are passed over. Where the steps go back, what was written of those from there on before is not shown. */
 enum status metrics_read(struct context *context, const char *path, metrics_visitor visit, void *self,
                          struct metrics_seen *seen) MUST_USE;
 

@@ -1,11 +1,11 @@
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/metrics/continue.h"
 #include "io/metrics/metrics.h"
+#include "io/records/records.h"
 
 /* A number, or the mean of a list of numbers with the least and the most of them; false for anything else. */
 static bool take_value(const json_t *json, struct metrics_value *value)
@@ -31,48 +31,107 @@ static bool take_value(const json_t *json, struct metrics_value *value)
     return count > 0;
 }
 
-/* False when the line is no object with a step. */
-static bool see_line(const char *line, size_t length, metrics_visitor visit, void *self)
+/* -- Which lines count ------------------------------------------------------------------------------------------------
+ */
+
+struct counted_line {
+    int64_t number; /* among those with a step */
+    int64_t step;
+    bool training; /* it has a loss of a training step, of which a step has one */
+};
+
+struct reading {
+    struct metrics_seen *seen;
+    struct counted_line *lines; /* that count, their steps in order */
+    size_t count, room;
+    bool failed;
+    metrics_visitor visit;
+    void *self;
+    int64_t number;
+    size_t next; /* of `lines` */
+};
+
+/* How many of the lines so far stand before the one that comes now. */
+static size_t lines_before(const struct reading *reading, const struct counted_line *line)
 {
-    json_t *object = json_loadb(line, length, 0, NULL);
-    json_t *step = json_object_get(object, "step");
-    bool good = json_is_integer(step) && json_integer_value(step) >= 0;
+    size_t before = reading->count;
+    while (before > 0 && reading->lines[before - 1].step > line->step)
+        before--;
+    for (size_t i = before; line->training && i > 0 && reading->lines[i - 1].step == line->step; i--)
+        if (reading->lines[i - 1].training)
+            before = i - 1;
+    if (before == reading->count)
+        return before;
+    /* The run went back: what it wrote of this very step belongs to the line of history that it left. */
+    while (line->training && before > 0 && reading->lines[before - 1].step == line->step)
+        before--;
+    return before;
+}
+
+static bool push(struct reading *reading, const struct counted_line *line)
+{
+    size_t before = lines_before(reading, line);
+    reading->seen->replaced += (int64_t)(reading->count - before);
+    reading->count = before;
+    if (reading->count == reading->room) {
+        size_t room = reading->room ? 2 * reading->room : 1024;
+        struct counted_line *lines = realloc(reading->lines, room * sizeof *lines);
+        if (!lines)
+            return false;
+        reading->lines = lines;
+        reading->room = room;
+    }
+    reading->lines[reading->count++] = *line;
+    return true;
+}
+
+static bool count_line(void *self, const struct record_piece *piece)
+{
+    struct reading *reading = self;
+    struct counted_line line = {.number = reading->seen->lines, .step = metrics_step(piece->object)};
+    if (line.step < 0) {
+        /* A run that is going on may be in the middle of its last line. */
+        reading->seen->broken += !piece->torn;
+        return true;
+    }
+    line.training = json_object_get(piece->object, "loss") != NULL;
+    reading->seen->lines++;
+    reading->failed = !push(reading, &line);
+    return !reading->failed;
+}
+
+/* -- Showing them
+ * ------------------------------------------------------------------------------------------------------ */
+
+static bool show_line(void *self, const struct record_piece *piece)
+{
+    struct reading *reading = self;
     const char *name;
     json_t *field;
-    if (good)
-        json_object_foreach(object, name, field)
-        {
-            struct metrics_value value;
-            if (field != step && take_value(field, &value))
-                visit(self, (int64_t)json_integer_value(step), name, &value);
-        }
-    json_decref(object);
-    return good;
+    int64_t step = metrics_step(piece->object);
+    if (step < 0)
+        return true;
+    if (reading->number++ != reading->lines[reading->next].number)
+        return true;
+    json_object_foreach(piece->object, name, field)
+    {
+        struct metrics_value value;
+        if (strcmp(name, "step") != 0 && take_value(field, &value))
+            reading->visit(reading->self, step, name, &value);
+    }
+    return ++reading->next < reading->count; /* a run that goes on has written more meanwhile */
 }
 
 enum status metrics_read(struct context *context, const char *path, metrics_visitor visit, void *self,
                          struct metrics_seen *seen)
 {
-    char *line = NULL;
-    size_t size = 0;
-    ssize_t length;
+    struct reading reading = {.seen = seen, .visit = visit, .self = self};
     *seen = (struct metrics_seen){0};
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return context_fail(context, STATUS_FILE, "%s: cannot be read: %s", path, strerror(errno));
-    errno = 0;
-    while ((length = getline(&line, &size, file)) > 0) {
-        /* A run that is going on may be in the middle of its last line. */
-        if (line[length - 1] != '\n')
-            break;
-        if (see_line(line, (size_t)length, visit, self))
-            seen->lines++;
-        else
-            seen->broken++;
-    }
-    bool failed = ferror(file) || (length < 0 && !feof(file));
-    int code = errno;
-    free(line);
-    fclose(file);
-    return failed ? context_fail(context, STATUS_FILE, "%s: cannot be read: %s", path, strerror(code)) : STATUS_OK;
+    enum status status = records_read(context, path, count_line, &reading);
+    if (status == STATUS_OK && reading.failed)
+        status = context_fail(context, STATUS_MEMORY, "%s: no memory to read it", path);
+    if (status == STATUS_OK && reading.count > 0)
+        status = records_read(context, path, show_line, &reading);
+    free(reading.lines);
+    return status;
 }

@@ -1,5 +1,6 @@
 /* The program: wiring of the subcommands, and the only place that exits. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -361,6 +362,7 @@ int main(int argc, char **argv)
     /* A run takes signals as wishes; MPI's threads must not, so they are held back before there are any. */
     if (subcommand && subcommand->run == command_train)
         requests_hold_signals();
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of its write */
     enum status status = STATUS_OK;
     if (with_mpi) /* a process that has started it must not start mpirun */
         status = mesh_start(&command->context, &argc, &argv, &command->rank, &command->ranks);

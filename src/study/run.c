@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "io/config/config.h"
+#include "io/records/records.h"
 #include "src/core/text.h"
 
 static struct series *find_series(const struct run *run, const char *name)
@@ -51,12 +52,11 @@ static void see_metric(void *self, int64_t step, const char *name, const struct 
     run->steps = step > run->steps ? step : run->steps;
 }
 
-static void see_start(void *self, int64_t step, const char *name, const struct metrics_value *value)
+static bool see_start(void *self, const struct record_piece *piece)
 {
     struct run *run = self;
-    (void)step;
-    (void)value;
-    run->starts += strcmp(name, "start") == 0;
+    run->starts += json_is_number(json_object_get(piece->object, "start"));
+    return true;
 }
 
 /* Files of later or older programs may have settings that this one does not know: then they are not compared. */
@@ -93,7 +93,6 @@ static void find_folder(struct run *run, const char *name, char path[REPORT_PATH
 enum status run_read(struct context *context, const char *name, struct run *run)
 {
     char path[REPORT_PATH + 16];
-    struct metrics_seen starts;
     run->context = context;
     find_folder(run, name, path);
     CHECK(metrics_read(context, path, see_metric, run, &run->seen));
@@ -103,8 +102,11 @@ enum status run_read(struct context *context, const char *name, struct run *run)
                             run->seen.broken ? "; is it the metrics of a run?" : " yet");
     if (run->seen.broken > 0)
         context_log(context, "%s: %lld lines are broken and left out", path, (long long)run->seen.broken);
+    if (run->seen.replaced > 0)
+        context_log(context, "%s: %lld lines are of steps that were done again, and left out", path,
+                    (long long)run->seen.replaced);
     snprintf(path, sizeof path, "%s/starts.jsonl", run->folder);
-    if (access(path, F_OK) == 0 && metrics_read(context, path, see_start, run, &starts) != STATUS_OK)
+    if (access(path, F_OK) == 0 && records_read(context, path, see_start, run) != STATUS_OK)
         context_clear(context);
     read_config(run);
     return STATUS_OK;

@@ -94,6 +94,7 @@ void life_stepped(struct life *life, double seconds)
     char text[400];
     if (!life->root)
         return;
+    history_retry(life->history);
     pilot_learn(&life->pilot, PILOT_STEP, seconds);
     int64_t left = life->last_step - life->trainer->step;
     if (pilot_describe(&life->pilot, clock_seconds(), left, text, sizeof text))

@@ -49,12 +49,20 @@ enum status rewind_run(struct trainer *trainer, struct streams *streams, const c
     if (streams && trainer->sequences != before)
         streams_empty(streams);
     CHECK(mesh_agree(mesh, context, set_aside(trainer, folder)));
-    return state_save(trainer, streams, folder);
+    enum status status = state_save(trainer, streams, folder);
+    rewind->saved = status == STATUS_OK;
+    if (status != STATUS_FILE)
+        return status;
+    context_log(context, "checkpoint of step %lld failed: %s; training goes on, and a start would go back once more",
+                (long long)trainer->step, context->text);
+    context_clear(context);
+    return STATUS_OK;
 }
 
 enum status rewind_tell(struct context *context, const struct rewind *rewind, const char *run, struct metrics **metrics)
 {
     char path[CHECKPOINT_PATH];
+    char aside[CHECKPOINT_PATH + 16];
     if (!rewind->done) {
         context_log(context,
                     "step %lld: the loss has spiked since step %lld, and there is no checkpoint from before to go back "
@@ -75,6 +83,7 @@ enum status rewind_tell(struct context *context, const struct rewind *rewind, co
     };
     snprintf(path, sizeof path, "%s/metrics.jsonl", run);
     metrics_close(metrics);
-    CHECK(metrics_open(context, path, rewind->to, metrics));
+    run_folder_free_name(path, aside, sizeof aside);
+    CHECK(metrics_open(context, path, rewind->to, aside, metrics));
     return metrics_write(*metrics, fields, (int)(sizeof fields / sizeof *fields));
 }

@@ -8,6 +8,7 @@
 
 struct rewind {
     bool done;       /* false: there is no checkpoint to go back to, and the run goes on */
+    bool saved;      /* the state that the run has gone back to, with the data left out */
     int64_t first;   /* step of the spike */
     int64_t from;    /* the step that it was left behind */
     int64_t to;      /* the step that the run goes on from */

@@ -111,18 +111,38 @@ int64_t train_end(const struct train *train)
     return training->stop_at ? integer_min(training->stop_at, training->steps) : training->steps;
 }
 
+enum status train_write_config(struct train *train)
+{
+    struct context *context = train->context;
+    bool waited = train->config_tried > 0.0;
+    enum status status = changes_write_config(context, train->config, train->first_step, train->changes);
+    train->config_tried = clock_seconds();
+    train->config_waits = status == STATUS_FILE;
+    if (status != STATUS_FILE && waited)
+        context_log(context, "%s/config.yaml: written", train->config->run.folder);
+    if (status != STATUS_FILE)
+        return status;
+    if (!waited)
+        context_log(context, "%s; it is tried again, and training goes on", context->text);
+    context_clear(context);
+    return STATUS_OK;
+}
+
 static enum status open_outputs(struct train *train)
 {
     struct context *context = train->context;
-    int64_t step = train->trainer.step;
+    int64_t step = train->first_step = train->trainer.step;
     char path[RUN_PATH];
+    char aside[RUN_PATH + 16];
     CHECK(line_begin(context, train->config, &train->line, step));
     snprintf(path, sizeof path, "%s/metrics.jsonl", train->config->run.folder);
     /* It says what the steps had: a start without any changes nothing. */
     if (step < train_end(train) || !train->line.found)
-        CHECK(changes_write_config(context, train->config, step, train->changes));
+        CHECK(train_write_config(train));
     CHECK(life_begin(&train->life, train_end(train), train->validation != NULL));
-    return metrics_open(context, path, step, &train->metrics);
+    /* An instruction to go back leaves a line of history, which is set aside with its checkpoints. */
+    run_folder_free_name(path, aside, sizeof aside);
+    return metrics_open(context, path, step, train->line.instruction[0] ? aside : NULL, &train->metrics);
 }
 
 static void describe_run(const struct train *train)

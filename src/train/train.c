@@ -139,6 +139,13 @@ static enum status follow_saving(struct train *train, const struct step_result *
     return report_saving(train, &saving);
 }
 
+/* What could not be written `seconds` ago or earlier. */
+static enum status retry_config(struct train *train, double seconds)
+{
+    bool due = train->config_waits && clock_seconds() - train->config_tried >= seconds;
+    return due ? train_write_config(train) : STATUS_OK;
+}
+
 static enum status report_step(struct train *train, const struct step_result *result, double seconds,
                                int64_t allocations)
 {
@@ -160,6 +167,8 @@ static enum status report_step(struct train *train, const struct step_result *re
     progress_show(&train->progress, &line);
     watch_end(&train->watch);
     watch_warn(&train->watch, &train->progress);
+    if (train->root)
+        CHECK(retry_config(train, 1.0));
     if (!train->root || trainer->step % train->config->run.log_every != 0)
         return STATUS_OK;
     const struct watch *watch = &train->watch;
@@ -200,7 +209,7 @@ static enum status go_back(struct train *train)
     CHECK(report_saving(train, &saving));
     CHECK(rewind_run(&train->trainer, train_streams(train), train->checkpoints, &rewind));
     if (rewind.done)
-        train->saver.saved_step = rewind.to;
+        train->saver.saved_step = rewind.saved ? rewind.to : -1;
     return mesh_agree(train->mesh, train->context,
                       rewind_tell(train->context, &rewind, train->config->run.folder, &train->metrics));
 }
@@ -394,6 +403,7 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     TRY(mesh_agree(mesh, context, life_create(context, &train->trainer, config, train->root, &train->life)));
     TRY(train_start(train, resume));
     TRY(run_steps(train, stopped));
+    TRY(retry_config(train, 0.0));
     if (!*stopped)
         TRY(sample_show(&train->trainer, train->root));
 done:

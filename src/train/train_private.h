@@ -36,6 +36,9 @@ struct train {
     struct life life;
     struct lock *lock;       /* of the run's folder; root only */
     struct metrics *metrics; /* root only */
+    int64_t first_step;      /* that was done before this start */
+    bool config_waits;       /* config.yaml could not be written */
+    double config_tried;     /* when; 0: never */
     struct progress progress;
     struct saver saver;
     double size_limit; /* of parameters that have not been ruined: their root mean square */
@@ -48,6 +51,9 @@ enum status train_start(struct train *train, const struct resume *resume) MUST_U
 
 /* What a checkpoint holds of the streams; NULL when nothing is carried. */
 struct streams *train_streams(struct train *train);
+
+/* RUN/config.yaml; where the disk takes no more it is told once, and left to be tried again. Root only; local. */
+enum status train_write_config(struct train *train) MUST_USE;
 
 /* After which step this start ends by itself. */
 int64_t train_end(const struct train *train);

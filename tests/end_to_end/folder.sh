@@ -1,6 +1,7 @@
 #!/bin/bash
 # The folder of a run belongs to one job at a time: a second one is refused before it changes anything, and after a job
-# that was killed the next start goes on by itself.
+# that was killed the next start goes on by itself. What a run writes of itself neither ends it, when that cannot be
+# written, nor is it lost, when a part is damaged.
 set -u
 . "$(dirname "$0")/library.sh" "$@"
 
@@ -109,5 +110,87 @@ run 1 checkpoint convert "$(checkpoint_of run 20 | xargs ls 2>/dev/null || ls ru
 [ "$status" -eq 2 ] && grep -q "made/lock belongs to process $$ on host $(hostname), since 20" err ||
     fail "convert into the folder of another: $(last_words)"
 [ ! -e made/checkpoints ] || fail "convert into the folder of another: it has written there"
+
+# -- Damage ----------------------------------------------------------------------------------------------------------------
+
+short() { must "$1" 1 train run.yaml --set mesh.data=1 --set run.folder=short "${@:2}"; }
+
+short "damage" --set training.stop_at=30
+cp short/metrics.jsonl whole
+sed -i '5s/.*/ /; 9s/.$/\r/; 12s/"loss"/"lo/' short/metrics.jsonl
+printf '\0\0{"step":30,"validation_lo' >>short/metrics.jsonl
+echo garbage >>short/starts.jsonl
+"$CAIRN" report short --output page >out 2>err || fail "damage: report ends with $?: $(last_words)"
+grep -q '^short/metrics.jsonl: 4 lines are broken and left out' err || fail "damage: report says $(cat err)"
+short "damage, gone on" --set training.stop_at=40
+grep -q '^short/metrics.jsonl: 5 damaged lines are kept in short/metrics.jsonl.damaged' err || fail "damage: $(cat err)"
+grep -q '^short/starts.jsonl: 1 damaged lines are passed over' err || fail "damage: $(cat err)"
+[ "$(losses short | cut -d ' ' -f 1 | paste -sd ' ')" = "$(seq 40 | grep -vx '5\|9\|12' | paste -sd ' ')" ] ||
+    fail "damage: the metrics have the steps $(losses short | cut -d ' ' -f 1 | paste -sd ' ')"
+for step in 9 12; do
+    grep -q "^{\"step\":$step," short/metrics.jsonl.damaged || fail "damage: step $step is not kept"
+done
+[ "$(grep -c '"start":' short/starts.jsonl)" -eq 2 ] && grep -qx garbage short/starts.jsonl ||
+    fail "damage: starts.jsonl: $(cat short/starts.jsonl)"
+rm -rf short
+
+# -- A disk that is full for a while, a folder that is gone ------------------------------------------------------------------
+
+# disturbed NAME COMMAND [COMMAND]: a run of many short steps beside which the commands are done, some steps after each
+# other. It has to come to its end with all that it writes.
+disturbed() {
+    start --set training.stop_at=100000 --set run.folder=disk/run --set checkpoint.every=0
+    wait_until '[ $(last disk/run) -ge 10 ]' || fail "$1: does not begin: $(tail -n 1 log)"
+    eval "$2"
+    wait_until "$3" || fail "$1: is not told: $(grep -v ^step log | tail -n 3 | paste -sd ' ')"
+    sleep 0.5
+    eval "${4:-}"
+    wait_until 'grep -q "metrics.jsonl: written again, with [0-9]* lines that waited" log' || fail "$1: is not filled in: $(grep -v ^step log | tail -n 2)"
+    kill -USR1 "$(pgrep -P "$job" | head -n 1)"
+    wait "$launcher"
+    local code=$?
+    [ $code -eq 85 ] || fail "$1: ends with $code: $(grep '^cairn' log)"
+    local steps
+    steps=$(sed -n 's/^stopped after step \([0-9]*\) of.*/\1/p' log)
+    steps_are disk/run 1 "${steps:-0}" || fail "$1: the metrics have not each step once: $(losses disk/run | wc -l) of $steps"
+    [ "$(grep -c 'metrics.jsonl: cannot be written' log)" -eq 1 ] || fail "$1: told $(grep -c 'metrics.jsonl: cannot be written' log) times"
+    [ -f "$(checkpoint_of disk/run "$steps")" ] || fail "$1: no checkpoint of step $steps"
+    [ "$(wc -l <disk/run/starts.jsonl)" -eq 2 ] || fail "$1: starts.jsonl: $(cat disk/run/starts.jsonl)"
+    "$CAIRN" config disk/run/config.yaml >/dev/null 2>err || fail "$1: config.yaml: $(cat err)"
+    [ -z "$(partial_files disk/run)" ] || fail "$1: left behind: $(partial_files disk/run)"
+    say "$1: $steps steps"
+    rm -rf disk/run
+}
+
+mkdir disk
+if mount -t tmpfs -o size=4m none disk 2>/dev/null; then
+    MOUNTS+=("$WORK/disk")
+    disturbed "a disk that fills up" 'dd if=/dev/zero of=disk/filler bs=4k status=none 2>/dev/null' \
+        'grep -q "metrics.jsonl: cannot be written: No space left on device; its lines wait" log' 'rm -f disk/filler'
+    # From the beginning.
+    dd if=/dev/zero of=disk/filler bs=4k status=none 2>/dev/null
+    start --set training.stop_at=100000 --set run.folder=disk/run --set checkpoint.every=0
+    wait_until 'grep -q "^step" log' || fail "a full disk: does not begin: $(tail -n 1 log)"
+    for file in config.yaml starts.jsonl metrics.jsonl; do
+        wait_until "grep -q '^disk/run/$file: cannot .*writ.*: No space left' log" || fail "a full disk: $file is not told of"
+    done
+    sleep 2.5
+    rm -f disk/filler
+    wait_until 'grep -q "metrics.jsonl: written again" log && grep -q "config.yaml: written" log && grep -q "starts.jsonl: written" log' ||
+        fail "a full disk: is not filled in: $(grep -v ^step log | tail -n 3 | paste -sd ' ')"
+    touch disk/run/stop
+    wait "$launcher"
+    [ $? -eq 85 ] || fail "a full disk: $(grep ^cairn log)"
+    steps_are disk/run 1 "$(sed -n 's/^stopped after step \([0-9]*\) of.*/\1/p' log)" || fail "a full disk: the metrics have not each step once"
+    grep -q '^training:' disk/run/config.yaml || fail "a full disk: config.yaml has no settings"
+    [ "$(grep -c 'config.yaml: cannot write it' log)" -eq 1 ] || fail "a full disk: config.yaml is told of more than once"
+    rm -rf disk/run
+else
+    skip "a disk that fills up: mount is not permitted"
+fi
+disturbed "a folder that is moved away" 'mv disk/run disk/other' \
+    'grep -q "metrics.jsonl: cannot be written: No such file" log' 'mv disk/other disk/run; rm disk/run/metrics.jsonl'
+disturbed "a folder that is removed" 'cp disk/run/starts.jsonl disk/run/config.yaml .; rm -rf disk/run' \
+    'grep -q "metrics.jsonl: cannot be written: No such file" log' 'mkdir disk/run; mv starts.jsonl config.yaml disk/run'
 
 finish
