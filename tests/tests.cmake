@@ -104,7 +104,7 @@ cairn_unit(layers     LABELS check LINKS model)
 cairn_unit(model      LABELS check LINKS model)
 cairn_unit(plan       LABELS check LINKS plan)
 
-cairn_mpi(mesh       RANKS 1 2 3 4 LABELS LINKS mesh)
+cairn_mpi(mesh       RANKS 1 2 3 4 5 8 LABELS LINKS mesh)
 cairn_mpi(parallel   RANKS 1 2 3 4 LABELS LINKS parallel)
 cairn_mpi(memory     RANKS 1 2 3 4 LABELS LINKS parallel)
 cairn_mpi(pipeline   RANKS 1 2 3 4 LABELS LINKS parallel)

@@ -1,7 +1,5 @@
 #include "dist/mesh/mesh_private.h"
 
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype)
@@ -22,24 +20,10 @@ MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype)
     }
 }
 
-int mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype)
+void mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype)
 {
-    if (mesh->dry && count > INT_MAX) {
-        context_fail(mesh->context, STATUS_USAGE,
-                     "a message of %lld elements is more than MPI can take at once; use a smaller micro-batch or "
-                     "compute.bucket_bytes",
-                     (long long)count);
-    } else if (count < 0 || count > INT_MAX) {
-        fprintf(
-            stderr,
-            "cairn: rank %d: a message of %lld elements is more than MPI can take at once; use a smaller micro-batch "
-            "or compute.bucket_bytes\n",
-            mesh->rank[MESH_WORLD], (long long)count);
-        mesh_abort(1);
-    }
     mesh->traffic[axis].calls++;
     mesh->traffic[axis].bytes += count * (int64_t)dtype_size(dtype);
-    return (int)count;
 }
 
 static MPI_Op operation_of(const struct mesh *mesh, enum mesh_operation operation, enum dtype dtype)
@@ -59,6 +43,53 @@ static MPI_Op operation_of(const struct mesh *mesh, enum mesh_operation operatio
     return MPI_OP_NULL;
 }
 
+/* What MPI is given for `count` elements: their number and type, or one of a type made for them, to be given back. */
+struct elements {
+    int number;
+    MPI_Datatype type;
+    bool made;
+};
+
+static struct elements elements_take(const struct mesh *mesh, int64_t count, enum dtype dtype)
+{
+    struct elements elements = {.number = (int)count, .type = mesh_datatype(mesh, dtype)};
+    int64_t most = mesh->message_most;
+    if (count <= most)
+        return elements;
+    MPI_Datatype parts[2];
+    MPI_Datatype part;
+    MPI_Type_contiguous((int)most, elements.type, &part);
+    MPI_Type_contiguous((int)(count / most), part, &parts[0]);
+    MPI_Type_contiguous((int)(count % most), elements.type, &parts[1]);
+    MPI_Aint begins[2] = {0, (MPI_Aint)(count / most * most * (int64_t)dtype_size(dtype))};
+    MPI_Type_create_struct(2, (int[]){1, 1}, begins, parts, &elements.type);
+    MPI_Type_commit(&elements.type);
+    MPI_Type_free(&part);
+    MPI_Type_free(&parts[0]);
+    MPI_Type_free(&parts[1]);
+    elements.number = 1;
+    elements.made = true;
+    return elements;
+}
+
+/* What is under way goes on with it. */
+static void elements_return(struct elements *elements)
+{
+    if (elements->made)
+        MPI_Type_free(&elements->type);
+}
+
+/* The part of `count` elements from `begin` on that one call takes. */
+static int part_count(const struct mesh *mesh, int64_t count, int64_t begin)
+{
+    return (int)integer_min(mesh->message_most, count - begin);
+}
+
+static void *element_at(void *data, int64_t index, enum dtype dtype)
+{
+    return (char *)data + (size_t)index * dtype_size(dtype);
+}
+
 void mesh_barrier(struct mesh *mesh, enum mesh_axis axis)
 {
     if (mesh->dry)
@@ -73,25 +104,61 @@ void mesh_all_reduce(struct mesh *mesh, enum mesh_axis axis, void *buffer, int64
 {
     if (mesh->size[axis] == 1 || count == 0)
         return;
-    int number = mesh_count(mesh, axis, count, dtype);
+    mesh_count(mesh, axis, count, dtype);
     if (mesh->dry)
         return;
     struct mesh_mark mark = mesh_enter(mesh, axis, CALL_ALL_REDUCE, count * (int64_t)dtype_size(dtype));
-    MPI_Allreduce(MPI_IN_PLACE, buffer, number, mesh_datatype(mesh, dtype), operation_of(mesh, operation, dtype),
-                  mesh->communicator[axis]);
+    for (int64_t begin = 0; begin < count; begin += mesh->message_most)
+        MPI_Allreduce(MPI_IN_PLACE, element_at(buffer, begin, dtype), part_count(mesh, count, begin),
+                      mesh_datatype(mesh, dtype), operation_of(mesh, operation, dtype), mesh->communicator[axis]);
     mesh_leave(mesh, mark);
+}
+
+static void broadcast_parts(const struct mesh *mesh, enum mesh_axis axis, int root, void *buffer, int64_t count,
+                            enum dtype dtype)
+{
+    for (int64_t begin = 0; begin < count; begin += mesh->message_most)
+        MPI_Bcast(element_at(buffer, begin, dtype), part_count(mesh, count, begin), mesh_datatype(mesh, dtype), root,
+                  mesh->communicator[axis]);
 }
 
 void mesh_broadcast(struct mesh *mesh, enum mesh_axis axis, int root, void *buffer, int64_t count, enum dtype dtype)
 {
     if (mesh->size[axis] == 1 || count == 0)
         return;
-    int number = mesh_count(mesh, axis, count, dtype);
+    mesh_count(mesh, axis, count, dtype);
     if (mesh->dry)
         return;
     struct mesh_mark mark = mesh_enter(mesh, axis, CALL_BROADCAST, count * (int64_t)dtype_size(dtype));
-    MPI_Bcast(buffer, number, mesh_datatype(mesh, dtype), root, mesh->communicator[axis]);
+    broadcast_parts(mesh, axis, root, buffer, count, dtype);
     mesh_leave(mesh, mark);
+}
+
+/* Of more elements than MPI counts: rank after rank hands out its rows. */
+static void gather_parts(const struct mesh *mesh, enum mesh_axis axis, const void *mine, void *all, int64_t rows,
+                         int64_t columns, enum dtype dtype)
+{
+    for (int i = 0; i < mesh->size[axis]; i++) {
+        struct range part = range_partition(rows, mesh->size[axis], i);
+        void *to = element_at(all, part.begin * columns, dtype);
+        if (i == mesh->rank[axis])
+            memcpy(to, mine, (size_t)(part.count * columns) * dtype_size(dtype));
+        broadcast_parts(mesh, axis, i, to, part.count * columns, dtype);
+    }
+}
+
+/* The same: rank after rank receives the sum of its rows. */
+static void reduce_parts(const struct mesh *mesh, enum mesh_axis axis, const void *all, void *mine, int64_t rows,
+                         int64_t columns, enum dtype dtype)
+{
+    for (int i = 0; i < mesh->size[axis]; i++) {
+        struct range part = range_partition(rows, mesh->size[axis], i);
+        int64_t count = part.count * columns;
+        for (int64_t begin = 0; begin < count; begin += mesh->message_most)
+            MPI_Reduce((const char *)all + (size_t)(part.begin * columns + begin) * dtype_size(dtype),
+                       i == mesh->rank[axis] ? element_at(mine, begin, dtype) : NULL, part_count(mesh, count, begin),
+                       mesh_datatype(mesh, dtype), operation_of(mesh, MESH_SUM, dtype), i, mesh->communicator[axis]);
+    }
 }
 
 /* Fills mesh->counts and offsets with each rank's part of the rows, in elements. */
@@ -122,7 +189,9 @@ void mesh_all_gather(struct mesh *mesh, enum mesh_axis axis, const void *mine, v
     MPI_Datatype type = mesh_datatype(mesh, dtype);
     int number = (int)(part.count * columns);
     struct mesh_mark mark = mesh_enter(mesh, axis, CALL_ALL_GATHER, rows * columns * (int64_t)dtype_size(dtype));
-    if (rows % size == 0) {
+    if (rows * columns > mesh->message_most) {
+        gather_parts(mesh, axis, mine, all, rows, columns, dtype);
+    } else if (rows % size == 0) {
         MPI_Allgather(mine, number, type, all, number, type, mesh->communicator[axis]);
     } else {
         divide_rows(mesh, axis, rows, columns);
@@ -144,10 +213,14 @@ void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all
     mesh_count(mesh, axis, rows * columns, dtype);
     if (mesh->dry)
         return;
-    MPI_Datatype type = mesh_datatype(mesh, dtype);
-    divide_rows(mesh, axis, rows, columns);
     struct mesh_mark mark = mesh_enter(mesh, axis, CALL_REDUCE_SCATTER, rows * columns * (int64_t)dtype_size(dtype));
-    MPI_Reduce_scatter(all, mine, mesh->counts, type, operation_of(mesh, MESH_SUM, dtype), mesh->communicator[axis]);
+    if (rows * columns > mesh->message_most) {
+        reduce_parts(mesh, axis, all, mine, rows, columns, dtype);
+    } else {
+        divide_rows(mesh, axis, rows, columns);
+        MPI_Reduce_scatter(all, mine, mesh->counts, mesh_datatype(mesh, dtype), operation_of(mesh, MESH_SUM, dtype),
+                           mesh->communicator[axis]);
+    }
     mesh_leave(mesh, mark);
 }
 
@@ -190,11 +263,13 @@ void mesh_send(struct mesh *mesh, enum mesh_axis axis, int to, int tag, const vo
 {
     MPI_Request mpi;
     mesh_request_clear(request);
-    int number = mesh_count(mesh, axis, count, dtype);
+    mesh_count(mesh, axis, count, dtype);
     if (mesh->dry)
         return;
     struct mesh_mark mark = mesh_enter_message(mesh, axis, CALL_SEND, count * (int64_t)dtype_size(dtype), to, tag);
-    MPI_Isend(data, number, mesh_datatype(mesh, dtype), to, tag, mesh->communicator[axis], &mpi);
+    struct elements elements = elements_take(mesh, count, dtype);
+    MPI_Isend(data, elements.number, elements.type, to, tag, mesh->communicator[axis], &mpi);
+    elements_return(&elements);
     request_started(request, mesh, mpi, mark);
 }
 
@@ -206,7 +281,9 @@ void mesh_receive(struct mesh *mesh, enum mesh_axis axis, int from, int tag, voi
     if (mesh->dry)
         return;
     struct mesh_mark mark = mesh_enter_message(mesh, axis, CALL_RECEIVE, count * (int64_t)dtype_size(dtype), from, tag);
-    MPI_Irecv(data, (int)count, mesh_datatype(mesh, dtype), from, tag, mesh->communicator[axis], &mpi);
+    struct elements elements = elements_take(mesh, count, dtype);
+    MPI_Irecv(data, elements.number, elements.type, from, tag, mesh->communicator[axis], &mpi);
+    elements_return(&elements);
     request_started(request, mesh, mpi, mark);
 }
 
@@ -215,13 +292,15 @@ void mesh_all_gather_start(struct mesh *mesh, enum mesh_axis axis, void *all, in
 {
     MPI_Request mpi;
     mesh_request_clear(request);
-    int number = mesh_count(mesh, axis, each, dtype);
+    mesh_count(mesh, axis, each, dtype);
     if (mesh->dry)
         return;
     struct mesh_mark mark =
         mesh_enter(mesh, axis, CALL_ALL_GATHER, each * mesh->size[axis] * (int64_t)dtype_size(dtype));
-    MPI_Iallgather(MPI_IN_PLACE, number, mesh_datatype(mesh, dtype), all, number, mesh_datatype(mesh, dtype),
+    struct elements elements = elements_take(mesh, each, dtype);
+    MPI_Iallgather(MPI_IN_PLACE, elements.number, elements.type, all, elements.number, elements.type,
                    mesh->communicator[axis], &mpi);
+    elements_return(&elements);
     request_started(request, mesh, mpi, mark);
 }
 

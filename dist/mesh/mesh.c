@@ -134,6 +134,8 @@ static void axis_create(struct mesh *mesh, enum mesh_axis axis, bool takes_part,
 static bool counts_create(struct mesh *mesh)
 {
     int world = mesh->size[MESH_WORLD];
+    mesh->message_most = MESSAGE_MOST;
+    mesh->direct_most = DIRECT_MOST;
     mesh->counts = memory_allocate(mesh->context, 2 * (size_t)world * sizeof *mesh->counts, MEMORY_OTHER);
     if (mesh->counts)
         mesh->offsets = mesh->counts + world;

@@ -132,10 +132,11 @@ void mesh_reduce_scatter_reserve(struct mesh *mesh, enum mesh_axis axis, int cou
 
 /* Collectives that return before they are complete; equal parts of `each` elements per rank.
  *
- * mine = the sum over the ranks in their order of their parts for this one. `all` [ranks, each] stays as it is and
- * overlaps nothing. Requests on an axis complete in the order in which they were started; each rank has to test or wait
- * for them all. Memory for what arrives is at most 8 MiB an axis. */
-void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const float *all, float *mine, int64_t each,
+ * mine = the sum over the ranks of their parts for this one, to the bit the same in every run: between at most 16 ranks
+ * in their order, between more in one that depends on their number and on the rank. `all` [ranks, each] is used to sum
+ * up in, and overlaps nothing. Requests on an axis complete in the order in which they were started; each rank has to
+ * test or wait for them all. Memory for what arrives is at most 8 MiB an axis. */
+void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, float *all, float *mine, int64_t each,
                                struct mesh_request *request);
 
 /* In place: this rank's part is already at its position in `all`. */

@@ -5,6 +5,9 @@
 #include "dist/mesh/events.h"
 #include "dist/mesh/mesh_mpi.h"
 
+/* Up to so many ranks a slice travels in chunks of 256 KiB or more, however large it is. */
+enum { DIRECT_MOST = 16 };
+
 struct mesh {
     struct context *context;
     struct mesh_config config;
@@ -16,7 +19,9 @@ struct mesh {
     struct mesh_traffic traffic[MESH_AXES];
     MPI_Datatype bf16;
     MPI_Op bf16_sum;
-    int *counts; /* for the collectives with uneven parts: one entry a rank of the largest axis */
+    int64_t message_most; /* elements that MPI takes at once */
+    int direct_most;      /* ranks up to which each sends each other one its slice */
+    int *counts;          /* for the collectives with uneven parts: one entry a rank of the largest axis */
     int *offsets;
     struct reduction_queue *reductions[MESH_AXES]; /* NULL until an axis needs it */
     struct mesh_reduction *spare_reductions;
@@ -49,7 +54,11 @@ void mesh_leave_started(struct mesh *mesh, struct mesh_mark mark);
 bool mesh_reduction_test(struct mesh_request *request);
 void mesh_reductions_destroy(struct mesh *mesh);
 
-/* Counts bytes and calls; ends the job if `count` does not fit in MPI's int (a dry mesh: the context's error). */
-int mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype);
+/* Counts bytes and calls. */
+void mesh_count(struct mesh *mesh, enum mesh_axis axis, int64_t count, enum dtype dtype);
+
+/* MPI counts in int, so more elements than that go in parts of at most mesh->message_most, or as one element of a type
+ * that is made for it. */
+enum { MESSAGE_MOST = 1 << 30 };
 
 #endif

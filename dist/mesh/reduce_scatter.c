@@ -1,8 +1,14 @@
-/* The reduce-scatter that runs behind the computation: every rank sends each other rank its slice and adds up what it
- * receives for its own. MPI's, in Open MPI, gathers the whole sum on one rank first.
+/* The reduce-scatter that runs behind the computation. MPI's, in Open MPI, gathers the whole sum on one rank first.
  *
- * Slices travel in chunks. All are sent at once; receives are posted for a few chunks at a time, into a buffer that
- * all calls on an axis share, so calls on an axis complete in the order in which they started. */
+ * Between few ranks each sends each other rank its slice at once, and adds up what it receives for its own in the order
+ * of the ranks. Between many those messages would be too many and too small, so the ranks halve: one half of them sends
+ * the other what it has of the other's slices, each rank to one in the other half, and both halves go on by themselves.
+ * That is as many bytes from every rank, in about log2(ranks) messages, and the order of the sum depends only on the
+ * number of ranks and on whose slice it is.
+ *
+ * Slices travel in chunks. What goes out in a round is sent at once; receives are posted for a few chunks at a time,
+ * into a buffer that all calls on an axis share, so calls on an axis complete in the order in which they started. Two
+ * ranks are in different halves only once, so between them messages keep that order too. */
 #include "dist/mesh/mesh_private.h"
 
 #include <stdio.h>
@@ -11,13 +17,18 @@
 /* Chunks are small enough to be added while they lie in the cache. */
 enum { CHUNK_MOST = 1 << 18, BUFFER_ELEMENTS = 1 << 20, AHEAD = 2, REDUCE_TAG = 7002 };
 
+/* Of a rank that halves: one more than its half has may send to the last of the other. */
+enum { HALVING_SOURCES = 2 };
+
 struct mesh_reduction {
     struct mesh_reduction *next; /* in the queue, or among those that nobody uses */
     enum mesh_axis axis;
-    const float *all;
+    float *all;
     float *mine;
     int64_t each;
-    int64_t posted, added; /* chunks */
+    struct range group;    /* of ranks whose slices are still summed here: all, and one half after the other */
+    int64_t posted, added; /* chunks of the round */
+    bool done;             /* but for the sends */
     MPI_Request *sends;
     int send_count;
     int send_room;
@@ -26,8 +37,8 @@ struct mesh_reduction {
 /* Of an axis. */
 struct reduction_queue {
     struct mesh_reduction *first;
-    float *received;       /* [AHEAD, ranks - 1, chunk] */
-    MPI_Request *receives; /* [AHEAD, ranks - 1] */
+    float *received;       /* [AHEAD, sources, chunk] */
+    MPI_Request *receives; /* [AHEAD, sources] */
 };
 
 static void *allocate_or_stop(struct mesh *mesh, size_t bytes)
@@ -40,24 +51,36 @@ static void *allocate_or_stop(struct mesh *mesh, size_t bytes)
     return memory;
 }
 
-/* -- Chunks -------------------------------------------------------------------------------------------------------- */
+/* -- Rounds -------------------------------------------------------------------------------------------------------- */
 
-/* Elements of a chunk, the same on all ranks. */
-static int64_t chunk_most(const struct mesh *mesh, enum mesh_axis axis)
+static bool halves(const struct mesh *mesh, enum mesh_axis axis)
 {
-    int64_t share = BUFFER_ELEMENTS / (mesh->size[axis] - 1);
-    return integer_max(1, integer_min(share, CHUNK_MOST));
+    return mesh->size[axis] > mesh->direct_most;
 }
 
-static struct range chunk_range(const struct mesh *mesh, const struct mesh_reduction *reduction, int64_t chunk)
-{
-    int64_t most = chunk_most(mesh, reduction->axis);
-    return range_intersect((struct range){chunk * most, most}, (struct range){0, reduction->each});
-}
+/* What a rank does with a group of several that it belongs to. */
+struct halving {
+    struct range keeps, gives; /* halves of the group */
+    int to;
+    int sources, from[HALVING_SOURCES];
+};
 
-static int64_t chunk_count(const struct mesh *mesh, const struct mesh_reduction *reduction)
+/* The first half has the odd one, which sends to the last of the second and hears from nobody. */
+static struct halving halve(struct range group, int rank)
 {
-    return integer_divide_up(reduction->each, chunk_most(mesh, reduction->axis));
+    struct range first = range_partition(group.count, 2, 0);
+    struct range second = range_partition(group.count, 2, 1);
+    first.begin += group.begin;
+    second.begin += group.begin;
+    bool in_first = rank < second.begin;
+    struct halving halving = {.keeps = in_first ? first : second, .gives = in_first ? second : first};
+    int64_t place = rank - halving.keeps.begin;
+    halving.to = (int)(halving.gives.begin + integer_min(place, halving.gives.count - 1));
+    if (place < halving.gives.count)
+        halving.from[halving.sources++] = (int)(halving.gives.begin + place);
+    if (!in_first && place == second.count - 1 && first.count > second.count)
+        halving.from[halving.sources++] = (int)(first.begin + first.count - 1);
+    return halving;
 }
 
 /* The rank that comes `step` after this one: ranks do not all send to the same one first. */
@@ -66,59 +89,165 @@ static int peer_of(const struct mesh *mesh, enum mesh_axis axis, int step)
     return (mesh->rank[axis] + step) % mesh->size[axis];
 }
 
-static float *received_at(const struct mesh *mesh, const struct mesh_reduction *reduction, int64_t chunk, int step)
+/* The most that send to a rank in a round. */
+static int sources_most(const struct mesh *mesh, enum mesh_axis axis)
 {
-    int64_t peers = mesh->size[reduction->axis] - 1;
-    return mesh->reductions[reduction->axis]->received +
-           (chunk % AHEAD * peers + step - 1) * chunk_most(mesh, reduction->axis);
+    return halves(mesh, axis) ? HALVING_SOURCES : mesh->size[axis] - 1;
+}
+
+static int source_count(const struct mesh *mesh, const struct mesh_reduction *reduction)
+{
+    enum mesh_axis axis = reduction->axis;
+    return halves(mesh, axis) ? halve(reduction->group, mesh->rank[axis]).sources : mesh->size[axis] - 1;
+}
+
+static int source_of(const struct mesh *mesh, const struct mesh_reduction *reduction, int source)
+{
+    enum mesh_axis axis = reduction->axis;
+    return halves(mesh, axis) ? halve(reduction->group, mesh->rank[axis]).from[source]
+                              : peer_of(mesh, axis, source + 1);
+}
+
+/* -- Chunks -------------------------------------------------------------------------------------------------------- */
+
+/* Elements of a chunk, the same on all ranks. */
+static int64_t chunk_most(const struct mesh *mesh, enum mesh_axis axis)
+{
+    int64_t share = BUFFER_ELEMENTS / sources_most(mesh, axis);
+    return integer_max(1, integer_min(share, CHUNK_MOST));
+}
+
+static struct range chunk_range(const struct mesh *mesh, enum mesh_axis axis, int64_t elements, int64_t chunk)
+{
+    int64_t most = chunk_most(mesh, axis);
+    return range_intersect((struct range){chunk * most, most}, (struct range){0, elements});
+}
+
+static int64_t chunk_count(const struct mesh *mesh, enum mesh_axis axis, int64_t elements)
+{
+    return integer_divide_up(elements, chunk_most(mesh, axis));
+}
+
+/* Elements that each source sends this rank in the round. */
+static int64_t round_elements(const struct mesh *mesh, const struct mesh_reduction *reduction)
+{
+    if (!halves(mesh, reduction->axis))
+        return reduction->each;
+    struct halving halving = halve(reduction->group, mesh->rank[reduction->axis]);
+    return halving.sources > 0 ? halving.keeps.count * reduction->each : 0;
+}
+
+static float *received_at(const struct mesh *mesh, const struct mesh_reduction *reduction, int64_t chunk, int source)
+{
+    enum mesh_axis axis = reduction->axis;
+    return mesh->reductions[axis]->received +
+           (chunk % AHEAD * sources_most(mesh, axis) + source) * chunk_most(mesh, axis);
 }
 
 static MPI_Request *receives_at(const struct mesh *mesh, const struct mesh_reduction *reduction, int64_t chunk)
 {
-    return mesh->reductions[reduction->axis]->receives + chunk % AHEAD * (mesh->size[reduction->axis] - 1);
+    return mesh->reductions[reduction->axis]->receives + chunk % AHEAD * sources_most(mesh, reduction->axis);
 }
 
 static void post_receives(struct mesh *mesh, const struct mesh_reduction *reduction, int64_t chunk)
 {
     enum mesh_axis axis = reduction->axis;
-    int number = (int)chunk_range(mesh, reduction, chunk).count;
-    for (int step = 1; step < mesh->size[axis]; step++)
-        MPI_Irecv(received_at(mesh, reduction, chunk, step), number, MPI_FLOAT, peer_of(mesh, axis, step), REDUCE_TAG,
-                  mesh->communicator[axis], &receives_at(mesh, reduction, chunk)[step - 1]);
+    int number = (int)chunk_range(mesh, axis, round_elements(mesh, reduction), chunk).count;
+    for (int i = 0; i < source_count(mesh, reduction); i++)
+        MPI_Irecv(received_at(mesh, reduction, chunk, i), number, MPI_FLOAT, source_of(mesh, reduction, i), REDUCE_TAG,
+                  mesh->communicator[axis], &receives_at(mesh, reduction, chunk)[i]);
+}
+
+static void post_send(struct mesh *mesh, struct mesh_reduction *reduction, int to, struct range range)
+{
+    MPI_Isend(reduction->all + range.begin, (int)range.count, MPI_FLOAT, to, REDUCE_TAG,
+              mesh->communicator[reduction->axis], &reduction->sends[reduction->send_count++]);
 }
 
 static void post_sends(struct mesh *mesh, struct mesh_reduction *reduction)
 {
     enum mesh_axis axis = reduction->axis;
-    reduction->send_count = 0;
-    for (int64_t chunk = 0; chunk < chunk_count(mesh, reduction); chunk++)
+    if (halves(mesh, axis)) {
+        struct halving halving = halve(reduction->group, mesh->rank[axis]);
+        int64_t elements = halving.gives.count * reduction->each;
+        for (int64_t chunk = 0; chunk < chunk_count(mesh, axis, elements); chunk++) {
+            struct range range = chunk_range(mesh, axis, elements, chunk);
+            range.begin += halving.gives.begin * reduction->each;
+            post_send(mesh, reduction, halving.to, range);
+        }
+        return;
+    }
+    for (int64_t chunk = 0; chunk < chunk_count(mesh, axis, reduction->each); chunk++)
         for (int step = 1; step < mesh->size[axis]; step++) {
-            struct range range = chunk_range(mesh, reduction, chunk);
+            struct range range = chunk_range(mesh, axis, reduction->each, chunk);
             int peer = peer_of(mesh, axis, step);
-            MPI_Isend(reduction->all + peer * reduction->each + range.begin, (int)range.count, MPI_FLOAT, peer,
-                      REDUCE_TAG, mesh->communicator[axis], &reduction->sends[reduction->send_count++]);
+            range.begin += peer * reduction->each;
+            post_send(mesh, reduction, peer, range);
         }
 }
 
-/* In the order of the ranks, whatever arrived first. */
+/* Sends that this rank posts in all rounds. */
+static int64_t send_total(const struct mesh *mesh, enum mesh_axis axis, int64_t each)
+{
+    int64_t count = 0;
+    if (!halves(mesh, axis))
+        return (mesh->size[axis] - 1) * chunk_count(mesh, axis, each);
+    for (struct range group = {.begin = 0, .count = mesh->size[axis]}; group.count > 1;) {
+        struct halving halving = halve(group, mesh->rank[axis]);
+        count += chunk_count(mesh, axis, halving.gives.count * each);
+        group = halving.keeps;
+    }
+    return count;
+}
+
+static void add(float *sum, const float *term, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        sum[i] += term[i];
+}
+
+/* Adds a chunk of what was sent, in an order that does not depend on what arrived first. */
 static void add_chunk(const struct mesh *mesh, const struct mesh_reduction *reduction, int64_t chunk)
 {
-    int size = mesh->size[reduction->axis];
-    int rank = mesh->rank[reduction->axis];
-    struct range range = chunk_range(mesh, reduction, chunk);
+    enum mesh_axis axis = reduction->axis;
+    int size = mesh->size[axis];
+    int rank = mesh->rank[axis];
+    struct range range = chunk_range(mesh, axis, round_elements(mesh, reduction), chunk);
+    if (halves(mesh, axis)) {
+        float *sum = reduction->all + halve(reduction->group, rank).keeps.begin * reduction->each + range.begin;
+        for (int i = 0; i < source_count(mesh, reduction); i++)
+            add(sum, received_at(mesh, reduction, chunk, i), range.count);
+        return;
+    }
     float *sum = reduction->mine + range.begin;
     for (int from = 0; from < size; from++) {
         const float *term = from == rank ? reduction->all + rank * reduction->each + range.begin
-                                         : received_at(mesh, reduction, chunk, (from - rank + size) % size);
+                                         : received_at(mesh, reduction, chunk, (from - rank + size) % size - 1);
         if (from == 0)
             memcpy(sum, term, (size_t)range.count * sizeof *sum);
         else
-            for (int64_t i = 0; i < range.count; i++)
-                sum[i] += term[i];
+            add(sum, term, range.count);
     }
 }
 
 /* -- The queue of an axis ------------------------------------------------------------------------------------------ */
+
+/* Goes on to the next round, or is done. */
+static void end_round(struct mesh *mesh, struct mesh_reduction *reduction)
+{
+    enum mesh_axis axis = reduction->axis;
+    reduction->done = !halves(mesh, axis);
+    if (reduction->done)
+        return;
+    reduction->group = halve(reduction->group, mesh->rank[axis]).keeps;
+    reduction->posted = reduction->added = 0;
+    reduction->done = reduction->group.count == 1;
+    if (reduction->done)
+        memcpy(reduction->mine, reduction->all + mesh->rank[axis] * reduction->each,
+               (size_t)reduction->each * sizeof *reduction->mine);
+    else
+        post_sends(mesh, reduction);
+}
 
 /* Adds what has arrived. */
 static void queue_advance(struct mesh *mesh, enum mesh_axis axis)
@@ -126,33 +255,35 @@ static void queue_advance(struct mesh *mesh, enum mesh_axis axis)
     struct reduction_queue *queue = mesh->reductions[axis];
     while (queue->first) {
         struct mesh_reduction *reduction = queue->first;
-        int64_t count = chunk_count(mesh, reduction);
+        int64_t count = chunk_count(mesh, axis, round_elements(mesh, reduction));
         while (reduction->posted < integer_min(count, reduction->added + AHEAD))
             post_receives(mesh, reduction, reduction->posted++);
         int arrived = 0;
         if (reduction->added < count)
-            MPI_Testall(mesh->size[axis] - 1, receives_at(mesh, reduction, reduction->added), &arrived,
+            MPI_Testall(source_count(mesh, reduction), receives_at(mesh, reduction, reduction->added), &arrived,
                         MPI_STATUSES_IGNORE);
         if (arrived)
             add_chunk(mesh, reduction, reduction->added++);
         else if (reduction->added < count)
             return;
         if (reduction->added == count)
+            end_round(mesh, reduction);
+        if (reduction->done)
             queue->first = reduction->next;
     }
 }
 
 static void queue_create(struct mesh *mesh, enum mesh_axis axis)
 {
-    size_t peers = (size_t)mesh->size[axis] - 1;
+    size_t sources = (size_t)sources_most(mesh, axis);
     struct reduction_queue *queue = allocate_or_stop(mesh, sizeof *queue);
-    queue->received = allocate_or_stop(mesh, AHEAD * peers * (size_t)chunk_most(mesh, axis) * sizeof(float));
-    queue->receives = allocate_or_stop(mesh, AHEAD * peers * sizeof(MPI_Request));
+    queue->received = allocate_or_stop(mesh, AHEAD * sources * (size_t)chunk_most(mesh, axis) * sizeof(float));
+    queue->receives = allocate_or_stop(mesh, AHEAD * sources * sizeof(MPI_Request));
     mesh->reductions[axis] = queue;
 }
 
 /* One that nobody uses, with room for so many sends. */
-static struct mesh_reduction *reduction_take(struct mesh *mesh, int sends)
+static struct mesh_reduction *reduction_take(struct mesh *mesh, int64_t sends)
 {
     struct mesh_reduction *reduction = mesh->spare_reductions;
     if (reduction)
@@ -162,7 +293,7 @@ static struct mesh_reduction *reduction_take(struct mesh *mesh, int sends)
     if (reduction->send_room < sends) {
         memory_free(mesh->context, reduction->sends);
         reduction->sends = allocate_or_stop(mesh, (size_t)sends * sizeof(MPI_Request));
-        reduction->send_room = sends;
+        reduction->send_room = (int)sends;
     }
     return reduction;
 }
@@ -175,15 +306,13 @@ static void reduction_return(struct mesh *mesh, struct mesh_reduction *reduction
 
 void mesh_reduce_scatter_reserve(struct mesh *mesh, enum mesh_axis axis, int count, int64_t each)
 {
-    int peers = mesh->size[axis] - 1;
-    struct mesh_reduction shape = {.axis = axis, .each = each};
     struct mesh_reduction *taken = NULL;
-    if (peers == 0 || each == 0)
+    if (mesh->size[axis] == 1 || each == 0)
         return;
     if (!mesh->reductions[axis])
         queue_create(mesh, axis);
     for (int i = 0; i < count; i++) {
-        struct mesh_reduction *reduction = reduction_take(mesh, peers * (int)chunk_count(mesh, &shape));
+        struct mesh_reduction *reduction = reduction_take(mesh, send_total(mesh, axis, each));
         reduction->next = taken;
         taken = reduction;
     }
@@ -194,7 +323,7 @@ void mesh_reduce_scatter_reserve(struct mesh *mesh, enum mesh_axis axis, int cou
     }
 }
 
-void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const float *all, float *mine, int64_t each,
+void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, float *all, float *mine, int64_t each,
                                struct mesh_request *request)
 {
     mesh_request_clear(request);
@@ -207,8 +336,9 @@ void mesh_reduce_scatter_start(struct mesh *mesh, enum mesh_axis axis, const flo
     struct mesh_mark mark = mesh_enter(mesh, axis, CALL_REDUCE_SCATTER, each * peers * (int64_t)sizeof(float));
     if (!mesh->reductions[axis])
         queue_create(mesh, axis);
-    struct mesh_reduction shape = {.axis = axis, .all = all, .mine = mine, .each = each};
-    struct mesh_reduction *reduction = reduction_take(mesh, peers * (int)chunk_count(mesh, &shape));
+    struct mesh_reduction shape = {
+        .axis = axis, .all = all, .mine = mine, .each = each, .group = {.begin = 0, .count = mesh->size[axis]}};
+    struct mesh_reduction *reduction = reduction_take(mesh, send_total(mesh, axis, each));
     if (mesh->dry) {
         reduction_return(mesh, reduction);
         mesh_leave(mesh, mark);
@@ -235,7 +365,7 @@ bool mesh_reduction_test(struct mesh_request *request)
     struct mesh_reduction *reduction = request->reduction;
     queue_advance(mesh, reduction->axis);
     int sent = 0;
-    if (reduction->added == chunk_count(mesh, reduction))
+    if (reduction->done)
         MPI_Testall(reduction->send_count, reduction->sends, &sent, MPI_STATUSES_IGNORE);
     if (!sent)
         return false;

@@ -7,14 +7,15 @@ enum { SCAN_TAG = 7001 };
 
 static void sum_scan(struct mesh *mesh, enum mesh_axis axis, float *buffer, const struct mesh_scan *scan)
 {
-    int number = mesh_count(mesh, axis, scan->count, DTYPE_F32);
+    mesh_count(mesh, axis, scan->count, DTYPE_F32);
     if (mesh->dry)
         return;
     struct mesh_mark mark = mesh_enter(mesh, axis, CALL_SCAN, scan->count * (int64_t)sizeof(float));
     if (scan->reverse && mesh->reversed[axis] == MPI_COMM_NULL)
         MPI_Comm_split(mesh->communicator[axis], 0, -mesh->rank[axis], &mesh->reversed[axis]);
-    MPI_Exscan(MPI_IN_PLACE, buffer, number, MPI_FLOAT, MPI_SUM,
-               scan->reverse ? mesh->reversed[axis] : mesh->communicator[axis]);
+    for (int64_t begin = 0; begin < scan->count; begin += mesh->message_most)
+        MPI_Exscan(MPI_IN_PLACE, buffer + begin, (int)integer_min(mesh->message_most, scan->count - begin), MPI_FLOAT,
+                   MPI_SUM, scan->reverse ? mesh->reversed[axis] : mesh->communicator[axis]);
     mesh_leave(mesh, mark);
 }
 

@@ -64,6 +64,15 @@ static int64_t parameter_count(const struct parameter *parameter)
     return box_count(&box, parameter->spec.rank);
 }
 
+/* Of all ranks' parts together. */
+static int64_t whole_count_of(const struct parameter *parameter)
+{
+    int64_t count = 1;
+    for (int i = 0; i < parameter->spec.rank; i++)
+        count *= parameter->spec.shape[i];
+    return count;
+}
+
 static enum bucket_kind kind_of(const struct parameter *parameter)
 {
     if (parameter->tied)
@@ -136,14 +145,22 @@ static void fill_buckets(struct replica *replica, int64_t bucket_bytes)
         replica->position[i] = bucket->begin + bucket->count;
         bucket->count += count;
         bucket->parameters++;
-        if (parameter->overlapping) {
-            struct box whole = parameter_box(parameter);
-            whole.extent[parameter->axis] = parameter->spec.shape[parameter->axis];
-            replica->scratch_count = integer_max(replica->scratch_count, box_count(&whole, parameter->spec.rank));
-        }
     }
     if (bucket)
         close_bucket(replica, bucket);
+}
+
+/* Overlapping parameters are summed as many at once as a bucket takes, but for one that is larger. */
+static void size_scratch(struct replica *replica, int64_t bucket_bytes)
+{
+    int64_t most = 0;
+    int64_t total = 0;
+    for (int i = 0; i < replica->parameter_count; i++) {
+        int64_t whole = replica->parameters[i]->overlapping ? whole_count_of(replica->parameters[i]) : 0;
+        most = integer_max(most, whole);
+        total += whole;
+    }
+    replica->scratch_count = integer_max(most, integer_min(total, bucket_bytes / (int64_t)sizeof(float)));
 }
 
 static enum status allocate_arrays(struct replica *replica, bool trains)
@@ -231,6 +248,7 @@ enum status replica_create(struct context *context, struct mesh *mesh, struct en
         return STATUS_MEMORY;
     order_parameters(r, parameters, count);
     fill_buckets(r, bucket_bytes);
+    size_scratch(r, bucket_bytes);
     CHECK(allocate_arrays(r, trains));
     int64_t largest = 0;
     for (int i = 0; i < r->bucket_count; i++)
@@ -284,7 +302,7 @@ static void start_bucket(struct replica *replica, struct bucket *bucket)
     bucket->started = true;
     if (replica->replicas == 1)
         return;
-    const float *gradients = replica->gradients + bucket->begin;
+    float *gradients = replica->gradients + bucket->begin;
     float *mine = replica->reduced + bucket->state;
     if (bucket->kind == BUCKET_OVERLAPPING)
         memcpy(mine, gradients + replica->index * bucket->slice, (size_t)bucket->slice * sizeof *mine);
@@ -316,20 +334,54 @@ struct tape_listener replica_listener(struct replica *replica)
     return (struct tape_listener){.self = replica, .parameter_done = parameter_done, .progress = progress};
 }
 
-/* Ranks hold overlapping ranges of the axis 0: each adds its own into the whole, and takes its range back. */
-static void sum_overlapping(struct replica *replica, struct parameter *parameter)
+/* Where this rank's rows of an overlapping parameter lie in the whole. */
+static struct range rows_of(const struct parameter *parameter)
 {
     int64_t slab = 1;
     for (int i = 1; i < parameter->spec.rank; i++)
         slab *= parameter->spec.shape[i];
-    int64_t whole = slab * parameter->spec.shape[0];
-    size_t bytes = (size_t)(parameter->slice.count * slab) * sizeof(float);
-    float *mine = replica->scratch + parameter->slice.begin * slab;
-    memset(replica->scratch, 0, (size_t)whole * sizeof(float));
-    memcpy(mine, parameter->gradient, bytes);
-    mesh_all_reduce(replica->mesh, MESH_TENSOR, replica->scratch, whole, DTYPE_F32, MESH_SUM);
-    mesh_all_reduce(replica->mesh, MESH_REPLICA, replica->scratch, whole, DTYPE_F32, MESH_SUM);
-    memcpy(parameter->gradient, mine, bytes);
+    return (struct range){.begin = parameter->slice.begin * slab, .count = parameter->slice.count * slab};
+}
+
+/* Ranks hold overlapping ranges of the axis 0: each adds its own into the wholes, which lie one behind the other, and
+ * takes its ranges back. */
+static void sum_overlapping(struct replica *replica, struct parameter *const *parameters, int count)
+{
+    int64_t total = 0;
+    for (int i = 0; i < count; i++)
+        total += whole_count_of(parameters[i]);
+    memset(replica->scratch, 0, (size_t)total * sizeof(float));
+    float *whole = replica->scratch;
+    for (int i = 0; i < count; whole += whole_count_of(parameters[i++])) {
+        struct range rows = rows_of(parameters[i]);
+        memcpy(whole + rows.begin, parameters[i]->gradient, (size_t)rows.count * sizeof *whole);
+    }
+    mesh_all_reduce(replica->mesh, MESH_TENSOR, replica->scratch, total, DTYPE_F32, MESH_SUM);
+    mesh_all_reduce(replica->mesh, MESH_REPLICA, replica->scratch, total, DTYPE_F32, MESH_SUM);
+    whole = replica->scratch;
+    for (int i = 0; i < count; whole += whole_count_of(parameters[i++])) {
+        struct range rows = rows_of(parameters[i]);
+        memcpy(parameters[i]->gradient, whole + rows.begin, (size_t)rows.count * sizeof *whole);
+    }
+}
+
+/* As many at once as there is room for, which is the same on all ranks. */
+static void sum_overlapping_bucket(struct replica *replica, const struct bucket *bucket)
+{
+    int index = (int)(bucket - replica->buckets);
+    for (int i = 0; i < replica->parameter_count;) {
+        int count = 0;
+        int64_t total = 0;
+        while (i + count < replica->parameter_count && replica->parameters[i + count]->bucket == index) {
+            total += whole_count_of(replica->parameters[i + count]);
+            if (total > replica->scratch_count)
+                break;
+            count++;
+        }
+        if (count > 0)
+            sum_overlapping(replica, replica->parameters + i, count);
+        i += count > 0 ? count : 1;
+    }
 }
 
 /* Sums what copies outside the replica axis have gathered. */
@@ -340,11 +392,8 @@ static void sum_copies(struct replica *replica, const struct bucket *bucket)
         mesh_all_reduce(replica->mesh, MESH_ENDS, gradients, bucket->count, DTYPE_F32, MESH_SUM);
     if (bucket->kind == BUCKET_REPLICATED)
         mesh_all_reduce(replica->mesh, MESH_TENSOR, gradients, bucket->count, DTYPE_F32, MESH_SUM);
-    if (bucket->kind != BUCKET_OVERLAPPING)
-        return;
-    for (int i = 0; i < replica->parameter_count; i++)
-        if (&replica->buckets[replica->parameters[i]->bucket] == bucket)
-            sum_overlapping(replica, replica->parameters[i]);
+    if (bucket->kind == BUCKET_OVERLAPPING)
+        sum_overlapping_bucket(replica, bucket);
 }
 
 void replica_finish(struct replica *replica)

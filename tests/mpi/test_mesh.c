@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dist/mesh/mesh_private.h"
 #include "tests/support/mpi_main.h"
 
 static void coordinates_and_sizes_agree(void **state)
@@ -146,7 +147,7 @@ static void messages_and_started_collectives_complete(void **state)
     mesh_destroy(&mesh);
 
     mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1});
-    float all[8];
+    float all[16];
     float mine[2];
     for (int i = 0; i < 2 * n; i++)
         all[i] = (float)i;
@@ -169,14 +170,50 @@ static float term(int rank, int64_t i)
     return (float)(rank + 1) / (float)(3 + i % 1021);
 }
 
-/* Several at once, of no element and of many chunks; sums to the bit in the order of the ranks. */
-static void reduce_scatters_overlap(void **state)
+/* The sum of an element of `owner`'s slice as ranks that halve add it up: each rank of the half that keeps it adds what
+ * its like in the other half has; the odd one out in the first half adds to the last of the second. */
+static float halved_sum(int ranks, int owner, int64_t i)
+{
+    float value[16];
+    assert_true(ranks <= 16);
+    for (int r = 0; r < ranks; r++)
+        value[r] = term(r, i);
+    for (int begin = 0, count = ranks; count > 1;) {
+        int first = (count + 1) / 2;
+        int second = count - first;
+        bool in_first = owner < begin + first;
+        for (int k = 0; k < second; k++) {
+            float sum = value[begin + k] + value[begin + first + k];
+            if (!in_first && k == second - 1 && first > second)
+                sum += value[begin + first - 1];
+            value[begin + (in_first ? k : first + k)] = sum;
+        }
+        begin += in_first ? 0 : first;
+        count = in_first ? first : second;
+    }
+    return value[owner];
+}
+
+static float ordered_sum(int ranks, int64_t i)
+{
+    float sum = term(0, i);
+    for (int r = 1; r < ranks; r++)
+        sum += term(r, i);
+    return sum;
+}
+
+/* Several at once, of no element and of many chunks; sums to the bit in the order that is promised. */
+static void check_reduce_scatters(void **state, bool halving)
 {
     enum { COUNT = 4, MOST = 600007 };
     static const int64_t each[COUNT] = {MOST, 0, 1, 1000};
     struct mpi_fixture *fixture = mpi_fixture_of(state);
     struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1});
     int n = fixture->ranks;
+    int64_t allocations = 0;
+    if (halving)
+        mesh->direct_most = 1;
+    mesh_reduce_scatter_reserve(mesh, MESH_REPLICA, COUNT, MOST);
     for (int round = 0; round < 2; round++) {
         float *all[COUNT];
         float *mine[COUNT];
@@ -187,8 +224,10 @@ static void reduce_scatters_overlap(void **state)
             assert_true(all[c] && mine[c]);
             for (int64_t i = 0; i < n * each[c]; i++)
                 all[c][i] = term(fixture->rank, i);
-            mesh_reduce_scatter_start(mesh, MESH_REPLICA, all[c], mine[c], each[c], &request[c]);
         }
+        allocations = fixture->context.memory.allocations;
+        for (int c = 0; c < COUNT; c++)
+            mesh_reduce_scatter_start(mesh, MESH_REPLICA, all[c], mine[c], each[c], &request[c]);
         if (round == 0)
             mesh_wait(&request[COUNT - 1]);
         while (!mesh_test(&request[0]))
@@ -197,28 +236,168 @@ static void reduce_scatters_overlap(void **state)
             mesh_wait(&request[c]);
             assert_true(mesh_test(&request[c]));
             for (int64_t i = 0; i < each[c]; i++) {
-                float sum = term(0, fixture->rank * each[c] + i);
-                for (int r = 1; r < n; r++)
-                    sum += term(r, fixture->rank * each[c] + i);
-                assert_true(mine[c][i] == sum);
+                int64_t at = fixture->rank * each[c] + i;
+                assert_true(mine[c][i] == (halving ? halved_sum(n, fixture->rank, at) : ordered_sum(n, at)));
             }
             free(all[c]);
             free(mine[c]);
         }
+        assert_int_equal(fixture->context.memory.allocations, allocations);
     }
+    struct mesh_traffic traffic = mesh_traffic(mesh, MESH_REPLICA);
+    assert_int_equal(traffic.calls, n > 1 ? 2 * 3 : 0);
+    assert_int_equal(traffic.bytes, 2 * (MOST + 1 + 1000) * (n - 1) * (int64_t)sizeof(float));
     mesh_destroy(&mesh);
     assert_int_equal(fixture->context.memory.bytes_total, 0);
 }
 
-static void traffic_is_counted(void **state)
+static void reduce_scatters_overlap(void **state)
 {
+    check_reduce_scatters(state, false);
+    check_reduce_scatters(state, true);
+}
+
+/* More elements than MPI counts, which for this mesh are few: whole parts, a rest, and no rest. */
+static void messages_of_any_size_arrive_whole(void **state)
+{
+    enum { MOST = 7, ROWS = 11, COLUMNS = 3, LARGE = 4 * MOST };
     struct mpi_fixture *fixture = mpi_fixture_of(state);
     struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 1, 1, 0, 1});
-    float values[10] = {0};
-    mesh_all_reduce(mesh, MESH_TENSOR, values, 10, DTYPE_F32, MESH_SUM);
-    struct mesh_traffic traffic = mesh_traffic(mesh, MESH_TENSOR);
-    assert_int_equal(traffic.calls, fixture->ranks > 1);
-    assert_int_equal(traffic.bytes, fixture->ranks > 1 ? 40 : 0);
+    int n = fixture->ranks;
+    int rank = fixture->rank;
+    mesh->message_most = MOST;
+    for (int count = MOST - 1; count <= LARGE; count++) {
+        int32_t sum[LARGE];
+        int32_t word[LARGE];
+        float out[LARGE];
+        float in[LARGE + 1];
+        float scanned[LARGE];
+        float gathered[16 * LARGE] = {0};
+        for (int i = 0; i < count; i++) {
+            sum[i] = 100 * rank + i;
+            word[i] = rank == n - 1 ? i + 1 : 0;
+            out[i] = scanned[i] = (float)(100 * rank + i);
+            gathered[rank * count + i] = (float)(rank * count + i);
+        }
+        in[count] = -5.0f;
+        mesh_all_reduce(mesh, MESH_TENSOR, sum, count, DTYPE_I32, MESH_SUM);
+        mesh_broadcast(mesh, MESH_TENSOR, n - 1, word, count, DTYPE_I32);
+        mesh_exclusive_scan(mesh, MESH_TENSOR, scanned, &(struct mesh_scan){.count = count});
+        struct mesh_request requests[3];
+        mesh_receive(mesh, MESH_TENSOR, (rank + n - 1) % n, 5, in, count, DTYPE_F32, &requests[0]);
+        mesh_send(mesh, MESH_TENSOR, (rank + 1) % n, 5, out, count, DTYPE_F32, &requests[1]);
+        mesh_all_gather_start(mesh, MESH_TENSOR, gathered, count, DTYPE_F32, &requests[2]);
+        for (int i = 0; i < 3; i++)
+            mesh_wait(&requests[i]);
+        for (int i = 0; i < count; i++) {
+            assert_int_equal(sum[i], 100 * n * (n - 1) / 2 + n * i);
+            assert_int_equal(word[i], i + 1);
+            assert_true(in[i] == (float)(100 * ((rank + n - 1) % n) + i));
+            if (rank > 0)
+                assert_true(scanned[i] == (float)(100 * rank * (rank - 1) / 2 + rank * i));
+        }
+        assert_true(in[count] == -5.0f);
+        for (int i = 0; i < n * count; i++)
+            assert_true(gathered[i] == (float)i);
+    }
+    struct range part = range_partition(ROWS, n, rank);
+    float all[ROWS * COLUMNS];
+    float mine[ROWS * COLUMNS];
+    for (int i = 0; i < part.count * COLUMNS; i++)
+        mine[i] = (float)(part.begin * COLUMNS + i);
+    mesh_all_gather(mesh, MESH_TENSOR, mine, all, ROWS, COLUMNS, DTYPE_F32);
+    for (int i = 0; i < ROWS * COLUMNS; i++)
+        assert_true(all[i] == (float)i);
+    mesh_reduce_scatter(mesh, MESH_TENSOR, all, mine, ROWS, COLUMNS, DTYPE_F32);
+    for (int i = 0; i < part.count * COLUMNS; i++)
+        assert_true(mine[i] == (float)(n * (part.begin * COLUMNS + i)));
+    mesh_destroy(&mesh);
+}
+
+/* What no memory here could hold. */
+static void more_than_an_int_counts_is_planned(void **state)
+{
+    const int64_t large = INT64_C(5) << 31;
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct mesh *mesh;
+    assert_ok(&fixture->context, mesh_create_dry(&fixture->context, &(struct mesh_config){1, 1, 1, 3, 1}, 1, &mesh));
+    struct mesh_request request;
+    mesh_all_reduce(mesh, MESH_TENSOR, NULL, large, DTYPE_F32, MESH_SUM);
+    mesh_all_gather_start(mesh, MESH_TENSOR, NULL, large, DTYPE_BF16, &request);
+    mesh_send(mesh, MESH_TENSOR, 0, 1, NULL, large, DTYPE_F32, &request);
+    mesh_reduce_scatter_start(mesh, MESH_TENSOR, NULL, NULL, large, &request);
+    assert_ok(&fixture->context, fixture->context.status);
+    assert_int_equal(mesh_traffic(mesh, MESH_TENSOR).calls, 4);
+    assert_int_equal(mesh_traffic(mesh, MESH_TENSOR).bytes, large * (4 + 2 + 4 + 2 * 4));
+    mesh_destroy(&mesh);
+}
+
+/* What each call hands to MPI, in bytes: the plan's numbers come from the same account, so only literal ones hold it.
+ */
+static void traffic_is_counted(void **state)
+{
+    enum { ROWS = 7, COLUMNS = 3 };
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 1, 1, 0, 1});
+    int n = fixture->ranks;
+    int64_t own = range_partition(ROWS, n, fixture->rank).count;
+    float all[16 * 10] = {0};
+    float mine[16 * 10] = {0};
+    struct mesh_request request;
+    int64_t calls = 0;
+    int64_t bytes = 0;
+    for (int call = 0; call < 8; call++) {
+        int64_t expected = 0;
+        switch (call) {
+        case 0:
+            mesh_all_reduce(mesh, MESH_TENSOR, all, 10, DTYPE_F32, MESH_SUM);
+            expected = 40;
+            break;
+        case 1:
+            mesh_all_reduce(mesh, MESH_TENSOR, all, 10, DTYPE_BF16, MESH_SUM);
+            expected = 20;
+            break;
+        case 2:
+            mesh_broadcast(mesh, MESH_TENSOR, 0, all, 10, DTYPE_F64);
+            expected = 80;
+            break;
+        case 3:
+            mesh_all_gather(mesh, MESH_TENSOR, mine, all, ROWS, COLUMNS, DTYPE_F32);
+            expected = own * COLUMNS * 4;
+            break;
+        case 4:
+            mesh_reduce_scatter(mesh, MESH_TENSOR, all, mine, ROWS, COLUMNS, DTYPE_F32);
+            expected = ROWS * COLUMNS * 4;
+            break;
+        case 5:
+            mesh_exclusive_scan(mesh, MESH_TENSOR, all, &(struct mesh_scan){.count = 10});
+            expected = 40;
+            break;
+        case 6:
+            mesh_reduce_scatter_start(mesh, MESH_TENSOR, all, mine, 5, &request);
+            mesh_wait(&request);
+            expected = (n - 1) * 5 * 4;
+            break;
+        case 7:
+            mesh_barrier(mesh, MESH_TENSOR);
+            break;
+        }
+        calls += n > 1 && call < 7;
+        bytes += n > 1 ? expected : 0;
+        assert_int_equal(mesh_traffic(mesh, MESH_TENSOR).calls, calls);
+        assert_int_equal(mesh_traffic(mesh, MESH_TENSOR).bytes, bytes);
+    }
+    if (n > 1) {
+        struct mesh_request sent;
+        mesh_receive(mesh, MESH_TENSOR, (fixture->rank + n - 1) % n, 5, mine, 10, DTYPE_F32, &request);
+        mesh_send(mesh, MESH_TENSOR, (fixture->rank + 1) % n, 5, all, 10, DTYPE_F32, &sent);
+        mesh_wait(&request);
+        mesh_wait(&sent);
+        mesh_all_gather_start(mesh, MESH_TENSOR, all, 5, DTYPE_BF16, &request);
+        mesh_wait(&request);
+        assert_int_equal(mesh_traffic(mesh, MESH_TENSOR).calls, calls + 2);
+        assert_int_equal(mesh_traffic(mesh, MESH_TENSOR).bytes, bytes + 40 + 10);
+    }
     assert_int_equal(mesh_traffic(mesh, MESH_DATA).calls, 0);
     mesh_destroy(&mesh);
 }
@@ -231,6 +410,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(gather_and_scatter_uneven_rows),
     cmocka_unit_test(messages_and_started_collectives_complete),
     cmocka_unit_test(reduce_scatters_overlap),
+    cmocka_unit_test(messages_of_any_size_arrive_whole),
+    cmocka_unit_test(more_than_an_int_counts_is_planned),
     cmocka_unit_test(traffic_is_counted),
 };
 

@@ -240,12 +240,18 @@ static void the_loss_does_not_depend_on_who_holds_the_vocabulary(void **state)
 /* -- Replicas --------------------------------------------------------------------------------------------------------
  */
 
-enum { PARAMETERS = 6 };
+enum { PARAMETERS = 8 };
 
-/* Two exclusive ones, two that tensor ranks hold whole, one of which they hold overlapping rows, one tied. */
+/* Tensor ranks hold overlapping rows of it. */
+static bool overlaps(int parameter, int tensor)
+{
+    return tensor > 1 && (parameter == 4 || parameter > 5);
+}
+
+/* Two exclusive ones, two that tensor ranks hold whole, three of which they hold overlapping rows, one tied. */
 static void make_parameters(const struct mesh *mesh, struct parameter *parameters)
 {
-    static const int64_t shapes[PARAMETERS][2] = {{7, 5}, {3, 1}, {11, 2}, {4, 3}, {6, 5}, {9, 3}};
+    static const int64_t shapes[PARAMETERS][2] = {{7, 5}, {3, 1}, {11, 2}, {4, 3}, {6, 5}, {9, 3}, {6, 1}, {6, 7}};
     int tensor = mesh_size(mesh, MESH_TENSOR);
     int rank = mesh_rank(mesh, MESH_TENSOR);
     memset(parameters, 0, PARAMETERS * sizeof *parameters);
@@ -264,9 +270,11 @@ static void make_parameters(const struct mesh *mesh, struct parameter *parameter
         if (parameter->tied && mesh_rank(mesh, MESH_PIPELINE) > 0)
             parameter->owned.count = 0;
     }
-    if (tensor > 1) {
+    for (int i = 0; i < PARAMETERS; i++) {
         /* Rank t holds rows t and t + 1 of six, and owns the first of them (the last rank both). */
-        struct parameter *overlapping = &parameters[4];
+        struct parameter *overlapping = &parameters[i];
+        if (!overlaps(i, tensor))
+            continue;
         overlapping->overlapping = true;
         overlapping->slice = (struct range){.begin = rank, .count = 2};
         overlapping->owned = (struct range){.begin = rank, .count = rank == tensor - 1 ? 2 : 1};
@@ -291,9 +299,9 @@ static double whole_gradient(const struct mesh *mesh, int parameter, int64_t row
         for (int p = 0; p < stages; p++)
             for (int t = 0; t < tensor; t++) {
                 struct range part = range_partition(rows, tensor, t);
-                if (parameter == 4 && tensor > 1)
+                if (overlaps(parameter, tensor))
                     part = (struct range){.begin = t, .count = 2};
-                bool divided = parameter < 2 || parameter == 5 || (parameter == 4 && tensor > 1);
+                bool divided = parameter < 2 || parameter == 5 || overlaps(parameter, tensor);
                 bool holds = !divided || (row >= part.begin && row < part.begin + part.count);
                 bool ends = (p == 0 || p == stages - 1) && (my_stage == 0 || my_stage == stages - 1);
                 bool this_stage = p == my_stage || (parameter == 5 && ends);
@@ -357,8 +365,8 @@ static void check_replicas(void **state, struct mesh_config sizes, enum dtype dt
     int64_t elements = 0;
     for (int i = 0; i < PARAMETERS; i++) {
         double copies = i == 5 && stages > 1.0 ? stages - 1.0 : stages;
-        int64_t rows = i == 4 && mesh_size(bench.mesh, MESH_TENSOR) > 1 ? mesh_size(bench.mesh, MESH_TENSOR) + 1
-                                                                        : parameters[i].spec.shape[0];
+        int tensor = mesh_size(bench.mesh, MESH_TENSOR);
+        int64_t rows = overlaps(i, tensor) ? tensor + 1 : parameters[i].spec.shape[0];
         elements += (int64_t)copies * rows * parameters[i].spec.shape[1];
     }
     assert_true(owned_here == (double)elements);
@@ -395,10 +403,43 @@ static void replicas_sum_every_gradient_once(void **state)
     }
 }
 
+/* What a step's calls are, and their bytes: copies that tensor ranks hold whole in one all-reduce, those that they hold
+ * in part in one, as many as a bucket takes. */
+static void copies_are_summed_together(void **state)
+{
+    struct bench bench;
+    struct parameter parameters[PARAMETERS];
+    struct parameter *list[PARAMETERS];
+    /* Overlapping wholes of 30, 6 and 42 elements. */
+    static const struct {
+        int64_t bucket_bytes, calls;
+    } cases[] = {{1 << 20, 2}, {78 * 4, 2}, {77 * 4, 3}, {4, 3}};
+    if (mpi_fixture_of(state)->ranks == 1)
+        skip();
+    bench_create(&bench, state, (struct mesh_config){1, 1, 1, 0, 1});
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct replica *replica;
+        make_parameters(bench.mesh, parameters);
+        for (int j = 0; j < PARAMETERS; j++)
+            list[j] = &parameters[j];
+        assert_ok(bench.context, replica_create(bench.context, bench.mesh, &bench.engine, list, PARAMETERS, DTYPE_F32,
+                                                cases[i].bucket_bytes, true, &replica));
+        struct mesh_traffic before = mesh_traffic(bench.mesh, MESH_TENSOR);
+        replica_begin(replica);
+        replica_finish(replica);
+        struct mesh_traffic after = mesh_traffic(bench.mesh, MESH_TENSOR);
+        assert_int_equal(after.calls - before.calls, cases[i].calls);
+        /* The two held whole have 22 and 12 elements, of which each begins at a multiple of 16. */
+        assert_int_equal(after.bytes - before.bytes, (32 + 16 + 30 + 6 + 42) * 4);
+        replica_destroy(&replica);
+    }
+    bench_destroy(&bench);
+}
+
 /* One, every second, all but the first, and all of the parameters, so that each kind has some of either type. */
 static void some_values_stay_in_fp32(void **state)
 {
-    static const int choices[] = {0x04, 0x15, 0x2a, 0x3e, 0x3f};
+    static const int choices[] = {0x04, 0x55, 0xaa, 0xfe, 0xff};
     int ranks = mpi_fixture_of(state)->ranks;
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         check_replicas(state, (struct mesh_config){0, 1, 1, 1, 1}, DTYPE_BF16, 64, choices[i]);
@@ -415,6 +456,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(gathering_and_scattering_are_each_others_backward),
     cmocka_unit_test(the_loss_does_not_depend_on_who_holds_the_vocabulary),
     cmocka_unit_test(replicas_sum_every_gradient_once),
+    cmocka_unit_test(copies_are_summed_together),
     cmocka_unit_test(some_values_stay_in_fp32),
 };
 
