@@ -45,6 +45,10 @@ const struct kind kinds[KINDS] = {
     {"infini, mor recursion, laurel PA, layer",
      "layers: 8, attention: {kind: infini, segment: 4, memory_update: delta}, "
      "residual: {kind: laurel, scope: layer, previous: 3}, depth: {kind: mor, recursions: 2, cache: recursion}"},
+    {"laurel RW, PA, layer, mod", "layers: 6, residual: {kind: laurel, scope: layer, weights: true, previous: 5}, "
+                                  "depth: {kind: mod, every: 2, capacity: 0.4}"},
+    {"laurel PA, mod predictor, every layer", "layers: 3, residual: {kind: laurel, previous: 5}, "
+                                              "depth: {kind: mod, every: 1, capacity: 0.5, causal_router: predictor}"},
 };
 
 /* The optimiser's epsilon lies between the rounding of these gradients and their size: same_answer.sh says why. */

@@ -1,11 +1,13 @@
 #include <string.h>
+#include <time.h>
 
 #include "dist/parallel/pipeline.h"
 #include "dist/parallel/split.h"
 #include "src/ops/engine.h"
 #include "tests/support/mpi_main.h"
 
-enum { MICRO_BATCHES = 5, COLUMNS = 3, CHUNKS = 16 };
+/* Packets of wide chains are larger than what MPI copies away when it is told to send. */
+enum { MICRO_BATCHES = 5, COLUMNS = 3, WIDE_COLUMNS = 8192, CHUNKS = 16 };
 
 /* Uneven micro-batches, the first the largest, one empty. */
 static const int64_t tokens[MICRO_BATCHES] = {4, 3, 0, 1, 4};
@@ -20,6 +22,8 @@ struct chain {
     bool skips;  /* half of what the stage's chunk before made is added */
     bool ends;   /* the middle chunk has a loss of its own, an eighth of the sum of its y */
     bool passes; /* the second chunk of the model hands on what it is given */
+    bool wide;
+    int slow; /* 1: even stages rest after each action, 2: odd ones, so that their neighbours are ahead */
 
     struct mesh *mesh;
     int stage, stages, model_chunks;
@@ -38,7 +42,12 @@ static float factor_of(int64_t stage)
 
 static float input_of(int64_t micro_batch, int64_t element)
 {
-    return (float)(micro_batch + 1) + 0.5f * (float)element;
+    return (float)(micro_batch + 1) + 0.5f * (float)(element % 12);
+}
+
+static int64_t columns_of(const struct chain *chain)
+{
+    return chain->wide ? WIDE_COLUMNS : COLUMNS;
 }
 
 static float gate_of(const struct chain *chain, int64_t row)
@@ -106,12 +115,14 @@ static void step_backward(struct tape *tape, const struct tape_record *record)
     struct gradient_target dx = tape_target(tape, record->input[0]);
     struct gradient_target dskip = tape_target(tape, record->input[1]);
     struct gradient_target dfactor = tape_target(tape, record->input[2]);
+    double sum = 0.0;
     for (int64_t i = 0; i < tensor_count(x); i++) {
-        float gate = ((const float *)record->input[3]->data)[i / COLUMNS];
+        float gate = ((const float *)record->input[3]->data)[i / tensor_columns(x)];
         add_to(dx, i, upstream[i] * *(const float *)factor->data * gate);
         add_to(dskip, i, 0.5f * upstream[i]);
-        add_to(dfactor, 0, upstream[i] * ((const float *)x->data)[i] * gate);
+        sum += (double)(upstream[i] * ((const float *)x->data)[i] * gate);
     }
+    add_to(dfactor, 0, (float)sum);
 }
 
 /* factor * gate * x + skip / 2 */
@@ -120,7 +131,7 @@ static struct tensor *step(struct tape *tape, struct tensor *x, struct tensor *s
 {
     struct tensor *y = tape_tensor_like(tape, x);
     for (int64_t i = 0; i < tensor_count(y); i++) {
-        float product = *(const float *)factor->data * ((const float *)gate->data)[i / COLUMNS];
+        float product = *(const float *)factor->data * ((const float *)gate->data)[i / tensor_columns(x)];
         ((float *)y->data)[i] = product * ((const float *)x->data)[i];
         if (skip)
             ((float *)y->data)[i] += 0.5f * ((const float *)skip->data)[i];
@@ -144,13 +155,13 @@ static struct tensor *total(struct tape *tape, float scale, struct tensor *x, st
 {
     struct tensor *out = tape_tensor(tape, DTYPE_F32, 1, (int64_t[]){1});
     float *saved = tape_save(tape, sizeof *saved);
-    float sum = 0.0f;
+    double sum = 0.0;
     for (int64_t i = 0; i < tensor_count(x); i++)
-        sum += value_at(x->data, x->dtype, i);
+        sum += (double)value_at(x->data, x->dtype, i);
     for (int64_t i = 0; y && i < tensor_count(y); i++)
-        sum += value_at(y->data, y->dtype, i);
+        sum += (double)value_at(y->data, y->dtype, i);
     *saved = scale;
-    *(float *)out->data = scale * sum;
+    *(float *)out->data = scale * (float)sum;
     return tape_push(tape,
                      (struct tape_record){.backward = total_backward, .input = {x, y}, .output = out, .saved = saved});
 }
@@ -180,20 +191,20 @@ static void chain_form(void *self, int64_t model_chunk, int64_t micro_batch, str
     assert_in_range(model_chunk, 1, chain->model_chunks - 1);
     int64_t rows = sequence_part(chain->mesh, tokens[micro_batch]).count;
     form->count = chain->mixed ? PARTS : 1;
-    form->part[ACTIVATION] = (struct packet_part){DTYPE_F32, rows, COLUMNS, true};
+    form->part[ACTIVATION] = (struct packet_part){DTYPE_F32, rows, columns_of(chain), true};
     form->part[NUMBER] = (struct packet_part){DTYPE_I32, rows, 1, false};
     form->part[GATE] = (struct packet_part){DTYPE_F32, rows, 1, false};
-    form->part[FIRST] = (struct packet_part){DTYPE_BF16, rows, COLUMNS, true};
+    form->part[FIRST] = (struct packet_part){DTYPE_BF16, rows, columns_of(chain), true};
 }
 
 /* What the model's first chunk starts from. */
 static struct tensor *make_input(const struct chain *chain, struct tape *tape, int64_t micro_batch)
 {
     struct range part = sequence_part(chain->mesh, tokens[micro_batch]);
-    float *values = tape_save(tape, (size_t)(part.count * COLUMNS) * sizeof *values);
-    for (int64_t i = 0; i < part.count * COLUMNS; i++)
-        values[i] = input_of(micro_batch, part.begin * COLUMNS + i);
-    return tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){part.count, COLUMNS}, values, tape->recording);
+    float *values = tape_save(tape, (size_t)(part.count * columns_of(chain)) * sizeof *values);
+    for (int64_t i = 0; i < part.count * columns_of(chain); i++)
+        values[i] = input_of(micro_batch, part.begin * columns_of(chain) + i);
+    return tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){part.count, columns_of(chain)}, values, tape->recording);
 }
 
 static struct tensor *make_gate(const struct chain *chain, struct tape *tape, int64_t micro_batch)
@@ -256,16 +267,23 @@ static void factor_done(void *self, struct parameter *parameter)
     chain->gradient_when_done = chain->factor_gradient;
 }
 
+static void rest(void *self, const struct pipeline_action *action)
+{
+    const struct chain *chain = self;
+    if (action && chain->slow == 1 + chain->stage % 2)
+        (void)nanosleep(&(struct timespec){.tv_nsec = 4000000}, NULL);
+}
+
 /* One run compared with the same chain in double precision. */
 static void check_run(struct mpi_fixture *fixture, struct chain *chain, struct pipeline *pipeline)
 {
-    struct pipeline_stage stage = {.self = chain, .form = chain_form, .forward = chain_forward};
+    struct pipeline_stage stage = {.self = chain, .form = chain_form, .forward = chain_forward, .acted = rest};
     struct tape_listener listener = {.self = chain, .parameter_done = factor_done};
     double expected_loss = 0.0;
     double expected[CHUNKS] = {0.0};
     for (int64_t m = 0; m < MICRO_BATCHES; m++)
-        for (int64_t i = 0; i < tokens[m] * COLUMNS; i++)
-            expect_element(chain, (double)input_of(m, i), (double)gate_of(chain, i / COLUMNS), &expected_loss,
+        for (int64_t i = 0; i < tokens[m] * columns_of(chain); i++)
+            expect_element(chain, (double)input_of(m, i), (double)gate_of(chain, i / columns_of(chain)), &expected_loss,
                            expected);
     double loss = 0.0;
     chain->factor_gradient = 0.0f;
@@ -341,6 +359,19 @@ static void stages_compute_the_product(void **state)
     run_shapes(mpi_fixture_of(state), (struct chain){0});
 }
 
+/* A buffer is not filled anew while what was in it is still on its way. */
+static void large_packets_leave_whole(void **state)
+{
+    for (int slow = 1; slow <= 2; slow++)
+        for (int shape = 0; shape < 4; shape++)
+            run_chain(mpi_fixture_of(state), (struct chain){.chunks = 1 + shape / 2,
+                                                            .tensor = 1,
+                                                            .forward_only = shape % 2,
+                                                            .mixed = shape / 2,
+                                                            .wide = true,
+                                                            .slow = slow});
+}
+
 static void packets_hold_tensors_of_any_type(void **state)
 {
     run_shapes(mpi_fixture_of(state), (struct chain){.mixed = true});
@@ -392,9 +423,10 @@ static void a_stage_without_a_result_is_an_error(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(stages_compute_the_product),         cmocka_unit_test(packets_hold_tensors_of_any_type),
-    cmocka_unit_test(chunks_share_what_their_stage_made), cmocka_unit_test(a_middle_chunk_has_a_loss_of_its_own),
-    cmocka_unit_test(a_chunk_may_hand_on_its_input),      cmocka_unit_test(a_stage_without_a_result_is_an_error),
+    cmocka_unit_test(stages_compute_the_product),           cmocka_unit_test(large_packets_leave_whole),
+    cmocka_unit_test(packets_hold_tensors_of_any_type),     cmocka_unit_test(chunks_share_what_their_stage_made),
+    cmocka_unit_test(a_middle_chunk_has_a_loss_of_its_own), cmocka_unit_test(a_chunk_may_hand_on_its_input),
+    cmocka_unit_test(a_stage_without_a_result_is_an_error),
 };
 
 MPI_MAIN(tests)
