@@ -102,7 +102,7 @@ static enum status span_scan(struct corpus *corpus, const struct corpus_file *fi
     return STATUS_OK;
 }
 
-static enum status corpus_scan(struct corpus *corpus)
+enum status corpus_scan(struct corpus *corpus)
 {
     for (int i = 0; i < corpus->file_count; i++) {
         struct corpus_file *file = &corpus->files[i];
@@ -169,9 +169,9 @@ static enum status files_open(struct corpus *corpus, const struct corpus_names *
     return STATUS_OK;
 }
 
-enum status corpus_open_with(struct context *context, const struct text_list *files, enum data_format format,
-                             int64_t vocabulary, int64_t end_of_text, double part_begin, double part_end,
-                             struct corpus **corpus)
+enum status corpus_map(struct context *context, const struct text_list *files, enum data_format format,
+                       int64_t vocabulary, int64_t end_of_text, double part_begin, double part_end,
+                       struct corpus **corpus)
 {
     enum status status = STATUS_OK;
     struct corpus *opened = NULL;
@@ -191,12 +191,22 @@ enum status corpus_open_with(struct context *context, const struct text_list *fi
     opened->end_of_text = end_of_text;
     TRY(files_open(opened, &names, format));
     TRY(corpus_cut(opened, part_begin, part_end));
-    TRY(corpus_scan(opened));
     *corpus = opened;
     opened = NULL;
 done:
     corpus_names_destroy(context, &names);
     corpus_close(&opened);
+    return status;
+}
+
+enum status corpus_open_with(struct context *context, const struct text_list *files, enum data_format format,
+                             int64_t vocabulary, int64_t end_of_text, double part_begin, double part_end,
+                             struct corpus **corpus)
+{
+    CHECK(corpus_map(context, files, format, vocabulary, end_of_text, part_begin, part_end, corpus));
+    enum status status = corpus_scan(*corpus);
+    if (status != STATUS_OK)
+        corpus_close(corpus);
     return status;
 }
 
@@ -233,6 +243,22 @@ int corpus_files(const struct corpus *corpus)
 int64_t corpus_documents(const struct corpus *corpus)
 {
     return corpus->document_count;
+}
+
+int64_t *corpus_document_list(struct corpus *corpus)
+{
+    return corpus->documents;
+}
+
+enum status corpus_take_documents(struct corpus *corpus, int64_t count)
+{
+    corpus->documents = memory_allocate(corpus->context, (size_t)count * sizeof *corpus->documents, MEMORY_OTHER);
+    if (!corpus->documents)
+        return STATUS_MEMORY;
+    corpus->document_count = corpus->document_capacity = count;
+    for (int i = 0; i < corpus->file_count; i++)
+        mapping_close(&corpus->files[i].index.mapping);
+    return STATUS_OK;
 }
 
 int64_t corpus_document_at(const struct corpus *corpus, int64_t token)

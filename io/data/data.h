@@ -48,6 +48,16 @@ enum status corpus_open_with(struct context *context, const struct text_list *fi
                              int64_t vocabulary, int64_t end_of_text, double part_begin, double part_end,
                              struct corpus **corpus) MUST_USE;
 
+/* The two halves of corpus_open_with. Scanning reads all tokens, so that of several processes with the same files one
+ * may do it, and hand what it found to the others: where each document begins, [corpus_documents], for which
+ * corpus_take_documents makes room. */
+enum status corpus_map(struct context *context, const struct text_list *files, enum data_format format,
+                       int64_t vocabulary, int64_t end_of_text, double part_begin, double part_end,
+                       struct corpus **corpus) MUST_USE;
+enum status corpus_scan(struct corpus *corpus) MUST_USE;
+int64_t *corpus_document_list(struct corpus *corpus);
+enum status corpus_take_documents(struct corpus *corpus, int64_t count) MUST_USE;
+
 /* Samplers of the corpus must be destroyed before. NULL inside is allowed. */
 void corpus_close(struct corpus **corpus);
 

@@ -8,6 +8,7 @@
 #include "src/bench/measure.h"
 #include "src/cli/command.h"
 #include "src/core/text.h"
+#include "src/train/corpora.h"
 #include "src/train/evaluate.h"
 #include "src/train/passkey.h"
 #include "src/train/state.h"
@@ -128,34 +129,31 @@ static enum status read_options(struct eval *eval, const struct eval_options *op
 /* -- Text ------------------------------------------------------------------------------------------------------------
  */
 
-static enum status open_corpus(struct context *context, const struct config *config, const char *data,
-                               struct corpus **corpus)
+/* Which files, and from which share of them on. */
+static enum status choose_text(struct eval *eval, const char *data, struct text_list *files, double *begin)
 {
-    const struct data_config *wanted = &config->data;
-    struct text_list named = {.count = 1};
-    int64_t vocabulary = config->model.vocabulary;
-    if (data && !text_copy(named.item[0], TEXT_LENGTH, data))
+    struct context *context = &eval->command->context;
+    const struct data_config *wanted = &eval->config->data;
+    *begin = 0.0;
+    files->count = 1;
+    if (data && !text_copy(files->item[0], TEXT_LENGTH, data))
         return context_fail(context, STATUS_USAGE, "--data: the name is too long");
     if (data)
-        return corpus_open_with(context, &named, wanted->format, vocabulary, wanted->eot, 0.0, 1.0, corpus);
+        return STATUS_OK;
+    *files = wanted->validation.count > 0 ? wanted->validation : wanted->train;
     if (wanted->validation.count > 0)
-        return corpus_open_with(context, &wanted->validation, wanted->format, vocabulary, wanted->eot, 0.0, 1.0,
-                                corpus);
+        return STATUS_OK;
+    *begin = 1.0 - wanted->validation_fraction;
     if (wanted->train.count == 0 || wanted->validation_fraction == 0.0)
         return context_fail(context, STATUS_USAGE,
                             "eval: the configuration has no validation data; name some with --data");
-    return corpus_open_with(context, &wanted->train, wanted->format, vocabulary, wanted->eot,
-                            1.0 - wanted->validation_fraction, 1.0, corpus);
+    return STATUS_OK;
 }
 
-static enum status open_text(struct eval *eval, const char *data)
+static enum status fit_batch(struct eval *eval, const char *name)
 {
     struct context *context = &eval->command->context;
     struct config *config = eval->config;
-    const char *name = data                                ? data
-                       : config->data.validation.count > 0 ? config->data.validation.item[0]
-                                                           : config->data.train.item[0];
-    CHECK(open_corpus(context, config, data, &eval->corpus));
     struct corpus_contexts found;
     eval->plan.sampling = config->data.sampling;
     CHECK(corpus_contexts_create(context, eval->corpus, eval->plan.sampling, eval->plan.context, &found));
@@ -167,6 +165,21 @@ static enum status open_text(struct eval *eval, const char *data)
     config->training.batch = integer_min(config->training.batch, contexts);
     config->training.micro_batch = integer_min(config->training.micro_batch, config->training.batch);
     return STATUS_OK;
+}
+
+static enum status open_text(struct eval *eval, const char *data)
+{
+    struct context *context = &eval->command->context;
+    struct mesh *mesh = eval->command->mesh;
+    double begin = 0.0;
+    struct text_list *files = memory_allocate(context, sizeof *files, MEMORY_OTHER);
+    enum status status = files ? choose_text(eval, data, files, &begin) : STATUS_MEMORY;
+    TRY(mesh_agree(mesh, context, status));
+    TRY(corpora_open(context, mesh, eval->config, files, begin, 1.0, &eval->corpus));
+    status = mesh_agree(mesh, context, fit_batch(eval, files->item[0]));
+done:
+    memory_free(context, files);
+    return status;
 }
 
 static const char *memory_name(const struct eval *eval)
@@ -301,7 +314,7 @@ static enum status run(struct eval *eval, const struct eval_options *options)
     TRY(mesh_agree(NULL, context, status));
     TRY(command_start_with(command, config));
     if (!options->task)
-        TRY(mesh_agree(command->mesh, context, open_text(eval, options->data)));
+        TRY(open_text(eval, options->data));
     TRY(command_checkpoint(command, options->checkpoint ? options->checkpoint : config->run.folder, path, sizeof path));
     TRY(checkpoint_verify(context, command->mesh, path));
     TRY(trainer_create(context, command->mesh, &command->engine, config, false, &eval->trainer));

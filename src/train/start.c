@@ -5,6 +5,7 @@
 
 #include "io/config/config.h"
 #include "src/core/text.h"
+#include "src/train/corpora.h"
 #include "src/train/run_folder.h"
 #include "src/train/state.h"
 
@@ -32,31 +33,27 @@ static enum status check_validation(struct train *train)
                         data->validation_fraction);
 }
 
-static enum status open_part(struct train *train, const struct text_list *files, double begin, double end,
-                             struct corpus **corpus)
-{
-    const struct data_config *data = &train->config->data;
-    return corpus_open_with(train->context, files, data->format, train->config->model.vocabulary, data->eot, begin, end,
-                            corpus);
-}
-
 static enum status open_data(struct train *train)
 {
     const struct config *config = train->config;
     const struct data_config *data = &config->data;
     struct context *context = train->context;
+    struct mesh *mesh = train->mesh;
+    enum status status = STATUS_OK;
     if (data->train.count == 0)
-        return context_fail(context, STATUS_USAGE, "data.train: name at least one file to train on");
+        status = context_fail(context, STATUS_USAGE, "data.train: name at least one file to train on");
+    CHECK(mesh_agree(mesh, context, status));
     bool own_validation = data->validation.count > 0;
     double cut = own_validation ? 1.0 : 1.0 - data->validation_fraction;
-    CHECK(open_part(train, &data->train, 0.0, cut, &train->train));
+    CHECK(corpora_open(context, mesh, config, &data->train, 0.0, cut, &train->train));
     if (own_validation)
-        CHECK(open_part(train, &data->validation, 0.0, 1.0, &train->validation));
+        CHECK(corpora_open(context, mesh, config, &data->validation, 0.0, 1.0, &train->validation));
     else if (cut < 1.0)
-        CHECK(open_part(train, &data->train, cut, 1.0, &train->validation));
-    CHECK(check_validation(train));
-    return sampler_create(context, train->train, data, config->training.sequence_length, config->training.batch,
-                          &train->sampler);
+        CHECK(corpora_open(context, mesh, config, &data->train, cut, 1.0, &train->validation));
+    CHECK(mesh_agree(mesh, context, check_validation(train)));
+    return mesh_agree(mesh, context,
+                      sampler_create(context, train->train, data, config->training.sequence_length,
+                                     config->training.batch, &train->sampler));
 }
 
 static bool carries_memory(const struct train *train)
@@ -188,7 +185,7 @@ static enum status take_folder(struct train *train)
 enum status train_start(struct train *train, const struct resume *resume)
 {
     struct context *context = train->context;
-    CHECK(mesh_agree(train->mesh, context, open_data(train)));
+    CHECK(open_data(train));
     CHECK(mesh_agree(train->mesh, context, train->root ? take_folder(train) : STATUS_OK));
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
     CHECK(mesh_agree(train->mesh, context, create_streams(train)));
