@@ -13,7 +13,10 @@ BOOK := runs/data/kjv.txt
 ENVIRONMENT := OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
                OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none \
                $(if $(filter 0,$(shell id -u)),OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
-CAIRN := $(ENVIRONMENT) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} mpirun -n $(RANKS) build/cairn
+# What TERM to mpirun, as `timeout` and schedulers send it, leaves the ranks to save in: twice as many seconds. A run that
+# fails takes as long to end.
+CAIRN := $(ENVIRONMENT) OMPI_MCA_odls_base_sigkill_timeout=$${OMPI_MCA_odls_base_sigkill_timeout:-5} \
+         OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} mpirun -n $(RANKS) build/cairn
 OVERRIDES = $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := build
@@ -39,6 +42,7 @@ data: setup
 	  test -s $(BOOK).$$$$ && mv $(BOOK).$$$$ $(BOOK) || { rm -f $(BOOK).$$$$; false; }; }
 
 train: build data ## train CONFIG on RANKS ranks; a run that was stopped goes on where it was
+	@build/cairn config $(CONFIG) $(OVERRIDES) >/dev/null # a typing error is told at once
 	@$(CAIRN) train $(CONFIG) $(OVERRIDES) --resume $(RESUME) $(if $(filter-out auto,$(RESUME)),--anew)
 	@echo; echo 'To start anew: make train RESUME=none'
 

@@ -32,6 +32,15 @@ bool check_launcher(const struct group *group, char *detail, size_t size)
     return first->stranded || (first->ranks == 1 && first->launched > 1);
 }
 
+/* mpirun of Open MPI sends CONT, TERM and KILL, with the same pause behind each of the first two. */
+bool check_term(const struct group *group, char *detail, size_t size)
+{
+    int pause = group->ranks->kill_pause;
+    snprintf(detail, size, "TERM to mpirun kills the ranks after %d s: a step and its checkpoint have to fit in them",
+             2 * pause);
+    return pause >= 0 && pause < 5;
+}
+
 static bool got_fewer_cores(const struct doctor_facts *rank)
 {
     return rank->cores > 0 && rank->cores_asked > rank->cores;

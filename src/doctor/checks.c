@@ -18,6 +18,9 @@ static const struct check checks[] = {
     {"launcher-mismatch", DOCTOR_SERIOUS, ALL_HOSTS, check_launcher,
      "start with srun --mpi=pmix (srun --mpi=list has to name it), or with the mpirun of the MPI that Cairn was built "
      "with"},
+    {"term-kills-soon", DOCTOR_NOTE, ALL_HOSTS, check_term,
+     "OMPI_MCA_odls_base_sigkill_timeout=10 leaves 20 s, and as long to a run that fails; USR1 to mpirun or the file "
+     "RUN/stop leaves all the time that saving takes"},
     {"cores-not-granted", DOCTOR_SERIOUS, EACH_HOST, check_cores_asked,
      "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK before srun, or srun --cpus-per-task; srun does not take it from "
      "the job"},

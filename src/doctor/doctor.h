@@ -57,6 +57,7 @@ struct doctor_facts {
 
     int32_t launched; /* ranks that the launcher says it started */
     char launcher[DOCTOR_WORD];
+    int32_t kill_pause;             /* seconds between the signals by which mpirun ends ranks; -1: another launcher */
     int32_t stranded;               /* as doctor_is_stranded says */
     int32_t cores_asked;            /* SLURM_CPUS_PER_TASK where srun was not told */
     char io_component[DOCTOR_WORD]; /* OMPI_MCA_io */

@@ -13,9 +13,9 @@ struct group {
 /* Whether it applies to the group; if so, what was found, without names of hosts. */
 typedef bool check_function(const struct group *group, char *detail, size_t size);
 
-check_function check_launcher, check_cores_asked, check_threads, check_threads_granted, check_threads_vary, check_quota,
-    check_crowded, check_yield, check_floating, check_domains, check_permission, check_forced, check_unused,
-    check_isa_differs, check_io_component, check_copy;
+check_function check_launcher, check_term, check_cores_asked, check_threads, check_threads_granted, check_threads_vary,
+    check_quota, check_crowded, check_yield, check_floating, check_domains, check_permission, check_forced,
+    check_unused, check_isa_differs, check_io_component, check_copy;
 check_function check_memory_small, check_memory_limit, check_address_limit, check_locked_limit, check_open_files,
     check_core_dumps, check_shared_small, check_temporary_small, check_names, check_clock;
 check_function check_folder_write, check_folder_differs, check_folder_full, check_folder_low, check_folder_rename,

@@ -300,6 +300,11 @@ bool doctor_is_stranded(void)
 
 void doctor_read_environment(struct doctor_facts *facts)
 {
+    facts->kill_pause = integer_of("OMPI_MCA_odls_base_sigkill_timeout");
+    if (facts->kill_pause < 0)
+        facts->kill_pause = 1; /* its default */
+    if (!getenv("OMPI_COMM_WORLD_SIZE"))
+        facts->kill_pause = -1;
     /* The launcher closest to the process first: mpirun may run within a job of Slurm. */
     static const char *const launchers[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"};
     facts->launched = -1;

@@ -18,8 +18,7 @@ enum status life_create(struct context *context, const struct trainer *trainer, 
     return requests_create(context, root ? config->run.folder : NULL, &life->requests);
 }
 
-/* Seconds from now to the end that the scheduler has set; infinity without one. */
-static double scheduled(struct context *context)
+double life_job_seconds(struct context *context)
 {
     const char *text = getenv("SLURM_JOB_END_TIME");
     int64_t end = 0;
@@ -30,6 +29,13 @@ static double scheduled(struct context *context)
         return INFINITY;
     }
     double left = difftime((time_t)end, time(NULL));
+    if (end > 0 && left <= 0.0) {
+        context_log(
+            context,
+            "SLURM_JOB_END_TIME was %.0f s ago, so it is that of another job; this one is taken to have no limit",
+            -left);
+        return INFINITY;
+    }
     return end > 0 && left < LONGEST_JOB ? left : INFINITY;
 }
 
@@ -45,8 +51,8 @@ enum status life_begin(struct life *life, int64_t last_step, bool evaluates)
     struct history_summary past;
     CHECK(history_open(life->context, life->config->run.folder, life->trainer->step, &past, &life->history));
     double limit = 0.0;
-    double end =
-        text_to_time_limit(job->time_limit, &limit) ? life->began + limit : clock_seconds() + scheduled(life->context);
+    double end = text_to_time_limit(job->time_limit, &limit) ? life->began + limit
+                                                             : clock_seconds() + life_job_seconds(life->context);
     struct pilot_history history = {past.seconds, past.failures, past.checkpoint_seconds};
     pilot_create(&life->pilot, life->began, end, job->mean_hours_between_failures, checkpoint_bytes(life->trainer),
                  &history);

@@ -56,4 +56,8 @@ void life_obeyed(struct life *life, enum vote vote);
  * done in this start, so that no number of starts would finish the run. */
 enum status life_stopped(struct life *life) MUST_USE;
 
+/* Seconds from now to the end that the scheduler has set (SLURM_JOB_END_TIME); infinity without one, or when it is over
+ * already, as in an environment of another job. */
+double life_job_seconds(struct context *context);
+
 #endif

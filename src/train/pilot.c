@@ -11,6 +11,8 @@
 #define PRIOR_BYTES_PER_SECOND 1e8
 /* A write may become slower than any before: other jobs use the same storage. */
 #define WRITE_RESERVE 1.5
+/* Seconds after which a start has its first checkpoint at the latest. */
+#define FIRST 60.0
 /* The share of the job after which the first checkpoint is written at the latest. */
 #define TRIAL 0.1
 
@@ -35,6 +37,7 @@ void pilot_learn(struct pilot *pilot, enum pilot_part part, double seconds)
 void pilot_saved(struct pilot *pilot, double now)
 {
     pilot->saved = now;
+    pilot->tried = true;
 }
 
 /* -- What it answers --------------------------------------------------------------------------------------------- */
@@ -92,11 +95,17 @@ static bool tries_storage(const struct pilot *pilot, double now)
     return !known && now - pilot->begin >= TRIAL * (pilot->end - pilot->begin);
 }
 
+/* Where nothing was saved yet the next step must not come too late. */
+static bool needs_first(const struct pilot *pilot, double now)
+{
+    return !pilot->tried && now + samples_mean(&pilot->parts[PILOT_STEP]) - pilot->begin > FIRST;
+}
+
 bool pilot_must_save(const struct pilot *pilot, double now)
 {
     double half = 0.5 * samples_mean(&pilot->parts[PILOT_STEP]);
     bool due = now + half - pilot->saved >= pilot_interval(pilot, now);
-    return pilot->chooses && (due || tries_storage(pilot, now));
+    return pilot->chooses && (due || needs_first(pilot, now) || tries_storage(pilot, now));
 }
 
 double pilot_mean_between_failures(const struct pilot *pilot, double now)

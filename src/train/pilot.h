@@ -41,6 +41,7 @@ struct pilot {
     double prior_mean;  /* seconds between failures that are expected before any is seen */
     double prior_write; /* seconds of a write before there was one */
     double saved;       /* when training went on behind the last checkpoint, or began */
+    bool tried;         /* to save, in this start */
     struct pilot_history history;
     struct pilot_samples parts[PILOT_PARTS];
     double told_interval; /* what was last said; 0: nothing yet */
@@ -75,7 +76,8 @@ struct pilot_outlook {
 bool pilot_must_stop(const struct pilot *pilot, double now, const struct pilot_outlook *outlook);
 
 /* Whether the step that is nearly done at `now` is the one to save: nearest to the interval behind the last; the
- * first comes early in a job with a limit, to learn what a write takes. Always false when it does not choose. */
+ * first of a start comes within a minute, and early in a job with a limit, to learn what a write takes. Always false
+ * when it does not choose. */
 bool pilot_must_save(const struct pilot *pilot, double now);
 
 /* Mean time between failures in seconds: what was observed, with the expectation weighing as much as one failure

@@ -55,12 +55,12 @@ void progress_show(struct progress *progress, const struct progress_line *line)
     double smoothed = progress->seconds_per_step;
     progress->seconds_per_step = smoothed > 0.0 ? 0.95 * smoothed + 0.05 * line->seconds : line->seconds;
     double now = clock_seconds();
-    bool last = line->step == line->steps;
+    bool last = line->step == line->end;
     if (!last && now - progress->last_line < (progress->terminal ? 0.1 : 1.0))
         return;
     progress->last_line = now;
     char left[32];
-    text_from_duration(progress->seconds_per_step * (double)(line->steps - line->step), left, sizeof left);
+    text_from_duration(progress->seconds_per_step * (double)(line->end - line->step), left, sizeof left);
     char router[32] = "";
     if (line->router_loss != 0.0 && !line->no_target)
         snprintf(router, sizeof router, " + %.4f of routers", line->router_loss);

@@ -18,7 +18,8 @@ struct progress {
 
 struct progress_line {
     int64_t step;
-    int64_t steps;
+    int64_t steps; /* of the run */
+    int64_t end;   /* the step with which this start ends; time is left to that */
     double loss;
     double router_loss; /* 0: there is none to show */
     double rate;

@@ -14,6 +14,7 @@ enum { PATH_LENGTH = 768, REASON_LENGTH = 800 };
 /* A file in the run's folder that asks for something as long as it is there. */
 struct request_file {
     char path[PATH_LENGTH]; /* empty: not looked for */
+    bool old;               /* it was there before the program */
     bool seen;
     bool stays; /* it cannot be removed, so it must not be obeyed again and again */
 };
@@ -22,7 +23,9 @@ struct requests {
     struct context *context;
     pthread_t listener;
     bool listens;
-    atomic_int signal; /* the first that came; 0: none */
+    bool first_rank;
+    atomic_int signal;   /* the first that came; 0: none */
+    atomic_bool resumed; /* CONT came */
     struct request_file files[VOTES];
     double looked; /* when */
     char reason[REASON_LENGTH];
@@ -37,6 +40,7 @@ static sigset_t signal_set(void)
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGUSR2);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGCONT);
     return set;
 }
 
@@ -53,14 +57,17 @@ static void *listen_for_signals(void *self)
     struct requests *requests = self;
     sigset_t set = signal_set();
     int first;
-    do
+    do {
         first = sigwaitinfo(&set, NULL);
-    while (first < 0);
+        if (first == SIGCONT)
+            atomic_store(&requests->resumed, true);
+    } while (first < 0 || first == SIGCONT);
     atomic_store(&requests->signal, first);
     struct timespec wait = {.tv_sec = 1};
     double end = clock_seconds() + 1.0;
     while (clock_seconds() < end)
         sigtimedwait(&set, NULL, &wait);
+    sigdelset(&set, SIGCONT);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     for (;;)
         pause();
@@ -83,10 +90,14 @@ enum status requests_create(struct context *context, const char *folder, struct 
     made->context = context;
     made->looked = -1.0;
     atomic_init(&made->signal, 0);
+    atomic_init(&made->resumed, false);
+    made->first_rank = folder != NULL;
     if (folder) {
         snprintf(made->files[VOTE_STOP].path, PATH_LENGTH, "%s/stop", folder);
         snprintf(made->files[VOTE_SAVE].path, PATH_LENGTH, "%s/save", folder);
     }
+    for (int vote = 0; vote < VOTES; vote++)
+        made->files[vote].old = made->files[vote].path[0] && access(made->files[vote].path, F_OK) == 0;
     /* A launcher may have left them ignored, and then a second one would do nothing. */
     signal(SIGUSR1, SIG_DFL);
     signal(SIGUSR2, SIG_DFL);
@@ -109,6 +120,20 @@ void requests_destroy(struct context *context, struct requests **requests)
     }
     memory_free(context, ended);
     *requests = NULL;
+}
+
+void requests_drop_old(struct requests *requests)
+{
+    for (int vote = 0; vote < VOTES; vote++) {
+        struct request_file *file = &requests->files[vote];
+        bool old = file->old && access(file->path, F_OK) == 0;
+        file->old = false;
+        if (!old)
+            continue;
+        file->stays = unlink(file->path) != 0;
+        context_log(requests->context, "%s: was there before this start, so it is not obeyed%s", file->path,
+                    file->stays ? "; it cannot be removed" : ", but removed");
+    }
 }
 
 /* -- Votes ------------------------------------------------------------------------------------------------------- */
@@ -134,6 +159,10 @@ void requests_cast(struct requests *requests, double votes[VOTES])
         votes[VOTE_STOP] += 1.0;
     if (first && !requests->reason[0])
         snprintf(requests->reason, REASON_LENGTH, "%s", signal_word(first));
+    if (requests->first_rank && atomic_exchange(&requests->resumed, false)) {
+        context_log(requests->context, "got CONT, which mpirun sends before it ends its ranks: saving this step");
+        votes[VOTE_SAVE] += 1.0;
+    }
     for (int vote = 0; vote < VOTES; vote++)
         if (requests->files[vote].seen)
             votes[vote] += 1.0;

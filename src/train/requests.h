@@ -1,5 +1,7 @@
 /* What the outside asks of a run: by a signal (USR1, USR2, TERM) to any of its processes, or by the files RUN/stop and
- * RUN/save. The first signal is a wish to stop after the step under way; a second one ends the process at once.
+ * RUN/save. The first signal is a wish to stop after the step under way; a second one ends the process at once. Open
+ * MPI's mpirun answers TERM by CONT to its ranks, TERM a while later and KILL after as long again: CONT to the first
+ * rank is a wish to save.
  *
  * A launcher may deliver one signal by two ways, so what arrives within a second of the first belongs to it. */
 #ifndef CAIRN_TRAIN_REQUESTS_H
@@ -16,6 +18,10 @@ struct requests;
 /* Begins to listen, in a thread of its own, to signals that were held; those that came before now count. Looks for the
  * files only if `folder` is not NULL. Local. */
 enum status requests_create(struct context *context, const char *folder, struct requests **requests) MUST_USE;
+
+/* Files that were there before are told of and removed: what they asked for was meant for an earlier start. For the one
+ * that owns the folder. */
+void requests_drop_old(struct requests *requests);
 
 /* Signals are held from then on. */
 void requests_destroy(struct context *context, struct requests **requests);

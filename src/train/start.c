@@ -179,7 +179,9 @@ static void cast_votes(void *self, double votes[VOTES])
 static enum status take_folder(struct train *train)
 {
     CHECK(run_folder_make(train->context, train->config->run.folder));
-    return lock_take(train->context, train->config->run.folder, &train->lock);
+    CHECK(lock_take(train->context, train->config->run.folder, &train->lock));
+    requests_drop_old(train->life.requests);
+    return STATUS_OK;
 }
 
 enum status train_start(struct train *train, const struct resume *resume)

@@ -156,6 +156,7 @@ static enum status report_step(struct train *train, const struct step_result *re
     train->peak = fmax(train->peak, fmax(flops, result->executed) / seconds);
     struct progress_line line = {.step = trainer->step,
                                  .steps = train->config->training.steps,
+                                 .end = train_end(train),
                                  .loss = result->loss,
                                  .router_loss = result->router_loss,
                                  .rate = result->rate,

@@ -133,6 +133,31 @@ trained
 kill -USR1 "$job"
 stopped "USR1 to mpirun" 'USR1\|a signal to another rank' # whichever comes first
 
+# mpirun answers TERM by ending its ranks, of which it tells them by CONT: they save meanwhile.
+OMPI_MCA_odls_base_sigkill_timeout=3 start
+trained
+reached=$(last)
+kill -TERM "$job"
+wait "$launcher"
+code=$?
+[ $code -ne 0 ] && [ $code -ne 124 ] || fail "TERM to mpirun: ends with $code"
+saved=$(sed -n 's/^step-0*\([0-9]*\)\.h5$/\1/p' run/checkpoints/latest)
+[ "$saved" -ge "$reached" ] || fail "TERM to mpirun: step $reached was done, the newest checkpoint is of step $saved"
+grep -q '^got CONT, which mpirun sends' log || fail "TERM to mpirun: CONT is not told of"
+[ -z "$(partial_files run)" ] || fail "TERM to mpirun: left behind: $(partial_files run)"
+say "TERM to mpirun: step $before to $saved"
+
+# What an earlier start was asked for is not asked of this one; time is left to the step with which it ends.
+touch run/stop
+SLURM_JOB_END_TIME=$(($(date +%s) - 100)) start --set training.stop_at=$((saved + 12))
+ended "a file stop and a limit from before the start" 0
+grep -q '^run/stop: was there before this start, so it is not obeyed, but removed' log || fail "an old file stop: $(grep -v ^step log)"
+grep -q '^SLURM_JOB_END_TIME was 10[0-9] s ago, so it is that of another job' log || fail "an old SLURM_JOB_END_TIME: $(grep -v ^step log)"
+[ "$(last)" -ge $((saved + 12)) ] && [ ! -e run/stop ] || fail "a file stop from before the start: ended after step $(last)"
+tr '\r' '\n' <log | sed -n 's/.* MFU [0-9.]* %  \(.*\) left.*/\1/p' | grep -q '[dh]' &&
+    fail "time left: $(tr '\r' '\n' <log | grep -m 1 '[dh].* left')"
+grep -q "^step $((saved + 12))/100000 .* left" log || fail "time left: the last step of this start is not shown"
+
 start
 trained
 touch run/stop

@@ -30,6 +30,7 @@ static void make_healthy(struct doctor_facts ranks[RANKS])
         rank->launched = RANKS;
         strcpy(rank->launcher, "PMI_SIZE");
         rank->cores_asked = -1;
+        rank->kill_pause = 5;
         strcpy(rank->io_component, "^ompio");
         rank->memory = INT64_C(64) << 30;
         rank->memory_limit = rank->address_limit = rank->locked_limit = rank->core_dump_limit = INT64_MAX;
@@ -69,6 +70,7 @@ static void test_healthy(void **state)
     /* One rank alone on a machine that tells nothing. */
     memset(ranks, 0, sizeof ranks);
     ranks[0] = (struct doctor_facts){.host = "bare",
+                                     .kill_pause = -1,
                                      .ranks = 1,
                                      .online = -1,
                                      .threads = 2,
@@ -126,6 +128,10 @@ static void break_crowd(struct doctor_facts *ranks)
 {
     cores_of(&ranks[3], "0-3");
     ranks[2].yields = ranks[3].yields = 1;
+}
+static void hasten_kills(struct doctor_facts *ranks)
+{
+    ranks[0].kill_pause = 1;
 }
 static void break_yield(struct doctor_facts *ranks)
 {
@@ -263,6 +269,7 @@ static const struct {
     {"threads-vary", vary_threads, DOCTOR_NOTE, true, NULL, "OMP_DYNAMIC"},
     {"cores-limited", limit_quota, DOCTOR_SERIOUS, true, NULL, "7.50 cores for 8 threads of 2 ranks"},
     {"cores-crowded", break_crowd, DOCTOR_SERIOUS, true, NULL, "2 ranks with 8 threads share 4 cores"},
+    {"term-kills-soon", hasten_kills, DOCTOR_NOTE, false, NULL, "kills the ranks after 2 s"},
     {"yield-missing", break_yield, DOCTOR_WARNING, true, "cores-crowded", ""},
     {"ranks-unbound", break_binding, DOCTOR_NOTE, true, NULL, ""},
     {"numa-spanned", break_domains, DOCTOR_WARNING, true, NULL, "4 cores of a rank lie in 2"},

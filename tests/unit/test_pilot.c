@@ -245,9 +245,9 @@ static void checkpoints_come_at_the_interval(void **state)
 
     /* With a limit the first comes early. */
     struct job limited = {.part = {2.0, 0.0, 3.0, 3.0}};
-    job_begin(&limited, 1000.0, NULL);
+    job_begin(&limited, 400.0, NULL);
     assert_true(job_run(&limited, 1000000));
-    assert_close(limited.saved[0], 1000.0 + 100.0, 0.0, 6.0);
+    assert_close(limited.saved[0], 1000.0 + 40.0, 0.0, 6.0);
 
     /* A run of a minute is only saved at its end, and so is one that does not choose. */
     struct job brief = {.part = {0.1, 0.0, 0.05, 0.05}};
@@ -259,6 +259,30 @@ static void checkpoints_come_at_the_interval(void **state)
     fixed.pilot.chooses = false;
     assert_false(job_run(&fixed, 20000));
     assert_int_equal(fixed.saves, 20);
+}
+
+/* Whatever is known of writes and failures, and however long a step is; after that the interval holds. */
+static void the_first_checkpoint_comes_within_a_minute(void **state)
+{
+    (void)state;
+    static const struct pilot_history histories[] = {{0}, {.seconds = 1e6, .write_seconds = 20.0}};
+    static const struct {
+        double step, first;
+    } cases[] = {{0.25, 60.0}, {2.0, 60.0}, {25.0, 50.0}, {100.0, 100.0}};
+    for (int h = 0; h < 2; h++)
+        for (int i = 0; i < 4; i++) {
+            struct job job = {.part = {cases[i].step, 0.0, 0.01, 0.01}};
+            job_begin(&job, INFINITY, &histories[h]);
+            job.part[PILOT_HOLD] = job.part[PILOT_WRITE] = 3.0;
+            job_run(&job, (int64_t)(150.0 / cases[i].step) + 2);
+            assert_close(job.saved[0] - 3.0, 1000.0 + cases[i].first, 0.0, 0.26 + (cases[i].step == 2.0));
+            assert_int_equal(job.saves, 2); /* the other at the end */
+        }
+    struct job fixed = {.part = {2.0, 0.0, 3.0, 3.0}};
+    job_begin(&fixed, INFINITY, NULL);
+    fixed.pilot.chooses = false;
+    job_run(&fixed, 100);
+    assert_int_equal(fixed.saves, 1);
 }
 
 static void only_news_is_told(void **state)
@@ -308,6 +332,7 @@ int main(void)
         cmocka_unit_test(intervals_are_those_of_young_and_daly),
         cmocka_unit_test(failures_shorten_the_interval),
         cmocka_unit_test(checkpoints_come_at_the_interval),
+        cmocka_unit_test(the_first_checkpoint_comes_within_a_minute),
         cmocka_unit_test(only_news_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,220 @@
+/* What makes a run stop or save: signals, files, the time limit of its job. */
+#include "tests/support/support.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "src/train/life.h"
+
+struct fixture {
+    struct context context;
+    char stop[128], save[128], starts[128];
+    struct config *config;
+    struct trainer trainer;
+    struct life life;
+};
+
+/* A run that is at step 5 of 1000, on its first rank; `begun`: with a history. */
+static void begin(struct fixture *fixture, bool begun)
+{
+    assert_ok(&fixture->context,
+              life_create(&fixture->context, &fixture->trainer, fixture->config, true, &fixture->life));
+    if (!begun)
+        return;
+    struct history_summary past;
+    assert_ok(&fixture->context,
+              history_open(&fixture->context, fixture->config->run.folder, 5, &past, &fixture->life.history));
+    fixture->life.last_step = 1000;
+    const struct pilot_history none = {0};
+    pilot_create(&fixture->life.pilot, clock_seconds(), INFINITY, 24.0, 0, &none);
+}
+
+static int set_up(void **state)
+{
+    static struct fixture fixture;
+    memset(&fixture, 0, sizeof fixture);
+    context_create(&fixture.context);
+    fixture.context.quiet = true;
+    fixture.config = calloc(1, sizeof *fixture.config);
+    char *folder = fixture.config->run.folder;
+    strcpy(folder, "/tmp/cairn-life-XXXXXX");
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(fixture.stop, sizeof fixture.stop, "%s/stop", folder);
+    snprintf(fixture.save, sizeof fixture.save, "%s/save", folder);
+    snprintf(fixture.starts, sizeof fixture.starts, "%s/starts.jsonl", folder);
+    fixture.trainer.step = 5;
+    *state = &fixture;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+    life_destroy(&fixture->life, 0);
+    unlink(fixture->stop);
+    unlink(fixture->save);
+    unlink(fixture->starts);
+    if (rmdir(fixture->config->run.folder) != 0)
+        return -1;
+    free(fixture->config);
+    unsetenv("SLURM_JOB_END_TIME");
+    return fixture->context.memory.bytes_total == 0 ? 0 : -1;
+}
+
+static void touch(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+}
+
+/* Whether a vote is cast within ten seconds; files are looked for once a second. */
+static bool votes_for(struct fixture *fixture, enum vote vote)
+{
+    for (double end = clock_seconds() + 10.0; clock_seconds() < end; usleep(5000)) {
+        double votes[VOTES] = {0};
+        life_cast(&fixture->life, false, votes);
+        if (votes[vote] > 0.0)
+            return true;
+    }
+    return false;
+}
+
+static bool votes_now(struct fixture *fixture, enum vote vote, bool writing)
+{
+    double votes[VOTES] = {0};
+    life_cast(&fixture->life, writing, votes);
+    return votes[vote] > 0.0;
+}
+
+static void a_file_asks_until_it_is_obeyed(void **state)
+{
+    struct fixture *fixture = *state;
+    begin(fixture, true);
+    assert_false(votes_now(fixture, VOTE_STOP, false) || votes_now(fixture, VOTE_SAVE, false));
+    touch(fixture->save);
+    assert_true(votes_for(fixture, VOTE_SAVE));
+    assert_false(votes_now(fixture, VOTE_STOP, false));
+    life_obeyed(&fixture->life, VOTE_SAVE);
+    assert_int_not_equal(access(fixture->save, F_OK), 0);
+    assert_false(votes_now(fixture, VOTE_SAVE, false));
+    touch(fixture->stop);
+    assert_true(votes_for(fixture, VOTE_STOP));
+    assert_string_equal(requests_reason(fixture->life.requests) + strlen("the file "), fixture->stop);
+}
+
+/* Nor does it stand in the way of one that comes later. */
+static void a_file_from_before_the_start_is_not_obeyed(void **state)
+{
+    struct fixture *fixture = *state;
+    touch(fixture->stop);
+    touch(fixture->save);
+    begin(fixture, true);
+    requests_drop_old(fixture->life.requests);
+    assert_int_not_equal(access(fixture->stop, F_OK), 0);
+    assert_int_not_equal(access(fixture->save, F_OK), 0);
+    assert_false(votes_now(fixture, VOTE_STOP, false) || votes_now(fixture, VOTE_SAVE, false));
+    touch(fixture->stop);
+    requests_drop_old(fixture->life.requests); /* it is of the same start */
+    assert_true(votes_for(fixture, VOTE_STOP));
+}
+
+/* One that came while the run was set up counts. */
+static void a_file_of_this_start_is_obeyed(void **state)
+{
+    struct fixture *fixture = *state;
+    begin(fixture, true);
+    touch(fixture->stop);
+    requests_drop_old(fixture->life.requests);
+    assert_int_equal(access(fixture->stop, F_OK), 0);
+    assert_true(votes_for(fixture, VOTE_STOP));
+}
+
+static void a_sign_of_the_launcher_saves_once(void **state)
+{
+    struct fixture *fixture = *state;
+    begin(fixture, true);
+    kill(getpid(), SIGCONT);
+    assert_true(votes_for(fixture, VOTE_SAVE));
+    assert_false(votes_now(fixture, VOTE_SAVE, false));
+    assert_false(votes_now(fixture, VOTE_STOP, false));
+    kill(getpid(), SIGTERM);
+    assert_true(votes_for(fixture, VOTE_STOP));
+    assert_string_equal(requests_reason(fixture->life.requests), "TERM");
+}
+
+/* A write of 100 s, and 250 s are left: for one write behind the step, and not for one on its way and another. */
+static void a_write_on_its_way_is_waited_for(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct pilot_history none = {0};
+    begin(fixture, true);
+    double now = clock_seconds();
+    pilot_create(&fixture->life.pilot, now, now + 250.0, 24.0, 0, &none);
+    pilot_learn(&fixture->life.pilot, PILOT_STEP, 0.01);
+    life_saved(&fixture->life, 0.1, 100.0);
+    assert_false(votes_now(fixture, VOTE_STOP, false));
+    assert_false(fixture->life.limited);
+    assert_true(votes_now(fixture, VOTE_STOP, true));
+    assert_true(fixture->life.limited);
+    /* The last step is the end in any case. */
+    fixture->trainer.step = 999;
+    assert_false(votes_now(fixture, VOTE_STOP, true));
+}
+
+static void a_save_that_is_due_is_counted_with(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct pilot_history none = {0};
+    begin(fixture, true);
+    double now = clock_seconds();
+    pilot_create(&fixture->life.pilot, now, now + 200.0, 24.0, 0, &none);
+    pilot_learn(&fixture->life.pilot, PILOT_STEP, 0.01);
+    life_saved(&fixture->life, 100.0, 100.0);
+    fixture->config->checkpoint.every = 7;
+    assert_false(votes_now(fixture, VOTE_STOP, false));
+    fixture->config->checkpoint.every = 6;
+    assert_true(votes_now(fixture, VOTE_STOP, false));
+}
+
+static double seconds_to_end(struct fixture *fixture, const char *end)
+{
+    setenv("SLURM_JOB_END_TIME", end, 1);
+    return life_job_seconds(&fixture->context);
+}
+
+static void an_end_of_another_job_is_none(void **state)
+{
+    struct fixture *fixture = *state;
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)time(NULL) + 100);
+    assert_close(seconds_to_end(fixture, text), 100.0, 0.0, 2.5);
+    snprintf(text, sizeof text, "%lld", (long long)time(NULL) - 5);
+    assert_true(isinf(seconds_to_end(fixture, text)));
+    assert_true(isinf(seconds_to_end(fixture, "1000")));
+    assert_true(isinf(seconds_to_end(fixture, "0")));
+    assert_true(isinf(seconds_to_end(fixture, "99999999999999")));
+    assert_true(isinf(seconds_to_end(fixture, "soon")));
+    assert_true(isinf(seconds_to_end(fixture, "")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_file_asks_until_it_is_obeyed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_file_from_before_the_start_is_not_obeyed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_file_of_this_start_is_obeyed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_sign_of_the_launcher_saves_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_write_on_its_way_is_waited_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_save_that_is_due_is_counted_with, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_end_of_another_job_is_none, set_up, tear_down),
+    };
+    requests_hold_signals();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
