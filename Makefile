@@ -14,9 +14,10 @@ ENVIRONMENT := OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_oversubscribe=
                OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none \
                $(if $(filter 0,$(shell id -u)),OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
 # What TERM to mpirun, as `timeout` and schedulers send it, leaves the ranks to save in: twice as many seconds. A run that
-# fails takes as long to end.
+# fails takes as long to end. mpirun would say in a dozen lines behind each message of the program that it has ended with
+# a failure; being quiet it says nothing of a signal either.
 CAIRN := $(ENVIRONMENT) OMPI_MCA_odls_base_sigkill_timeout=$${OMPI_MCA_odls_base_sigkill_timeout:-5} \
-         OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} mpirun -n $(RANKS) build/cairn
+         OMPI_MCA_orte_execute_quiet=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} mpirun -n $(RANKS) build/cairn
 OVERRIDES = $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := build
@@ -43,7 +44,8 @@ data: setup
 
 train: build data ## train CONFIG on RANKS ranks; a run that was stopped goes on where it was
 	@build/cairn config $(CONFIG) $(OVERRIDES) >/dev/null # a typing error is told at once
-	@$(CAIRN) train $(CONFIG) $(OVERRIDES) --resume $(RESUME) $(if $(filter-out auto,$(RESUME)),--anew)
+	@$(CAIRN) train $(CONFIG) $(OVERRIDES) --resume $(RESUME) $(if $(filter-out auto,$(RESUME)),--anew) || \
+	  { status=$$?; [ $$status -le 128 ] || echo "a rank was ended by signal $$((status - 128)); out of memory? (dmesg)" >&2; exit $$status; }
 	@echo; echo 'To start anew: make train RESUME=none'
 
 bench: build ## a training step of GPT-2 124M here, in PyTorch and llm.c where installed: runs/bench/comparison.md

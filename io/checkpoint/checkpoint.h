@@ -132,6 +132,10 @@ void checkpoint_clean(struct context *context, struct mesh *mesh, const char *fo
 void checkpoint_prune(struct context *context, struct mesh *mesh, const char *folder, int64_t keep_last,
                       int64_t keep_every);
 
+/* The checkpoint that a name stands for: a file itself, of a run's folder or a folder of checkpoints the newest, be it
+ * damaged or not. Not collective. FILE error if there is none. */
+enum status checkpoint_newest(struct context *context, const char *name, char path[CHECKPOINT_PATH]) MUST_USE;
+
 /* The tools behind `cairn checkpoint`; on one rank, not collective. inspect prints header, datasets and what
  * memories hold: a summary for each layer, or with `verbose` each stream and head. */
 enum status checkpoint_inspect(struct context *context, const char *path, bool verbose) MUST_USE;

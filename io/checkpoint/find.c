@@ -2,10 +2,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/checkpoint/folder.h"
 #include "io/checkpoint/verify.h"
+#include "src/core/text.h"
 
 /* What rank 0 knows about a file and all ranks need. */
 struct contents {
@@ -135,6 +137,29 @@ enum status checkpoint_find_before(struct context *context, struct mesh *mesh, c
                               count, folder);
     status = mesh_agree(mesh, context, status);
 done:
+    memory_free(context, steps);
+    return status;
+}
+
+enum status checkpoint_newest(struct context *context, const char *name, char path[CHECKPOINT_PATH])
+{
+    struct stat entry;
+    char folder[CHECKPOINT_PATH];
+    char file[FOLDER_NAME];
+    char partial[CHECKPOINT_PATH];
+    int64_t *steps = NULL;
+    int count = 0;
+    if (!text_copy(path, CHECKPOINT_PATH, name))
+        return context_fail(context, STATUS_USAGE, "%s: the name is too long", name);
+    if (stat(name, &entry) != 0 || !S_ISDIR(entry.st_mode))
+        return STATUS_OK;
+    snprintf(folder, sizeof folder, "%s/checkpoints", name);
+    if (stat(folder, &entry) != 0)
+        text_copy(folder, sizeof folder, name);
+    enum status status = folder_steps(context, folder, &steps, &count);
+    if (status == STATUS_OK)
+        status = count > 0 ? folder_paths(context, folder, steps[0], file, path, partial)
+                           : context_fail(context, STATUS_FILE, "%s: no checkpoint there", name);
     memory_free(context, steps);
     return status;
 }

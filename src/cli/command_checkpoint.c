@@ -4,9 +4,14 @@
 #include "io/checkpoint/checkpoint.h"
 #include "src/cli/command.h"
 
-static enum status verify(struct command *command, const char *path)
+static enum status verify(struct command *command, const char *name)
 {
+    char path[CHECKPOINT_PATH];
     CHECK(mesh_create(&command->context, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &command->mesh));
+    /* A run that goes on may have another newest one a moment later. */
+    CHECK(mesh_agree(command->mesh, &command->context,
+                     command->rank == 0 ? checkpoint_newest(&command->context, name, path) : STATUS_OK));
+    mesh_broadcast(command->mesh, MESH_WORLD, 0, path, CHECKPOINT_PATH, DTYPE_BYTE);
     CHECK(mesh_same_file(&command->context, "checkpoint", path));
     CHECK(checkpoint_verify(&command->context, command->mesh, path));
     if (command->rank == 0)
@@ -14,9 +19,20 @@ static enum status verify(struct command *command, const char *path)
     return STATUS_OK;
 }
 
-static enum status diff(struct command *command, const char *a, const char *b, double tolerance)
+static enum status inspect(struct command *command, const char *name, bool verbose)
+{
+    char path[CHECKPOINT_PATH];
+    CHECK(checkpoint_newest(&command->context, name, path));
+    return checkpoint_inspect(&command->context, path, verbose);
+}
+
+static enum status diff(struct command *command, const char *first, const char *second, double tolerance)
 {
     struct checkpoint_difference difference = {0};
+    char a[CHECKPOINT_PATH];
+    char b[CHECKPOINT_PATH];
+    CHECK(checkpoint_newest(&command->context, first, a));
+    CHECK(checkpoint_newest(&command->context, second, b));
     CHECK(checkpoint_diff(&command->context, a, b, tolerance, &difference));
     if (difference.different == 0 && tolerance == 0.0)
         printf("identical: %lld datasets\n", (long long)difference.datasets);
@@ -51,7 +67,7 @@ enum status command_checkpoint_tools(struct command *command, int argc, char **a
     const char *tool = count > 0 ? words[0] : "";
     bool first = command->rank == 0;
     if (strcmp(tool, "inspect") == 0 && count == 2)
-        return on_first_rank(command, first ? checkpoint_inspect(&command->context, words[1], verbose) : STATUS_OK);
+        return on_first_rank(command, first ? inspect(command, words[1], verbose) : STATUS_OK);
     if (strcmp(tool, "verify") == 0 && count == 2)
         return verify(command, words[1]);
     if (strcmp(tool, "diff") == 0 && count == 3)

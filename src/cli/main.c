@@ -104,6 +104,7 @@ static const struct subcommand subcommands[] = {
      "lacks begins as in any new model. The optimiser begins anew at step 0: `cairn train CONFIG --set "
      "run.folder=OUTPUT`\n"
      "goes on from there. It runs on any mesh that can train the model, as CONFIG says.\n\n"
+     "FILE is a checkpoint, or a run's folder (its newest, good or damaged).\n\n"
      "  --to CONFIG            the new model and its training\n"
      "  --initialization HOW   of shared layers, from the layers whose places they take (stepwise):\n"
      "                         stepwise  evenly spaced ones, the first and the last included; of any number of layers\n"

@@ -189,7 +189,7 @@ static void put_run(struct report_table *table, const struct run *run)
 static enum status make_summary(const struct output *output, struct report_table *table)
 {
     static const char *const heads[] = {"run",       "steps",    "tokens", "loss",     "held-out loss", "its best",
-                                        "step time", "tokens/s", "MFU %",  "restarts", "skipped steps"};
+                                        "time in steps", "tokens/s", "MFU %",  "restarts", "skipped steps"};
     enum { COLUMNS = sizeof heads / sizeof *heads };
     CHECK(report_table_create(output->context, heads, COLUMNS, output->count, table));
     for (int i = 0; i < output->count; i++)
@@ -248,7 +248,8 @@ static enum status write_page(const struct output *output, const struct report_t
     CHECK(report_page_open(output->context, path, output->count == 1 ? output->runs[0].name : "Training runs", &page));
     report_page_table(&page, summary);
     report_page_text(&page, "p",
-                     "Losses are those of the last step that is there, speed and MFU the mean of all steps.");
+                     "Losses are those of the last step that is there, speed and MFU the mean of all steps. Time in "
+                     "steps is the sum of all steps; evaluations, checkpoints and starts come on top.");
     if (changes->cells_used > 0) {
         report_page_text(&page, "h2", "Settings that differ");
         report_page_table(&page, changes);
