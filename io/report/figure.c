@@ -56,10 +56,52 @@ static enum status open_script(struct context *context, const char *folder, cons
 struct plot {
     void (*put)(FILE *out, const void *self); /* the plot command */
     const void *self;
-    const char *folder, *name;
+    const char *folder, *name, *title, *y_label;
 };
 
-/* The command comes twice: strings of gnuplot that hold other strings would have to be quoted once more. */
+/* A text in lines of about so many bytes, broken between words, as a string of gnuplot. */
+static void put_lines(FILE *out, const char *text)
+{
+    enum { LINE = 46 };
+    char line[LINE + 1];
+    for (const char *next = text; *next; next += *next == ' ') {
+        size_t length = strlen(next);
+        if (length > LINE)
+            for (length = LINE; length > 0 && next[length] != ' '; length--)
+                ;
+        if (length == 0) /* a long word is left whole */
+            length = strcspn(next, " ");
+        if (next != text)
+            fputs(".\"\\n\".", out);
+        if (length > LINE) {
+            put_text(out, next);
+            return;
+        }
+        memcpy(line, next, length);
+        line[length] = '\0';
+        put_text(out, line);
+        next += length;
+    }
+}
+
+/* For a phone: words of the size that they have on the page, and those along the y axis above it, where there is room.
+ */
+static void put_narrow(FILE *out, const struct plot *plot)
+{
+    fprintf(out,
+            "set terminal svg noenhanced size 360,340 fixed font 'sans-serif,12' linewidth 1.2\n"
+            "set output '%s-narrow.svg'\n"
+            "unset ylabel\n"
+            "set title ",
+            plot->name);
+    put_lines(out, plot->title);
+    fputs(".\"\\n\".", out);
+    put_lines(out, plot->y_label);
+    fputc('\n', out);
+    plot->put(out, plot->self);
+}
+
+/* The command comes three times: strings of gnuplot that hold other strings would have to be quoted once more. */
 static enum status close_script(struct context *context, struct report_file *file, const struct plot *plot, bool *drawn)
 {
     FILE *out = file->stream;
@@ -78,6 +120,7 @@ static enum status close_script(struct context *context, struct report_file *fil
             "set output '%s.png'\n",
             plot->name);
     plot->put(out, plot->self);
+    put_narrow(out, plot);
     fputs("set output\n", out);
     CHECK(report_file_close(context, file));
     return gnuplot_run(context, plot->folder, plot->name, drawn);
@@ -203,7 +246,12 @@ enum status report_figure_draw(struct context *context, const char *folder, cons
         put_places(out, figure);
     for (int i = 0; i < figure->line_count; i++)
         put_points(out, i, &figure->lines[i], figure);
-    struct plot plot = {.put = plot_lines, .self = figure, .folder = folder, .name = figure->name};
+    struct plot plot = {.put = plot_lines,
+                        .self = figure,
+                        .folder = folder,
+                        .name = figure->name,
+                        .title = figure->title,
+                        .y_label = figure->y_label};
     return close_script(context, &file, &plot, drawn);
 }
 
@@ -247,6 +295,11 @@ enum status report_stack_draw(struct context *context, const char *folder, const
         fputc('\n', out);
     }
     fputs("END\n", out);
-    struct plot plot = {.put = plot_stack, .self = stack, .folder = folder, .name = stack->name};
+    struct plot plot = {.put = plot_stack,
+                        .self = stack,
+                        .folder = folder,
+                        .name = stack->name,
+                        .title = stack->title,
+                        .y_label = stack->y_label};
     return close_script(context, &file, &plot, drawn);
 }

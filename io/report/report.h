@@ -99,7 +99,8 @@ struct report_stack {
     const double *values; /* [label_count][part_count] */
 };
 
-/* Writes FOLDER/NAME.gnuplot, which may be changed and run again, and draws NAME.svg and NAME.png from it. Without
+/* Writes FOLDER/NAME.gnuplot, which may be changed and run again, and draws NAME.svg, NAME-narrow.svg (for phones) and
+ * NAME.png from it. Without
  * gnuplot on PATH *drawn is false and nothing else is amiss; FILE error with gnuplot's words when it refuses. */
 enum status report_figure_draw(struct context *context, const char *folder, const struct report_figure *figure,
                                bool *drawn) MUST_USE;

@@ -188,7 +188,7 @@ static void put_run(struct report_table *table, const struct run *run)
 
 static enum status make_summary(const struct output *output, struct report_table *table)
 {
-    static const char *const heads[] = {"run",       "steps",    "tokens", "loss",     "held-out loss", "its best",
+    static const char *const heads[] = {"run",           "steps",    "tokens", "loss",     "held-out loss", "its best",
                                         "time in steps", "tokens/s", "MFU %",  "restarts", "skipped steps"};
     enum { COLUMNS = sizeof heads / sizeof *heads };
     CHECK(report_table_create(output->context, heads, COLUMNS, output->count, table));

@@ -31,10 +31,14 @@ if must "the page" 1 report first second; then
     for figure in learning-rate gradient-norm tokens-per-second mfu memory gates router-load; do
         [ -s "first/report/plots/$figure.gnuplot" ] || fail "no figure $figure"
     done
-    ! command -v gnuplot >/dev/null || [ "$(grep -c '^<svg' $page)" -ge 8 ] || fail "only $(grep -c '^<svg' $page) plots in the page"
+    ! command -v gnuplot >/dev/null || [ "$(grep -c '^<div class="narrow">' $page)" -ge 8 ] || fail "only $(grep -c '^<svg' $page) plots in the page"
     grep -q '<td>optimizer.learning_rate</td>' $page || fail "the difference of the settings is missing"
     ! grep -q '<td>model.width</td>' $page || fail "settings that are alike are shown"
     ! grep -qiE '<script|<link|src=|url\(' $page || fail "the page needs more than itself"
+    # The sum of the steps' times, and called so.
+    grep -q 'time in steps' out || fail "the time in steps is not called that: $(head -1 out)"
+    sum=$(values first seconds | awk '{ s += $2 } END { printf "%.1fs", s }')
+    grep '^first ' out | grep -qF " $sum " || fail "time in steps is not $sum: $(cat out)"
     grep -q "^first  *12 " out && grep -q "^second  *12 " out || fail "no summary: $(cat out)"
 fi
 if PATH=/nowhere "$CAIRN" report second --output bare >out 2>err; then

@@ -30,3 +30,33 @@ awk -F'"loss":' '
 
 checkpoints=(run/checkpoints/*.h5)
 mpirun -n 2 "$cairn" checkpoint verify "${checkpoints[0]}"
+
+# A run's folder stands for its newest checkpoint, also a damaged one.
+newest=${checkpoints[-1]}
+for command in "mpirun -n 2 $cairn checkpoint verify run" "$cairn checkpoint inspect run" "$cairn checkpoint inspect run/checkpoints"; do
+    $command >out
+    grep -q "$newest" out || { echo "$command names $(head -1 out)" && exit 1; }
+done
+"$cairn" checkpoint diff run "$newest" | grep -q '^identical: '
+cp -r run damaged
+printf 'X' | dd of="damaged/checkpoints/${newest##*/}" bs=1 seek=20000 conv=notrunc status=none
+! "$cairn" checkpoint verify damaged 2>err || { echo "a damaged newest checkpoint is passed over" && exit 1; }
+grep -q "damaged/checkpoints/${newest##*/}: " err
+mkdir empty
+! "$cairn" checkpoint verify empty 2>err || { echo "an empty folder is verified" && exit 1; }
+grep -q '^cairn: empty: no checkpoint there$' err
+
+# The scripts for Slurm can be executed, and each says what it is.
+for script in train.sbatch scaling.sh chain.sh devcluster.sh; do
+    "$1/slurm/$script" --help >out || { echo "slurm/$script --help fails" && exit 1; }
+    grep -q "slurm/$script" out || { echo "slurm/$script --help does not show its use: $(cat out)" && exit 1; }
+done
+
+# `make train` ends with the program's message alone, and names a signal itself.
+mkdir -p bin && ln -s "$2" build
+make() { OMP_NUM_THREADS=1 command make --no-print-directory -f "$1" -o build -o data train RANKS=2 CONFIG=nowhere.yaml 2>err && return 1; grep -v '^make:' err >lines || true; }
+make "$1/Makefile"
+[ "$(cat lines)" = "cairn: nowhere.yaml: cannot be opened: No such file or directory" ] || { cat err && exit 1; }
+printf '#!/bin/sh\nexit 137\n' >bin/mpirun && chmod +x bin/mpirun
+PATH=$PWD/bin:$PATH make "$1/Makefile"
+grep -q '^a rank was ended by signal 9' lines || { cat err && exit 1; }

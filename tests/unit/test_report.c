@@ -150,6 +150,10 @@ static void a_figure_holds_its_numbers(void **state)
     if (!drawn)
         skip();
     assert_true(has(fixture, "time.svg", "it's ideal") || has(fixture, "time.svg", "it&apos;s ideal"));
+    /* Beside it the one for phones, its words above the plot, in lines that fit. */
+    assert_true(has(fixture, "time-narrow.svg", "viewBox=\"0 0 360 340\""));
+    assert_true(has(fixture, "time-narrow.svg", ">seconds<"));
+    assert_true(has(fixture, "time.gnuplot", "unset ylabel\nset title 'Time'.\"\\n\".'seconds'\n"));
     assert_true(has(fixture, "time.svg", ">cores<"));
     assert_true(has(fixture, "time.svg", ">seconds<"));
     assert_memory_equal(read_file(fixture, "time.png"), "\x89PNG", 4);
@@ -229,7 +233,7 @@ static void a_page_is_whole_in_itself(void **state)
     assert_true(has(fixture, "index.html", "<title>A &lt; B</title>"));
     assert_true(has(fixture, "index.html", "<p>2 &gt; 1</p>"));
     assert_true(has(fixture, "index.html", "<td>&lt;b&gt; &amp; &quot;c&quot;</td><td class=\"n\">1.5</td>"));
-    assert_true(has(fixture, "index.html", "<figure>\n<svg>\n<g/></svg>\n</figure>"));
+    assert_true(has(fixture, "index.html", "<figure>\n<div class=\"\">\n<svg>\n<g/></svg>\n</div>\n</figure>"));
     assert_true(has(fixture, "index.html", "prefers-color-scheme:dark"));
     assert_false(has(fixture, "index.html", "<script") || has(fixture, "index.html", "http") ||
                  has(fixture, "index.html", "<?xml"));
@@ -254,6 +258,49 @@ static void failures_name_the_file(void **state)
     assert_int_not_equal(access(file.partial, F_OK), 0);
 }
 
+/* Where the window is narrow, cells say what they are and figures are those for phones; the ink is the reader's. */
+static void a_page_fits_its_window(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const heads[] = {"run", "a", "b & c", "d"};
+    struct report_page page;
+    struct report_table table;
+    char path[128];
+    static const char *const names[] = {"plot.svg", "plot-narrow.svg"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", fixture->folder, names[i]);
+        FILE *file = fopen(path, "w");
+        fprintf(file, "<svg>\n<g id='%d'/></svg>\n", i);
+        fclose(file);
+    }
+    snprintf(path, sizeof path, "%s/index.html", fixture->folder);
+    assert_ok(&fixture->context, report_page_open(&fixture->context, path, "T", &page));
+    for (int columns = 3; columns <= 4; columns++) {
+        assert_ok(&fixture->context, report_table_create(&fixture->context, heads, columns, 1, &table));
+        for (int i = 0; i < columns; i++)
+            report_cell(&table, i ? "%d" : "first", i);
+        report_page_table(&page, &table);
+        report_table_destroy(&table);
+    }
+    report_page_figure(&page, fixture->folder, "plot");
+    assert_ok(&fixture->context, report_page_close(&fixture->context, &page));
+    assert_true(has(fixture, "index.html", "<div class=\"wide\"><table>\n<tr><th>run</th><th class=\"n\">a</th>"));
+    assert_true(has(fixture, "index.html", "<tr><td>first</td><td class=\"n\">1</td><td class=\"n\">2</td></tr>"));
+    assert_true(has(fixture, "index.html", "<div class=\"wide f\"><table>\n<tr><th>run</th>"));
+    assert_true(has(fixture, "index.html",
+                    "<td data-head=\"run\">first</td><td class=\"n\" data-head=\"a\">1</td>"
+                    "<td class=\"n\" data-head=\"b &amp; c\">2</td>"));
+    assert_true(has(fixture, "index.html", "@media(max-width:30rem){.f table,"));
+    assert_true(has(fixture, "index.html", ".f td::before{content:attr(data-head);"));
+    assert_true(
+        has(fixture, "index.html",
+            "<div class=\"broad\">\n<svg>\n<g id='0'/></svg>\n</div>\n<div class=\"narrow\">\n<svg>\n<g id='1'/>"));
+    assert_true(has(fixture, "index.html", ".narrow{display:none}@media(max-width:40rem){.narrow{display:block}"));
+    /* Any element, not only groups: axes are paths. */
+    assert_true(has(fixture, "index.html", "figure svg [stroke=black]{stroke:var(--ink)}"));
+    assert_true(has(fixture, "index.html", "figure svg [fill=black]{fill:var(--ink)}"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +313,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_gnuplot_there_are_scripts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_gnuplot_that_refuses_is_quoted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_page_is_whole_in_itself, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_page_fits_its_window, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failures_name_the_file, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
