@@ -14,6 +14,7 @@ model: {vocabulary: 256, width: 64, layers: 2, heads: 2, hidden: 128}
 mesh: {tensor: 2}
 optimizer: {learning_rate: 7e-3, warmup_steps: 3, schedule: constant}
 training: {steps: 30, batch: 8, micro_batch: 8, sequence_length: 64}
+checkpoint: {every: 20}
 run: {folder: run}
 END
 
