@@ -165,11 +165,18 @@ static void two_runs_are_compared(void **state)
     write_file(fixture, "b/config.yaml", "model: {vocabulary: 64, width: 32, layers: 3, heads: 2, hidden: 48}\n");
     assert_ok(&fixture->context, report(fixture, 2, printed, sizeof printed));
     /* 2 s for the first line, then 6.2 s for each of ten steps. */
-    assert_has(
-        fixture, "out/index.html",
-        "/a</td><td class=\"n\">20</td><td class=\"n\">2000</td><td class=\"n\">3.0000</td><td class=\"n\">2.7500"
-        "</td><td class=\"n\">2.5000</td><td class=\"n\">0h 01m 04s</td><td class=\"n\"></td><td class=\"n\"></td>"
-        "<td class=\"n\">1</td><td class=\"n\">1</td>");
+    assert_has(fixture, "out/index.html",
+               "/a</td>"
+               "<td class=\"n\" data-head=\"steps\">20</td>"
+               "<td class=\"n\" data-head=\"tokens\">2000</td>"
+               "<td class=\"n\" data-head=\"loss\">3.0000</td>"
+               "<td class=\"n\" data-head=\"held-out loss\">2.7500</td>"
+               "<td class=\"n\" data-head=\"its best\">2.5000</td>"
+               "<td class=\"n\" data-head=\"time in steps\">0h 01m 04s</td>"
+               "<td class=\"n\" data-head=\"tokens/s\"></td>"
+               "<td class=\"n\" data-head=\"MFU %\"></td>"
+               "<td class=\"n\" data-head=\"restarts\">1</td>"
+               "<td class=\"n\" data-head=\"skipped steps\">1</td>");
     assert_has(fixture, "out/index.html", "<td>model.layers</td><td class=\"n\">2</td><td class=\"n\">3</td>");
     assert_has(fixture, "out/index.html", "1 lines are broken and left out");
     assert_has(fixture, "out/plots/loss.gnuplot", "$line0 << END\n10 4 4 4\n20 3 3 3\nEND\n");

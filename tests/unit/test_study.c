@@ -126,8 +126,12 @@ static void efficiencies_follow_the_formulas(void **state)
         "0.125,0.125,528000\n");
     assert_non_null(strstr(printed, "    2        1  data       3     4.5      4 to 5      9       356      1.78"
                                     "      88.9 %  80.0 to 100.0  50.0 %   50.0 %  25.0 %  12.5 %  12.5 %"));
-    assert_has(fixture, "index.html", "<td class=\"n\">88.9 %</td><td class=\"n\">80.0 to 100.0</td>");
-    assert_has(fixture, "index.html", "<td class=\"n\">72.7 %</td><td class=\"n\">66.7 to 80.0</td>");
+    assert_has(fixture, "index.html",
+               "<td class=\"n\" data-head=\"efficiency\">88.9 %</td><td class=\"n\" data-head=\"min to max\">80.0 to "
+               "100.0</td>");
+    assert_has(fixture, "index.html",
+               "<td class=\"n\" data-head=\"efficiency\">72.7 %</td><td class=\"n\" data-head=\"min to max\">66.7 to "
+               "80.0</td>");
     assert_has(fixture, "plots/strong-efficiency.gnuplot",
                "$line0 << END\n1 100 94.1176 114.286\n2 88.8889 80 100\nEND\n"
                "$line1 << END\n1 100 94.1176 114.286\n4 50 50 50\nEND\n"
