@@ -97,7 +97,7 @@ alone() { # WORDS, COMMAND OF a, COMMAND OF b
 }
 for command in "train FILE" "eval FILE" "bench step FILE" "plan FILE --measure"; do
     good=${command/FILE/run.yaml}
-    alone "more: one argument too many" "$good" "$good more"
+    alone "more: one argument too many" "$good" "${command/FILE/run.yaml more}"
     alone "gone.yaml: cannot be opened" "$good" "${command/FILE/gone.yaml}"
     alone "gone.yaml: cannot be opened" "${command/FILE/gone.yaml}" "$good"
     alone "--set model.width=x: expected" "$good" "$good --set model.width=x"
