@@ -102,7 +102,7 @@ enum status mesh_same(struct context *context, const char *text)
     struct witness pair[2];
     const char *place = first;
     for (int i = 0; i < earliest.line; i++)
-        place += strcspn(place, "\n") + 1;
+        place += strcspn(place, "\n") + (strchr(place, '\n') != NULL);
     witness_fill(&pair[0], place);
     witness_fill(&pair[1], line == earliest.line ? mine : "");
     MPI_Bcast(&pair[0], sizeof pair[0], MPI_BYTE, 0, MPI_COMM_WORLD);

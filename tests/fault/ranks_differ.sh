@@ -23,17 +23,17 @@ cp -r run/checkpoints b/saved
 cp -r a a.kept
 cp -r b b.kept
 
-# together COMMAND OF a, COMMAND OF b: words of the command line.
+# together COMMAND OF a, COMMAND OF b, ENVIRONMENT OF b: words of the command line.
 together() {
     # shellcheck disable=SC2086
-    timeout -k 5 "$(limit)" "$MPIRUN" -n 1 --wdir "$WORK/a" "$CAIRN" $1 : -n 1 --wdir "$WORK/b" "$CAIRN" $2 \
+    timeout -k 5 "$(limit)" "$MPIRUN" -n 1 --wdir "$WORK/a" "$CAIRN" $1 : -n 1 --wdir "$WORK/b" env ${3:-} "$CAIRN" $2 \
         >out 2>err </dev/null
     status=$?
 }
 
-# differ WORDS COMMAND [COMMAND OF b]
+# differ WORDS COMMAND [COMMAND OF b [ENVIRONMENT OF b]]
 differ() {
-    together "$2" "${3:-$2}"
+    together "$2" "${3:-$2}" "${4:-}"
     [ "$status" -eq 2 ] || fail "$1: ends with $status: $(last_words)"
     [ "$(grep -c '^cairn:' err)" -eq 1 ] || fail "$1: $(grep -c '^cairn:' err) messages: $(cat err)"
     grep -q '^cairn: the ranks do not have the same run: ' err || fail "$1: $(last_words)"
@@ -87,6 +87,17 @@ differ "model.heads: 2 on rank 0" "plan run.yaml --measure --steps 1"
 set_b 'heads: 2' 'heads: 4'
 differ "model.heads: 2 on rank 0" "bench step run.yaml --quick --steps 1"
 differ "run.log_every: 1 on rank 0" "train run.yaml --set run.log_every=1" "train run.yaml --set run.log_every=2"
+
+# Both files of a pair, of which settings name the common part; and what is set in the environment.
+for side in a.kept b.kept a b; do
+    cp a.kept/text.txt $side/pair.bin
+    head -c 600 a.kept/text.txt >$side/pair.idx
+done
+flip b/pair.idx 100 1
+differ "data.train pair.idx: 600 bytes" "train run.yaml --set data.train=pair --set data.format=megatron"
+echo more >>b/pair.bin
+differ "data.train pair.bin: " "train run.yaml --set data.train=pair --set data.format=megatron"
+differ "CAIRN_CHECKPOINT_IO: not set on rank 0" "train run.yaml" "train run.yaml" CAIRN_CHECKPOINT_IO=collective
 
 # What one rank alone cannot read ends all of them, with its message.
 alone() { # WORDS, COMMAND OF a, COMMAND OF b

@@ -63,6 +63,38 @@ static void the_lowest_failing_rank_is_heard_by_all(void **state)
     mesh_destroy(&mesh);
 }
 
+/* All hear of the first line that differs anywhere, and of the lowest rank in which it does. */
+static void texts_that_differ_are_told(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct context *context = &fixture->context;
+    int last = fixture->ranks - 1;
+    char text[256], expected[256];
+    assert_ok(context, mesh_same(context, "a: 1\nb: 2\n"));
+    if (fixture->ranks == 1)
+        return;
+    /* Rank 0 alone has a third line; the last rank has another second one, too. */
+    snprintf(text, sizeof text, "a: 1\nb: %d\n%s", fixture->rank == last ? 3 : 2, fixture->rank == 0 ? "c: 4\n" : "");
+    enum status status = mesh_same(context, text);
+    assert_int_equal(status, STATUS_USAGE);
+    assert_true(context->agreed);
+    assert_non_null(strstr(context->text, "the ranks do not have the same run: b: 2 on rank 0 (host "));
+    snprintf(expected, sizeof expected, "), 3 on rank %d (host ", last);
+    assert_non_null(strstr(context->text, expected));
+    snprintf(expected, sizeof expected, "; %d of %d ranks differ from rank 0", last, fixture->ranks);
+    assert_non_null(strstr(context->text, expected));
+    context_clear(context);
+    status = mesh_same(context, fixture->rank == 0 ? "a: 1\n" : "a: 1\nc: x\n");
+    assert_int_equal(status, STATUS_USAGE);
+    assert_non_null(strstr(context->text, "c: not given on rank 0 (host "));
+    assert_non_null(strstr(context->text, "), x on rank 1 (host "));
+    context_clear(context);
+    status = mesh_same(context, fixture->rank == 0 ? "a: 1" : "a: 1\nc: x");
+    assert_int_equal(status, STATUS_USAGE);
+    assert_non_null(strstr(context->text, "c: not given on rank 0 (host "));
+    context_clear(context);
+}
+
 static void sums_and_extremes(void **state)
 {
     struct mpi_fixture *fixture = mpi_fixture_of(state);
@@ -406,6 +438,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(coordinates_and_sizes_agree),
     cmocka_unit_test(a_mesh_that_does_not_fit_is_refused),
     cmocka_unit_test(the_lowest_failing_rank_is_heard_by_all),
+    cmocka_unit_test(texts_that_differ_are_told),
     cmocka_unit_test(sums_and_extremes),
     cmocka_unit_test(gather_and_scatter_uneven_rows),
     cmocka_unit_test(messages_and_started_collectives_complete),

@@ -263,6 +263,18 @@ static void test_products(void **state)
     assert_fails(&fixture->context, parse(fixture, MODEL, "model.width=2147483640"), STATUS_USAGE,
                  "expected model.heads times model.head_width times model.width to be at "
                  "most 1e+15");
+    assert_fails(&fixture->context, parse(fixture, MODEL "  head_width: 1073741824\n", "model.width=249998"),
+                 STATUS_USAGE,
+                 "a.yaml:7: model.head_width: expected model.heads times model.head_width times model.width to be at "
+                 "most 1e+15, got 1.07373e+15");
+    assert_ok(&fixture->context, parse(fixture, MODEL, "model.vocabulary=2147483647"));
+    static const struct wrong cases[] = {
+        {"model: {vocabulary: 2147483647, width: 500000, heads: 1, layers: 1, hidden: 1}",
+         "a.yaml:1: model.vocabulary: expected model.vocabulary times model.width to be at most 1e+15, got "
+         "1.07374e+15"},
+        {"model: {vocabulary: 1, width: 500000, heads: 1, head_width: 2, layers: 1, hidden: 2147483647}",
+         "a.yaml:1: model.hidden: expected model.hidden times model.width to be at most 1e+15, got 1.07374e+15"}};
+    EXPECT_WRONG(fixture, cases);
     assert_fails(&fixture->context,
                  parse(fixture, MODEL "training:\n  batch: 2147483647\n", "training.sequence_length=2147483647"),
                  STATUS_USAGE, "expected training.batch times training.sequence_length to be at most 1e+15");
@@ -581,6 +593,36 @@ static void test_describe(void **state)
         assert_true(strlen(line) <= 100 && line[strlen(line) - 1] != ' ');
 }
 
+struct visited {
+    int count;
+    char value[TEXT_LENGTH];
+};
+
+static void note(void *self, const char *key, const char *value)
+{
+    struct visited *visited = self;
+    visited->count++;
+    if (strcmp(key, "data.train") == 0)
+        snprintf(visited->value, sizeof visited->value, "%s", value);
+}
+
+/* Every setting once, lists with all their items: what ranks compare. */
+static void test_visit(void **state)
+{
+    struct fixture *fixture = *state;
+    struct visited visited = {0};
+    int lines = 0;
+    assert_ok(&fixture->context, parse(fixture, MODEL "data: {train: [a, b, c]}\n", NULL));
+    config_visit(&fixture->config, note, &visited);
+    assert_string_equal(visited.value, "\"a\", \"b\", \"c\"");
+    FILE *out = fmemopen(fixture->text, sizeof fixture->text, "w");
+    assert_ok(&fixture->context, config_describe(&fixture->context, out, ""));
+    fclose(out);
+    for (const char *line = fixture->text; line; line = strchr(line + 1, '\n'))
+        lines += strncmp(line, "\n  ", 3) == 0 && line[3] != ' ';
+    assert_int_equal(visited.count, lines);
+}
+
 static void describe(struct fixture *fixture, const char *words, const char *expected)
 {
     memset(fixture->text, 0, sizeof fixture->text);
@@ -687,6 +729,14 @@ static void test_files(void **state)
     }
     assert_fails(context, config_load(context, "/dev/zero", NULL, 0, &fixture->config), STATUS_USAGE,
                  "/dev/zero: larger than 1048576 bytes");
+    char *whole = calloc(1, LARGE_TEXT + 1); /* as long as a file may be, and a byte longer */
+    memset(whole, '\n', LARGE_TEXT + 1);
+    memcpy(whole, MODEL, sizeof MODEL - 1);
+    write_file(inside, whole, LARGE_TEXT);
+    assert_ok(context, config_load(context, inside, NULL, 0, &fixture->config));
+    write_file(inside, whole, LARGE_TEXT + 1);
+    assert_fails(context, config_load(context, inside, NULL, 0, &fixture->config), STATUS_USAGE, "larger than 1048576");
+    free(whole);
     unlink(inside);
     rmdir(path);
 }
@@ -781,6 +831,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_model_only, setup, teardown),
         cmocka_unit_test_setup_teardown(test_same_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_describe, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_visit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_describe_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_home, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files, setup, teardown),

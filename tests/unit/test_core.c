@@ -1,12 +1,17 @@
 #include "tests/support/support.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "src/core/arena.h"
 #include "src/core/dtype.h"
 #include "src/core/integer.h"
 #include "src/core/random.h"
+#include "src/core/sample.h"
+#include "src/core/suggest.h"
 #include "src/core/text.h"
 
 static void partitions_cover_everything_once(void **state)
@@ -279,6 +284,133 @@ static void time_limits_are_read_as_slurm_reads_them(void **state)
     }
 }
 
+static void durations_are_rounded_to_what_is_shown(void **state)
+{
+    (void)state;
+    static const struct {
+        double seconds;
+        const char *text;
+    } cases[] = {{0.0, "0m 00s"},     {7.4, "0m 07s"},      {7.6, "0m 08s"},        {59.7, "1m 00s"},
+                 {3599.0, "59m 59s"}, {3600.0, "1h 00m"},   {12000.0, "3h 20m"},    {86399.0, "23h 59m"},
+                 {86400.0, "1d 00h"}, {187200.0, "2d 04h"}, {8640000.0, "100d 00h"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[32];
+        text_from_duration(cases[i].seconds, text, sizeof text);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
+static void reals_near_zero_are_numbers(void **state)
+{
+    (void)state;
+    double real = 5.0;
+    assert_true(text_to_real("1e-320", &real));
+    assert_true(real == 1e-320);
+    assert_true(text_to_real("1e-400", &real));
+    assert_true(real == 0.0);
+    assert_false(text_to_real("-1e999", &real));
+    assert_false(text_to_real("1.0 ", &real));
+    assert_false(text_to_real(" 1.0", &real));
+    assert_false(text_to_real("", &real));
+}
+
+static void homes_stand_for_a_tilde(void **state)
+{
+    (void)state;
+    char text[12];
+    char *kept = getenv("HOME") ? strdup(getenv("HOME")) : NULL;
+    setenv("HOME", "/home/a", 1);
+    assert_true(text_expand_home(text, sizeof text, "~"));
+    assert_string_equal(text, "/home/a");
+    assert_true(text_expand_home(text, sizeof text, "~/bcd"));
+    assert_string_equal(text, "/home/a/bcd"); /* 11 bytes and the end */
+    assert_false(text_expand_home(text, sizeof text, "~/bcde"));
+    assert_false(text_expand_home(text, sizeof text, "~b"));
+    assert_true(text_expand_home(text, sizeof text, "b/~/c"));
+    assert_string_equal(text, "b/~/c");
+    setenv("HOME", "", 1);
+    assert_false(text_expand_home(text, sizeof text, "~/b"));
+    if (kept)
+        setenv("HOME", kept, 1);
+    free(kept);
+}
+
+static void slips_of_names_are_recognised(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"train", "data", "eval", "generate", "plan", "planet"};
+    assert_int_equal(suggest_distance("kitten", "sitting"), 3);
+    assert_int_equal(suggest_distance("", "abc"), 3);
+    assert_int_equal(suggest_distance("abc", ""), 3);
+    assert_int_equal(suggest_distance("ab", "ba"), 2);
+    assert_int_equal(suggest_limit(1), 0);
+    assert_int_equal(suggest_limit(5), 2);
+    assert_int_equal(suggest_limit(20), 3);
+    assert_string_equal(suggest_name("trane", names, 6), "train");
+    assert_string_equal(suggest_name("planes", names, 6), "planet");
+    assert_string_equal(suggest_name("plane", names, 6), "plan"); /* as near as planet, and before it */
+    assert_null(suggest_name("x", names, 6));
+    assert_null(suggest_name("dxyz", names, 6));
+    assert_null(suggest_name("generators.", names, 1));
+    char longest[200];
+    memset(longest, 'a', sizeof longest);
+    longest[199] = '\0';
+    assert_null(suggest_name(longest, names, 6));
+}
+
+/* The description of a file of `size` bytes of which the one at `changed` is another; -1 for none. */
+static void describe_file(int64_t size, int64_t changed, char *text)
+{
+    char path[] = "/tmp/cairn-sample-XXXXXX";
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    char *bytes = malloc((size_t)size + 1);
+    for (int64_t i = 0; i < size; i++)
+        bytes[i] = (char)(random_bits(3, (uint64_t)i) + (i == changed));
+    assert_int_equal(write(file, bytes, (size_t)size), size);
+    close(file);
+    free(bytes);
+    sample_describe(path, text, 96);
+    unlink(path);
+}
+
+/* Files of up to 16 blocks of 16 KiB are read whole; of longer ones the ends and blocks between them. */
+static void samples_tell_files_apart(void **state)
+{
+    (void)state;
+    enum { BLOCK = 16384, WHOLE = 16 * BLOCK, LARGE = 20 * WHOLE };
+    static const struct {
+        int64_t size, changed;
+    } cases[] = {{1, 0},
+                 {BLOCK, BLOCK - 1},
+                 {WHOLE, 0},
+                 {WHOLE, WHOLE - 1},
+                 {WHOLE, 100000},
+                 {LARGE, 0},
+                 {LARGE, LARGE - 1},
+                 {LARGE, BLOCK - 1},
+                 {LARGE, LARGE - BLOCK},
+                 {LARGE, (LARGE - BLOCK) / 15 * 7 + 100}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char plain[96], again[96], other[96], begin[32];
+        describe_file(cases[i].size, -1, plain);
+        describe_file(cases[i].size, -1, again);
+        describe_file(cases[i].size, cases[i].changed, other);
+        assert_string_equal(plain, again);
+        if (strcmp(plain, other) == 0)
+            fail_msg("byte %lld of %lld is not in the sample", (long long)cases[i].changed, (long long)cases[i].size);
+        snprintf(begin, sizeof begin, "%lld bytes, sample ", (long long)cases[i].size);
+        assert_ptr_equal(strstr(plain, begin), plain);
+        assert_int_equal(strlen(plain), strlen(begin) + 16);
+    }
+    char text[96];
+    describe_file(0, -1, text);
+    assert_string_equal(text, "0 bytes, sample cbf29ce484222325");
+    assert_true(sample_hash(SAMPLE_HASH_BEGIN, "foobar", 6) == UINT64_C(0x85944171f73967e8)); /* of FNV-1a's authors */
+    sample_describe("/nowhere/at/all", text, sizeof text);
+    assert_string_equal(text, "No such file or directory");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -296,6 +428,11 @@ int main(void)
         cmocka_unit_test(pools_serve_any_number_of_sizes),
         cmocka_unit_test(numbers_are_read_strictly),
         cmocka_unit_test(time_limits_are_read_as_slurm_reads_them),
+        cmocka_unit_test(durations_are_rounded_to_what_is_shown),
+        cmocka_unit_test(reals_near_zero_are_numbers),
+        cmocka_unit_test(homes_stand_for_a_tilde),
+        cmocka_unit_test(slips_of_names_are_recognised),
+        cmocka_unit_test(samples_tell_files_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
