@@ -266,10 +266,12 @@ bool checkpoint_background_busy(struct checkpoint_background *background)
 void checkpoint_background_wait(struct checkpoint_background *background)
 {
     double start = clock_seconds();
+    place_enter_files(&background->context->place);
     pthread_mutex_lock(&background->mutex);
     while (stage_busy(background->stage))
         pthread_cond_wait(&background->changed, &background->mutex);
     pthread_mutex_unlock(&background->mutex);
+    place_leave_files(&background->context->place);
     background->held += clock_seconds() - start;
 }
 

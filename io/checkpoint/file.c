@@ -62,7 +62,10 @@ enum status file_write(struct context *context, int descriptor, const char *path
 enum status file_sync(struct context *context, int descriptor, const char *path)
 {
     /* File systems that cannot synchronise (EINVAL, for folders) do not lose what was written either. */
-    if (fsync(descriptor) != 0 && errno != EINVAL)
+    place_enter_files(&context->place);
+    bool failed = fsync(descriptor) != 0 && errno != EINVAL;
+    place_leave_files(&context->place);
+    if (failed)
         return context_fail(context, STATUS_FILE, "%s: cannot be written to disk: %s", path, strerror(errno));
     return STATUS_OK;
 }

@@ -332,7 +332,10 @@ done:
 
 enum status transfer_run(struct context *context, struct mesh *mesh, const struct transfer *transfer)
 {
-    if (transfer->collective)
-        return run_together(context, mesh, transfer);
-    return mesh_agree(mesh, context, transfer->write ? write_alone(context, transfer) : read_alone(context, transfer));
+    place_enter_files(&context->place);
+    enum status status = transfer->collective ? run_together(context, mesh, transfer)
+                         : transfer->write    ? write_alone(context, transfer)
+                                              : read_alone(context, transfer);
+    place_leave_files(&context->place);
+    return transfer->collective ? status : mesh_agree(mesh, context, status);
 }

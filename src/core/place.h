@@ -4,6 +4,7 @@
 #define CAIRN_CORE_PLACE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum place_work {
@@ -32,6 +33,7 @@ struct place_mark {
     _Atomic uint64_t where;
     _Atomic uint64_t position;
     _Atomic uint64_t touches; /* signs of life that other ranks need not give */
+    _Atomic uint64_t files;   /* calls under way that wait for a file system */
 };
 
 enum { PLACE_LAYER_BITS = 20, PLACE_PASS_BITS = 2, PLACE_WORK_BITS = 4, PLACE_MOVE_BITS = 28 };
@@ -111,6 +113,22 @@ static inline void place_enter_layer(struct place_mark *mark, int64_t layer)
     struct place place = place_unpack(place_where(mark), 0);
     if (place.layer != layer)
         place_move(mark, place_pack(place.work, place.pass, place.micro_batch, layer));
+}
+
+/* Around calls that may wait for a file system as long as that takes. */
+static inline void place_enter_files(struct place_mark *mark)
+{
+    atomic_fetch_add_explicit(&mark->files, 1, memory_order_relaxed);
+}
+
+static inline void place_leave_files(struct place_mark *mark)
+{
+    atomic_fetch_sub_explicit(&mark->files, 1, memory_order_relaxed);
+}
+
+static inline bool place_in_files(const struct place_mark *mark)
+{
+    return atomic_load_explicit(&mark->files, memory_order_relaxed) > 0;
 }
 
 /* Still alive, in the same place. */

@@ -9,6 +9,7 @@ void hang_observe(const struct context *context, const struct mesh *mesh, struct
 {
     *state = (struct hang_state){.present = true, .pid = (int64_t)getpid()};
     state->place = place_unpack(place_where(&context->place), place_position(&context->place));
+    state->files = place_in_files(&context->place);
     state->event_count = mesh_events(mesh, state->events, HANG_EVENTS);
     for (int axis = 0; axis < MESH_AXES; axis++)
         state->begun[axis] = mesh_collectives(mesh, (enum mesh_axis)axis);

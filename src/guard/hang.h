@@ -14,6 +14,7 @@ enum { HANG_EVENTS = 64 };
 struct hang_state {
     bool present; /* it has told of itself; without that nothing else is known */
     int64_t pid;
+    bool files;   /* it waits for a file system */
     double still; /* seconds since it last did anything that another thread can see */
     struct place place;
     int64_t begun[MESH_AXES]; /* number of the last collective that it began on each axis; 0: none */

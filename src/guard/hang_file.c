@@ -57,6 +57,7 @@ static json_t *state_object(int rank, const char *host, const struct hang_state 
     json_object_set_new(object, "host", json_text(host));
     put_integer(object, "pid", state->pid);
     json_set_number(object, "still_seconds", state->still);
+    json_object_set_new(object, "in_files", json_boolean(state->files));
     put_place(object, &state->place);
     for (int axis = 0; axis < MESH_AXES; axis++)
         put_integer(begun, mesh_axis_name((enum mesh_axis)axis), state->begun[axis]);
@@ -165,6 +166,7 @@ bool hang_read(const char *folder, int rank, struct hang_state *state)
     const json_t *events = json_object_get(object, "events");
     state->present = true;
     state->pid = take_integer(object, "pid");
+    state->files = json_is_true(json_object_get(object, "in_files"));
     state->still = json_number_value(json_object_get(object, "still_seconds"));
     state->place = take_place(object);
     for (int axis = 0; axis < MESH_AXES; axis++)

@@ -13,6 +13,9 @@
 #include "dist/mesh/members.h"
 #include "src/guard/hang.h"
 
+/* A disk may take so many times as long as anything else before it is taken for dead. */
+#define FILES_PATIENCE 10.0
+
 enum { PATH_LENGTH = 720, TEXT_LENGTH_MOST = 4096 };
 
 /* What changes when a rank moves. */
@@ -102,12 +105,14 @@ static void end_job(const struct watchdog *watchdog, const char *text)
     mesh_abort(WATCHDOG_STATUS);
 }
 
-/* Reads what all ranks wrote. True if one has moved since this rank noticed: `moving`. */
+/* Reads what all ranks wrote. True if one has moved since this rank noticed, or waits for its disk: `moving`. */
 static bool read_states(const struct watchdog *watchdog, double waited, struct hang_state *states, int *moving)
 {
     *moving = -1;
     for (int rank = 0; rank < watchdog->hosts->ranks; rank++)
-        if (hang_read(watchdog->folder, rank, &states[rank]) && states[rank].still < waited)
+        if (hang_read(watchdog->folder, rank, &states[rank]) &&
+            (states[rank].still < waited ||
+             (states[rank].files && states[rank].still < FILES_PATIENCE * watchdog->seconds)))
             *moving = rank;
     return *moving >= 0;
 }
@@ -129,8 +134,9 @@ static void judge(const struct watchdog *watchdog, double waited)
     if (access(hang_path(watchdog->folder, watchdog->rank, text, sizeof text), F_OK) != 0) {
         /* Another rank has judged meanwhile, and what was read is not all. */
     } else if (at_work) {
-        fprintf(stderr, "cairn: some ranks have waited for more than %.0f s; rank %d on host %s is still at work\n",
-                watchdog->seconds, moving, watchdog->hosts->name[moving]);
+        fprintf(stderr, "cairn: some ranks have waited for more than %.0f s; rank %d on host %s is still %s\n",
+                watchdog->seconds, moving, watchdog->hosts->name[moving],
+                states[moving].files ? "waiting for its disk" : "at work");
         remove_folder(watchdog->folder);
     } else {
         const struct hang hang = {.mesh = mesh_config(watchdog->mesh), .hosts = watchdog->hosts, .states = states};
@@ -161,9 +167,10 @@ static void look(struct watchdog *watchdog)
     if (moved(watchdog))
         watchdog->still = 0.0;
     bool stuck = access(watchdog->folder, F_OK) == 0;
+    double patience = watchdog->seconds * (place_in_files(&watchdog->context->place) ? FILES_PATIENCE : 1.0);
     if (!stuck && watchdog->noticed > 0.0) /* somebody found that it is not */
         watchdog->noticed = watchdog->still = 0.0;
-    if (!stuck && watchdog->still < watchdog->seconds)
+    if (!stuck && watchdog->still < patience)
         return;
     bool told = (stuck || mkdir(watchdog->folder, 0777) == 0 || errno == EEXIST) && tell(watchdog);
     if (told && watchdog->noticed == 0.0)
@@ -171,7 +178,7 @@ static void look(struct watchdog *watchdog)
     if (told && is_turn(watchdog, now - watchdog->noticed))
         judge(watchdog, now - watchdog->noticed);
     /* Where nothing can be written nobody else will end the job. */
-    if (!told && watchdog->still > watchdog->seconds + 3.0 * watchdog->grace)
+    if (!told && watchdog->still > 3.0 * (patience + watchdog->grace))
         end_job(watchdog, "no more can be told, since nothing can be written; ");
 }
 

@@ -3,7 +3,8 @@
  * A rank moves when it begins a communication or comes to another place of its program (src/core/place.h). One that has
  * not moved for so many seconds writes what it knows into FOLDER/hang, and so do all others that see the folder, so
  * that those who are missing there are the ones that stopped or died. The lowest rank that wrote reads it all. If any
- * rank still moves, somebody is slow: that is said, and the watch begins anew. Otherwise it prints who is behind and
+ * rank still moves, or has waited for its disk for less than ten times as long, somebody is slow: that is said, and the
+ * watch begins anew. Otherwise it prints who is behind and
  * where the others wait, and ends the job with status 85, to be started again.
  *
  * The thread makes no call of MPI but the one that ends the job, and writes nothing while all is well. */

@@ -56,6 +56,13 @@ grep -q "have waited for more than $QUIET s; rank 2 on host $HOST is still at wo
 [ -z "$(ls folder)" ] || fail "slow: left $(ls folder)"
 say "slow: $(last_words)"
 
+play disk 2
+[ $status -eq 0 ] || fail "disk: $(last_words)"
+grep -q "have waited for more than $QUIET s; rank 2 on host $HOST is still waiting for its disk" err ||
+    fail "disk: $(last_words)"
+[ -z "$(ls folder)" ] || fail "disk: left $(ls folder)"
+say "disk: $(last_words)"
+
 # -- A training run of which a rank is stopped ----------------------------------------------------------------------------
 
 text_file text.txt 400

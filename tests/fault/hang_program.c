@@ -4,7 +4,8 @@
  *   hang_program FOLDER SECONDS nothing          runs to its end
  *   hang_program FOLDER SECONDS skip RANK AXIS   the rank leaves out one all-reduce on tensor, replica or world
  *   hang_program FOLDER SECONDS stay RANK        the rank stays outside of MPI
- *   hang_program FOLDER SECONDS slow RANK        the rank takes four times SECONDS for a layer, at work all the time */
+ *   hang_program FOLDER SECONDS slow RANK        the rank takes four times SECONDS for a layer, at work all the time
+ *   hang_program FOLDER SECONDS disk RANK        the rank waits as long for a file, and gives no sign of life */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,13 @@ static void wait_a_moment(void)
 static void misbehave(struct play *play)
 {
     double end = clock_seconds() + 4.0 * play->seconds;
+    bool disk = strcmp(play->what, "disk") == 0;
+    if (disk)
+        place_enter_files(&play->context.place);
+    while (disk && clock_seconds() < end)
+        wait_a_moment();
+    if (disk)
+        place_leave_files(&play->context.place);
     while (strcmp(play->what, "stay") == 0)
         wait_a_moment();
     while (strcmp(play->what, "slow") == 0 && clock_seconds() < end) {
