@@ -183,6 +183,19 @@ static void a_save_that_is_due_is_counted_with(void **state)
     assert_true(votes_now(fixture, VOTE_STOP, false));
 }
 
+static void the_pilot_saves_where_it_chooses(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct pilot_history none = {0};
+    begin(fixture, true);
+    pilot_create(&fixture->life.pilot, clock_seconds() - 3600.0, INFINITY, 24.0, 0, &none);
+    assert_false(votes_now(fixture, VOTE_SAVE, false));
+    fixture->life.pilot.chooses = true;
+    assert_true(votes_now(fixture, VOTE_SAVE, false));
+    life_save_begun(&fixture->life);
+    assert_false(votes_now(fixture, VOTE_SAVE, false));
+}
+
 static double seconds_to_end(struct fixture *fixture, const char *end)
 {
     setenv("SLURM_JOB_END_TIME", end, 1);
@@ -213,6 +226,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_sign_of_the_launcher_saves_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_write_on_its_way_is_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_save_that_is_due_is_counted_with, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_pilot_saves_where_it_chooses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_end_of_another_job_is_none, set_up, tear_down),
     };
     requests_hold_signals();

@@ -206,6 +206,26 @@ static void an_owner_elsewhere_that_gives_signs_is_left_alone(void **state)
     lock_release(&lock);
 }
 
+/* A job that is being ended may give one more. */
+static void one_sign_may_be_the_last(void **state)
+{
+    struct fixture *fixture = *state;
+    struct lock *lock;
+    struct owner owner;
+    owner_self(&owner);
+    strcpy(owner.boot, "another machine");
+    leave(fixture, &owner);
+    pid_t child = fork();
+    if (child == 0) {
+        pass(0.3);
+        utimensat(AT_FDCWD, fixture->path, NULL, 0);
+        _exit(0);
+    }
+    take(fixture, &lock);
+    waitpid(child, NULL, 0);
+    lock_release(&lock);
+}
+
 static void an_owner_gives_signs(void **state)
 {
     struct fixture *fixture = *state;
@@ -347,6 +367,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_number_of_a_process_that_was_used_again_is_not_its_owner, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_owner_elsewhere_is_dead_when_it_is_silent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_owner_elsewhere_that_gives_signs_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_sign_may_be_the_last, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_owner_gives_signs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_earlier_start_of_the_same_job_is_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_was_taken_for_dead_finds_out, set_up, tear_down),
