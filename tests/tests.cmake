@@ -127,6 +127,11 @@ cairn_mpi(kinds_tokens RANKS 1 2 LABELS LINKS kinds)
 cairn_mpi(kinds_generate RANKS 1 2 LABELS LINKS kinds)
 cairn_mpi(kinds_routers RANKS 1 2 3 4 8 LABELS LINKS kinds)
 
+# Watch what they send.
+foreach(NAME mesh parallel pipeline memory)
+  target_sources(test_mpi_${NAME} PRIVATE tests/mpi/in_flight.c)
+endforeach()
+
 add_executable(conformance tests/conformance/main.c tests/conformance/case.c tests/conformance/seen.c
                tests/conformance/values.c)
 target_link_libraries(conformance PRIVATE train PkgConfig::HDF5)
