@@ -37,10 +37,12 @@ enum status run_folder_make(struct context *context, const char *path)
 
 void run_folder_free_name(const char *path, char *name, size_t size)
 {
+    char numbered[PATH_LENGTH + 64];
     int number = 1;
     do
-        snprintf(name, size, "%s.%d", path, number++);
-    while (access(name, F_OK) == 0);
+        snprintf(numbered, sizeof numbered, "%s.%d", path, number++);
+    while (access(numbered, F_OK) == 0);
+    (void)text_copy(name, size, numbered);
 }
 
 enum status run_folder_write(struct context *context, const char *path, const char *text)
