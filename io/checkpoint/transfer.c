@@ -332,10 +332,11 @@ done:
 
 enum status transfer_run(struct context *context, struct mesh *mesh, const struct transfer *transfer)
 {
+    /* Here ranks wait for each other as well as for the disk. */
+    if (transfer->collective)
+        return run_together(context, mesh, transfer);
     place_enter_files(&context->place);
-    enum status status = transfer->collective ? run_together(context, mesh, transfer)
-                         : transfer->write    ? write_alone(context, transfer)
-                                              : read_alone(context, transfer);
+    enum status status = transfer->write ? write_alone(context, transfer) : read_alone(context, transfer);
     place_leave_files(&context->place);
-    return transfer->collective ? status : mesh_agree(mesh, context, status);
+    return mesh_agree(mesh, context, status);
 }

@@ -37,7 +37,7 @@ enum status record_open(struct context *context, const char *path, int digits, s
  * was removed is made again with all that was in it. MEMORY error if there is no room to wait in. */
 enum status record_add(struct record *record, json_t *object) MUST_USE;
 
-/* Tries to write what waits; at most once a second. */
+/* Tries to write what waits, unless the last try has failed just now. */
 void record_retry(struct record *record);
 
 /* What waits is tried a last time. */

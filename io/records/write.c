@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -8,6 +9,9 @@
 #include "io/records/records.h"
 
 enum { PATH_LENGTH = 1024, ROOM_FIRST = 1 << 14, ROOM_MOST = 64 << 20 };
+/* Tries that fail take one part in so many of the time, and are this far apart at most. A try with nearly every line
+ * leaves little to be lost with a process that is killed when the disk has room again. */
+#define RETRY_SHARE 20.0
 #define RETRY_SECONDS 1.0
 
 struct record {
@@ -22,7 +26,8 @@ struct record {
     int64_t lines; /* that wait */
     int64_t lost;  /* that had no room to wait in */
     bool failing;
-    double tried;
+    double tried; /* when it failed */
+    double pause; /* until it is tried again */
 };
 
 bool record_no_room(int code)
@@ -141,8 +146,12 @@ static void flush(struct record *record)
 {
     if (record->used == 0)
         return;
-    record->tried = clock_seconds();
+    double began = clock_seconds();
     if (!write_waiting(record)) {
+        int code = errno;
+        record->tried = clock_seconds();
+        record->pause = fmin(RETRY_SECONDS, RETRY_SHARE * (record->tried - began));
+        errno = code;
         if (!record->failing)
             context_log(record->context,
                         "%s: cannot be written: %s; its lines wait in memory, and are written when that is possible",
@@ -202,7 +211,7 @@ enum status record_add(struct record *record, json_t *object)
 
 void record_retry(struct record *record)
 {
-    if (!record->failing || clock_seconds() - record->tried >= RETRY_SECONDS)
+    if (!record->failing || clock_seconds() - record->tried >= record->pause)
         flush(record);
 }
 
