@@ -56,6 +56,13 @@ static size_t row_bytes(const struct tensor *x)
     return (size_t)tensor_columns(x) * dtype_size(x->dtype);
 }
 
+/* A dry run has nothing in them, and would make memory real by writing to it. */
+static void copy(const struct tape *tape, void *to, const void *from, size_t bytes)
+{
+    if (!tape->context->dry)
+        memcpy(to, from, bytes);
+}
+
 static void to_ranks(char *ranks, const char *list, const struct shares *shares, int64_t rows, size_t bytes)
 {
     memset(ranks, 0, (size_t)rows * bytes);
@@ -79,10 +86,12 @@ static bool gather(struct tape *tape, struct mesh *mesh, const struct shares *sh
     char *ranks = arena_allocate(tape->work, (size_t)rows * bytes);
     if (!padded || !ranks)
         return false;
-    memcpy(padded, own, (size_t)shares->count * bytes);
-    memset(padded + (size_t)shares->count * bytes, 0, (size_t)(shares->most - shares->count) * bytes);
+    copy(tape, padded, own, (size_t)shares->count * bytes);
+    if (!tape->context->dry)
+        memset(padded + (size_t)shares->count * bytes, 0, (size_t)(shares->most - shares->count) * bytes);
     mesh_all_gather(mesh, MESH_CONTEXT, padded, ranks, rows, columns, dtype);
-    to_list(list, ranks, shares, bytes);
+    if (!tape->context->dry)
+        to_list(list, ranks, shares, bytes);
     return true;
 }
 
@@ -96,7 +105,8 @@ static void *scatter(struct tape *tape, struct mesh *mesh, const struct shares *
     char *ranks = arena_allocate(tape->work, (size_t)rows * bytes);
     if (!own || !ranks)
         return NULL;
-    to_ranks(ranks, list, shares, rows, bytes);
+    if (!tape->context->dry)
+        to_ranks(ranks, list, shares, rows, bytes);
     mesh_reduce_scatter(mesh, MESH_CONTEXT, ranks, own, rows, columns, dtype);
     return own;
 }
@@ -130,7 +140,7 @@ static void shares_backward(struct tape *tape, const struct tape_record *record)
     if (gradient && target.data && target.beta != 0.0f)
         accumulate(tape->engine, target.data, gradient, x->dtype, count);
     else if (gradient && target.data)
-        memcpy(target.data, gradient, (size_t)count * dtype_size(x->dtype));
+        copy(tape, target.data, gradient, (size_t)count * dtype_size(x->dtype));
     arena_rewind(tape->work, mark);
 }
 
@@ -168,7 +178,7 @@ struct tensor *shares_scatter(struct tape *tape, struct mesh *mesh, struct tenso
     struct arena_mark mark = arena_mark(tape->work);
     const void *own = scatter(tape, mesh, shares, x->data, tensor_columns(x), x->dtype);
     if (own)
-        memcpy(y->data, own, (size_t)shares->count * row_bytes(x));
+        copy(tape, y->data, own, (size_t)shares->count * row_bytes(x));
     arena_rewind(tape->work, mark);
     return own ? push(tape, mesh, x, y, shares, false) : NULL;
 }

@@ -15,6 +15,7 @@ struct side {
     struct checkpoint_header header;
     struct layout_entry *entries;
     int count;
+    struct reading reading;
     float block[BLOCK];
 };
 
@@ -90,6 +91,7 @@ static enum status entry_compare(struct context *context, struct side *a, struct
         CHECK(file_read(context, a->descriptor, a->path, in_a->offset + before, a->block, bytes));
         CHECK(file_read(context, b->descriptor, b->path, in_b->offset + before, b->block, bytes));
         block_compare(a->block, b->block, count, result);
+        reading_add(&a->reading, count);
     }
     return STATUS_OK;
 }
@@ -119,6 +121,10 @@ static bool shape_same(const struct layout_entry *a, const struct layout_entry *
 static enum status datasets_compare(struct context *context, struct side *a, struct side *b, double tolerance,
                                     struct checkpoint_difference *difference)
 {
+    int64_t all = 0;
+    for (int i = 0; i < a->count; i++)
+        all += a->entries[i].count;
+    reading_begin(&a->reading, context, all);
     for (int i = 0; i < a->count; i++) {
         const struct layout_entry *in_a = &a->entries[i];
         const struct layout_entry *in_b = entry_find(b, in_a->name, i);
@@ -140,6 +146,7 @@ static enum status datasets_compare(struct context *context, struct side *a, str
                    in_a->count);
         difference_count(difference, differs, value);
     }
+    notice_end(&a->reading.notice);
     for (int i = 0; i < b->count; i++) {
         char shape[LAYOUT_SHAPE];
         const struct layout_entry *in_b = &b->entries[i];

@@ -168,3 +168,16 @@ enum status folder_has_space(struct context *context, const char *folder, int64_
                             (double)bytes / mebi, folder, available / mebi);
     return STATUS_OK;
 }
+
+void reading_begin(struct reading *reading, const struct context *context, int64_t all)
+{
+    *reading = (struct reading){.all = all};
+    notice_begin(&reading->notice, context, "reading", "MiB");
+}
+
+void reading_add(struct reading *reading, int64_t elements)
+{
+    const double mebibytes = (double)sizeof(float) / (1 << 20);
+    reading->done += elements;
+    notice_show(&reading->notice, mebibytes * (double)reading->done, mebibytes * (double)reading->all);
+}

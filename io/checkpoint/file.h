@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "src/core/context.h"
+#include "src/core/notice.h"
 
 /* Opens for reading (or for reading and writing, if `write`) and says how large the file is. */
 enum status file_open(struct context *context, const char *path, bool write, int *descriptor, int64_t *size) MUST_USE;
@@ -35,5 +35,13 @@ enum status folder_make(struct context *context, const char *folder) MUST_USE;
 
 /* FILE error unless the folder's file system has this much space. */
 enum status folder_has_space(struct context *context, const char *folder, int64_t bytes) MUST_USE;
+
+/* Elements read so far, for whoever waits for a large file; notice_end when all is read. */
+struct reading {
+    struct notice notice;
+    int64_t done, all;
+};
+void reading_begin(struct reading *reading, const struct context *context, int64_t all);
+void reading_add(struct reading *reading, int64_t elements);
 
 #endif

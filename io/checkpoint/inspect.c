@@ -12,7 +12,8 @@
 enum { BLOCK = 1 << 20, NAME_WIDTH = 56 }; /* elements read at a time; columns of the table */
 
 static enum status dataset_scan(struct context *context, int descriptor, const char *path,
-                                const struct layout_entry *entry, float *buffer, double *norm, uint64_t *hash)
+                                const struct layout_entry *entry, float *buffer, double *norm, uint64_t *hash,
+                                struct reading *reading)
 {
     double squares = 0;
     uint64_t joined = 0;
@@ -21,6 +22,7 @@ static enum status dataset_scan(struct context *context, int descriptor, const c
         CHECK(file_read(context, descriptor, path, entry->offset + at * (int64_t)sizeof(float), buffer,
                         count * (int64_t)sizeof(float)));
         joined ^= hash_range(buffer, at, count, entry->count);
+        reading_add(reading, count);
         for (int64_t i = 0; i < count; i++)
             squares += (double)buffer[i] * buffer[i];
     }
@@ -57,23 +59,29 @@ static enum status table_print(struct context *context, const char *path, const 
     int descriptor = -1;
     int64_t size;
     int damaged = 0;
+    struct reading reading;
+    int64_t all = 0;
     enum status status = STATUS_OK;
     float *buffer = memory_allocate(context, BLOCK * sizeof *buffer, MEMORY_OTHER);
     if (!buffer)
         return STATUS_MEMORY;
     TRY(file_open(context, path, false, &descriptor, &size));
+    for (int i = 0; i < count; i++)
+        all += entries[i].count;
+    reading_begin(&reading, context, all);
     printf("%-*s %-24s %13s  %s\n", NAME_WIDTH, "dataset", "shape", "norm", "hash");
     for (int i = 0; i < count; i++) {
         char shape[LAYOUT_SHAPE];
         double norm;
         uint64_t hash;
-        TRY(dataset_scan(context, descriptor, path, &entries[i], buffer, &norm, &hash));
+        TRY(dataset_scan(context, descriptor, path, &entries[i], buffer, &norm, &hash, &reading));
         bool good = hash == entries[i].hash;
         printf("%-*s %-24s %13.6g  %016" PRIx64 "%s\n", NAME_WIDTH, entries[i].name,
                layout_shape_text(entries[i].rank, entries[i].shape, shape), norm, entries[i].hash,
                good ? "" : "  DAMAGED");
         damaged += !good;
     }
+    notice_end(&reading.notice);
     if (damaged > 0)
         status = context_fail(context, STATUS_FILE, "%s: damaged: %d of %d datasets do not match their hashes", path,
                               damaged, count);

@@ -10,7 +10,8 @@
 enum { BLOCK = 1 << 20 }; /* elements read at a time */
 
 static enum status dataset_hash(struct context *context, int descriptor, const char *path,
-                                const struct layout_entry *entry, struct range part, float *buffer, uint64_t *joined)
+                                const struct layout_entry *entry, struct range part, float *buffer, uint64_t *joined,
+                                struct reading *reading)
 {
     int64_t end = part.begin + part.count;
     for (int64_t at = part.begin; at < end; at += BLOCK) {
@@ -18,6 +19,7 @@ static enum status dataset_hash(struct context *context, int descriptor, const c
         CHECK(file_read(context, descriptor, path, entry->offset + at * (int64_t)sizeof(float), buffer,
                         count * (int64_t)sizeof(float)));
         *joined ^= hash_range(buffer, at, count, entry->count);
+        reading_add(reading, count);
     }
     return STATUS_OK;
 }
@@ -28,18 +30,21 @@ enum status verify_part(struct context *context, const char *path, const struct 
     int descriptor = -1;
     int64_t size;
     int64_t begin = 0;
+    struct reading reading;
     enum status status = STATUS_OK;
     float *buffer = memory_allocate(context, BLOCK * sizeof *buffer, MEMORY_OTHER);
     if (!buffer)
         return STATUS_MEMORY;
     TRY(file_open(context, path, false, &descriptor, &size));
+    reading_begin(&reading, context, part.count);
     for (int i = 0; i < count; i++) {
         struct range mine = range_intersect(part, (struct range){.begin = begin, .count = entries[i].count});
         mine.begin -= begin;
         if (mine.count > 0)
-            TRY(dataset_hash(context, descriptor, path, &entries[i], mine, buffer, &joined[i]));
+            TRY(dataset_hash(context, descriptor, path, &entries[i], mine, buffer, &joined[i], &reading));
         begin += entries[i].count;
     }
+    notice_end(&reading.notice);
 done:
     if (descriptor >= 0)
         close(descriptor);

@@ -6,6 +6,7 @@
 #include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/core/clock.h"
+#include "src/core/notice.h"
 
 enum { SAMPLES = 15, ROWS = 96 };
 
@@ -147,12 +148,16 @@ enum status bench_collectives(struct context *context, struct mesh *mesh, const 
     e.a = memory_allocate(context, most, MEMORY_BUFFERS);
     e.b = memory_allocate(context, most, MEMORY_BUFFERS);
     enum status status = mesh_agree(mesh, context, context->status);
+    struct notice notice;
+    notice_begin(&notice, context, "measuring", "collectives and sizes");
     for (int c = 0; c < COLLECTIVES && status == STATUS_OK; c++)
         for (int s = 0; s < used; s++) {
+            notice_show(&notice, count, COLLECTIVES * used);
             e.count = sizes[s] / (int64_t)sizeof(float);
             rows[count++] = (struct collective_row){collectives[c].name, (double)sizes[s],
                                                     time_collective(&collectives[c], &e, options->quick)};
         }
+    notice_end(&notice);
     if (status == STATUS_OK && mesh_rank(mesh, MESH_WORLD) == 0) {
         if (options->json)
             status = print_rows_json(context, mesh, rows, count);

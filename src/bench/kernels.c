@@ -31,6 +31,7 @@ static void add_row(struct kernel_bench *bench, const struct kernel_row *row, do
 {
     if (!row || bench->count == KERNEL_ROWS)
         return;
+    notice_show(&bench->notice, bench->count, 0.0);
     struct kernel_row *added = &bench->rows[bench->count++];
     *added = *row;
     added->seconds = measure_median(samples, count);
@@ -181,10 +182,12 @@ static void free_operands(struct kernel_bench *bench)
 static enum status run_all(struct kernel_bench *bench)
 {
     CHECK(mesh_agree(bench->mesh, bench->context, allocate_operands(bench)));
+    notice_begin(&bench->notice, bench->context, "measuring", "operations");
     kernel_products(bench);
     kernel_attentions(bench);
     kernel_elementwise(bench);
     kernel_arrays(bench);
+    notice_end(&bench->notice);
     return mesh_agree(bench->mesh, bench->context, bench->context->status);
 }
 

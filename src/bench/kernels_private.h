@@ -3,6 +3,7 @@
 #define CAIRN_BENCH_KERNELS_PRIVATE_H
 
 #include "src/bench/measure.h"
+#include "src/core/notice.h"
 #include "src/ops/ops.h"
 
 enum { KERNEL_ROWS = 64 };
@@ -37,6 +38,7 @@ struct kernel_bench {
     struct arena work;
     struct pool pool;
     struct tape tape;
+    struct notice notice;
     struct kernel_row rows[KERNEL_ROWS];
     int count;
     /* Operands, each of large_bytes or more, filled with small numbers. */

@@ -6,6 +6,7 @@
 #include "src/bench/measure.h"
 #include "src/bench/step_private.h"
 #include "src/core/clock.h"
+#include "src/core/notice.h"
 #include "src/core/random.h"
 #include "src/ops/peak.h"
 #include "src/train/trainer.h"
@@ -118,10 +119,14 @@ static enum status measure_steps(struct trainer *trainer, const struct bench_opt
                                  struct step_sample *samples)
 {
     struct step_sample ignored;
-    for (int64_t i = 0; i < options->warmup; i++)
-        CHECK(run_step(trainer, &ignored));
-    for (int64_t i = 0; i < options->steps; i++)
-        CHECK(run_step(trainer, &samples[i]));
+    struct notice notice;
+    int64_t all = options->warmup + options->steps;
+    notice_begin(&notice, trainer->context, "measuring", "steps");
+    for (int64_t i = 0; i < all; i++) {
+        CHECK(run_step(trainer, i < options->warmup ? &ignored : &samples[i - options->warmup]));
+        notice_show(&notice, (double)(i + 1), (double)all);
+    }
+    notice_end(&notice);
     return STATUS_OK;
 }
 

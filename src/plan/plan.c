@@ -28,6 +28,9 @@ enum status planner_create(struct context *context, const struct config *config,
 {
     *planner = (struct planner){.context = context, .config = config, .network = network_assumed()};
     planner->cores = omp_get_num_procs();
+    planner->busy.load = busy_load();
+    planner->all = 1.0;
+    notice_begin(&planner->notice, context, "planning", "meshes");
     planner->rates = memory_allocate(context, RATES * sizeof *planner->rates, MEMORY_OTHER);
     return planner->rates ? STATUS_OK : STATUS_MEMORY;
 }
@@ -104,7 +107,12 @@ static enum status find_rates(struct planner *planner, const struct mesh_config 
     }
     if (planner->rates_count == RATES)
         planner->rates_count = 0;
+    notice_show(&planner->notice, planner->done, planner->all);
+    struct busy_look before = busy_look("/proc/stat");
     CHECK(rates_measure(planner->context, planner->config, &shape, side_by_side, threads, &wanted.rates));
+    struct busy_look after = busy_look("/proc/stat");
+    busy_add(&planner->busy, &before, &after);
+    planner->busy.spread = fmax(planner->busy.spread, wanted.rates.spread);
     scale_rates(&wanted.rates, (double)threads / wanted_threads);
     planner->rates[planner->rates_count] = wanted;
     *found = &planner->rates[planner->rates_count++].rates;
@@ -118,6 +126,7 @@ static enum status rehearse_rank(struct planner *planner, const struct mesh_conf
                                  struct rehearsal *rehearsal)
 {
     struct context *context = planner->context;
+    notice_show(&planner->notice, planner->done, planner->all);
     return rehearse(context, planner->config, mesh, (int)rank, planner_threads(planner, mesh), rehearsal);
 }
 
@@ -352,8 +361,12 @@ enum status plan_make_all(struct planner *planner, int ranks, struct plan **plan
     CHECK(plan_list_meshes(planner, ranks, &meshes, count));
     *plans = memory_allocate(planner->context, (size_t)*count * sizeof **plans, MEMORY_OTHER);
     enum status status = *plans ? STATUS_OK : STATUS_MEMORY;
-    for (int i = 0; i < *count && status == STATUS_OK; i++)
+    planner->all = *count;
+    for (int i = 0; i < *count && status == STATUS_OK; i++) {
+        planner->done = i;
         status = plan_make(planner, &meshes[i], &(*plans)[i]);
+    }
+    notice_end(&planner->notice);
     memory_free(planner->context, meshes);
     if (status == STATUS_OK)
         qsort(*plans, (size_t)*count, sizeof **plans, compare);

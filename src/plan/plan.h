@@ -4,6 +4,8 @@
 
 #include <jansson.h>
 
+#include "src/core/notice.h"
+#include "src/plan/busy.h"
 #include "src/plan/network.h"
 #include "src/plan/rates.h"
 
@@ -43,6 +45,9 @@ struct planner {
     struct network network;
     struct planner_rates *rates; /* by the shapes of layers */
     int rates_count;
+    struct busy busy; /* the machine while they were measured */
+    struct notice notice;
+    double done, all; /* meshes, for the notice */
 };
 
 /* config outlives the planner. */

@@ -106,6 +106,7 @@ static void find_rates(const struct rehearsal *counted, const struct rehearsal *
         if (count->elements[TIME_COMPUTE] > 0.0)
             rates->element[pass] = time->seconds[TIME_COMPUTE] / count->elements[TIME_COMPUTE];
     }
+    rates->spread = timed->spread;
     double elements = counted->rest.elements[TIME_COMPUTE] + counted->rest.elements[TIME_OPTIMIZER];
     double seconds = timed->rest.seconds[TIME_COMPUTE] + timed->rest.seconds[TIME_OPTIMIZER];
     rates->update = elements > 0.0 ? seconds / elements : 0.0;

@@ -9,6 +9,7 @@ struct rates {
     double product[2];   /* a FLOP of matrix products */
     double attention[2]; /* a FLOP of attention */
     double element[2];   /* an element of all other operations */
+    double spread;       /* of the repeated steps: the distance of their quartiles by their median */
     double update;       /* an element of the work beside the passes: gradients cleared, their norm, the optimiser */
 };
 

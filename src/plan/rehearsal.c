@@ -183,6 +183,7 @@ static enum status run_timed(struct stage *stage, double seconds)
     }
     qsort(steps, (size_t)count, sizeof *steps, compare_steps);
     *stage->rehearsal = steps[count / 2].rehearsal;
+    stage->rehearsal->spread = (steps[(3 * count) / 4].seconds - steps[count / 4].seconds) / steps[count / 2].seconds;
     memory_free(stage->context, steps);
     return status;
 }

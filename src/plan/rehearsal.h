@@ -26,6 +26,7 @@ struct rehearsal {
     int64_t shard;                          /* of them, elements whose optimiser state it has */
     int chunks;                             /* of the model on this rank, at most REHEARSAL_CHUNKS */
     int64_t micro_batches;
+    double spread; /* of timed steps: the distance of their quartiles by their median */
     struct rehearsal_work pass[2][REHEARSAL_CHUNKS]; /* by enum pipeline_pass: the mean over the micro-batches */
     struct rehearsal_work rest;                      /* of a step, beside the passes */
 };

@@ -35,6 +35,12 @@ static void print_basis(const struct planner *planner)
     if (network->ranks_per_host && planner->config->compute.threads > planner->cores)
         printf("Each of a rank's %lld threads is taken to be as fast as one of this machine's.\n",
                (long long)planner->config->compute.threads);
+    if (busy_disturbs(&planner->busy)) {
+        char words[256];
+        busy_describe(&planner->busy, words, sizeof words);
+        printf("\nMEASURED ON A BUSY MACHINE: %s.\nTimes may be too long by as much; plan again when it is quiet.\n",
+               words);
+    }
 }
 
 /* -- One mesh ------------------------------------------------------------------------------------------------------ */
@@ -184,8 +190,14 @@ json_t *plan_basis_json(const struct planner *planner)
 {
     const struct network *network = &planner->network;
     const char *source = network->measured[MESH_WORLD] ? "measured" : network->stated ? "stated" : "assumed";
-    return json_form("{s:i, s:s, s:I, s:f, s:f, s:f, s:f}", "cores", planner->cores, "network", source,
-                     "ranks_per_host", (json_int_t)network->ranks_per_host, "host_latency", network->within.latency,
-                     "host_bandwidth", network->within.bandwidth, "latency", network->between.latency, "bandwidth",
-                     network->between.bandwidth);
+    const struct busy *busy = &planner->busy;
+    json_t *machine =
+        json_form("{s:b, s:f, s:f, s:f}", "disturbed", busy_disturbs(busy), "others_share", busy_others_share(busy),
+                  "stolen_share", busy_stolen_share(busy), "spread_of_steps", busy->spread);
+    if (busy->load >= 0.0)
+        json_set_number(machine, "load_average", busy->load);
+    return json_form("{s:o, s:i, s:s, s:I, s:f, s:f, s:f, s:f}", "machine", machine, "cores", planner->cores, "network",
+                     source, "ranks_per_host", (json_int_t)network->ranks_per_host, "host_latency",
+                     network->within.latency, "host_bandwidth", network->within.bandwidth, "latency",
+                     network->between.latency, "bandwidth", network->between.bandwidth);
 }

@@ -75,6 +75,29 @@ if must "a plan beside real steps" 2 plan small.yaml --measure --all-meshes --st
     [ "$(number out held_memory)" = "$(number out planned_memory)" ] || fail "memory differs from the plan"
 fi
 
+# On a terminal there is a line a second.
+if command -v script >/dev/null; then
+    timeout "$LIMIT" script -qec "$CAIRN plan small.yaml --ranks 8 --all-meshes --set mesh.data=auto" /dev/null >out 2>&1 </dev/null
+    grep -qaE 'planning: [0-9]+ of 20 meshes' out || fail "planning of many meshes says nothing meanwhile"
+fi
+
+# What others do on the machine while it is measured is said, and as a number.
+spinners=()
+for ((i = 0; i < $(nproc); i++)); do
+    while :; do :; done &
+    spinners+=($!)
+done
+if must "a plan on a busy machine" 1 plan small.yaml --json; then
+    grep -q '"machine": {"disturbed": true, ' out || fail "a busy machine is not marked: $(grep -o '"machine".*' out)"
+    awk -v share="$(number out others_share)" 'BEGIN { exit !(share > 0.15 && share <= 1) }' ||
+        fail "others took $(number out others_share) of a machine that they keep busy"
+    awk -v load="$(number out load_average)" 'BEGIN { exit !(load >= 0) }' || fail "no load average"
+fi
+must "the same as a table" 1 plan small.yaml && { grep -q '^MEASURED ON A BUSY MACHINE: .*other processes took [1-9]' out ||
+    fail "the table does not say that the machine is busy"; }
+kill "${spinners[@]}"
+wait "${spinners[@]}" 2>/dev/null
+
 for arguments in "base.yaml --ranks 0" "base.yaml --ranks 3 --set mesh.tensor=2" "small.yaml --network nowhere" \
     "small.yaml --network speed=1" "small.yaml --ranks 16 --set mesh.tensor=8" "small.yaml --sbatch no/such/folder" \
     "--parameters" "base.yaml --parameters --nothing" "missing.yaml --parameters" \

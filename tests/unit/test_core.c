@@ -9,6 +9,7 @@
 #include "src/core/arena.h"
 #include "src/core/dtype.h"
 #include "src/core/integer.h"
+#include "src/core/notice.h"
 #include "src/core/random.h"
 #include "src/core/sample.h"
 #include "src/core/suggest.h"
@@ -411,6 +412,43 @@ static void samples_tell_files_apart(void **state)
     assert_string_equal(text, "No such file or directory");
 }
 
+/* What a notice says on a standard error that is no terminal, `late` seconds after it spoke last. */
+static const char *said(struct notice *notice, double late, double done, double all)
+{
+    static char text[256];
+    FILE *file = tmpfile();
+    int before = dup(STDERR_FILENO);
+    assert_true(file && before >= 0);
+    assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
+    notice->terminal = false;
+    notice->began -= late;
+    notice->told -= late;
+    notice_show(notice, done, all);
+    notice_end(notice);
+    assert_true(dup2(before, STDERR_FILENO) >= 0);
+    close(before);
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    return text;
+}
+
+static void long_work_speaks_every_ten_seconds(void **state)
+{
+    (void)state;
+    struct context context;
+    struct notice notice;
+    context_create(&context);
+    notice_begin(&notice, &context, "planning", "meshes");
+    assert_string_equal(said(&notice, 9.5, 1.0, 4.0), "");
+    assert_string_equal(said(&notice, 0.6, 1.0, 4.0), "planning: 1 of 4 meshes, 0m 30s left\n");
+    assert_string_equal(said(&notice, 5.0, 2.0, 4.0), "");
+    assert_string_equal(said(&notice, 5.0, 3.0, 0.0), "planning: 3 meshes so far\n");
+    assert_string_equal(said(&notice, 10.0, 0.0, 4.0), "planning: 0 of 4 meshes\n");
+    context.quiet = true;
+    assert_string_equal(said(&notice, 100.0, 2.0, 4.0), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +465,7 @@ int main(void)
         cmocka_unit_test(pools_return_blocks_of_the_same_size),
         cmocka_unit_test(pools_serve_any_number_of_sizes),
         cmocka_unit_test(numbers_are_read_strictly),
+        cmocka_unit_test(long_work_speaks_every_ten_seconds),
         cmocka_unit_test(time_limits_are_read_as_slurm_reads_them),
         cmocka_unit_test(durations_are_rounded_to_what_is_shown),
         cmocka_unit_test(reals_near_zero_are_numbers),

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "dist/parallel/schedule.h"
+#include "src/plan/busy.h"
 #include "src/plan/network.h"
 #include "src/plan/simulate.h"
 #include "tests/support/support.h"
@@ -140,12 +141,83 @@ static void distance_and_bytes_cost(void **state)
     assert_close(network_seconds(&network, &mesh, MESH_TENSOR, 3.0, 8.0), 7.0, 1e-12, 0.0);
 }
 
+/* -- A machine that is busy ---------------------------------------------------------------------------------------- */
+
+static struct busy_look look_of(const char *text)
+{
+    char path[] = "/tmp/cairn-busy-XXXXXX";
+    int descriptor = mkstemp(path);
+    assert_true(descriptor >= 0);
+    assert_int_equal(write(descriptor, text, strlen(text)), strlen(text));
+    close(descriptor);
+    struct busy_look look = busy_look(path);
+    unlink(path);
+    return look;
+}
+
+/* User, nice, system, idle, waiting for disks, interrupts, soft interrupts, stolen. */
+static void others_work_is_seen(void **state)
+{
+    (void)state;
+    const double tick = 1.0 / (double)sysconf(_SC_CLK_TCK);
+    struct busy_look before = look_of("cpu  100 10 50 1000 20 3 4 5 0 0\ncpu0 1 1 1 1 1 1 1 1\n");
+    struct busy_look after = look_of("cpu  400 20 150 1300 60 13 24 25 0 0\n");
+    struct busy busy = {.load = 1.5};
+    assert_true(before.known && after.known);
+    assert_close(before.all, 1192.0 * tick, 1e-12, 0.0);
+    assert_close(before.used, 167.0 * tick, 1e-12, 0.0);
+    assert_close(before.stolen, 5.0 * tick, 1e-12, 0.0);
+    before.own = 2.0;
+    after.own = 2.0 + 240.0 * tick;
+    busy_add(&busy, &before, &after);
+    /* Of 800 ticks 440 were used, 240 of them by this process; 20 were stolen. */
+    assert_close(busy_others_share(&busy), 0.25, 1e-9, 0.0);
+    assert_close(busy_stolen_share(&busy), 0.025, 1e-9, 0.0);
+    char text[256];
+    busy.spread = 0.3;
+    busy_describe(&busy, text, sizeof text);
+    assert_string_equal(text,
+                        "the load average was 1.5, other processes took 25 % of its cores, other guests of its host "
+                        "2 %, and repeated steps differed by up to 30 %");
+    /* Clocks that do not agree to the tick make no negative work, and a second look adds to the first. */
+    after.own += 1e6;
+    busy_add(&busy, &before, &after);
+    assert_close(busy_others_share(&busy), 0.125, 1e-9, 0.0);
+}
+
+static void what_disturbs(void **state)
+{
+    (void)state;
+    assert_false(look_of("cpu  1 2 3\n").known);
+    assert_false(busy_look("/nowhere/stat").known);
+    struct busy busy = {.load = 9.0};
+    assert_false(busy_disturbs(&busy)); /* a load of before is no work at the same time */
+    const struct busy_look unknown = {0}, known = {.known = true, .all = 1.0, .used = 1.0};
+    busy_add(&busy, &unknown, &known);
+    assert_false(busy_disturbs(&busy));
+    const struct {
+        struct busy busy;
+        bool disturbs;
+    } cases[] = {{{.all = 100.0, .others = 4.9}, false},
+                 {{.all = 100.0, .others = 5.1}, true},
+                 {{.all = 100.0, .stolen = 1.9}, false},
+                 {{.all = 100.0, .stolen = 2.1}, true},
+                 {{.spread = 0.14}, false},
+                 {{.spread = 0.16}, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(busy_disturbs(&cases[i].busy), cases[i].disturbs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_forward_one_backward),     cmocka_unit_test(waits_as_the_schedule_says),
-        cmocka_unit_test(messages_and_cores_take_time), cmocka_unit_test(networks_are_read),
+        cmocka_unit_test(one_forward_one_backward),
+        cmocka_unit_test(waits_as_the_schedule_says),
+        cmocka_unit_test(messages_and_cores_take_time),
+        cmocka_unit_test(networks_are_read),
         cmocka_unit_test(distance_and_bytes_cost),
+        cmocka_unit_test(others_work_is_seen),
+        cmocka_unit_test(what_disturbs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
