@@ -75,12 +75,6 @@ if must "a plan beside real steps" 2 plan small.yaml --measure --all-meshes --st
     [ "$(number out held_memory)" = "$(number out planned_memory)" ] || fail "memory differs from the plan"
 fi
 
-# On a terminal there is a line a second.
-if command -v script >/dev/null; then
-    timeout "$LIMIT" script -qec "$CAIRN plan small.yaml --ranks 8 --all-meshes --set mesh.data=auto" /dev/null >out 2>&1 </dev/null
-    grep -qaE 'planning: [0-9]+ of 20 meshes' out || fail "planning of many meshes says nothing meanwhile"
-fi
-
 # What others do on the machine while it is measured is said, and as a number.
 spinners=()
 for ((i = 0; i < $(nproc); i++)); do
