@@ -29,6 +29,15 @@ void config_visit(const struct config *config, void (*visit)(void *self, const c
     free(value);
 }
 
+/* What is shown is cut; texts may differ behind that. */
+static bool texts_alike(const struct setting *setting, const struct config *a, const struct config *b)
+{
+    size_t size = setting->type == SETTING_LIST   ? sizeof(struct text_list)
+                  : setting->type == SETTING_TEXT ? (size_t)TEXT_LENGTH
+                                                  : 0;
+    return memcmp((const char *)a + setting->offset, (const char *)b + setting->offset, size) == 0;
+}
+
 void config_differences(const struct config *const *configs, int count, config_visitor visit, void *self)
 {
     enum { MOST = 64 };
@@ -39,7 +48,8 @@ void config_differences(const struct config *const *configs, int count, config_v
         bool alike = true;
         for (int j = 0; j < count; j++) {
             value_of(&setting_table[i], configs[j], values[j], sizeof values[j]);
-            alike = alike && strcmp(values[j], values[0]) == 0;
+            alike =
+                alike && strcmp(values[j], values[0]) == 0 && texts_alike(&setting_table[i], configs[j], configs[0]);
         }
         if (!alike)
             visit(self, setting_table[i].key, (const char(*)[CONFIG_VALUE])values, count);

@@ -256,6 +256,30 @@ static void test_single(void **state)
                  STATUS_USAGE, "--set optimizer.gate_lr_factor=1e10: expected optimizer.learning_rate times");
 }
 
+static void count_difference(void *self, const char *key, const char (*values)[CONFIG_VALUE], int count)
+{
+    (void)values;
+    assert_string_equal(key, "data.train");
+    *(int *)self += count;
+}
+
+/* Values are shown cut, and compared whole. */
+static void test_long_differences(void **state)
+{
+    struct fixture *fixture = *state;
+    int seen = 0;
+    char override[200] = "data.train=";
+    memset(override + 11, 'x', 150);
+    override[161] = 'a';
+    assert_ok(&fixture->context, parse(fixture, MODEL, override));
+    fixture->other = fixture->config;
+    override[161] = 'b';
+    assert_ok(&fixture->context, parse(fixture, MODEL, override));
+    const struct config *both[] = {&fixture->config, &fixture->other};
+    config_differences(both, 2, count_difference, &seen);
+    assert_int_equal(seen, 2);
+}
+
 /* Products of sizes that 64 bits would not hold. */
 static void test_products(void **state)
 {
@@ -813,6 +837,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
         cmocka_unit_test_setup_teardown(test_single, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long_differences, setup, teardown),
         cmocka_unit_test_setup_teardown(test_products, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_type, setup, teardown),
         cmocka_unit_test_setup_teardown(test_auto_is_none_of_the_numbers, setup, teardown),
