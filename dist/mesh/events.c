@@ -59,7 +59,7 @@ const char *mesh_axis_name(enum mesh_axis axis)
 {
     static const char *const names[MESH_AXES] = {
         [MESH_DATA] = "data",       [MESH_PIPELINE] = "pipeline", [MESH_CONTEXT] = "context", [MESH_TENSOR] = "tensor",
-        [MESH_REPLICA] = "replica", [MESH_ENDS] = "ends",         [MESH_HOST] = "host",       [MESH_WORLD] = "world",
+        [MESH_REPLICA] = "replica", [MESH_ENDS] = "ends",         [MESH_HOST] = "host",       [MESH_TEAM] = "team",
     };
     return names[axis];
 }

@@ -1,21 +1,21 @@
 #include "dist/mesh/members.h"
 
-struct members_place members_place(const struct mesh_config *mesh, int world_rank)
+struct members_place members_place(const struct mesh_config *mesh, int team_rank)
 {
-    return (struct members_place){.data = (int)(world_rank / (mesh->tensor * mesh->context * mesh->pipeline)),
-                                  .stage = (int)(world_rank / (mesh->tensor * mesh->context) % mesh->pipeline),
-                                  .along = (int)(world_rank / mesh->tensor % mesh->context),
-                                  .tensor = (int)(world_rank % mesh->tensor)};
+    return (struct members_place){.data = (int)(team_rank / (mesh->tensor * mesh->context * mesh->pipeline)),
+                                  .stage = (int)(team_rank / (mesh->tensor * mesh->context) % mesh->pipeline),
+                                  .along = (int)(team_rank / mesh->tensor % mesh->context),
+                                  .tensor = (int)(team_rank % mesh->tensor)};
 }
 
-int members_stage(const struct mesh_config *mesh, int world_rank)
+int members_stage(const struct mesh_config *mesh, int team_rank)
 {
-    return members_place(mesh, world_rank).stage;
+    return members_place(mesh, team_rank).stage;
 }
 
-int members_count(const struct mesh_config *mesh, enum mesh_axis axis, int world_rank)
+int members_count(const struct mesh_config *mesh, enum mesh_axis axis, int team_rank)
 {
-    int stage = members_stage(mesh, world_rank);
+    int stage = members_stage(mesh, team_rank);
     bool end = stage == 0 || stage == mesh->pipeline - 1;
     switch (axis) {
     case MESH_DATA:
@@ -30,19 +30,19 @@ int members_count(const struct mesh_config *mesh, enum mesh_axis axis, int world
         return (int)(mesh->data * mesh->context);
     case MESH_ENDS:
         return end ? (int)integer_min(2, mesh->pipeline) : 0;
-    case MESH_WORLD:
+    case MESH_TEAM:
         return (int)(mesh->data * mesh->pipeline * mesh->context * mesh->tensor);
     default:
         return 0;
     }
 }
 
-int members_world_rank(const struct mesh_config *mesh, enum mesh_axis axis, int world_rank, int rank)
+int members_team_rank(const struct mesh_config *mesh, enum mesh_axis axis, int team_rank, int rank)
 {
-    struct members_place at = members_place(mesh, world_rank);
+    struct members_place at = members_place(mesh, team_rank);
     int contexts = (int)mesh->context;
     int stages = (int)mesh->pipeline;
-    if (axis == MESH_WORLD)
+    if (axis == MESH_TEAM)
         return rank;
     if (axis == MESH_DATA)
         at.data = rank;

@@ -8,51 +8,6 @@
 
 #include "src/core/text.h"
 
-enum status mesh_start(struct context *context, int *argc, char ***argv, int *rank, int *size)
-{
-    int provided = 0;
-    /* Open MPI's own MPI-IO is slow at slices of columns where ROMIO is not. A choice of the user's stands. */
-    setenv("OMPI_MCA_io", "^ompio", 0);
-    if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
-        return context_fail(context, STATUS_INTERNAL, "MPI did not start; try `mpirun -n 1 cairn --version`");
-    if (provided < MPI_THREAD_FUNNELED)
-        return context_fail(context, STATUS_INTERNAL, "this MPI does not support threads beside it");
-    MPI_Comm_rank(MPI_COMM_WORLD, rank);
-    MPI_Comm_size(MPI_COMM_WORLD, size);
-    return STATUS_OK;
-}
-
-const char *mesh_library(void)
-{
-#ifdef OMPI_MAJOR_VERSION
-#define TEXT_OF(x) #x
-#define TEXT(x) TEXT_OF(x)
-    return "Open MPI " TEXT(OMPI_MAJOR_VERSION) "." TEXT(OMPI_MINOR_VERSION) "." TEXT(OMPI_RELEASE_VERSION);
-#else
-    return "MPI";
-#endif
-}
-
-void mesh_library_version(char *text, size_t size)
-{
-    char words[MPI_MAX_LIBRARY_VERSION_STRING];
-    int length = 0;
-    if (MPI_Get_library_version(words, &length) != MPI_SUCCESS)
-        length = 0;
-    words[length] = '\0';
-    (void)text_copy(text, size, words);
-}
-
-void mesh_stop(void)
-{
-    MPI_Finalize();
-}
-
-void mesh_abort(int code)
-{
-    MPI_Abort(MPI_COMM_WORLD, code);
-}
-
 /* How the sizes that are fixed could be met, for a message: by other ranks, and by another size. */
 static void describe_fit(const struct mesh_config *wanted, int ranks, char *text, size_t size)
 {
@@ -121,8 +76,7 @@ static void bf16_sum(void *in, void *inout, int *length, MPI_Datatype *datatype)
 
 static void axis_create(struct mesh *mesh, enum mesh_axis axis, bool takes_part, int color, int key)
 {
-    MPI_Comm world = mesh->communicator[MESH_WORLD];
-    MPI_Comm_split(world, takes_part ? color : MPI_UNDEFINED, key, &mesh->communicator[axis]);
+    MPI_Comm_split(mesh->communicator[MESH_TEAM], takes_part ? color : MPI_UNDEFINED, key, &mesh->communicator[axis]);
     mesh->size[axis] = 0;
     mesh->rank[axis] = -1;
     if (mesh->communicator[axis] != MPI_COMM_NULL) {
@@ -133,29 +87,30 @@ static void axis_create(struct mesh *mesh, enum mesh_axis axis, bool takes_part,
 
 static bool counts_create(struct mesh *mesh)
 {
-    int world = mesh->size[MESH_WORLD];
+    int ranks = mesh->size[MESH_TEAM];
     mesh->message_most = MESSAGE_MOST;
     mesh->direct_most = DIRECT_MOST;
-    mesh->counts = memory_allocate(mesh->context, 2 * (size_t)world * sizeof *mesh->counts, MEMORY_OTHER);
+    mesh->counts = memory_allocate(mesh->context, 2 * (size_t)ranks * sizeof *mesh->counts, MEMORY_OTHER);
     if (mesh->counts)
-        mesh->offsets = mesh->counts + world;
+        mesh->offsets = mesh->counts + ranks;
     return mesh->counts != NULL;
 }
 
-enum status mesh_create(struct context *context, const struct mesh_config *config, struct mesh **mesh)
+enum status mesh_create(struct context *context, const struct team *team, const struct mesh_config *config,
+                        struct mesh **mesh)
 {
     struct mesh *m = memory_allocate(context, sizeof *m, MEMORY_OTHER);
     if (!m)
-        mesh_abort(1);
+        team_abort(1);
     m->context = context;
+    m->team = team;
     m->config = *config;
     for (int axis = 0; axis < MESH_AXES; axis++)
         m->reversed[axis] = MPI_COMM_NULL;
-    /* The library's own copy of the world, so that no message meets another library's. */
-    MPI_Comm_dup(MPI_COMM_WORLD, &m->communicator[MESH_WORLD]);
-    MPI_Comm_size(m->communicator[MESH_WORLD], &m->size[MESH_WORLD]);
-    MPI_Comm_rank(m->communicator[MESH_WORLD], &m->rank[MESH_WORLD]);
-    int rank = m->rank[MESH_WORLD];
+    MPI_Comm_dup(team->communicator, &m->communicator[MESH_TEAM]);
+    m->size[MESH_TEAM] = team->size;
+    m->rank[MESH_TEAM] = team->rank;
+    int rank = team->rank;
     struct members_place at = members_place(config, rank);
     int stages = (int)config->pipeline;
     int contexts = (int)config->context;
@@ -168,14 +123,14 @@ enum status mesh_create(struct context *context, const struct mesh_config *confi
     axis_create(m, MESH_REPLICA, true, at.stage * tensors + at.tensor, at.data * contexts + at.along);
     axis_create(m, MESH_ENDS, at.stage == 0 || at.stage == stages - 1, across, at.stage);
     MPI_Comm *host = &m->communicator[MESH_HOST];
-    MPI_Comm_split_type(m->communicator[MESH_WORLD], MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, host);
+    MPI_Comm_split_type(m->communicator[MESH_TEAM], MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, host);
     MPI_Comm_size(*host, &m->size[MESH_HOST]);
     MPI_Comm_rank(*host, &m->rank[MESH_HOST]);
     MPI_Type_contiguous(2, MPI_BYTE, &m->bf16);
     MPI_Type_commit(&m->bf16);
     MPI_Op_create(bf16_sum, 1, &m->bf16_sum);
     if (!counts_create(m) || mesh_ring_create(m) != STATUS_OK)
-        mesh_abort(1);
+        team_abort(1);
     *mesh = m;
     return STATUS_OK;
 }
@@ -203,7 +158,7 @@ enum status mesh_create_dry(struct context *context, const struct mesh_config *c
         [MESH_REPLICA] = {config->data * contexts, at.data * contexts + at.along},
         [MESH_ENDS] = {end ? integer_min(2, config->pipeline) : 0, end ? at.stage > 0 : -1},
         [MESH_HOST] = {1, 0},
-        [MESH_WORLD] = {config->data * config->pipeline * contexts * config->tensor, rank},
+        [MESH_TEAM] = {config->data * config->pipeline * contexts * config->tensor, rank},
     };
     for (int axis = 0; axis < MESH_AXES; axis++) {
         m->communicator[axis] = m->reversed[axis] = MPI_COMM_NULL;
@@ -250,6 +205,11 @@ int mesh_ranks_on_host(const struct mesh *mesh)
     return mesh->size[MESH_HOST];
 }
 
+const struct team *mesh_team(const struct mesh *mesh)
+{
+    return mesh->team;
+}
+
 const struct mesh_config *mesh_config(const struct mesh *mesh)
 {
     return &mesh->config;
@@ -265,36 +225,12 @@ MPI_Comm mesh_communicator(const struct mesh *mesh, enum mesh_axis axis)
     return mesh->communicator[axis];
 }
 
-/* What every rank learns of the lowest rank that failed. */
-static enum status agree_over(MPI_Comm world, struct context *context, enum status status)
-{
-    int rank;
-    MPI_Comm_rank(world, &rank);
-    int mine = status == STATUS_OK ? INT_MAX : rank;
-    int first = INT_MAX;
-    MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
-    if (first == INT_MAX)
-        return STATUS_OK;
-    struct {
-        int status;
-        char text[sizeof context->text];
-    } message = {.status = (int)status};
-    memcpy(message.text, context->text, sizeof message.text);
-    MPI_Bcast(&message, (int)sizeof message, MPI_BYTE, first, world);
-    context->status = (enum status)message.status;
-    context->agreed = true;
-    memcpy(context->text, message.text, sizeof message.text);
-    return context->status;
-}
-
 enum status mesh_agree(struct mesh *mesh, struct context *context, enum status status)
 {
-    if (!mesh)
-        return agree_over(MPI_COMM_WORLD, context, status);
     if (mesh->dry)
         return status;
-    struct mesh_mark mark = mesh_enter(mesh, MESH_WORLD, CALL_AGREE, (int64_t)sizeof(int));
-    status = agree_over(mesh->communicator[MESH_WORLD], context, status);
+    struct mesh_mark mark = mesh_enter(mesh, MESH_TEAM, CALL_AGREE, (int64_t)sizeof(int));
+    status = team_agree(mesh->team, context, status);
     mesh_leave(mesh, mark);
     return status;
 }

@@ -1,11 +1,12 @@
-/* The mesh of ranks, data x pipeline x context x tensor (tensor innermost), its communicators, collectives and
- * messages, and errors that all ranks agree on. Every byte sent is counted by axis.
+/* The mesh over the ranks of a team, data x pipeline x context x tensor (tensor innermost), its communicators,
+ * collectives and messages. Every byte sent is counted by axis.
  *
  * Functions marked collective are called by all ranks of the named axis, in the same order, with the same sizes. A
  * failure inside MPI ends the job. */
 #ifndef CAIRN_DIST_MESH_H
 #define CAIRN_DIST_MESH_H
 
+#include "dist/mesh/team.h"
 #include "src/core/config.h"
 #include "src/core/context.h"
 #include "src/core/dtype.h"
@@ -18,8 +19,8 @@ enum mesh_axis {
     MESH_TENSOR,
     MESH_REPLICA, /* data and context together: ranks that hold the same slices of the same parameters */
     MESH_ENDS,    /* the first and the last pipeline stage: 2 ranks there (1 if pipeline is 1), 0 elsewhere */
-    MESH_HOST,    /* ranks that share this one's host, in the order of the world */
-    MESH_WORLD,
+    MESH_HOST,    /* ranks that share this one's host, in the order of the team */
+    MESH_TEAM,    /* all ranks of the team */
     MESH_AXES,
 };
 
@@ -32,35 +33,14 @@ struct mesh_traffic {
     int64_t bytes; /* payload this rank hands to MPI */
 };
 
-/* Starts MPI (once a process) and says which rank this is of how many. */
-enum status mesh_start(struct context *context, int *argc, char ***argv, int *rank, int *size) MUST_USE;
-
-/* The MPI library's name and version. */
-const char *mesh_library(void);
-
-/* The library that runs, in its own words. */
-void mesh_library_version(char *text, size_t size);
-
-/* Whether all ranks of the world have the same text, which is lines of "NAME: VALUE". If not, a USAGE error on all of
- * them that names the first line in which they differ, and where. Before there is a mesh. Collective; agreed. */
-enum status mesh_same(struct context *context, const char *text) MUST_USE;
-
-/* The same for the size and a sample of a file that all ranks read, as `what`. */
-enum status mesh_same_file(struct context *context, const char *what, const char *path) MUST_USE;
-
-/* Ends MPI after all ranks arrive here: collective. */
-void mesh_stop(void);
-
-/* Ends the job at once from a single rank, with this exit status. */
-void mesh_abort(int code);
-
 /* Resolves counts of 0 ("auto", at most one) against the number of ranks.
  * USAGE error with the sizes that would fit. */
 enum status mesh_resolve(struct context *context, const struct mesh_config *wanted, int ranks,
                          struct mesh_config *resolved) MUST_USE;
 
-/* Collective over the world; `config` is resolved. */
-enum status mesh_create(struct context *context, const struct mesh_config *config, struct mesh **mesh) MUST_USE;
+/* Collective over the team, which must outlive the mesh; `config` is resolved. */
+enum status mesh_create(struct context *context, const struct team *team, const struct mesh_config *config,
+                        struct mesh **mesh) MUST_USE;
 
 /* The mesh as one of its ranks sees it, in a process that may be alone and without MPI: collectives and messages are
  * counted and complete at once, and what would be received stays as it was. Each rank has a host of its own. For plans.
@@ -71,12 +51,12 @@ void mesh_destroy(struct mesh **mesh);
 
 int mesh_size(const struct mesh *mesh, enum mesh_axis axis);
 int mesh_rank(const struct mesh *mesh, enum mesh_axis axis); /* -1 on an axis this rank is not part of */
+const struct team *mesh_team(const struct mesh *mesh);       /* NULL of a dry mesh */
 int mesh_ranks_on_host(const struct mesh *mesh);
 const struct mesh_config *mesh_config(const struct mesh *mesh);
 struct mesh_traffic mesh_traffic(const struct mesh *mesh, enum mesh_axis axis);
 
-/* Collective over the world. Every rank brings its status; if any failed, all return the status of the lowest rank
- * that did, with its text in their context, marked as agreed. mesh may be NULL before there is one. */
+/* team_agree over the mesh's team, counted as communication; a dry mesh has one opinion. */
 enum status mesh_agree(struct mesh *mesh, struct context *context, enum status status) MUST_USE;
 
 void mesh_barrier(struct mesh *mesh, enum mesh_axis axis);

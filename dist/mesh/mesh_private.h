@@ -4,12 +4,14 @@
 
 #include "dist/mesh/events.h"
 #include "dist/mesh/mesh_mpi.h"
+#include "dist/mesh/team_private.h"
 
 /* Up to so many ranks a slice travels in chunks of 256 KiB or more, however large it is. */
 enum { DIRECT_MOST = 16 };
 
 struct mesh {
     struct context *context;
+    const struct team *team; /* NULL of a dry mesh */
     struct mesh_config config;
     bool dry;                         /* all communicators are MPI_COMM_NULL, and MPI may not have been started */
     MPI_Comm communicator[MESH_AXES]; /* MPI_COMM_NULL where this rank takes no part */

@@ -45,8 +45,8 @@ static void *allocate_or_stop(struct mesh *mesh, size_t bytes)
 {
     void *memory = memory_allocate(mesh->context, bytes, MEMORY_BUFFERS);
     if (!memory) {
-        fprintf(stderr, "cairn: rank %d: %s\n", mesh->rank[MESH_WORLD], mesh->context->text);
-        mesh_abort(1);
+        fprintf(stderr, "cairn: rank %d: %s\n", mesh->rank[MESH_TEAM], mesh->context->text);
+        team_abort(1);
     }
     return memory;
 }

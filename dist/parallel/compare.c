@@ -59,7 +59,7 @@ enum status comparison_create(struct context *context, struct mesh *mesh, struct
                              .parameters = parameters,
                              .count = count};
     size_t entries = (size_t)count + 1;
-    size_t ranks = (size_t)mesh_size(mesh, MESH_WORLD);
+    size_t ranks = (size_t)mesh_size(mesh, MESH_TEAM);
     c->hash = memory_allocate(context, entries * sizeof *c->hash, MEMORY_OTHER);
     c->noted = memory_allocate(context, entries * sizeof *c->noted, MEMORY_OTHER);
     c->bounds = memory_allocate(context, 2 * entries * sizeof *c->bounds, MEMORY_OTHER);
@@ -109,7 +109,7 @@ static enum status blame(struct comparison *comparison, const struct parameter *
     return context_fail(comparison->context, STATUS_AGAIN,
                         "silent corruption: rank %d on host %s: %s %s; nothing of it was saved: start again from the "
                         "last checkpoint, without that host if it happens again",
-                        mesh_rank(comparison->mesh, MESH_WORLD), host, parameter->spec.name, why);
+                        mesh_rank(comparison->mesh, MESH_TEAM), host, parameter->spec.name, why);
 }
 
 static bool rounds_to(struct comparison *comparison, const struct shard *shard)

@@ -23,7 +23,7 @@ void comparison_note(struct comparison *comparison);
 /* They change now. Local. */
 void comparison_forget(struct comparison *comparison);
 
-/* Collective over the world. STATUS_AGAIN, agreed, with rank, host and parameter, if a copy is wrong. */
+/* Collective over the team. STATUS_AGAIN, agreed, with rank, host and parameter, if a copy is wrong. */
 enum status comparison_run(struct comparison *comparison) MUST_USE;
 
 #endif

@@ -43,7 +43,7 @@ void pipeline_destroy(struct pipeline **pipeline);
 
 /* The listener (may be NULL) follows the backward passes; a parameter is done after the last over any chunk that uses
  * it. Adds the losses of the last chunk to *loss (elsewhere it stays as it is; may be NULL).
- * Collective over the pipeline axis. On failure the context's error is set, and only mesh_abort is safe. */
+ * Collective over the pipeline axis. On failure the context's error is set, and only team_abort is safe. */
 enum status pipeline_run(struct pipeline *pipeline, const struct pipeline_stage *stage,
                          const struct tape_listener *listener, double *loss) MUST_USE;
 

@@ -182,7 +182,7 @@ static enum status check_elements(struct checkpoint_background *background)
             background->elements[i] += box_count(&dataset->pieces[p].box, dataset->rank);
     }
     if (background->count > 0)
-        mesh_all_reduce(background->mesh, MESH_WORLD, background->elements, background->count, DTYPE_I64, MESH_SUM);
+        mesh_all_reduce(background->mesh, MESH_TEAM, background->elements, background->count, DTYPE_I64, MESH_SUM);
     return transfer_complete(background->context, background->datasets, background->count, background->elements);
 }
 
@@ -196,7 +196,7 @@ enum status background_create_tuned(struct context *context, struct mesh *mesh,
     if (b) {
         b->context = context;
         b->mesh = mesh;
-        b->first = mesh_rank(mesh, MESH_WORLD) == 0;
+        b->first = mesh_rank(mesh, MESH_TEAM) == 0;
         b->datasets = datasets;
         b->count = count;
         b->tuning = *tuning;
@@ -305,8 +305,8 @@ static enum status create_together(struct checkpoint_background *background, con
     CHECK(mesh_agree(mesh, context, partial_name(context, background->target.folder, header->step, partial)));
     background->active = true;
     CHECK(mesh_agree(mesh, context, background->first ? create_file(background, header) : STATUS_OK));
-    mesh_broadcast(mesh, MESH_WORLD, 0, &partial->place, PARTIAL_PLACE, DTYPE_I64);
-    mesh_broadcast(mesh, MESH_WORLD, 0, background->offsets, background->count, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &partial->place, PARTIAL_PLACE, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_TEAM, 0, background->offsets, background->count, DTYPE_I64);
     return transfer_visible(context, mesh, partial->partial, true, partial->place.size);
 }
 
@@ -372,7 +372,7 @@ enum status checkpoint_background_advance(struct checkpoint_background *backgrou
     background->held += clock_seconds() - start;
     if (progress->complete) {
         double seconds[] = {background->copied, background->written, background->held};
-        mesh_all_reduce(background->mesh, MESH_WORLD, seconds, sizeof seconds / sizeof *seconds, DTYPE_F64, MESH_MAX);
+        mesh_all_reduce(background->mesh, MESH_TEAM, seconds, sizeof seconds / sizeof *seconds, DTYPE_F64, MESH_MAX);
         progress->copied = seconds[0];
         progress->written = seconds[1];
         progress->held = seconds[2];

@@ -42,7 +42,7 @@ struct checkpoint_dataset {
 /* Of all elements of the datasets, on all ranks together. */
 int64_t checkpoint_bytes(const struct checkpoint_dataset *datasets, int count);
 
-/* Collective over the world; agreed status. Writes FOLDER/step-XXXXXXXX.h5 under a temporary name, flushes it to disk,
+/* Collective over the team; agreed status. Writes FOLDER/step-XXXXXXXX.h5 under a temporary name, flushes it to disk,
  * renames it and points FOLDER/latest at it. On failure the old files are untouched and no partial file is left. */
 enum status checkpoint_write(struct context *context, struct mesh *mesh, const char *folder,
                              const struct checkpoint_header *header, const struct checkpoint_dataset *datasets,
@@ -53,7 +53,7 @@ enum status checkpoint_write(struct context *context, struct mesh *mesh, const c
 struct checkpoint_background;
 
 /* Takes the memory (as much as the pieces have, and little more) and starts the thread. `datasets` must outlive it.
- * Collective over the world; agreed status. */
+ * Collective over the team; agreed status. */
 enum status checkpoint_background_create(struct context *context, struct mesh *mesh,
                                          const struct checkpoint_dataset *datasets, int count,
                                          struct checkpoint_background **background) MUST_USE;
@@ -68,7 +68,7 @@ struct checkpoint_target {
     int64_t keep_every;
 };
 
-/* Creates the file and starts copying; none may be active. Collective over the world; agreed status. */
+/* Creates the file and starts copying; none may be active. Collective over the team; agreed status. */
 enum status checkpoint_background_begin(struct checkpoint_background *background,
                                         const struct checkpoint_target *target,
                                         const struct checkpoint_header *header) MUST_USE;
@@ -92,7 +92,7 @@ struct checkpoint_progress {
 };
 
 /* Goes on with an active one when no rank is busy: it takes two such calls to complete it. When it fails its file is
- * removed, and it is complete. Collective over the world; agreed status. */
+ * removed, and it is complete. Collective over the team; agreed status. */
 enum status checkpoint_background_advance(struct checkpoint_background *background,
                                           struct checkpoint_progress *progress) MUST_USE;
 

@@ -19,7 +19,7 @@ struct contents {
 static enum status contents_share(struct context *context, struct mesh *mesh, const char *path,
                                   struct contents *contents)
 {
-    bool first = mesh_rank(mesh, MESH_WORLD) == 0;
+    bool first = mesh_rank(mesh, MESH_TEAM) == 0;
     enum status status = STATUS_OK;
     if (first) {
         struct seal seal;
@@ -30,14 +30,14 @@ static enum status contents_share(struct context *context, struct mesh *mesh, co
         contents->count = count;
     }
     CHECK(mesh_agree(mesh, context, status));
-    mesh_broadcast(mesh, MESH_WORLD, 0, &contents->count, 1, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &contents->count, 1, DTYPE_I64);
     size_t bytes = (size_t)contents->count * sizeof *contents->entries;
     if (!first) {
         contents->entries = memory_allocate(context, bytes, MEMORY_OTHER);
         status = contents->entries ? STATUS_OK : STATUS_MEMORY;
     }
     CHECK(mesh_agree(mesh, context, status));
-    mesh_broadcast(mesh, MESH_WORLD, 0, contents->entries, (int64_t)bytes, DTYPE_BYTE);
+    mesh_broadcast(mesh, MESH_TEAM, 0, contents->entries, (int64_t)bytes, DTYPE_BYTE);
     return STATUS_OK;
 }
 
@@ -56,9 +56,9 @@ enum status checkpoint_verify(struct context *context, struct mesh *mesh, const 
     status = joined ? STATUS_OK : STATUS_MEMORY;
     if (status == STATUS_OK)
         status = verify_part(context, path, contents.entries, count,
-                             range_partition(total, mesh_size(mesh, MESH_WORLD), mesh_rank(mesh, MESH_WORLD)), joined);
+                             range_partition(total, mesh_size(mesh, MESH_TEAM), mesh_rank(mesh, MESH_TEAM)), joined);
     TRY(mesh_agree(mesh, context, status));
-    mesh_all_reduce(mesh, MESH_WORLD, joined, count, DTYPE_I64, MESH_XOR);
+    mesh_all_reduce(mesh, MESH_TEAM, joined, count, DTYPE_I64, MESH_XOR);
     TRY(mesh_agree(mesh, context, verify_hashes(context, path, contents.entries, count, joined)));
 done:
     memory_free(context, joined);
@@ -70,7 +70,7 @@ done:
 static enum status steps_share(struct context *context, struct mesh *mesh, const char *folder, int64_t **steps,
                                int64_t *count)
 {
-    bool first = mesh_rank(mesh, MESH_WORLD) == 0;
+    bool first = mesh_rank(mesh, MESH_TEAM) == 0;
     enum status status = STATUS_OK;
     *steps = NULL;
     *count = 0;
@@ -80,19 +80,19 @@ static enum status steps_share(struct context *context, struct mesh *mesh, const
         *count = found;
     }
     CHECK(mesh_agree(mesh, context, status));
-    mesh_broadcast(mesh, MESH_WORLD, 0, count, 1, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_TEAM, 0, count, 1, DTYPE_I64);
     if (!first) {
         *steps = memory_allocate(context, (size_t)*count * sizeof **steps, MEMORY_OTHER);
         status = *steps ? STATUS_OK : STATUS_MEMORY;
     }
     CHECK(mesh_agree(mesh, context, status));
-    mesh_broadcast(mesh, MESH_WORLD, 0, *steps, *count, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_TEAM, 0, *steps, *count, DTYPE_I64);
     return STATUS_OK;
 }
 
 void checkpoint_clean(struct context *context, struct mesh *mesh, const char *folder)
 {
-    if (mesh_rank(mesh, MESH_WORLD) == 0)
+    if (mesh_rank(mesh, MESH_TEAM) == 0)
         folder_clean(context, folder);
 }
 
@@ -167,6 +167,6 @@ enum status checkpoint_newest(struct context *context, const char *name, char pa
 void checkpoint_prune(struct context *context, struct mesh *mesh, const char *folder, int64_t keep_last,
                       int64_t keep_every)
 {
-    if (mesh_rank(mesh, MESH_WORLD) == 0)
+    if (mesh_rank(mesh, MESH_TEAM) == 0)
         folder_prune(context, folder, keep_last, keep_every);
 }

@@ -11,14 +11,14 @@ enum status checkpoint_read_header(struct context *context, struct mesh *mesh, c
 {
     enum status status = STATUS_OK;
     layout_quiet();
-    if (mesh_rank(mesh, MESH_WORLD) == 0) {
+    if (mesh_rank(mesh, MESH_TEAM) == 0) {
         struct seal seal;
         status = seal_check(context, path, &seal);
         if (status == STATUS_OK)
             status = layout_header(context, path, header);
     }
     CHECK(mesh_agree(mesh, context, status));
-    mesh_broadcast(mesh, MESH_WORLD, 0, header, sizeof *header, DTYPE_BYTE);
+    mesh_broadcast(mesh, MESH_TEAM, 0, header, sizeof *header, DTYPE_BYTE);
     return STATUS_OK;
 }
 
@@ -72,11 +72,11 @@ enum status checkpoint_read_tuned(struct context *context, struct mesh *mesh, co
         status = entries && rounds ? STATUS_OK : STATUS_MEMORY;
     }
     TRY(mesh_agree(mesh, context, status));
-    if (mesh_rank(mesh, MESH_WORLD) == 0)
+    if (mesh_rank(mesh, MESH_TEAM) == 0)
         status = shapes_read(context, path, datasets, count, entries, &size);
     TRY(mesh_agree(mesh, context, status));
-    mesh_broadcast(mesh, MESH_WORLD, 0, &size, 1, DTYPE_I64);
-    mesh_broadcast(mesh, MESH_WORLD, 0, entries, (int64_t)((size_t)count * sizeof *entries), DTYPE_BYTE);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &size, 1, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_TEAM, 0, entries, (int64_t)((size_t)count * sizeof *entries), DTYPE_BYTE);
     TRY(mesh_agree(mesh, context, shapes_compare(context, path, datasets, count, entries)));
     TRY(transfer_visible(context, mesh, path, false, size));
     transfer_plan(mesh, datasets, count, transfer_bytes, rounds);
@@ -97,6 +97,6 @@ enum status checkpoint_read(struct context *context, struct mesh *mesh, const ch
                             const struct checkpoint_dataset *datasets, int count)
 {
     int32_t method = (int32_t)write_method_wanted();
-    mesh_broadcast(mesh, MESH_WORLD, 0, &method, 1, DTYPE_I32);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &method, 1, DTYPE_I32);
     return checkpoint_read_tuned(context, mesh, path, datasets, count, method != WRITE_ALONE, TRANSFER_BYTES);
 }

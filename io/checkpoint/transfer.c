@@ -161,7 +161,7 @@ enum status transfer_complete(struct context *context, const struct checkpoint_d
 void hashes_join(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, uint64_t *hashes)
 {
     if (count > 0)
-        mesh_all_reduce(mesh, MESH_WORLD, hashes, count, DTYPE_I64, MESH_XOR);
+        mesh_all_reduce(mesh, MESH_TEAM, hashes, count, DTYPE_I64, MESH_XOR);
     for (int i = 0; i < count; i++)
         hashes[i] = hash_whole(hashes[i], dataset_elements(&datasets[i]));
 }
@@ -180,7 +180,7 @@ void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets,
         }
     }
     if (count > 0)
-        mesh_all_reduce(mesh, MESH_WORLD, rounds, count, DTYPE_I64, MESH_MAX);
+        mesh_all_reduce(mesh, MESH_TEAM, rounds, count, DTYPE_I64, MESH_MAX);
 }
 
 enum status transfer_visible(struct context *context, struct mesh *mesh, const char *path, bool write, int64_t size)
@@ -192,7 +192,7 @@ enum status transfer_visible(struct context *context, struct mesh *mesh, const c
         status = context_fail(context, STATUS_FILE,
                               "%s: rank %d sees %" PRId64 " bytes and rank 0 %" PRId64
                               "; the folder must be on a file system that all ranks share",
-                              path, mesh_rank(mesh, MESH_WORLD), seen, size);
+                              path, mesh_rank(mesh, MESH_TEAM), seen, size);
     if (descriptor >= 0)
         close(descriptor);
     return mesh_agree(mesh, context, status);
@@ -248,7 +248,7 @@ static enum status file_open_all(struct context *context, struct mesh *mesh, con
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     *file = -1;
-    if (H5Pset_fapl_mpio(access, mesh_communicator(mesh, MESH_WORLD), MPI_INFO_NULL) >= 0 &&
+    if (H5Pset_fapl_mpio(access, mesh_communicator(mesh, MESH_TEAM), MPI_INFO_NULL) >= 0 &&
         H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110) >= 0 &&
         H5Pset_all_coll_metadata_ops(access, 1) >= 0 && H5Pset_coll_metadata_write(access, 1) >= 0)
         *file = H5Fopen(transfer->path, transfer->write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access);

@@ -19,20 +19,20 @@ int64_t dataset_elements(const struct checkpoint_dataset *dataset);
 enum status transfer_complete(struct context *context, const struct checkpoint_dataset *datasets, int count,
                               const int64_t *elements) MUST_USE;
 
-/* From what each rank contributes to the hashes of datasets to the hashes. Collective over the world. */
+/* From what each rank contributes to the hashes of datasets to the hashes. Collective over the team. */
 void hashes_join(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, uint64_t *hashes);
 
 /* For each dataset the number of transfers of at most `limit` bytes that the rank with most of them needs. Collective
- * over the world; `rounds` has `count` elements. */
+ * over the team; `rounds` has `count` elements. */
 void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, int64_t limit,
                    int64_t *rounds);
 
 /* INTERNAL or FILE error unless every rank sees the file with this size: their folders may not be the same one.
- * Collective over the world; agreed status. */
+ * Collective over the team; agreed status. */
 enum status transfer_visible(struct context *context, struct mesh *mesh, const char *path, bool write,
                              int64_t size) MUST_USE;
 
-/* Moves the pieces in one of two ways, and, if writing, brings them to disk. Collective over the world; agreed status.
+/* Moves the pieces in one of two ways, and, if writing, brings them to disk. Collective over the team; agreed status.
  *
  * collective: by HDF5 and MPI-IO, all ranks in every round, those without work with nothing. If a write fails on some
  * ranks only, MPI-IO may leave the others waiting for ever; so it is used where the disk space has been reserved.

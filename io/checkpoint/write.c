@@ -50,7 +50,7 @@ static enum status writer_hash(struct writer *writer)
     }
     hashes_join(writer->mesh, writer->datasets, writer->count, writer->hashes);
     if (writer->count > 0)
-        mesh_all_reduce(writer->mesh, MESH_WORLD, writer->elements, writer->count, DTYPE_I64, MESH_SUM);
+        mesh_all_reduce(writer->mesh, MESH_TEAM, writer->elements, writer->count, DTYPE_I64, MESH_SUM);
     return transfer_complete(writer->context, writer->datasets, writer->count, writer->elements);
 }
 
@@ -68,8 +68,8 @@ static enum status writer_transfer(struct writer *writer)
 {
     struct mesh *mesh = writer->mesh;
     struct partial *partial = &writer->partial;
-    mesh_broadcast(mesh, MESH_WORLD, 0, &partial->place, PARTIAL_PLACE, DTYPE_I64);
-    mesh_broadcast(mesh, MESH_WORLD, 0, writer->offsets, writer->count, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &partial->place, PARTIAL_PLACE, DTYPE_I64);
+    mesh_broadcast(mesh, MESH_TEAM, 0, writer->offsets, writer->count, DTYPE_I64);
     transfer_plan(mesh, writer->datasets, writer->count, writer->tuning->transfer_bytes, writer->rounds);
     CHECK(transfer_visible(writer->context, mesh, partial->partial, true, partial->place.size));
     enum write_method method = writer->tuning->method;
@@ -92,7 +92,7 @@ enum status checkpoint_write_tuned(struct context *context, struct mesh *mesh, c
 {
     struct writer writer = {
         .context = context, .mesh = mesh, .header = header, .datasets = datasets, .count = count, .tuning = tuning};
-    bool first = mesh_rank(mesh, MESH_WORLD) == 0;
+    bool first = mesh_rank(mesh, MESH_TEAM) == 0;
     bool created = false;
     enum status status;
     layout_quiet();
@@ -126,7 +126,7 @@ enum status checkpoint_write(struct context *context, struct mesh *mesh, const c
 {
     /* Ranks may be started with different environments. */
     int32_t method = (int32_t)write_method_wanted();
-    mesh_broadcast(mesh, MESH_WORLD, 0, &method, 1, DTYPE_I32);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &method, 1, DTYPE_I32);
     const struct write_tuning tuning = {.method = (enum write_method)method,
                                         .transfer_bytes = TRANSFER_BYTES,
                                         .check_space = true,

@@ -48,7 +48,7 @@ static double mean_depth(struct trainer *trainer, double *sums)
         sums[2 * i] = (double)decoder->routing[i].offered;
         sums[2 * i + 1] = (double)decoder->routing[i].chosen;
     }
-    mesh_all_reduce(trainer->mesh, MESH_WORLD, sums, 2 * config->layers, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(trainer->mesh, MESH_TEAM, sums, 2 * config->layers, DTYPE_F64, MESH_SUM);
     double depth = 0.0;
     for (int64_t layer = 0; layer < config->layers; layer++) {
         int64_t router = recursive ? layers_recursion(config, layer) : layers_routed(config, layer) ? layer : -1;
@@ -101,7 +101,7 @@ static enum status measure(struct watch *watch, const struct bench_options *opti
     struct time_account *account = &trainer->context->time;
     for (int64_t i = 0; i <= options->warmup; i++) {
         watch->seen = 0;
-        mesh_barrier(trainer->mesh, MESH_WORLD);
+        mesh_barrier(trainer->mesh, MESH_TEAM);
         /* What no operation claims for itself is the work of the others. */
         (void)time_enter(account, TIME_COMPUTE);
         watch->begin = clock_seconds();
@@ -191,7 +191,7 @@ static void print_report(const struct generation_report *report)
 {
     const struct bench_options *options = report->options;
     const struct mesh_config *mesh = mesh_config(report->mesh);
-    int ranks = mesh_size(report->mesh, MESH_WORLD);
+    int ranks = mesh_size(report->mesh, MESH_TEAM);
     int threads = report->engine->threads;
     printf("%-12s %.2f million parameters in %s, %lld layers; initial values\n", "model",
            1e-6 * (double)report->parameters, report->config->compute.type == COMPUTE_BF16 ? "bf16" : "fp32",
@@ -224,7 +224,7 @@ static enum status print_report_json(struct context *context, const struct gener
     json_t *object =
         json_form("{s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I}", "bench", "generate", "type",
                   report->config->compute.type == COMPUTE_BF16 ? "bf16" : "fp32", "isa", report->engine->isa, "ranks",
-                  mesh_size(report->mesh, MESH_WORLD), "threads", report->engine->threads, "parameters",
+                  mesh_size(report->mesh, MESH_TEAM), "threads", report->engine->threads, "parameters",
                   (json_int_t)report->parameters, "rows", (json_int_t)options->rows, "prompt",
                   (json_int_t)options->prompt, "tokens", (json_int_t)options->tokens);
     json_t *rest =
@@ -259,7 +259,7 @@ enum status bench_generate(struct context *context, struct mesh *mesh, struct en
     TRY(watch_create(&watch, options));
     TRY(measure(&watch, options));
     TRY(summarize(&watch, &report));
-    if (mesh_rank(mesh, MESH_WORLD) == 0)
+    if (mesh_rank(mesh, MESH_TEAM) == 0)
         status = options->json ? print_report_json(context, &report) : (print_report(&report), STATUS_OK);
 done:
     watch_destroy(&watch);

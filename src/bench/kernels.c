@@ -45,7 +45,7 @@ static double look_at_memory(struct kernel_bench *bench)
 {
     enum { LOOKS = 4 };
     int64_t count = bench->sizes.large_bytes / (int64_t)sizeof(float);
-    mesh_barrier(bench->mesh, MESH_WORLD);
+    mesh_barrier(bench->mesh, MESH_TEAM);
     return peak_bandwidth(bench->engine, bench->engine->threads, bench->floats[0], bench->floats[3], count, LOOKS);
 }
 
@@ -57,7 +57,7 @@ void kernel_measure(struct kernel_bench *bench, kernel_build build, int64_t rows
     struct tape *tape = &bench->tape;
     bool memory_limits = forward && forward->flops == 0.0;
     double bandwidth = memory_limits ? look_at_memory(bench) : 0.0;
-    mesh_barrier(bench->mesh, MESH_WORLD);
+    mesh_barrier(bench->mesh, MESH_TEAM);
     double begin = clock_seconds();
     int samples = 0;
     for (int i = -WARM_UPS; !enough(bench, samples, begin); i++) {
@@ -91,7 +91,7 @@ void kernel_measure_call(struct kernel_bench *bench, void (*call)(struct kernel_
 {
     double samples[SAMPLES];
     double bandwidth = look_at_memory(bench);
-    mesh_barrier(bench->mesh, MESH_WORLD);
+    mesh_barrier(bench->mesh, MESH_TEAM);
     double begin = clock_seconds();
     int taken = 0;
     for (int i = -WARM_UPS; !enough(bench, taken, begin); i++) {
@@ -241,13 +241,13 @@ static enum status show(const struct kernel_bench *bench, const struct bench_opt
     if (options->json)
         return print_json(bench->context,
                           json_form("{s:s, s:s, s:s, s:i, s:i, s:{s:o, s:o, s:o}, s:o}", "bench", "kernels", "type",
-                                    type, "isa", bench->engine->isa, "ranks", mesh_size(bench->mesh, MESH_WORLD),
+                                    type, "isa", bench->engine->isa, "ranks", mesh_size(bench->mesh, MESH_TEAM),
                                     "threads", threads, "ceilings", "one_thread", ceilings_json(one), "before",
                                     ceilings_json(&looks[0]), "after", ceilings_json(&looks[1]), "rows",
                                     rows_json(bench, &best)));
     printf("GPT-2 124M shapes%s in %s; %s kernels, %d thread%s; the first of %d rank%s while all are busy\n\n",
            bench->quick ? " made tiny" : "", type, bench->engine->isa, threads, threads == 1 ? "" : "s",
-           mesh_size(bench->mesh, MESH_WORLD), mesh_size(bench->mesh, MESH_WORLD) == 1 ? "" : "s");
+           mesh_size(bench->mesh, MESH_TEAM), mesh_size(bench->mesh, MESH_TEAM) == 1 ? "" : "s");
     printf("%-22s %-31s %-31s %s\n", "ceilings", "fp32 products", "bf16 products", "memory");
     ceilings_print("one thread", one);
     ceilings_print("the rank's, before", &looks[0]);
@@ -279,7 +279,7 @@ enum status bench_kernels(struct context *context, struct mesh *mesh, struct eng
     TRY(ceilings_measure(mesh, engine, engine->threads, options->quick, &looks[0]));
     TRY(run_all(bench));
     TRY(ceilings_measure(mesh, engine, engine->threads, options->quick, &looks[1]));
-    if (mesh_rank(mesh, MESH_WORLD) == 0)
+    if (mesh_rank(mesh, MESH_TEAM) == 0)
         status = show(bench, options, &one, looks);
 done:
     tape_destroy(&bench->tape);

@@ -37,11 +37,11 @@ enum status ceilings_measure(struct mesh *mesh, struct engine *engine, int threa
     const size_t large = (size_t)512 << 20;
     size_t bytes = quick ? small : TIMES_CACHE * peak_cache();
     double seconds = quick ? 0.001 : 0.03;
-    mesh_barrier(mesh, MESH_WORLD);
+    mesh_barrier(mesh, MESH_TEAM);
     ceilings->fp32 = peak_flops(engine, DTYPE_F32, threads, seconds, &ceilings->fp32_instruction);
-    mesh_barrier(mesh, MESH_WORLD);
+    mesh_barrier(mesh, MESH_TEAM);
     ceilings->bf16 = peak_flops(engine, DTYPE_BF16, threads, seconds, &ceilings->bf16_instruction);
-    mesh_barrier(mesh, MESH_WORLD);
+    mesh_barrier(mesh, MESH_TEAM);
     int64_t count = (int64_t)((bytes < large ? bytes : large) / sizeof(float));
     float *y = memory_allocate(engine->context, (size_t)count * sizeof *y, MEMORY_OTHER);
     float *x = memory_allocate(engine->context, (size_t)count * sizeof *x, MEMORY_OTHER);

@@ -30,7 +30,7 @@ static void fill_batch(struct trainer *trainer, int64_t step)
 static enum status run_step(struct trainer *trainer, struct step_sample *sample)
 {
     struct time_account *account = &trainer->context->time;
-    mesh_barrier(trainer->mesh, MESH_WORLD);
+    mesh_barrier(trainer->mesh, MESH_TEAM);
     (void)time_enter(account, TIME_OTHER);
     struct time_account start = *account;
     double processor = clock_process_seconds();
@@ -59,14 +59,14 @@ static void keep_memory(const struct trainer *trainer, struct step_report *repor
     report->memory_peak = (double)memory->bytes_peak;
     report->resident_peak = (double)memory_resident_peak();
     report->resident_most = report->resident_peak;
-    mesh_all_reduce(trainer->mesh, MESH_WORLD, &report->resident_most, 1, DTYPE_F64, MESH_MAX);
+    mesh_all_reduce(trainer->mesh, MESH_TEAM, &report->resident_most, 1, DTYPE_F64, MESH_MAX);
 }
 
 static double measure_peak(struct mesh *mesh, struct engine *engine, enum dtype dtype, bool quick, const char **name)
 {
-    mesh_barrier(mesh, MESH_WORLD);
+    mesh_barrier(mesh, MESH_TEAM);
     double peak = peak_flops(engine, dtype, engine->threads, quick ? 0.001 : 0.03, name);
-    mesh_all_reduce(mesh, MESH_WORLD, &peak, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_TEAM, &peak, 1, DTYPE_F64, MESH_SUM);
     return peak;
 }
 
@@ -81,7 +81,7 @@ static int choose_median(struct mesh *mesh, const struct step_sample *samples, i
         if (faster == (count - 1) / 2)
             chosen = i;
     }
-    mesh_broadcast(mesh, MESH_WORLD, 0, &chosen, 1, DTYPE_I32);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &chosen, 1, DTYPE_I32);
     return chosen;
 }
 
@@ -89,10 +89,10 @@ static int choose_median(struct mesh *mesh, const struct step_sample *samples, i
 static enum status gather_splits(struct context *context, struct mesh *mesh, const struct step_sample *sample,
                                  struct step_report *report)
 {
-    int ranks = mesh_size(mesh, MESH_WORLD);
+    int ranks = mesh_size(mesh, MESH_TEAM);
     double *all = memory_allocate(context, (size_t)(ranks * TIME_KINDS) * sizeof *all, MEMORY_OTHER);
     CHECK(mesh_agree(mesh, context, all ? STATUS_OK : STATUS_MEMORY));
-    mesh_all_gather(mesh, MESH_WORLD, sample->part, all, ranks, TIME_KINDS, DTYPE_F64);
+    mesh_all_gather(mesh, MESH_TEAM, sample->part, all, ranks, TIME_KINDS, DTYPE_F64);
     double most = -1.0;
     for (int rank = 0; rank < ranks; rank++) {
         const double *part = all + (ptrdiff_t)rank * TIME_KINDS;
@@ -109,8 +109,8 @@ static enum status gather_splits(struct context *context, struct mesh *mesh, con
     report->waiting = sample->waiting / ranks;
     for (int kind = 0; kind < TIME_KINDS; kind++)
         report->mean[kind] = sample->part[kind] / ranks;
-    mesh_all_reduce(mesh, MESH_WORLD, report->mean, TIME_KINDS, DTYPE_F64, MESH_SUM);
-    mesh_all_reduce(mesh, MESH_WORLD, &report->waiting, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_TEAM, report->mean, TIME_KINDS, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_TEAM, &report->waiting, 1, DTYPE_F64, MESH_SUM);
     memory_free(context, all);
     return STATUS_OK;
 }
@@ -153,7 +153,7 @@ static enum status summarize(struct trainer *trainer, const struct step_sample *
     report->seconds = median->seconds;
     report->loss = median->loss;
     report->executed = median->executed;
-    mesh_all_reduce(trainer->mesh, MESH_WORLD, &report->executed, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(trainer->mesh, MESH_TEAM, &report->executed, 1, DTYPE_F64, MESH_SUM);
     report->least = report->most = median->seconds;
     report->processor = median->processor;
     for (int i = 0; i < count; i++) {
@@ -161,8 +161,8 @@ static enum status summarize(struct trainer *trainer, const struct step_sample *
         report->most = fmax(report->most, samples[i].seconds);
         report->processor = fmin(report->processor, samples[i].processor);
     }
-    report->bubble = pipeline_bubble(trainer->forward_backward) / mesh_size(trainer->mesh, MESH_WORLD);
-    mesh_all_reduce(trainer->mesh, MESH_WORLD, &report->bubble, 1, DTYPE_F64, MESH_SUM);
+    report->bubble = pipeline_bubble(trainer->forward_backward) / mesh_size(trainer->mesh, MESH_TEAM);
+    mesh_all_reduce(trainer->mesh, MESH_TEAM, &report->bubble, 1, DTYPE_F64, MESH_SUM);
     CHECK(summarize_tail(trainer, samples, count, report));
     CHECK(gather_hosts(trainer->context, trainer->mesh, report));
     return gather_splits(trainer->context, trainer->mesh, median, report);
@@ -185,7 +185,7 @@ enum status bench_step(struct context *context, struct mesh *mesh, struct engine
     keep_memory(&trainer, &report);
     report.peak_after = measure_peak(mesh, engine, dtype, options->quick, &report.instruction);
     TRY(summarize(&trainer, samples, count, &report));
-    if (mesh_rank(mesh, MESH_WORLD) == 0)
+    if (mesh_rank(mesh, MESH_TEAM) == 0)
         status = options->json ? step_print_json(context, &report) : (step_print(&report), STATUS_OK);
 done:
     trainer_destroy(&trainer);

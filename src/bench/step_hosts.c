@@ -22,14 +22,14 @@ static bool is_first(const char (*names)[NAME_LENGTH], int ranks, int rank, int 
 
 enum status gather_hosts(struct context *context, struct mesh *mesh, struct step_report *report)
 {
-    int ranks = mesh_size(mesh, MESH_WORLD);
+    int ranks = mesh_size(mesh, MESH_TEAM);
     char mine[NAME_LENGTH] = "";
     char(*names)[NAME_LENGTH] = memory_allocate(context, (size_t)ranks * sizeof *names, MEMORY_OTHER);
     report->hosts = memory_allocate(context, (size_t)ranks * ENTRY_LENGTH, MEMORY_OTHER);
     CHECK(mesh_agree(mesh, context, context->status));
     if (gethostname(mine, sizeof mine - 1) != 0)
         snprintf(mine, sizeof mine, "unknown");
-    mesh_all_gather(mesh, MESH_WORLD, mine, names, ranks, sizeof mine, DTYPE_BYTE);
+    mesh_all_gather(mesh, MESH_TEAM, mine, names, ranks, sizeof mine, DTYPE_BYTE);
     size_t used = 0;
     for (int rank = 0; rank < ranks; rank++) {
         int count;

@@ -28,7 +28,7 @@ static void print_run(const struct step_report *report)
 {
     const struct mesh_config *mesh = mesh_config(report->mesh);
     const struct training_config *training = &report->config->training;
-    int ranks = mesh_size(report->mesh, MESH_WORLD);
+    int ranks = mesh_size(report->mesh, MESH_TEAM);
     int threads = report->engine->threads;
     printf("%-12s %.2f million parameters in %s; batch %lld x %lld tokens in micro-batches of %lld\n", "model",
            1e-6 * (double)report->parameters, report->config->compute.type == COMPUTE_BF16 ? "bf16" : "fp32",
@@ -130,7 +130,7 @@ enum status step_print_json(struct context *context, const struct step_report *r
     json_t *object =
         json_form("{s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I}", "bench", "step", "type",
                   report->config->compute.type == COMPUTE_BF16 ? "bf16" : "fp32", "isa", report->engine->isa, "ranks",
-                  mesh_size(report->mesh, MESH_WORLD), "threads", report->engine->threads, "parameters",
+                  mesh_size(report->mesh, MESH_TEAM), "threads", report->engine->threads, "parameters",
                   (json_int_t)report->parameters, "batch", (json_int_t)training->batch, "micro_batch",
                   (json_int_t)training->micro_batch, "sequence_length", (json_int_t)training->sequence_length);
     json_t *rest = json_form(

@@ -124,7 +124,7 @@ enum status command_parse(struct command *command, int argc, char **argv, const 
                           const char **others, int most, int *other_count)
 {
     enum status status = parse(command, argc, argv, rows, row_count, others, most, other_count);
-    return command->ranks > 1 ? mesh_agree(NULL, &command->context, status) : status;
+    return team_agree(command->team, &command->context, status);
 }
 
 /* A rank's share of the cores: those it is bound to, or its part of the host's. */
@@ -145,7 +145,7 @@ static enum status agree_on_instructions(struct command *command, const char **n
     int rank = 0;
     CHECK(mesh_agree(command->mesh, &command->context, engine_rank(&command->context, &rank)));
     int32_t ends[2] = {rank, -rank};
-    mesh_all_reduce(command->mesh, MESH_WORLD, ends, 2, DTYPE_I32, MESH_MAX);
+    mesh_all_reduce(command->mesh, MESH_TEAM, ends, 2, DTYPE_I32, MESH_MAX);
     *name = ends[0] == -ends[1] && !getenv("CAIRN_CPU") ? NULL : engine_name(ends[0]);
     if (ends[0] != -ends[1])
         context_log(&command->context, "hosts differ in their instructions, %s and %s: all ranks use %s kernels",
@@ -157,7 +157,7 @@ enum status command_start(struct command *command, const struct mesh_config *mes
 {
     struct mesh_config resolved;
     CHECK(mesh_resolve(&command->context, mesh, command->ranks, &resolved));
-    CHECK(mesh_create(&command->context, &resolved, &command->mesh));
+    CHECK(mesh_create(&command->context, command->team, &resolved, &command->mesh));
     const char *instructions;
     CHECK(agree_on_instructions(command, &instructions));
     int threads = compute->threads ? (int)compute->threads : threads_automatic(command->mesh);
@@ -184,7 +184,7 @@ enum status command_checkpoint(struct command *command, const char *name, char *
         bool fits = text_copy(path, size, name);
         CHECK(mesh_agree(command->mesh, context,
                          fits ? STATUS_OK : context_fail(context, STATUS_USAGE, "%s: the name is too long", name)));
-        return mesh_same_file(context, "checkpoint", path);
+        return team_same_file(command->team, context, "checkpoint", path);
     }
     snprintf(folder, sizeof folder, "%s/checkpoints", name);
     if (stat(folder, &entry) != 0)
@@ -194,7 +194,7 @@ enum status command_checkpoint(struct command *command, const char *name, char *
     CHECK(mesh_agree(command->mesh, context,
                      found ? STATUS_OK : context_fail(context, STATUS_FILE, "%s: no checkpoint there", name)));
     text_copy(path, size, found_path);
-    return mesh_same_file(context, "checkpoint", path);
+    return team_same_file(command->team, context, "checkpoint", path);
 }
 
 enum status command_integer(struct command *command, const char *option, const char *text, int64_t low, int64_t high,

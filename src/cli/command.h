@@ -18,6 +18,7 @@ struct command {
     struct context context;
     int rank;
     int ranks;
+    struct team *team; /* of all ranks */
     struct mesh *mesh;
     struct engine engine;
     bool engine_ready;

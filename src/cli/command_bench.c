@@ -57,7 +57,7 @@ static enum status run_model(struct command *command, const char *path, model_be
     if (!config)
         return STATUS_MEMORY;
     enum status status = config_load(context, path, command->overrides, command->override_count, config);
-    TRY(mesh_agree(NULL, context, status));
+    TRY(team_agree(command->team, context, status));
     TRY(command_start_with(command, config));
     TRY(bench(context, command->mesh, &command->engine, config, options));
 done:

@@ -7,12 +7,13 @@
 static enum status verify(struct command *command, const char *name)
 {
     char path[CHECKPOINT_PATH];
-    CHECK(mesh_create(&command->context, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &command->mesh));
+    CHECK(mesh_create(&command->context, command->team, &(struct mesh_config){command->ranks, 1, 1, 1, 1},
+                      &command->mesh));
     /* A run that goes on may have another newest one a moment later. */
     CHECK(mesh_agree(command->mesh, &command->context,
                      command->rank == 0 ? checkpoint_newest(&command->context, name, path) : STATUS_OK));
-    mesh_broadcast(command->mesh, MESH_WORLD, 0, path, CHECKPOINT_PATH, DTYPE_BYTE);
-    CHECK(mesh_same_file(&command->context, "checkpoint", path));
+    mesh_broadcast(command->mesh, MESH_TEAM, 0, path, CHECKPOINT_PATH, DTYPE_BYTE);
+    CHECK(team_same_file(command->team, &command->context, "checkpoint", path));
     CHECK(checkpoint_verify(&command->context, command->mesh, path));
     if (command->rank == 0)
         printf("%s: every hash is right\n", path);
@@ -46,7 +47,7 @@ static enum status diff(struct command *command, const char *first, const char *
 /* Serial tools run on rank 0; the others learn how it ended. */
 static enum status on_first_rank(struct command *command, enum status status)
 {
-    CHECK(mesh_agree(NULL, &command->context, status));
+    CHECK(team_agree(command->team, &command->context, status));
     return STATUS_OK;
 }
 

@@ -85,7 +85,7 @@ static enum status run_conversion(struct convert_run *run)
     struct command *command = run->command;
     struct context *context = &command->context;
     struct trainer *trainer = &run->trainer;
-    CHECK(mesh_agree(NULL, context, prepare(run)));
+    CHECK(team_agree(command->team, context, prepare(run)));
     CHECK(command_start_with(command, &run->config));
     CHECK(command_checkpoint(command, run->options->source, run->source, sizeof run->source));
     CHECK(checkpoint_verify(context, command->mesh, run->source));

@@ -55,5 +55,5 @@ enum status command_data(struct command *command, int argc, char **argv)
     enum status status = STATUS_OK;
     if (command->rank == 0)
         status = samples_write(context, words[1], count, task.length, task.digits, write_sample, &task);
-    return mesh_agree(NULL, context, status);
+    return team_agree(command->team, context, status);
 }

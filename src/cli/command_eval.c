@@ -311,7 +311,7 @@ static enum status run(struct eval *eval, const struct eval_options *options)
     struct config *config = eval->config;
     char path[CHECKPOINT_PATH];
     enum status status = read_options(eval, options);
-    TRY(mesh_agree(NULL, context, status));
+    TRY(team_agree(command->team, context, status));
     TRY(command_start_with(command, config));
     if (!options->task)
         TRY(open_text(eval, options->data));

@@ -116,7 +116,7 @@ static enum status run_generate(struct generate_run *run, const struct generate_
     char path[CHECKPOINT_PATH];
     enum status status;
     /* The mesh depends on a setting in the file, so another reads it. */
-    TRY(mesh_create(context, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &readers));
+    TRY(mesh_create(context, command->team, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &readers));
     command->mesh = readers;
     TRY(command_checkpoint(command, options->checkpoint, path, sizeof path));
     TRY(checkpoint_verify(context, readers, path));
@@ -163,7 +163,7 @@ enum status command_generate(struct command *command, int argc, char **argv)
     CHECK(read_options(&run, &options));
     run.config = memory_allocate(context, sizeof *run.config, MEMORY_OTHER);
     run.header = memory_allocate(context, sizeof *run.header, MEMORY_OTHER);
-    enum status status = mesh_agree(NULL, context, run.config && run.header ? STATUS_OK : STATUS_MEMORY);
+    enum status status = team_agree(command->team, context, run.config && run.header ? STATUS_OK : STATUS_MEMORY);
     if (status == STATUS_OK)
         status = run_generate(&run, &options);
     memory_free(context, run.prompt);

@@ -91,10 +91,10 @@ static enum status measure(struct command *command, struct planner *planner, con
         TRY(plan_list_meshes(planner, ranks, &meshes, &count));
     plans = memory_allocate(context, (size_t)count * sizeof *plans, MEMORY_OTHER);
     measured = memory_allocate(context, (size_t)count * sizeof *measured, MEMORY_OTHER);
-    TRY(mesh_agree(NULL, context, context->status));
+    TRY(team_agree(command->team, context, context->status));
     for (int i = 0; i < count; i++)
         TRY(plan_measure(planner, words->all ? &meshes[i] : mesh, (int)steps, &plans[i], &measured[i]));
-    status = mesh_agree(NULL, context, finish(command, planner, words, plans, measured, count));
+    status = team_agree(command->team, context, finish(command, planner, words, plans, measured, count));
 done:
     memory_free(context, meshes);
     memory_free(context, plans);
@@ -134,6 +134,7 @@ static enum status run(struct command *command, const struct plan_words *words, 
         CHECK(share_config(command, config));
     CHECK(choose_mesh(command, words, config, &ranks, &mesh));
     CHECK(planner_create(context, config, &planner));
+    planner.team = command->team;
     enum status status = words->network ? network_parse(context, words->network, &planner.network) : STATUS_OK;
     if (status == STATUS_OK)
         status = (words->measure ? measure : make)(command, &planner, words, ranks, &mesh);
@@ -160,7 +161,7 @@ enum status command_plan(struct command *command, int argc, char **argv)
         return STATUS_MEMORY;
     enum status status = config_load(context, words.path, command->overrides, command->override_count, config);
     if (words.measure)
-        status = mesh_agree(NULL, context, status);
+        status = team_agree(command->team, context, status);
     if (status == STATUS_OK)
         status = run(command, &words, config);
     memory_free(context, config);

@@ -35,7 +35,7 @@ enum status command_train(struct command *command, int argc, char **argv)
         command->overrides[command->override_count++] = setting;
     bool stopped = false;
     enum status status = config_load(context, path, command->overrides, command->override_count, config);
-    TRY(mesh_agree(NULL, context, status));
+    TRY(team_agree(command->team, context, status));
     TRY(command_start_with(command, config));
     TRY(train_run(context, command->mesh, &command->engine, config, &resume, &stopped));
     command->exit_code = stopped ? TRAIN_AGAIN : 0;

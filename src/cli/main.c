@@ -297,7 +297,7 @@ static enum status dispatch(struct command *command, const struct subcommand *su
     if (is_help(name) || strcmp(name, "help") == 0)
         return help(&command->context, argc - 2, argv + 2);
     if (strcmp(name, "--version") == 0) {
-        printf("cairn %s, commit %s, %s\n", CAIRN_VERSION, cairn_revision, mesh_library());
+        printf("cairn %s, commit %s, %s\n", CAIRN_VERSION, cairn_revision, team_library());
         return STATUS_OK;
     }
     if (!subcommand) {
@@ -359,23 +359,26 @@ int main(int argc, char **argv)
     if (!command)
         return 1;
     context_create(&command->context);
-    command->ranks = 1;
     /* A run takes signals as wishes; MPI's threads must not, so they are held back before there are any. */
     if (subcommand && subcommand->run == command_train)
         requests_hold_signals();
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of its write */
     enum status status = STATUS_OK;
     if (with_mpi) /* a process that has started it must not start mpirun */
-        status = mesh_start(&command->context, &argc, &argv, &command->rank, &command->ranks);
+        status = team_start(&command->context, &argc, &argv, &command->team);
+    else
+        status = team_alone(&command->context, &command->team);
     if (status != STATUS_OK) {
         fprintf(stderr, "cairn: %s\n", command->context.text);
         return exit_code_of(status);
     }
+    command->rank = team_rank(command->team);
+    command->ranks = team_size(command->team);
     command->context.quiet = command->rank != 0;
     status = dispatch(command, subcommand, argc, argv);
     if (status != STATUS_OK && !command->context.agreed && command->ranks > 1 && status != STATUS_USAGE) {
         fprintf(stderr, "cairn: rank %d: %s\n", command->rank, command->context.text);
-        mesh_abort(exit_code_of(status));
+        team_abort(exit_code_of(status));
     }
     if (status != STATUS_OK && command->rank == 0)
         fprintf(stderr, "cairn: %s\n", command->context.text);
@@ -386,8 +389,7 @@ int main(int argc, char **argv)
     int code = status == STATUS_OK ? command->exit_code : exit_code_of(status);
     if (!close_output() && code == 0)
         code = 1;
+    team_destroy(&command->team);
     free(command);
-    if (with_mpi)
-        mesh_stop();
     return code;
 }

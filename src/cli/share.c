@@ -11,11 +11,13 @@
 #include "src/core/sample.h"
 
 /* Compares what has been written to `out`, which is closed. */
-static enum status compare(struct context *context, FILE *out, char **text)
+static enum status compare(struct command *command, FILE *out, char **text)
 {
+    struct context *context = &command->context;
     bool failed = !out || fclose(out) != 0;
-    CHECK(mesh_agree(NULL, context, failed ? context_fail(context, STATUS_MEMORY, "out of memory") : STATUS_OK));
-    enum status status = mesh_same(context, *text);
+    CHECK(
+        team_agree(command->team, context, failed ? context_fail(context, STATUS_MEMORY, "out of memory") : STATUS_OK));
+    enum status status = team_same(command->team, context, *text);
     free(*text);
     return status;
 }
@@ -46,7 +48,7 @@ enum status share_command(struct command *command, int argc, char **argv)
     FILE *out = open_memstream(&text, &size);
     if (out) {
         fprintf(out, "program: cairn %s, commit %s\n", CAIRN_VERSION, cairn_revision);
-        mesh_library_version(library, sizeof library);
+        team_library_version(library, sizeof library);
         write_line(out, "MPI library", library);
         fprintf(out, "command: %s\n", argc > 1 ? argv[1] : "none");
     }
@@ -62,7 +64,7 @@ enum status share_command(struct command *command, int argc, char **argv)
             write_line(out, "tool", argv[i]);
         i += has_value && strncmp(argv[i], "--", 2) == 0;
     }
-    return compare(&command->context, out, &text);
+    return compare(command, out, &text);
 }
 
 static void write_setting(void *out, const char *key, const char *value)
@@ -112,5 +114,5 @@ enum status share_config(struct command *command, const struct config *config)
         write_files(&command->context, out, "data.validation", &config->data.validation);
         write_line(out, "CAIRN_CHECKPOINT_IO", io ? io : "not set");
     }
-    return compare(&command->context, out, &text);
+    return compare(command, out, &text);
 }

@@ -114,7 +114,7 @@ enum status threads_settle(struct context *context, struct mesh *mesh, struct en
     int32_t users[CORES];
     cpu_set_t granted;
     CPU_ZERO(&granted);
-    int ranks = mesh_size(mesh, MESH_WORLD);
+    int ranks = mesh_size(mesh, MESH_TEAM);
     struct host *hosts = memory_allocate(context, (size_t)ranks * sizeof *hosts, MEMORY_OTHER);
     CHECK(mesh_agree(mesh, context, hosts ? STATUS_OK : STATUS_MEMORY));
     bool known = sched_getaffinity(0, sizeof granted, &granted) == 0;
@@ -132,7 +132,7 @@ enum status threads_settle(struct context *context, struct mesh *mesh, struct en
     if (gethostname(mine.name, sizeof mine.name - 1) != 0)
         text_copy(mine.name, sizeof mine.name, "this host");
     text_copy(mine.isa, sizeof mine.isa, engine->isa);
-    mesh_all_gather(mesh, MESH_WORLD, &mine, hosts, ranks, sizeof mine, DTYPE_BYTE);
+    mesh_all_gather(mesh, MESH_TEAM, &mine, hosts, ranks, sizeof mine, DTYPE_BYTE);
     describe_hosts(context, hosts, ranks);
     if (known)
         pin_threads(engine, &granted, users);

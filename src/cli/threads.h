@@ -6,7 +6,7 @@
 #include "src/ops/engine.h"
 
 /* Says for each host: ranks, threads, cores they may use, instruction set; hosts that are alike share a line. Warns
- * where threads exceed cores. Pins threads where their cores are certain to be theirs. Collective over the world. */
+ * where threads exceed cores. Pins threads where their cores are certain to be theirs. Collective over the team. */
 enum status threads_settle(struct context *context, struct mesh *mesh, struct engine *engine) MUST_USE;
 
 #endif

@@ -46,7 +46,7 @@ static void probe_copy(struct mesh *mesh, struct remote_word *places, struct doc
     mesh_barrier(mesh, MESH_HOST); /* the word lives until its neighbour has read it */
 }
 
-/* Whether this rank sees what the first one writes. Collective over the world. */
+/* Whether this rank sees what the first one writes. Collective over the team. */
 static void probe_token(struct mesh *mesh, const char *path, struct doctor_facts *mine)
 {
     char token[DOCTOR_NAME] = "";
@@ -55,10 +55,10 @@ static void probe_token(struct mesh *mesh, const char *path, struct doctor_facts
         snprintf(token, sizeof token, "%ld-%.9f", (long)getpid(), clock_of_day());
         failure = doctor_write_token(path, token);
     }
-    mesh_broadcast(mesh, MESH_WORLD, 0, token, sizeof token, DTYPE_BYTE);
-    mesh_broadcast(mesh, MESH_WORLD, 0, &failure, 1, DTYPE_I32);
+    mesh_broadcast(mesh, MESH_TEAM, 0, token, sizeof token, DTYPE_BYTE);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &failure, 1, DTYPE_I32);
     mine->folder.differs = failure == 0 && !doctor_sees_token(path, token);
-    mesh_barrier(mesh, MESH_WORLD);
+    mesh_barrier(mesh, MESH_TEAM);
     if (mine->rank == 0)
         doctor_remove_token(path, token);
 }
@@ -85,25 +85,25 @@ enum status doctor_gather(struct context *context, struct mesh *mesh, const char
                           struct doctor_facts *all)
 {
     char path[DOCTOR_PATH] = "";
-    int ranks = mesh_size(mesh, MESH_WORLD);
+    int ranks = mesh_size(mesh, MESH_TEAM);
     mine->ranks = ranks;
-    mine->rank = mine->host_first = mesh_rank(mesh, MESH_WORLD);
+    mine->rank = mine->host_first = mesh_rank(mesh, MESH_TEAM);
     enum status status = STATUS_OK;
     if (mine->rank == 0 && !doctor_find_folder(folder, path))
         status = context_fail(context, STATUS_USAGE, "--folder: the name is too long");
     struct remote_word *places = memory_allocate(context, (size_t)ranks * sizeof *places, MEMORY_OTHER);
     TRY(mesh_agree(mesh, context, places ? status : STATUS_MEMORY));
     mesh_all_reduce(mesh, MESH_HOST, &mine->host_first, 1, DTYPE_I32, MESH_MIN);
-    mesh_broadcast(mesh, MESH_WORLD, 0, path, sizeof path, DTYPE_BYTE);
+    mesh_broadcast(mesh, MESH_TEAM, 0, path, sizeof path, DTYPE_BYTE);
     doctor_look(path, mine);
     probe_token(mesh, path, mine);
     probe_copy(mesh, places, mine);
-    mesh_barrier(mesh, MESH_WORLD);
+    mesh_barrier(mesh, MESH_TEAM);
     mine->clock = clock_of_day();
     double first = mine->clock;
-    mesh_broadcast(mesh, MESH_WORLD, 0, &first, 1, DTYPE_F64);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &first, 1, DTYPE_F64);
     mine->clock -= first;
-    mesh_all_gather(mesh, MESH_WORLD, mine, all, ranks, sizeof *mine, DTYPE_BYTE);
+    mesh_all_gather(mesh, MESH_TEAM, mine, all, ranks, sizeof *mine, DTYPE_BYTE);
     qsort(all, (size_t)ranks, sizeof *all, compare_places);
 done:
     memory_free(context, places);

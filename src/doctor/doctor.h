@@ -36,9 +36,9 @@ struct folder_facts {
 /* What one rank knows. Integers that the system does not tell are -1; sizes are bytes. */
 struct doctor_facts {
     char host[DOCTOR_NAME];
-    int32_t rank;       /* of the world */
-    int32_t host_first; /* the lowest rank of the world on this host: names the host where names are not unique */
-    int32_t ranks;      /* of the world */
+    int32_t rank;       /* of the team */
+    int32_t host_first; /* the lowest rank of the team on this host: names the host where names are not unique */
+    int32_t ranks;      /* of the team */
 
     struct core_set granted;
     int32_t cores;   /* granted */
@@ -108,7 +108,7 @@ void doctor_read_environment(struct doctor_facts *facts);
  * be looked at stays as it is named. False if the name is too long. */
 bool doctor_find_folder(const char *folder, char path[DOCTOR_PATH]);
 
-/* Probes a folder that doctor_find_folder gave, by files that it removes; the rank of the world tells them apart. */
+/* Probes a folder that doctor_find_folder gave, by files that it removes; the rank of the team tells them apart. */
 void doctor_read_folder(const char *root, const char *path, int rank, struct folder_facts *facts);
 
 /* A file by which other hosts are to know the folder, named by its token; 0 or errno. */
@@ -122,8 +122,8 @@ bool doctor_is_stranded(void);
 /* What one process finds by itself, for doctor_gather or without MPI; `rank` is set. */
 void doctor_look(const char *path, struct doctor_facts *facts);
 
-/* Facts of all ranks, on every rank, those of a host together. Collective over the world. `mine` brings threads,
- * threads_wanted and isa; `all`, of as many as the world has ranks, is the caller's. */
+/* Facts of all ranks, on every rank, those of a host together. Collective over the team. `mine` brings threads,
+ * threads_wanted and isa; `all`, of as many as the team has ranks, is the caller's. */
 enum status doctor_gather(struct context *context, struct mesh *mesh, const char *folder, struct doctor_facts *mine,
                           struct doctor_facts *all) MUST_USE;
 

@@ -4,7 +4,7 @@
 
 #include "src/doctor/doctor.h"
 
-/* Ranks of one host, or of the world. */
+/* Ranks of one host, or of the team. */
 struct group {
     const struct doctor_facts *ranks;
     int count;

@@ -33,7 +33,7 @@ static bool waits_for(const struct hang *hang, int waiting, int other)
     if (waiting == other || !event->number)
         return false;
     if (mesh_call_is_message(event->call))
-        return members_world_rank(hang->mesh, event->axis, waiting, event->peer) == other;
+        return members_team_rank(hang->mesh, event->axis, waiting, event->peer) == other;
     const struct hang_state *state = &hang->states[other];
     return !state->present || state->begun[event->axis] < event->sequence;
 }
@@ -88,11 +88,11 @@ static int mark_odd(const struct hang *hang, enum mesh_axis axis, int first, int
     const struct mesh_event *usual = NULL;
     int most = 0;
     for (int i = 0; i < members; i++) {
-        int rank = members_world_rank(hang->mesh, axis, first, i);
+        int rank = members_team_rank(hang->mesh, axis, first, i);
         const struct mesh_event *event = find_collective(&hang->states[rank], axis, sequence);
         int count = 0;
         for (int j = 0; event && j < members; j++) {
-            int other = members_world_rank(hang->mesh, axis, first, j);
+            int other = members_team_rank(hang->mesh, axis, first, j);
             const struct mesh_event *theirs = find_collective(&hang->states[other], axis, sequence);
             count += theirs && alike(event, theirs);
         }
@@ -103,7 +103,7 @@ static int mark_odd(const struct hang *hang, enum mesh_axis axis, int first, int
     }
     int found = 0;
     for (int i = 0; i < members; i++) {
-        int rank = members_world_rank(hang->mesh, axis, first, i);
+        int rank = members_team_rank(hang->mesh, axis, first, i);
         const struct mesh_event *event = find_collective(&hang->states[rank], axis, sequence);
         bool odd = event && !alike(event, usual);
         culprits[rank] = culprits[rank] || odd;
@@ -119,7 +119,7 @@ static int mark_disagreeing(const struct hang *hang, bool *culprits)
     for (size_t a = 0; a < sizeof axes / sizeof *axes; a++)
         for (int rank = 0; rank < rank_count(hang); rank++) {
             const struct hang_state *state = &hang->states[rank];
-            if (members_world_rank(hang->mesh, axes[a], rank, 0) != rank)
+            if (members_team_rank(hang->mesh, axes[a], rank, 0) != rank)
                 continue;
             for (int i = 0; i < state->event_count; i++) {
                 const struct mesh_event *event = &state->events[i];
@@ -147,7 +147,7 @@ static int mark_skipping(const struct hang *hang, bool *culprits)
         int members = members_count(hang->mesh, event->axis, rank);
         int gone = 0;
         for (int i = 0; i < members; i++) {
-            int other = members_world_rank(hang->mesh, event->axis, rank, i);
+            int other = members_team_rank(hang->mesh, event->axis, rank, i);
             culprits[other] = waits_for(hang, rank, other) && is_later(hang, other, rank);
             gone += culprits[other];
         }
@@ -156,7 +156,7 @@ static int mark_skipping(const struct hang *hang, bool *culprits)
         if (2 * gone <= members)
             return gone;
         for (int i = 0; i < members; i++) {
-            int other = members_world_rank(hang->mesh, event->axis, rank, i);
+            int other = members_team_rank(hang->mesh, event->axis, rank, i);
             culprits[other] = !culprits[other];
         }
         return members - gone;

@@ -48,7 +48,7 @@ static void describe_event(const struct hang *hang, int rank, const struct mesh_
     struct text text = {.to = to, .size = size};
     if (mesh_call_is_message(event->call))
         add(&text, "%s %s rank %d", mesh_call_name(event->call), event->call == CALL_SEND ? "to" : "from",
-            members_world_rank(hang->mesh, event->axis, rank, event->peer));
+            members_team_rank(hang->mesh, event->axis, rank, event->peer));
     else
         add(&text, "%s number %lld on %s", mesh_call_name(event->call), (long long)event->sequence,
             mesh_axis_name(event->axis));
@@ -84,7 +84,7 @@ static const struct mesh_event *awaited_in(const struct hang *hang, int rank)
             continue;
         int members = members_count(hang->mesh, event->axis, other);
         for (int i = 0; i < members; i++)
-            if (members_world_rank(hang->mesh, event->axis, other, i) == rank &&
+            if (members_team_rank(hang->mesh, event->axis, other, i) == rank &&
                 hang->states[rank].begun[event->axis] < event->sequence)
                 return event;
     }

@@ -11,7 +11,7 @@ struct hosts {
     char (*name)[HOST_NAME]; /* [ranks] */
 };
 
-/* Collective over the world; agreed status. */
+/* Collective over the team; agreed status. */
 enum status hosts_create(struct context *context, struct mesh *mesh, struct hosts *hosts) MUST_USE;
 void hosts_destroy(struct context *context, struct hosts *hosts);
 

@@ -7,7 +7,7 @@
 enum status straggler_create(struct context *context, struct mesh *mesh, double factor, int64_t steps, double share,
                              struct straggler_watch *watch)
 {
-    size_t ranks = (size_t)mesh_size(mesh, MESH_WORLD);
+    size_t ranks = (size_t)mesh_size(mesh, MESH_TEAM);
     *watch =
         (struct straggler_watch){.context = context, .mesh = mesh, .factor = factor, .steps = steps, .share = share};
     watch->work = memory_allocate(context, ranks * sizeof *watch->work, MEMORY_OTHER);
@@ -50,7 +50,7 @@ static double median_without(const double *sorted, int count, double value)
 int straggler_look(struct straggler_watch *watch, const double *work)
 {
     const struct mesh_config *mesh = mesh_config(watch->mesh);
-    int ranks = mesh_size(watch->mesh, MESH_WORLD);
+    int ranks = mesh_size(watch->mesh, MESH_TEAM);
     int found = 0;
     for (int stage = 0; stage < mesh->pipeline; stage++) {
         int count = 0;
@@ -80,6 +80,6 @@ int straggler_step(struct straggler_watch *watch, double seconds)
     double mine = watch->share > 0.0 ? watch->seconds / (double)watch->seen / watch->share : -1.0;
     watch->seconds = 0.0;
     watch->seen = 0;
-    mesh_all_gather(watch->mesh, MESH_WORLD, &mine, watch->work, mesh_size(watch->mesh, MESH_WORLD), 1, DTYPE_F64);
+    mesh_all_gather(watch->mesh, MESH_TEAM, &mine, watch->work, mesh_size(watch->mesh, MESH_TEAM), 1, DTYPE_F64);
     return straggler_look(watch, watch->work);
 }

@@ -36,7 +36,7 @@ enum status straggler_create(struct context *context, struct mesh *mesh, double 
 void straggler_destroy(struct straggler_watch *watch);
 
 /* After a step that took this rank so many seconds of work. Returns how many ranks are to be named now, which stand in
- * `found`, the same on all ranks. Collective over the world after every `steps` steps. */
+ * `found`, the same on all ranks. Collective over the team after every `steps` steps. */
 int straggler_step(struct straggler_watch *watch, double seconds);
 
 /* One look at the work of all ranks; negative: a rank without work. Local. */

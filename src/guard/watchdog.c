@@ -102,7 +102,7 @@ static void end_job(const struct watchdog *watchdog, const char *text)
     fprintf(stderr, "\ncairn: hang: nothing has moved for %.0f s: %s%s has the last communications of every rank\n",
             watchdog->still, text, watchdog->folder);
     fflush(stderr);
-    mesh_abort(WATCHDOG_STATUS);
+    team_abort(WATCHDOG_STATUS);
 }
 
 /* Reads what all ranks wrote. True if one has moved since this rank noticed, or waits for its disk: `moving`. */
@@ -228,7 +228,7 @@ static enum status start_thread(struct context *context, struct watchdog *watchd
 
 static enum status create(struct context *context, struct mesh *mesh, const char *folder, struct watchdog *watchdog)
 {
-    watchdog->rank = mesh_rank(mesh, MESH_WORLD);
+    watchdog->rank = mesh_rank(mesh, MESH_TEAM);
     int length = snprintf(watchdog->folder, sizeof watchdog->folder, "%s/hang", folder);
     if (length >= (int)sizeof watchdog->folder)
         return context_fail(context, STATUS_USAGE, "run.folder: the path is too long");

@@ -18,7 +18,7 @@ enum { WATCHDOG_STATUS = 85 };
 struct watchdog;
 
 /* `folder` is seen by all ranks; what an earlier hang left in it goes. Without a thread if seconds is 0. Collective
- * over the world; agreed status. context is the one that the thread that trains works with; hosts must outlive it. */
+ * over the team; agreed status. context is the one that the thread that trains works with; hosts must outlive it. */
 enum status watchdog_start(struct context *context, struct mesh *mesh, const struct hosts *hosts, const char *folder,
                            double seconds, struct watchdog **watchdog) MUST_USE;
 

@@ -81,7 +81,7 @@ static double time_exchange(struct exchange *e)
     double looks[SAMPLES];
     bool takes_part = mesh_rank(e->mesh, e->axis) >= 0;
     for (int i = -1; i < SAMPLES; i++) {
-        mesh_barrier(e->mesh, MESH_WORLD);
+        mesh_barrier(e->mesh, MESH_TEAM);
         double start = clock_seconds();
         for (int place = 0; takes_part && place < PLACES; place++) {
             e->a = a + place * stride;
@@ -89,7 +89,7 @@ static double time_exchange(struct exchange *e)
             run_exchange(e);
         }
         double seconds = 0.5 * (clock_seconds() - start) / PLACES;
-        mesh_all_reduce(e->mesh, MESH_WORLD, &seconds, 1, DTYPE_F64, MESH_MAX);
+        mesh_all_reduce(e->mesh, MESH_TEAM, &seconds, 1, DTYPE_F64, MESH_MAX);
         if (i >= 0)
             looks[i] = seconds;
     }
@@ -114,7 +114,7 @@ static enum status measure_axis(struct rank *rank, enum mesh_axis axis, struct n
     struct mesh_traffic traffic = rank->rehearsal->traffic[axis];
     double average[2] = {traffic.calls ? (double)traffic.bytes / (double)traffic.calls : 0.0,
                          (double)integer_max(1, mesh_size(rank->mesh, axis))};
-    mesh_all_reduce(rank->mesh, MESH_WORLD, average, 2, DTYPE_F64, MESH_MAX);
+    mesh_all_reduce(rank->mesh, MESH_TEAM, average, 2, DTYPE_F64, MESH_MAX);
     int64_t size = (int64_t)average[1];
     if (average[0] == 0.0 || size < 2)
         return STATUS_OK;
@@ -156,15 +156,15 @@ static enum status make_plan(struct rank *rank, const struct mesh_config *mesh, 
     int32_t done = 0;
     enum status status = STATUS_OK;
     *plan = (struct plan){.mesh = *mesh};
-    if (mesh_rank(rank->mesh, MESH_WORLD) > 0) {
-        mesh_receive(rank->mesh, MESH_WORLD, 0, REST_TAG, &done, 1, DTYPE_I32, &request);
+    if (mesh_rank(rank->mesh, MESH_TEAM) > 0) {
+        mesh_receive(rank->mesh, MESH_TEAM, 0, REST_TAG, &done, 1, DTYPE_I32, &request);
         while (!mesh_test(&request))
             nanosleep(&moment, NULL);
     } else {
         rank->planner->rates_count = 0; /* the machine may have become slower since */
         status = plan_make(rank->planner, mesh, plan);
-        for (int other = 1; other < mesh_size(rank->mesh, MESH_WORLD); other++) {
-            mesh_send(rank->mesh, MESH_WORLD, other, REST_TAG, &done, 1, DTYPE_I32, &request);
+        for (int other = 1; other < mesh_size(rank->mesh, MESH_TEAM); other++) {
+            mesh_send(rank->mesh, MESH_TEAM, other, REST_TAG, &done, 1, DTYPE_I32, &request);
             mesh_wait(&request);
         }
     }
@@ -217,7 +217,7 @@ static enum status run_steps(struct rank *rank, int steps, double *seconds, stru
     for (int step = -BEFORE; step < steps; step++) {
         struct step_result result;
         struct mesh_traffic before[MESH_AXES];
-        mesh_barrier(rank->mesh, MESH_WORLD);
+        mesh_barrier(rank->mesh, MESH_TEAM);
         for (int axis = 0; axis < MESH_AXES; axis++)
             before[axis] = mesh_traffic(rank->mesh, (enum mesh_axis)axis);
         double start = clock_seconds();
@@ -227,7 +227,7 @@ static enum status run_steps(struct rank *rank, int steps, double *seconds, stru
             struct mesh_traffic after = mesh_traffic(rank->mesh, (enum mesh_axis)axis);
             traffic[axis] = (struct mesh_traffic){after.calls - before[axis].calls, after.bytes - before[axis].bytes};
         }
-        mesh_all_reduce(rank->mesh, MESH_WORLD, &took, 1, DTYPE_F64, MESH_MAX);
+        mesh_all_reduce(rank->mesh, MESH_TEAM, &took, 1, DTYPE_F64, MESH_MAX);
         if (step >= 0)
             seconds[step] = took;
     }
@@ -237,7 +237,7 @@ static enum status run_steps(struct rank *rank, int steps, double *seconds, stru
 /* What every rank found, to all. */
 static enum status compare(struct rank *rank, const struct mesh_traffic *traffic, struct plan_measured *measured)
 {
-    int ranks = mesh_size(rank->mesh, MESH_WORLD);
+    int ranks = mesh_size(rank->mesh, MESH_TEAM);
     const struct rehearsal *planned = rank->rehearsal;
     int64_t mine[3] = {planned->memory.bytes_total, rank->context.memory.bytes_total, 0};
     int64_t *all = memory_allocate(&rank->context, 3 * (size_t)ranks * sizeof *all, MEMORY_OTHER);
@@ -245,7 +245,7 @@ static enum status compare(struct rank *rank, const struct mesh_traffic *traffic
         mine[2] |=
             traffic[axis].calls != planned->traffic[axis].calls || traffic[axis].bytes != planned->traffic[axis].bytes;
     CHECK(mesh_agree(rank->mesh, &rank->context, rank->context.status));
-    mesh_all_gather(rank->mesh, MESH_WORLD, mine, all, ranks, 3, DTYPE_I64);
+    mesh_all_gather(rank->mesh, MESH_TEAM, mine, all, ranks, 3, DTYPE_I64);
     for (int i = 0; i < ranks; i++) {
         const int64_t *one = all + 3 * (ptrdiff_t)i;
         if (i == 0 || llabs(one[1] - one[0]) > llabs(measured->held_memory - measured->planned_memory)) {
@@ -286,12 +286,12 @@ static enum status measure_rank(struct rank *rank, const struct mesh_config *mes
     struct planner *planner = rank->planner;
     struct context *context = planner->context;
     int threads = planner_threads(planner, mesh);
-    CHECK(mesh_create(&rank->context, mesh, &rank->mesh));
+    CHECK(mesh_create(&rank->context, rank->planner->team, mesh, &rank->mesh));
     enum status status =
-        rehearse(context, planner->config, mesh, mesh_rank(rank->mesh, MESH_WORLD), threads, rank->rehearsal);
+        rehearse(context, planner->config, mesh, mesh_rank(rank->mesh, MESH_TEAM), threads, rank->rehearsal);
     status = mesh_agree(rank->mesh, context, status);
     if (status == STATUS_USAGE) { /* the plan says why */
-        *plan = (struct plan){.mesh = *mesh, .ranks = mesh_size(rank->mesh, MESH_WORLD)};
+        *plan = (struct plan){.mesh = *mesh, .ranks = mesh_size(rank->mesh, MESH_TEAM)};
         snprintf(plan->reason, sizeof plan->reason, "%.*s", PLAN_REASON - 1, context->text);
         context_clear(context);
         return STATUS_OK;
@@ -315,7 +315,7 @@ enum status plan_measure(struct planner *planner, const struct mesh_config *mesh
     rank.engine.context = rank.trainer.context = &rank.context;
     rank.rehearsal = memory_allocate(context, sizeof *rank.rehearsal, MEMORY_OTHER);
     if (!rank.rehearsal)
-        mesh_abort(1);
+        team_abort(1);
     enum status status = measure_rank(&rank, mesh, steps, plan, measured);
     if (status != STATUS_OK && context->status == STATUS_OK) {
         context_fail(context, status, "%s", rank.context.text);

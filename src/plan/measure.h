@@ -11,7 +11,7 @@ struct plan_measured {
     double seconds, least, most;         /* of steps: the median and the extremes; each the slowest rank's */
 };
 
-/* Collective over the world, of as many ranks as the mesh has. Measures messages on the mesh, makes the plan on rank 0
+/* Collective over the team, of as many ranks as the mesh has. Measures messages on the mesh, makes the plan on rank 0
  * while the others rest, and runs `steps` steps after two that do not count; measures and plans again behind them, and
  * takes the mean of both plans' times. Meshes that cannot split the model have a
  * reason and nothing else. plan and measured are meant for rank 0. */

@@ -40,6 +40,7 @@ struct plan {
 /* What plans are made with, and what was measured for them so far. */
 struct planner {
     struct context *context;
+    const struct team *team; /* that measures; NULL: nothing is measured on a mesh */
     const struct config *config;
     int cores; /* of a host */
     struct network network;

@@ -23,13 +23,13 @@ static void print_basis(const struct planner *planner)
     printf("\nMemory and traffic are those of a run, counted. Times are simulated: the schedule with the times of its "
            "passes,\nfrom layers of these shapes measured on this machine (%d cores), ",
            planner->cores);
-    if (network->measured[MESH_WORLD])
+    if (network->measured[MESH_TEAM])
         printf("and with messages as measured between these ranks.\n");
     else
         printf("and messages at %s %.3g us and %.3g GB/s within a\nhost%s",
                network->stated ? "stated or assumed" : "assumed", 1e6 * network->within.latency,
                1e-9 * network->within.bandwidth, network->ranks_per_host ? "" : ", where all ranks are.\n");
-    if (!network->measured[MESH_WORLD] && network->ranks_per_host)
+    if (!network->measured[MESH_TEAM] && network->ranks_per_host)
         printf(", %.3g us and %.3g GB/s between hosts of %lld ranks.\n", 1e6 * network->between.latency,
                1e-9 * network->between.bandwidth, (long long)network->ranks_per_host);
     if (network->ranks_per_host && planner->config->compute.threads > planner->cores)
@@ -189,7 +189,7 @@ json_t *plan_json(const struct planner *planner, const struct plan *plan)
 json_t *plan_basis_json(const struct planner *planner)
 {
     const struct network *network = &planner->network;
-    const char *source = network->measured[MESH_WORLD] ? "measured" : network->stated ? "stated" : "assumed";
+    const char *source = network->measured[MESH_TEAM] ? "measured" : network->stated ? "stated" : "assumed";
     const struct busy *busy = &planner->busy;
     json_t *machine =
         json_form("{s:b, s:f, s:f, s:f}", "disturbed", busy_disturbs(busy), "others_share", busy_others_share(busy),

@@ -16,12 +16,12 @@ enum status guard_create(struct trainer *trainer, const char *folder, struct gua
     const struct watch_config *watch = &trainer->config->watch;
     struct context *context = trainer->context;
     struct mesh *mesh = trainer->mesh;
-    double ranks = (double)mesh_size(mesh, MESH_WORLD);
+    double ranks = (double)mesh_size(mesh, MESH_TEAM);
     guard->context = context;
     CHECK(hosts_create(context, mesh, &guard->hosts));
     double share = share_of_work(trainer);
     double sum = share;
-    mesh_all_reduce(mesh, MESH_WORLD, &sum, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_TEAM, &sum, 1, DTYPE_F64, MESH_SUM);
     CHECK(mesh_agree(mesh, context,
                      straggler_create(context, mesh, watch->straggler_factor, watch->straggler_steps,
                                       share * ranks / sum, &guard->stragglers)));

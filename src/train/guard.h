@@ -21,7 +21,7 @@ enum status guard_create(struct trainer *trainer, const char *folder, struct gua
 void guard_destroy(struct guard *guard);
 
 /* After a step that this rank worked on for so many seconds, outside of MPI. metrics: of the rank that writes, else
- * NULL. Local status; collective over the world after every watch.straggler_steps steps. */
+ * NULL. Local status; collective over the team after every watch.straggler_steps steps. */
 enum status guard_step(struct guard *guard, const struct trainer *trainer, double seconds, struct progress *progress,
                        struct metrics *metrics) MUST_USE;
 

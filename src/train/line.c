@@ -121,8 +121,8 @@ static bool has_copy(const struct config *config, const char *file)
 static enum status find_beyond(struct context *context, struct mesh *mesh, const struct config *config,
                                struct line *line, bool *done)
 {
-    int64_t followed = mesh_rank(mesh, MESH_WORLD) == 0 ? step_followed(config, line->instruction) : 0;
-    mesh_broadcast(mesh, MESH_WORLD, 0, &followed, 1, DTYPE_I64);
+    int64_t followed = mesh_rank(mesh, MESH_TEAM) == 0 ? step_followed(config, line->instruction) : 0;
+    mesh_broadcast(mesh, MESH_TEAM, 0, &followed, 1, DTYPE_I64);
     *done = false;
     if (followed < 0)
         return STATUS_OK;
@@ -161,7 +161,7 @@ enum status line_choose(struct context *context, struct mesh *mesh, const struct
         context->agreed = true;
         return STATUS_USAGE;
     }
-    CHECK(mesh_same_file(context, "checkpoint", line->path));
+    CHECK(team_same_file(mesh_team(mesh), context, "checkpoint", line->path));
     return checkpoint_verify(context, mesh, line->path);
 }
 

@@ -20,7 +20,7 @@ double progress_peak(struct context *context, struct mesh *mesh, struct engine *
     double best = 0.0;
     size_t bytes = (size_t)SIZE * SIZE * dtype_size(dtype);
     char *a = memory_allocate(context, 3 * bytes, MEMORY_OTHER);
-    mesh_barrier(mesh, MESH_WORLD);
+    mesh_barrier(mesh, MESH_TEAM);
     for (int i = 0; i < RUNS && a; i++) {
         struct matmul product = {.m = SIZE,
                                  .n = SIZE,
@@ -39,7 +39,7 @@ double progress_peak(struct context *context, struct mesh *mesh, struct engine *
     }
     memory_free(context, a);
     double rate = best * core_share(mesh, engine);
-    mesh_all_reduce(mesh, MESH_WORLD, &rate, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_TEAM, &rate, 1, DTYPE_F64, MESH_SUM);
     return rate;
 }
 

@@ -9,7 +9,7 @@
 static enum status set_aside(const struct trainer *trainer, const char *folder)
 {
     char aside[CHECKPOINT_PATH];
-    if (mesh_rank(trainer->mesh, MESH_WORLD) != 0)
+    if (mesh_rank(trainer->mesh, MESH_TEAM) != 0)
         return STATUS_OK;
     run_folder_free_name(folder, aside, sizeof aside);
     return checkpoint_set_aside(trainer->context, folder, trainer->step, aside);

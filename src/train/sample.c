@@ -29,7 +29,7 @@ enum status sample_show(struct trainer *trainer, bool speaks)
         prompt[i] = (unsigned char)run->prompt[i];
     int32_t *tokens = memory_allocate(context, (size_t)run->prompt_tokens * sizeof *tokens, MEMORY_OTHER);
     if (!tokens)
-        mesh_abort(1);
+        team_abort(1);
     if (speaks)
         printf("\n%s", run->prompt);
     place_work(&context->place, PLACE_END);

@@ -130,7 +130,7 @@ static enum status list_append_losses(const struct trainer *trainer, bool writes
     struct checkpoint_dataset dataset = {
         .name = "/watch/losses", .rank = 1, .shape = {count}, .pieces = list->spare, .piece_count = 1};
     *list->spare = (struct checkpoint_piece){.box = {.extent = {count}}, .data = trainer->spikes.image};
-    if (writes && mesh_rank(trainer->mesh, MESH_WORLD) != 0)
+    if (writes && mesh_rank(trainer->mesh, MESH_TEAM) != 0)
         dataset.piece_count = 0;
     return list_append(trainer->context, list, &dataset, 1);
 }

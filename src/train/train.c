@@ -282,7 +282,7 @@ static bool evaluation_due(const struct train *train)
 static bool evaluation_seen(const struct train *train)
 {
     int64_t seen = train->root && metrics_seen(train->metrics, "validation_loss");
-    mesh_broadcast(train->mesh, MESH_WORLD, 0, &seen, 1, DTYPE_I64);
+    mesh_broadcast(train->mesh, MESH_TEAM, 0, &seen, 1, DTYPE_I64);
     return seen;
 }
 
@@ -396,7 +396,7 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     train->context = context;
     train->mesh = mesh;
     train->config = config;
-    train->root = mesh_rank(mesh, MESH_WORLD) == 0;
+    train->root = mesh_rank(mesh, MESH_TEAM) == 0;
     train->trainer.context = context;
     train->trainer.engine = engine;
     snprintf(train->checkpoints, sizeof train->checkpoints, "%s/checkpoints", config->run.folder);

@@ -199,7 +199,7 @@ static void sum_over_mesh(struct trainer *trainer, double loss, double norm_squa
     double sums[SUMS] = {speaks ? loss : 0.0, norm_squares, trainer->decoder->router_loss, executed};
     if (trainer->voter.cast)
         trainer->voter.cast(trainer->voter.self, sums + OWN);
-    mesh_all_reduce(mesh, MESH_WORLD, sums, SUMS, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_TEAM, sums, SUMS, DTYPE_F64, MESH_SUM);
     result->loss = trainer->batch.target_count > 0 || trainer->context->dry ? sums[0] : NAN;
     result->gradient_norm = sqrt(sums[1]);
     result->router_loss = sums[2];
@@ -260,7 +260,7 @@ double trainer_parameter_size(struct trainer *trainer)
         sums[0] += sum_of_squares(trainer->engine, shards[i].master + owned.begin - shards[i].flat.begin, owned.count);
         sums[1] += (double)owned.count;
     }
-    mesh_all_reduce(trainer->mesh, MESH_WORLD, sums, 2, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(trainer->mesh, MESH_TEAM, sums, 2, DTYPE_F64, MESH_SUM);
     return sqrt(sums[0] / sums[1]);
 }
 

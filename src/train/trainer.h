@@ -114,7 +114,7 @@ void trainer_scale_batch(struct trainer *trainer, int64_t target_count, int64_t 
 
 /* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The losses,
  * the norm, what was executed and the votes are the same on all ranks; the rest of the result stays as it is.
- * Collective. On failure only mesh_abort is safe. */
+ * Collective. On failure only team_abort is safe. */
 enum status trainer_gradients(struct trainer *trainer, struct step_result *result) MUST_USE;
 
 /* One step: gradients, and the update unless the loss or the norm is not finite (then all ranks skip it). A batch

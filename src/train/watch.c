@@ -337,7 +337,7 @@ void watch_end(struct watch *watch)
     add_memories(watch);
     add_routing(watch);
     add_tokens(watch);
-    mesh_all_reduce(watch->trainer->mesh, MESH_WORLD, watch->numbers, watch->summed, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(watch->trainer->mesh, MESH_TEAM, watch->numbers, watch->summed, DTYPE_F64, MESH_SUM);
     show_gates(watch);
     show_memories(watch);
     show_routing(watch);

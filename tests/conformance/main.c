@@ -76,7 +76,7 @@ static enum status check_gradients(struct run *run)
         return STATUS_MEMORY;
     struct step_result result;
     CHECK(trainer_gradients(&run->trainer, &result));
-    mesh_all_reduce(run->runner->mesh, MESH_WORLD, run->logits, size, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(run->runner->mesh, MESH_TEAM, run->logits, size, DTYPE_F64, MESH_SUM);
     run_compare(run, logits, run->logits, 0.0);
     run_compare(run, loss, &result.loss, 0.0);
     struct case_tensor *router_loss = case_find(run->test, "/expect/loss_router", "");
@@ -204,7 +204,7 @@ static void run_file(struct runner *runner, const char *path)
     char text[3 * CASE_NAME];
     bool unsupported = false;
     if (!run)
-        mesh_abort(1);
+        team_abort(1);
     *run = (struct run){.runner = runner, .context = context, .test = &test};
     run->trainer.context = context;
     enum status status = mesh_agree(runner->mesh, context, case_read(context, path, &test));
@@ -264,21 +264,20 @@ int main(int argc, char **argv)
 {
     struct runner runner = {.wanted = {1, 1, 1, 1, 1}, .tolerance = 2e-4};
     struct mesh_config resolved;
-    int rank;
-    int ranks;
+    struct team *team = NULL;
     int first = 0;
     context_create(&runner.context);
-    enum status status = mesh_start(&runner.context, &argc, &argv, &rank, &ranks);
-    runner.speaks = rank == 0;
-    runner.context.quiet = rank != 0;
+    enum status status = team_start(&runner.context, &argc, &argv, &team);
+    runner.speaks = team && team_rank(team) == 0;
+    runner.context.quiet = !runner.speaks;
     int code = parse(&runner, argc, argv, &first);
     if (code != 0 && runner.speaks)
         fprintf(stderr, "usage: conformance [--data D] [--pipeline P] [--context C] [--tensor Q] [--virtual-stages V]\n"
                         "                   [--recursions ring|stage] [--tolerance X] FILE...\n");
     if (code == 0 && status == STATUS_OK)
-        status = mesh_resolve(&runner.context, &runner.wanted, ranks, &resolved);
+        status = mesh_resolve(&runner.context, &runner.wanted, team_size(team), &resolved);
     if (code == 0 && status == STATUS_OK)
-        status = mesh_create(&runner.context, &resolved, &runner.mesh);
+        status = mesh_create(&runner.context, team, &resolved, &runner.mesh);
     if (code == 0 && status == STATUS_OK)
         status = engine_create(&runner.context, 1, &runner.engine);
     if (code == 0 && status == STATUS_OK) {
@@ -294,6 +293,6 @@ int main(int argc, char **argv)
         code = 2;
     }
     mesh_destroy(&runner.mesh);
-    mesh_stop();
+    team_destroy(&team);
     return code;
 }

@@ -52,8 +52,7 @@ void run_see_selection(void *self, const struct decoder_selection *selection)
 void run_compare_selections(struct run *run)
 {
     int64_t layers = run->config.model.layers;
-    mesh_all_reduce(run->runner->mesh, MESH_WORLD, run->selected, layers * run->rows * run->length, DTYPE_F64,
-                    MESH_SUM);
+    mesh_all_reduce(run->runner->mesh, MESH_TEAM, run->selected, layers * run->rows * run->length, DTYPE_F64, MESH_SUM);
     for (int64_t index = 0; index < layers; index++) {
         char name[CASE_NAME];
         const char *prefix = "/expect/selected/";
@@ -130,7 +129,7 @@ static enum status compare_memory(struct run *run, const char *name, int64_t lay
             for (int64_t i = 0; owns_head(run, head) && i < each; i++)
                 whole[(to + head) * each + i] = (double)memory_part(run, memory, row, head, norm)[i];
         }
-    mesh_all_reduce(run->runner->mesh, MESH_WORLD, whole, expected->count, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(run->runner->mesh, MESH_TEAM, whole, expected->count, DTYPE_F64, MESH_SUM);
     run_compare(run, expected, whole, 0.0);
     memory_free(run->context, whole);
     return STATUS_OK;

@@ -103,7 +103,7 @@ static void collect(struct run *run, const char *name, bool gradient, double *wh
         struct transfer transfer = {.from = from + owned.begin - shard->flat.begin, .whole = whole};
         visit_range(shard, owned, give, &transfer);
     }
-    mesh_all_reduce(run->runner->mesh, MESH_WORLD, whole, size, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(run->runner->mesh, MESH_TEAM, whole, size, DTYPE_F64, MESH_SUM);
 }
 
 /* -- Comparison ------------------------------------------------------------------------------------------------------

@@ -41,8 +41,8 @@ play nothing
 hangs "left out on tensor" "rank 3 on host $HOST is behind: its last collective on tensor was number 19, and it waits in \
 all-reduce number [0-9]* on [a-z]* (step [45], .*; rank 2 waits in all-reduce number 20 on tensor (step 4, in training, \
 micro-batch 1, backward, layer 4)" skip 3 tensor
-hangs "left out on world" "rank 0 on host $HOST is behind: its last collective on world was number [0-9]*, and it waits in" \
-    skip 0 world
+hangs "left out on team" "rank 0 on host $HOST is behind: its last collective on team was number [0-9]*, and it waits in" \
+    skip 0 team
 hangs "outside of MPI" "rank 1 on host $HOST is behind: its last collective on tensor was number 18, it is outside of MPI \
 (step 4, in training, micro-batch 1, backward, layer 3); rank 0 waits in all-reduce number 19 on tensor (step 4, .*layer \
 3); ranks 2-3 wait in all-reduce number 4 on replica (step 4, in the optimiser)" stay 1

@@ -2,7 +2,7 @@
  * collectives, with the watchdog of a training run beside it.
  *
  *   hang_program FOLDER SECONDS nothing          runs to its end
- *   hang_program FOLDER SECONDS skip RANK AXIS   the rank leaves out one all-reduce on tensor, replica or world
+ *   hang_program FOLDER SECONDS skip RANK AXIS   the rank leaves out one all-reduce on tensor, replica or team
  *   hang_program FOLDER SECONDS stay RANK        the rank stays outside of MPI
  *   hang_program FOLDER SECONDS slow RANK        the rank takes four times SECONDS for a layer, at work all the time
  *   hang_program FOLDER SECONDS disk RANK        the rank waits as long for a file, and gives no sign of life */
@@ -59,7 +59,7 @@ static void run(struct play *play)
 {
     struct place_mark *place = &play->context.place;
     for (int step = 1; step <= STEPS; step++) {
-        bool bad = step == BAD_STEP && mesh_rank(play->mesh, MESH_WORLD) == play->rank;
+        bool bad = step == BAD_STEP && mesh_rank(play->mesh, MESH_TEAM) == play->rank;
         place_step(place, step);
         place_pass(place, PLACE_BACKWARD, 1);
         for (int layer = 0; layer < LAYERS; layer++) {
@@ -71,7 +71,7 @@ static void run(struct play *play)
         }
         place_work(place, PLACE_OPTIMIZER);
         reduce(play, MESH_REPLICA, bad);
-        reduce(play, MESH_WORLD, bad);
+        reduce(play, MESH_TEAM, bad);
     }
 }
 
@@ -88,17 +88,16 @@ int main(int argc, char **argv)
     struct play play = {.rank = -1};
     struct hosts hosts = {0};
     struct watchdog *watchdog = NULL;
-    int rank;
-    int size;
+    struct team *team = NULL;
     context_create(&play.context);
-    enum status status = mesh_start(&play.context, &argc, &argv, &rank, &size);
+    enum status status = team_start(&play.context, &argc, &argv, &team);
     if (status != STATUS_OK || argc < 4)
         return 2;
     play.seconds = atof(argv[2]);
     play.what = argv[3];
     play.rank = argc > 4 ? atoi(argv[4]) : -1;
     play.axis = argc > 5 ? axis_named(argv[5]) : MESH_TENSOR;
-    TRY(mesh_create(&play.context, &(struct mesh_config){2, 1, 1, 2, 1}, &play.mesh));
+    TRY(mesh_create(&play.context, team, &(struct mesh_config){2, 1, 1, 2, 1}, &play.mesh));
     TRY(hosts_create(&play.context, play.mesh, &hosts));
     TRY(watchdog_start(&play.context, play.mesh, &hosts, argv[1], play.seconds, &watchdog));
     run(&play);
@@ -106,6 +105,6 @@ done:
     watchdog_stop(&watchdog);
     hosts_destroy(&play.context, &hosts);
     mesh_destroy(&play.mesh);
-    mesh_stop();
+    team_destroy(&team);
     return status == STATUS_OK ? 0 : 1;
 }

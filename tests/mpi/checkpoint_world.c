@@ -142,10 +142,10 @@ int64_t file_size(const char *path)
 
 void file_change_first(struct world *world, const char *path, int64_t offset)
 {
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     if (world->rank == 0)
         file_change(path, offset, 0x10);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
 }
 
 /* -- Main --------------------------------------------------------------------------------------------------------- */
@@ -156,19 +156,19 @@ static int world_create(struct world *world)
     const char *temporary = getenv("TMPDIR");
     snprintf(place, sizeof place, "%.200s/cairn-checkpoint-XXXXXX", temporary ? temporary : "/tmp");
     struct mesh_config config = {.data = world->size, .pipeline = 1, .context = 1, .tensor = 1, .virtual_stages = 1};
-    if (mesh_create(&world->context, &config, &world->mesh) != STATUS_OK)
+    if (mesh_create(&world->context, world->team, &config, &world->mesh) != STATUS_OK)
         return -1;
     if (world->rank == 0 && !mkdtemp(place))
         return -1;
     strcpy(world->folder, place);
-    mesh_broadcast(world->mesh, MESH_WORLD, 0, world->folder, sizeof world->folder, DTYPE_BYTE);
+    mesh_broadcast(world->mesh, MESH_TEAM, 0, world->folder, sizeof world->folder, DTYPE_BYTE);
     return 0;
 }
 
 static int world_destroy(struct world *world)
 {
     char command[CHECKPOINT_PATH + 16];
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     snprintf(command, sizeof command, "rm -rf '%s'", world->folder);
     int failed = world->rank == 0 ? system(command) : 0;
     mesh_destroy(&world->mesh);
@@ -179,14 +179,16 @@ int world_run(int argc, char **argv, int (*run)(struct world *world))
 {
     struct world world = {0};
     context_create(&world.context);
-    if (mesh_start(&world.context, &argc, &argv, &world.rank, &world.size) != STATUS_OK)
+    if (team_start(&world.context, &argc, &argv, &world.team) != STATUS_OK)
         return 1;
+    world.rank = team_rank(world.team);
+    world.size = team_size(world.team);
     world.context.quiet = world.rank != 0;
     if (world_create(&world) != 0)
-        mesh_abort(1);
+        team_abort(1);
     int failed = run(&world);
     if (world_destroy(&world) != 0)
         failed++;
-    mesh_stop();
+    team_destroy(&world.team);
     return failed;
 }

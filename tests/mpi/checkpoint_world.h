@@ -12,6 +12,7 @@ enum { DATASETS = 9, LARGEST = 160 };
 
 struct world {
     struct context context;
+    struct team *team;
     struct mesh *mesh;
     int rank;
     int size;

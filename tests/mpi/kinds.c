@@ -235,7 +235,7 @@ double bench_projection(struct bench *bench, int number)
                 sum += random_bits(key, (uint64_t)index) % 2 ? value : -value;
             }
     }
-    mesh_all_reduce(bench->mesh, MESH_WORLD, &sum, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(bench->mesh, MESH_TEAM, &sum, 1, DTYPE_F64, MESH_SUM);
     return sum;
 }
 

@@ -196,10 +196,10 @@ static void assert_recovers(struct world *world, struct checkpoint_background *b
     char path[CHECKPOINT_PATH];
     struct checkpoint_progress progress;
     assert_false(checkpoint_background_active(background));
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     assert_false(exists(folder, ".step-00000002.h5.partial"));
     assert_false(exists(folder, "step-00000002.h5"));
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     assert_ok(world->context, begin(world, background, folder, 3));
     assert_ok(world->context, complete(background, &progress));
     path_of(folder, 3, path);
@@ -248,11 +248,11 @@ static void a_folder_that_goes_away_is_a_failure(struct world *world)
     background_create(world, &usual, &background);
     assert_ok(world->context, begin(world, background, folder, 2));
     checkpoint_background_wait(background);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     snprintf(command, sizeof command, "rm -rf '%s'", folder);
     if (world->first)
         assert_int_equal(system(command), 0);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     assert_fails(world->context, complete(background, &progress), STATUS_FILE, folder);
     assert_recovers(world, background, folder);
     /* All is well until the very end. */
@@ -279,7 +279,7 @@ static void a_full_disk_is_a_failure(struct world *world)
         mkdir(folder, 0777);
         mounted = mount("tmpfs", folder, "tmpfs", 0, "size=8m") == 0;
     }
-    mesh_broadcast(world->mesh, MESH_WORLD, 0, &mounted, 1, DTYPE_I64);
+    mesh_broadcast(world->mesh, MESH_TEAM, 0, &mounted, 1, DTYPE_I64);
     if (!mounted) {
         print_message("skipped: a small file system cannot be mounted here\n");
         return;
@@ -315,7 +315,7 @@ static void a_full_disk_is_a_failure(struct world *world)
         checkpoint_background_destroy(&background);
     }
     free(world->values);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     if (world->first)
         umount(folder);
 }
@@ -333,10 +333,10 @@ static void an_end_in_the_middle_leaves_nothing(struct world *world)
             checkpoint_background_wait(background);
         checkpoint_background_destroy(&background);
         assert_null(background);
-        mesh_barrier(world->mesh, MESH_WORLD);
+        mesh_barrier(world->mesh, MESH_TEAM);
         assert_false(exists(folder, ".step-00000002.h5.partial"));
         assert_false(exists(folder, "step-00000002.h5"));
-        mesh_barrier(world->mesh, MESH_WORLD);
+        mesh_barrier(world->mesh, MESH_TEAM);
     }
     /* A dataset that the ranks do not hold all of. */
     world->datasets[1].shape[0]++;
@@ -366,9 +366,9 @@ static void with_world(void **state, void (*test)(struct world *))
     snprintf(world->folder, sizeof world->folder, "%.200s/cairn-background-XXXXXX", temporary ? temporary : "/tmp");
     if (world->first)
         assert_non_null(mkdtemp(world->folder));
-    mesh_broadcast(world->mesh, MESH_WORLD, 0, world->folder, sizeof world->folder, DTYPE_BYTE);
+    mesh_broadcast(world->mesh, MESH_TEAM, 0, world->folder, sizeof world->folder, DTYPE_BYTE);
     test(world);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     snprintf(command, sizeof command, "rm -rf '%s'", world->folder);
     if (world->first)
         assert_int_equal(system(command), 0);

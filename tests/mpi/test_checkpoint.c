@@ -147,11 +147,11 @@ static void test_find(void **state)
     assert_true(found);
     assert_string_equal(path, newest);
     /* Whoever only looks leaves alone what a running job may be writing. */
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     assert_int_equal(access(stale, F_OK), 0);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     checkpoint_clean(&world->context, world->mesh, folder);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     assert_int_not_equal(access(stale, F_OK), 0);
     snprintf(stale, sizeof stale, "%s/latest", folder);
     FILE *latest = fopen(stale, "r");
@@ -185,15 +185,15 @@ static void test_prune(void **state)
         write_step(world, folder, steps[i], i);
     write_step(world, folder, 10, 0); /* latest is now the oldest */
     checkpoint_prune(&world->context, world->mesh, folder, 3, 30);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     for (int i = 0; i < 6; i++) {
         path_of(folder, steps[i], path);
         assert_int_equal(access(path, F_OK) == 0, kept[i]);
     }
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     write_step(world, folder, 50, 0);
     checkpoint_prune(&world->context, world->mesh, folder, 0, 0);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     for (int i = 0; i < 6; i++) {
         path_of(folder, steps[i], path);
         assert_int_equal(access(path, F_OK) == 0, steps[i] >= 50);

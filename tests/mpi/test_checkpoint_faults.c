@@ -93,7 +93,7 @@ static void test_other_hashes(void **state)
         assert_true(H5Fclose(file) >= 0);
         assert_ok(&world->context, seal_write(&world->context, path, seal.data_begin, seal.data_end));
     }
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     assert_fails(&world->context, checkpoint_verify(&world->context, world->mesh, path), STATUS_USAGE,
                  "its hashes are not CRC-64/XZ");
     bool found;
@@ -132,16 +132,16 @@ static bool disk_mount(struct world *world, const char *folder, const char *opti
         mkdir(folder, 0777);
         mounted = mount("tmpfs", folder, "tmpfs", flags, options) == 0;
     }
-    mesh_broadcast(world->mesh, MESH_WORLD, 0, &mounted, 1, DTYPE_I64);
+    mesh_broadcast(world->mesh, MESH_TEAM, 0, &mounted, 1, DTYPE_I64);
     return mounted;
 }
 
 static void disk_unmount(struct world *world, const char *folder)
 {
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
     if (world->rank == 0)
         umount(folder);
-    mesh_barrier(world->mesh, MESH_WORLD);
+    mesh_barrier(world->mesh, MESH_TEAM);
 }
 
 static void test_full_disk(void **state)
@@ -176,7 +176,7 @@ static void test_full_disk(void **state)
         assert_fails(&world->context,
                      checkpoint_write_tuned(&world->context, world->mesh, folder, header, &dataset, 1, &tuning),
                      STATUS_FILE, messages[i]);
-        mesh_barrier(world->mesh, MESH_WORLD);
+        mesh_barrier(world->mesh, MESH_TEAM);
         assert_int_not_equal(access(partial, F_OK), 0);
         assert_ok(&world->context, checkpoint_verify(&world->context, world->mesh, path));
     }
@@ -246,11 +246,11 @@ static void test_wrong_length(void **state)
     path_of(folder, 1, path);
     int64_t size = file_size(path);
     for (int64_t i = 0; i <= 50; i++) {
-        mesh_barrier(world->mesh, MESH_WORLD);
+        mesh_barrier(world->mesh, MESH_TEAM);
         /* One byte too many first, then ever less of it, then nothing. */
         if (world->rank == 0)
             assert_int_equal(truncate(path, i ? (size - 1) * (50 - i) / 49 : size + 1), 0);
-        mesh_barrier(world->mesh, MESH_WORLD);
+        mesh_barrier(world->mesh, MESH_TEAM);
         assert_fails(&world->context, checkpoint_verify(&world->context, world->mesh, path), STATUS_FILE, path);
     }
     assert_fails(&world->context, checkpoint_find(&world->context, world->mesh, folder, &found, path), STATUS_FILE,

@@ -14,7 +14,7 @@ static void members_are_those_of_the_communicators(void **state)
     int count = kind_meshes(mpi_fixture_of(state)->ranks, meshes);
     for (int i = 0; i < count; i++) {
         struct mesh *mesh = mpi_mesh(mpi_fixture_of(state), meshes[i]);
-        int32_t world = mesh_rank(mesh, MESH_WORLD);
+        int32_t world = mesh_rank(mesh, MESH_TEAM);
         assert_int_equal(members_stage(mesh_config(mesh), world), mesh_rank(mesh, MESH_PIPELINE));
         for (int axis = 0; axis < MESH_AXES; axis++) {
             int32_t all[8];
@@ -26,7 +26,7 @@ static void members_are_those_of_the_communicators(void **state)
                 continue;
             mesh_all_gather(mesh, (enum mesh_axis)axis, &world, all, size, 1, DTYPE_I32);
             for (int r = 0; r < size; r++)
-                assert_int_equal(members_world_rank(mesh_config(mesh), (enum mesh_axis)axis, world, r), all[r]);
+                assert_int_equal(members_team_rank(mesh_config(mesh), (enum mesh_axis)axis, world, r), all[r]);
         }
         mesh_destroy(&mesh);
     }
@@ -36,8 +36,8 @@ static void communications_are_noted(void **state)
 {
     struct mesh *mesh = mpi_mesh(mpi_fixture_of(state), (struct mesh_config){.data = 0, 1, 1, 1, 1});
     struct context *context = &mpi_fixture_of(state)->context;
-    int ranks = mesh_size(mesh, MESH_WORLD);
-    int rank = mesh_rank(mesh, MESH_WORLD);
+    int ranks = mesh_size(mesh, MESH_TEAM);
+    int rank = mesh_rank(mesh, MESH_TEAM);
     struct mesh_event events[MESH_EVENTS];
     struct mesh_request sent;
     struct mesh_request received;
@@ -46,11 +46,11 @@ static void communications_are_noted(void **state)
     if (ranks == 1)
         skip();
     int64_t before = mesh_event_count(mesh);
-    int64_t collectives = mesh_collectives(mesh, MESH_WORLD);
+    int64_t collectives = mesh_collectives(mesh, MESH_TEAM);
     place_step(&context->place, 5);
     place_pass(&context->place, PLACE_FORWARD, 3);
     place_enter_layer(&context->place, 2);
-    mesh_all_reduce(mesh, MESH_WORLD, values, 3, DTYPE_F32, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_TEAM, values, 3, DTYPE_F32, MESH_SUM);
     mesh_receive(mesh, MESH_DATA, (rank + ranks - 1) % ranks, 17, others, 3, DTYPE_F32, &received);
     assert_int_equal(mesh_events(mesh, events, 1), 1);
     assert_false(events[0].done);
@@ -59,10 +59,10 @@ static void communications_are_noted(void **state)
     mesh_wait(&sent);
     assert_int_equal(mesh_event_count(mesh), before + 3);
     assert_int_equal(mesh_event_waited(mesh), 0);
-    assert_int_equal(mesh_collectives(mesh, MESH_WORLD), collectives + 1);
+    assert_int_equal(mesh_collectives(mesh, MESH_TEAM), collectives + 1);
     assert_int_equal(mesh_events(mesh, events, 3), 3);
     assert_int_equal(events[0].call, CALL_ALL_REDUCE);
-    assert_int_equal(events[0].axis, MESH_WORLD);
+    assert_int_equal(events[0].axis, MESH_TEAM);
     assert_int_equal(events[0].bytes, 12);
     assert_int_equal(events[0].peer, -1);
     assert_int_equal(events[0].place.step, 5);
@@ -74,7 +74,7 @@ static void communications_are_noted(void **state)
     assert_int_equal(events[2].call, CALL_SEND);
     assert_true(events[0].done && events[1].done && events[2].done);
     for (int i = 0; i < 2 * MESH_EVENTS; i++)
-        mesh_barrier(mesh, MESH_WORLD);
+        mesh_barrier(mesh, MESH_TEAM);
     assert_int_equal(mesh_events(mesh, events, MESH_EVENTS), MESH_EVENTS);
     for (int i = 1; i < MESH_EVENTS; i++)
         assert_int_equal(events[i].sequence, events[0].sequence + i);
@@ -103,7 +103,7 @@ static void ranks_agree_about_what_they_did(void **state)
             bench_step(&bench);
             hang_observe(bench.context, bench.mesh, &mine);
             struct hang_state *all = memory_allocate(bench.context, (size_t)ranks * bytes, MEMORY_OTHER);
-            mesh_all_gather(bench.mesh, MESH_WORLD, &mine, all, ranks, (int64_t)bytes, DTYPE_BYTE);
+            mesh_all_gather(bench.mesh, MESH_TEAM, &mine, all, ranks, (int64_t)bytes, DTYPE_BYTE);
             const struct hang hang = {mesh_config(bench.mesh), &hosts, all};
             if (hang_culprits(&hang, culprits) != 0)
                 fail_msg("%s: ranks differ about a collective", kinds[k].name);
@@ -120,7 +120,7 @@ static void slow_ranks_are_named(void **state)
     struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 2, 1, 2, 1});
     struct straggler_watch watch;
     /* Ranks 0 and 1 are peers, and 2 and 3. Each look covers two steps; rank 3 has half of the work. */
-    int rank = mesh_rank(mesh, MESH_WORLD);
+    int rank = mesh_rank(mesh, MESH_TEAM);
     static const double seconds[] = {1.0, 1.2, 4.0, 3.0};
     assert_ok(&fixture->context, straggler_create(&fixture->context, mesh, 1.3, 2, rank == 3 ? 0.5 : 1.0, &watch));
     for (int step = 1; step <= 12; step++) {
@@ -168,7 +168,7 @@ static void flip(struct bench *bench, struct parameter *parameter, int guilty, c
     unsigned char *byte = (unsigned char *)value->data + (size_t)(tensor_count(value) - 2) * dtype_size(value->dtype);
     char expected[64];
     snprintf(expected, sizeof expected, "rank %d on host", guilty);
-    bool mine = mesh_rank(bench->mesh, MESH_WORLD) == guilty;
+    bool mine = mesh_rank(bench->mesh, MESH_TEAM) == guilty;
     *byte ^= mine ? 1 : 0;
     enum status status = trainer_compare(&bench->trainer);
     if (status != STATUS_AGAIN || !strstr(bench->context->text, expected) || !strstr(bench->context->text, why) ||
@@ -181,7 +181,7 @@ static void flip(struct bench *bench, struct parameter *parameter, int guilty, c
 
 static void check_flips(struct bench *bench)
 {
-    int ranks = mesh_size(bench->mesh, MESH_WORLD);
+    int ranks = mesh_size(bench->mesh, MESH_TEAM);
     bool majority = mesh_size(bench->mesh, MESH_REPLICA) > 2;
     for (int step = 0; step < 3; step++)
         bench_step(bench);
@@ -228,7 +228,7 @@ static void a_changed_master_is_named(void **state)
         const struct shard *shard = replica_shards(bench.trainer.decoder->replica, &count);
         while (!shard->values)
             shard++;
-        if (mesh_rank(bench.mesh, MESH_WORLD) == guilty)
+        if (mesh_rank(bench.mesh, MESH_TEAM) == guilty)
             shard->master[0] += 1.0f;
         snprintf(expected, sizeof expected, "rank %d on host", guilty);
         enum status status = trainer_compare(&bench.trainer);
@@ -250,7 +250,7 @@ static void a_step_stops_before_its_update(void **state)
     assert_true(bench_create(&bench, state, &kinds[0], &options));
     bench_step(&bench);
     struct parameter *parameter = parameter_of(&bench, false);
-    if (mesh_rank(bench.mesh, MESH_WORLD) == ranks - 1)
+    if (mesh_rank(bench.mesh, MESH_TEAM) == ranks - 1)
         ((unsigned char *)parameter->value.data)[4] ^= 4;
     assert_int_equal(trainer_step(&bench.trainer, &result), STATUS_AGAIN);
     assert_non_null(strstr(bench.context->text, "has changed between two updates"));

@@ -29,7 +29,7 @@ static void train(struct bench *bench, struct answer *answer)
     for (int i = 0; i < PROJECTIONS; i++)
         answer->projection[i] = bench_projection(bench, i);
     answer->selections = bench->selections;
-    mesh_all_reduce(bench->mesh, MESH_WORLD, &answer->selections, 1, DTYPE_I64, MESH_SUM);
+    mesh_all_reduce(bench->mesh, MESH_TEAM, &answer->selections, 1, DTYPE_I64, MESH_SUM);
 }
 
 /* Rounding moves gradients by 1e-7 of themselves or so, of which the optimiser makes up to 1e-4 in the norm of the

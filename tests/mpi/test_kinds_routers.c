@@ -107,7 +107,7 @@ static int64_t foretell(const struct model_config *model, enum adversary adversa
 static void check_selections(struct bench *bench, enum adversary adversary, bool causal, const char *kind)
 {
     int64_t selections = bench->selections;
-    mesh_all_reduce(bench->mesh, MESH_WORLD, &selections, 1, DTYPE_I64, MESH_SUM);
+    mesh_all_reduce(bench->mesh, MESH_TEAM, &selections, 1, DTYPE_I64, MESH_SUM);
     if (selections != foretell(&bench->config.model, adversary, causal))
         fail_msg("%s, %s, %s: other tokens are chosen than foretold", kind, names[adversary],
                  causal ? "token by token" : "over whole sequences");
@@ -123,7 +123,7 @@ static void add_routing(const struct bench *bench, int64_t index, double sums[4]
     const double own[4] = {(double)routing->judged, (double)routing->wanted, (double)routing->admitted,
                            (double)routing->hits};
     memcpy(sums, own, sizeof own);
-    mesh_all_reduce(bench->mesh, MESH_WORLD, sums, 4, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(bench->mesh, MESH_TEAM, sums, 4, DTYPE_F64, MESH_SUM);
 }
 
 /* Candidates, chosen, let in, both: known where all are let in or none. */
@@ -154,7 +154,7 @@ static void check_accounts(const struct bench *bench, enum adversary adversary, 
                 fail_msg("%s, %s, router %d: number %d is %g, expected %g", kind, names[adversary], (int)index, i,
                          sums[i], expected[i]);
     }
-    mesh_all_reduce(bench->mesh, MESH_WORLD, entropy, 2, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(bench->mesh, MESH_TEAM, entropy, 2, DTYPE_F64, MESH_SUM);
     if (by_token && adversary == TIES)
         assert_close(entropy[0] / entropy[1], log((double)model->depth.recursions), 1e-6, 0.0);
     if (by_token)
@@ -231,7 +231,7 @@ static bool learn(void **state, int kind, enum adversary adversary, const struct
         return false;
     lesson->loss = bench_step(&bench).loss;
     lesson->selections = bench.selections;
-    mesh_all_reduce(bench.mesh, MESH_WORLD, &lesson->selections, 1, DTYPE_I64, MESH_SUM);
+    mesh_all_reduce(bench.mesh, MESH_TEAM, &lesson->selections, 1, DTYPE_I64, MESH_SUM);
     bench_destroy(&bench);
     return true;
 }

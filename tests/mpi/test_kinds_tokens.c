@@ -51,7 +51,7 @@ static bool differs(struct bench *bench, const float *a, const float *b, int64_t
     float most = 0.0f;
     for (int64_t i = token * KIND_VOCABULARY; i < (token + 1) * KIND_VOCABULARY; i++)
         most = fmaxf(most, fabsf(a[i] - b[i]));
-    mesh_all_reduce(bench->mesh, MESH_WORLD, &most, 1, DTYPE_F32, MESH_MAX);
+    mesh_all_reduce(bench->mesh, MESH_TEAM, &most, 1, DTYPE_F32, MESH_MAX);
     return most > 0.0f;
 }
 
@@ -121,7 +121,7 @@ static bool same_memory(struct bench *bench, int64_t row, float *const *kept)
         for (int64_t i = row * size; memory && i < (row + 1) * size; i++)
             differences += !(fabsf(memory[i] - kept[layer][i]) <= 1e-5f + 1e-5f * fabsf(kept[layer][i]));
     }
-    mesh_all_reduce(bench->mesh, MESH_WORLD, &differences, 1, DTYPE_I64, MESH_SUM);
+    mesh_all_reduce(bench->mesh, MESH_TEAM, &differences, 1, DTYPE_I64, MESH_SUM);
     return differences == 0;
 }
 

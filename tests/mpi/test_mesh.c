@@ -70,12 +70,12 @@ static void texts_that_differ_are_told(void **state)
     struct context *context = &fixture->context;
     int last = fixture->ranks - 1;
     char text[256], expected[256];
-    assert_ok(context, mesh_same(context, "a: 1\nb: 2\n"));
+    assert_ok(context, team_same(fixture->team, context, "a: 1\nb: 2\n"));
     if (fixture->ranks == 1)
         return;
     /* Rank 0 alone has a third line; the last rank has another second one, too. */
     snprintf(text, sizeof text, "a: 1\nb: %d\n%s", fixture->rank == last ? 3 : 2, fixture->rank == 0 ? "c: 4\n" : "");
-    enum status status = mesh_same(context, text);
+    enum status status = team_same(fixture->team, context, text);
     assert_int_equal(status, STATUS_USAGE);
     assert_true(context->agreed);
     assert_non_null(strstr(context->text, "the ranks do not have the same run: b: 2 on rank 0 (host "));
@@ -84,15 +84,59 @@ static void texts_that_differ_are_told(void **state)
     snprintf(expected, sizeof expected, "; %d of %d ranks differ from rank 0", last, fixture->ranks);
     assert_non_null(strstr(context->text, expected));
     context_clear(context);
-    status = mesh_same(context, fixture->rank == 0 ? "a: 1\n" : "a: 1\nc: x\n");
+    status = team_same(fixture->team, context, fixture->rank == 0 ? "a: 1\n" : "a: 1\nc: x\n");
     assert_int_equal(status, STATUS_USAGE);
     assert_non_null(strstr(context->text, "c: not given on rank 0 (host "));
     assert_non_null(strstr(context->text, "), x on rank 1 (host "));
     context_clear(context);
-    status = mesh_same(context, fixture->rank == 0 ? "a: 1" : "a: 1\nc: x");
+    status = team_same(fixture->team, context, fixture->rank == 0 ? "a: 1" : "a: 1\nc: x");
     assert_int_equal(status, STATUS_USAGE);
     assert_non_null(strstr(context->text, "c: not given on rank 0 (host "));
     context_clear(context);
+}
+
+/* Even and odd ranks, and of more than two the last alone: sums, agreed errors and texts stay in a team. */
+static void teams_know_of_nobody_else(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct context *context = &fixture->context;
+    bool left_out = fixture->ranks > 2 && fixture->rank == fixture->ranks - 1;
+    int color = fixture->rank % 2;
+    int members = 0;
+    int first = color;
+    double expected = 0.0;
+    for (int rank = color; rank < fixture->ranks - (fixture->ranks > 2); rank += 2) {
+        members++;
+        expected += rank;
+    }
+    struct team *team;
+    struct mesh *mesh;
+    assert_ok(context, team_create(context, fixture->team, left_out ? -1 : color, &team));
+    assert_int_equal(team == NULL, left_out);
+    if (team) {
+        assert_int_equal(team_size(team), members);
+        assert_int_equal(team_rank(team), fixture->rank / 2);
+        struct mesh_config config = {.data = members, .pipeline = 1, .context = 1, .tensor = 1, .virtual_stages = 1};
+        assert_ok(context, mesh_create(context, team, &config, &mesh));
+        assert_ptr_equal(mesh_team(mesh), team);
+        double sum = fixture->rank;
+        mesh_all_reduce(mesh, MESH_TEAM, &sum, 1, DTYPE_F64, MESH_SUM);
+        assert_true(sum == expected);
+        sum = fixture->rank;
+        mesh_all_reduce(mesh, MESH_DATA, &sum, 1, DTYPE_F64, MESH_SUM);
+        assert_true(sum == expected);
+        /* The odd team fails, the even one hears nothing of it. */
+        bool fails = color == 1 && fixture->rank == first;
+        enum status status = mesh_agree(mesh, context, fails ? context_fail(context, STATUS_FILE, "odd") : STATUS_OK);
+        assert_int_equal(status, color == 1 ? STATUS_FILE : STATUS_OK);
+        assert_string_equal(context->text, color == 1 ? "odd" : "");
+        context_clear(context);
+        assert_ok(context, team_same(team, context, color == 1 ? "a: 1" : "a: 2"));
+        mesh_destroy(&mesh);
+        team_destroy(&team);
+        assert_null(team);
+    }
+    assert_ok(context, team_agree(fixture->team, context, STATUS_OK));
 }
 
 static void sums_and_extremes(void **state)
@@ -105,11 +149,11 @@ static void sums_and_extremes(void **state)
     int64_t least = -fixture->rank;
     int64_t odd = INT64_MIN + (INT64_C(5) << fixture->rank); /* the bits of neighbours overlap */
     bf16 narrow[3] = {bf16_from_float(1.0f), bf16_from_float((float)fixture->rank), 0};
-    mesh_all_reduce(mesh, MESH_WORLD, &sum, 1, DTYPE_F64, MESH_SUM);
-    mesh_all_reduce(mesh, MESH_WORLD, &largest, 1, DTYPE_F32, MESH_MAX);
-    mesh_all_reduce(mesh, MESH_WORLD, &least, 1, DTYPE_I64, MESH_MIN);
-    mesh_all_reduce(mesh, MESH_WORLD, &odd, 1, DTYPE_I64, MESH_XOR);
-    mesh_all_reduce(mesh, MESH_WORLD, narrow, 3, DTYPE_BF16, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_TEAM, &sum, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(mesh, MESH_TEAM, &largest, 1, DTYPE_F32, MESH_MAX);
+    mesh_all_reduce(mesh, MESH_TEAM, &least, 1, DTYPE_I64, MESH_MIN);
+    mesh_all_reduce(mesh, MESH_TEAM, &odd, 1, DTYPE_I64, MESH_XOR);
+    mesh_all_reduce(mesh, MESH_TEAM, narrow, 3, DTYPE_BF16, MESH_SUM);
     assert_true(sum == n * (n + 1) / 2.0);
     assert_true(largest == (float)(n - 1));
     assert_int_equal(least, 1 - n);
@@ -120,7 +164,7 @@ static void sums_and_extremes(void **state)
     assert_true(bf16_to_float(narrow[0]) == (float)n);
     assert_true(bf16_to_float(narrow[1]) == (float)(n * (n - 1) / 2));
     int32_t word = fixture->rank == n - 1 ? 77 : 0;
-    mesh_broadcast(mesh, MESH_WORLD, n - 1, &word, 1, DTYPE_I32);
+    mesh_broadcast(mesh, MESH_TEAM, n - 1, &word, 1, DTYPE_I32);
     assert_int_equal(word, 77);
     mesh_destroy(&mesh);
 }
@@ -439,6 +483,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_mesh_that_does_not_fit_is_refused),
     cmocka_unit_test(the_lowest_failing_rank_is_heard_by_all),
     cmocka_unit_test(texts_that_differ_are_told),
+    cmocka_unit_test(teams_know_of_nobody_else),
     cmocka_unit_test(sums_and_extremes),
     cmocka_unit_test(gather_and_scatter_uneven_rows),
     cmocka_unit_test(messages_and_started_collectives_complete),

@@ -169,7 +169,7 @@ static void check_owners(struct bench *bench)
     int64_t owned = 0;
     for (int i = 0; i < count; i++)
         owned += parameter_owned(shards[i].parameter, shards[i].flat).count;
-    mesh_all_reduce(bench->mesh, MESH_WORLD, &owned, 1, DTYPE_I64, MESH_SUM);
+    mesh_all_reduce(bench->mesh, MESH_TEAM, &owned, 1, DTYPE_I64, MESH_SUM);
     assert_int_equal(owned, decoder_parameter_total(decoder));
 }
 

@@ -284,7 +284,7 @@ static void make_parameters(const struct mesh *mesh, struct parameter *parameter
 /* What this rank puts into a gradient at a row and column of the whole: different on every rank. */
 static float own_gradient(const struct mesh *mesh, int64_t row, int64_t column)
 {
-    return (float)((mesh_rank(mesh, MESH_WORLD) + 1) * (row + 1)) + 0.5f * (float)column;
+    return (float)((mesh_rank(mesh, MESH_TEAM) + 1) * (row + 1)) + 0.5f * (float)column;
 }
 
 /* The sum over all ranks that hold this row. */
@@ -360,7 +360,7 @@ static void check_replicas(void **state, struct mesh_config sizes, enum dtype dt
     }
     /* Every element of every stage's parameters is owned by one rank; of the tied one's copies the first stage's
      * counts. */
-    mesh_all_reduce(bench.mesh, MESH_WORLD, &owned_here, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(bench.mesh, MESH_TEAM, &owned_here, 1, DTYPE_F64, MESH_SUM);
     stages = mesh_size(bench.mesh, MESH_PIPELINE);
     int64_t elements = 0;
     for (int i = 0; i < PARAMETERS; i++) {

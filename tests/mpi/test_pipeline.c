@@ -289,7 +289,7 @@ static void check_run(struct mpi_fixture *fixture, struct chain *chain, struct p
     chain->factor_gradient = 0.0f;
     chain->done = 0;
     assert_ok(&fixture->context, pipeline_run(pipeline, &stage, &listener, &loss));
-    mesh_all_reduce(chain->mesh, MESH_WORLD, &loss, 1, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(chain->mesh, MESH_TEAM, &loss, 1, DTYPE_F64, MESH_SUM);
     assert_close(loss, expected_loss, 1e-6, 0.0);
     bool used = expected[chain->stage] != 0.0;
     assert_int_equal(chain->done, used && !chain->forward_only ? 1 : 0);

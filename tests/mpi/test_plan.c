@@ -7,7 +7,7 @@
 #include "tests/mpi/kinds.h"
 
 static const char *const axis_names[MESH_AXES] = {"data",    "pipeline", "context", "tensor",
-                                                  "replica", "ends",     "host",    "world"};
+                                                  "replica", "ends",     "host",    "team"};
 
 static void take_traffic(const struct bench *bench, struct mesh_traffic *traffic)
 {
@@ -32,7 +32,7 @@ static void check(const char *name, struct bench *bench, const struct memory_acc
     struct rehearsal rehearsal;
     struct config config = bench->config;
     config.data.sampling = SAMPLING_STREAM;
-    int rank = mesh_rank(bench->mesh, MESH_WORLD);
+    int rank = mesh_rank(bench->mesh, MESH_TEAM);
     assert_ok(bench->context, rehearse(bench->context, &config, mesh_config(bench->mesh), rank, 1, &rehearsal));
     const struct mesh_config *mesh = mesh_config(bench->mesh);
     bool good = true;

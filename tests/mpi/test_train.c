@@ -228,7 +228,7 @@ static void a_step_that_is_not_finite_is_skipped_by_all(void **state)
         /* One rank's part of one parameter goes bad. */
         float *spoiled = decoder->blocks[0].down.weight->value.data;
         float good = spoiled[0];
-        if (mesh_rank(bench.mesh, MESH_WORLD) == 0)
+        if (mesh_rank(bench.mesh, MESH_TEAM) == 0)
             spoiled[0] = NAN;
         float before = ((float *)decoder->parameters[0].value.data)[1];
         assert_ok(bench.context, trainer_step(&bench.trainer, &result));
@@ -257,7 +257,7 @@ static void run_prelude(struct bench *bench, enum prelude prelude)
     if (prelude == NOT_FINITE) {
         float *spoiled = bench->trainer.decoder->blocks[0].down.weight->value.data;
         float good = spoiled[0];
-        if (mesh_rank(bench->mesh, MESH_WORLD) == 0)
+        if (mesh_rank(bench->mesh, MESH_TEAM) == 0)
             spoiled[0] = NAN;
         assert_ok(bench->context, trainer_step(&bench->trainer, &result));
         assert_true(result.skipped && !result.no_target);
@@ -315,8 +315,8 @@ static void steps_without_an_update_leave_no_trace(void **state)
 
 static void cast_rank(void *self, double votes[VOTES])
 {
-    int rank = mesh_rank(self, MESH_WORLD);
-    votes[VOTE_STOP] += rank == mesh_size(self, MESH_WORLD) - 1;
+    int rank = mesh_rank(self, MESH_TEAM);
+    votes[VOTE_STOP] += rank == mesh_size(self, MESH_TEAM) - 1;
     votes[VOTE_SAVE] += 1 + rank;
 }
 
@@ -330,7 +330,7 @@ static void votes_of_all_ranks_reach_all_ranks(void **state)
         struct step_result silent;
         struct step_result result;
         bench_create(&bench, state, meshes[i], COMPUTE_FP32);
-        double ranks = mesh_size(bench.mesh, MESH_WORLD);
+        double ranks = mesh_size(bench.mesh, MESH_TEAM);
         assert_ok(bench.context, trainer_loss(&bench.trainer, &silent));
         assert_true(silent.votes[VOTE_STOP] == 0.0 && silent.votes[VOTE_SAVE] == 0.0);
         bench.trainer.voter = (struct voter){bench.mesh, cast_rank};

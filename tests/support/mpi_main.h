@@ -7,6 +7,7 @@
 
 struct mpi_fixture {
     struct context context;
+    struct team *team;
     int rank;
     int ranks;
 };
@@ -24,29 +25,31 @@ static inline struct mesh *mpi_mesh(struct mpi_fixture *fixture, struct mesh_con
     if (wanted.virtual_stages == 0)
         wanted.virtual_stages = 1;
     assert_ok(&fixture->context, mesh_resolve(&fixture->context, &wanted, fixture->ranks, &resolved));
-    assert_ok(&fixture->context, mesh_create(&fixture->context, &resolved, &mesh));
+    assert_ok(&fixture->context, mesh_create(&fixture->context, fixture->team, &resolved, &mesh));
     return mesh;
 }
 
 /* Runs a group: `static int run(void **state)` hands its fixture to cmocka's tests through the initial state. */
-#define MPI_MAIN(tests)                                                                             \
-    static struct mpi_fixture *mpi_shared;                                                          \
-    static int mpi_set_up(void **state)                                                             \
-    {                                                                                               \
-        *state = mpi_shared;                                                                        \
-        return 0;                                                                                   \
-    }                                                                                               \
-    int main(int argc, char **argv)                                                                 \
-    {                                                                                               \
-        struct mpi_fixture fixture;                                                                 \
-        context_create(&fixture.context);                                                           \
-        if (mesh_start(&fixture.context, &argc, &argv, &fixture.rank, &fixture.ranks) != STATUS_OK) \
-            return 1;                                                                               \
-        fixture.context.quiet = fixture.rank != 0;                                                  \
-        mpi_shared = &fixture;                                                                      \
-        int failed = cmocka_run_group_tests(tests, mpi_set_up, NULL);                               \
-        mesh_stop();                                                                                \
-        return failed;                                                                              \
+#define MPI_MAIN(tests)                                                             \
+    static struct mpi_fixture *mpi_shared;                                          \
+    static int mpi_set_up(void **state)                                             \
+    {                                                                               \
+        *state = mpi_shared;                                                        \
+        return 0;                                                                   \
+    }                                                                               \
+    int main(int argc, char **argv)                                                 \
+    {                                                                               \
+        struct mpi_fixture fixture;                                                 \
+        context_create(&fixture.context);                                           \
+        if (team_start(&fixture.context, &argc, &argv, &fixture.team) != STATUS_OK) \
+            return 1;                                                               \
+        fixture.rank = team_rank(fixture.team);                                     \
+        fixture.ranks = team_size(fixture.team);                                    \
+        fixture.context.quiet = fixture.rank != 0;                                  \
+        mpi_shared = &fixture;                                                      \
+        int failed = cmocka_run_group_tests(tests, mpi_set_up, NULL);               \
+        team_destroy(&fixture.team);                                                \
+        return failed;                                                              \
     }
 
 #endif

@@ -107,10 +107,10 @@ static void a_rank_that_left_a_collective_out_is_named(void **state)
     scene.states[3].place.moves += 2;
     for (int rank = 0; rank < RANKS; rank++)
         if (rank != 2)
-            wait_in(&scene.states[rank], MESH_WORLD, CALL_AGREE);
+            wait_in(&scene.states[rank], MESH_TEAM, CALL_AGREE);
     assert_blamed(&scene, "3",
                   (const char *const[]){"rank 3 on host node1 is behind: its last collective on tensor was number 118, "
-                                        "and it waits in agreement number 119 on world",
+                                        "and it waits in agreement number 119 on team",
                                         "rank 2 waits in all-reduce number 119 on tensor", NULL});
 }
 
@@ -141,7 +141,7 @@ static void a_rank_in_a_collective_that_no_other_knows_is_named(void **state)
     for (int rank = 0; rank < RANKS; rank++)
         if (rank != 2) {
             scene.states[rank].place.moves += 5;
-            wait_in(&scene.states[rank], MESH_WORLD, CALL_ALL_REDUCE);
+            wait_in(&scene.states[rank], MESH_TEAM, CALL_ALL_REDUCE);
         }
     wait_in(&scene.states[2], MESH_DATA, CALL_ALL_REDUCE);
     assert_blamed(&scene, "2", (const char *const[]){"rank 2 on host node1", NULL});

@@ -1,4 +1,4 @@
-#include "dist/mesh/mesh_private.h"
+#include "dist/mesh/team_private.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -19,29 +19,29 @@ struct witness {
 };
 
 /* One message of fixed size, on every rank. */
-static bool are_same(const char *text)
+static bool are_same(const struct team *team, const char *text)
 {
     uint64_t hash = sample_hash(SAMPLE_HASH_BEGIN, text, strlen(text));
     uint64_t most[2] = {hash, ~hash};
-    MPI_Allreduce(MPI_IN_PLACE, most, 2, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD);
+    MPI_Allreduce(MPI_IN_PLACE, most, 2, MPI_UINT64_T, MPI_MAX, team->communicator);
     return most[0] == ~most[1];
 }
 
 /* The text of the first rank; NULL where memory is out, on all ranks alike. */
-static char *text_of_first(const char *text, int rank)
+static char *text_of_first(const struct team *team, const char *text)
 {
     int length = (int)strlen(text);
-    MPI_Bcast(&length, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    MPI_Bcast(&length, 1, MPI_INT, 0, team->communicator);
     char *first = malloc((size_t)length + 1);
     int missing = first == NULL;
-    MPI_Allreduce(MPI_IN_PLACE, &missing, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    MPI_Allreduce(MPI_IN_PLACE, &missing, 1, MPI_INT, MPI_MAX, team->communicator);
     if (missing) {
         free(first);
         return NULL;
     }
-    if (rank == 0)
+    if (team->rank == 0)
         memcpy(first, text, (size_t)length + 1);
-    MPI_Bcast(first, length + 1, MPI_CHAR, 0, MPI_COMM_WORLD);
+    MPI_Bcast(first, length + 1, MPI_CHAR, 0, team->communicator);
     return first;
 }
 
@@ -79,25 +79,22 @@ static const char *value_of(const struct witness *witness, const char *name)
     return strcmp(witness->name, name) == 0 ? witness->value : "not given";
 }
 
-enum status mesh_same(struct context *context, const char *text)
+enum status team_same(const struct team *team, struct context *context, const char *text)
 {
-    int rank, ranks;
-    if (are_same(text))
+    if (team->size == 1 || are_same(team, text))
         return STATUS_OK;
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    char *first = text_of_first(text, rank);
+    char *first = text_of_first(team, text);
     if (!first)
         return context_fail(context, STATUS_MEMORY, "out of memory, and the ranks do not have the same run");
     const char *theirs = first;
     const char *mine = text;
     struct {
         int line, rank;
-    } earliest = {first_difference(&theirs, &mine), rank};
+    } earliest = {first_difference(&theirs, &mine), team->rank};
     int different = earliest.line < INT_MAX;
     int line = earliest.line;
-    MPI_Allreduce(MPI_IN_PLACE, &earliest, 1, MPI_2INT, MPI_MINLOC, MPI_COMM_WORLD);
-    MPI_Allreduce(MPI_IN_PLACE, &different, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Allreduce(MPI_IN_PLACE, &earliest, 1, MPI_2INT, MPI_MINLOC, team->communicator);
+    MPI_Allreduce(MPI_IN_PLACE, &different, 1, MPI_INT, MPI_SUM, team->communicator);
     /* The first rank's line of that number, which is where its own text differs from the other's. */
     struct witness pair[2];
     const char *place = first;
@@ -105,25 +102,25 @@ enum status mesh_same(struct context *context, const char *text)
         place += strcspn(place, "\n") + (strchr(place, '\n') != NULL);
     witness_fill(&pair[0], place);
     witness_fill(&pair[1], line == earliest.line ? mine : "");
-    MPI_Bcast(&pair[0], sizeof pair[0], MPI_BYTE, 0, MPI_COMM_WORLD);
-    MPI_Bcast(&pair[1], sizeof pair[1], MPI_BYTE, earliest.rank, MPI_COMM_WORLD);
+    MPI_Bcast(&pair[0], sizeof pair[0], MPI_BYTE, 0, team->communicator);
+    MPI_Bcast(&pair[1], sizeof pair[1], MPI_BYTE, earliest.rank, team->communicator);
     free(first);
     const char *name = pair[0].name[0] ? pair[0].name : pair[1].name;
     context_fail(context, STATUS_USAGE,
                  "the ranks do not have the same run: %s: %s on rank 0 (host %s), %s on rank %d (host %s); %d of %d "
                  "ranks differ from rank 0. Start all with the same program, command, settings and files",
                  name, value_of(&pair[0], name), pair[0].host, value_of(&pair[1], name), earliest.rank, pair[1].host,
-                 different, ranks);
+                 different, team->size);
     context->agreed = true;
     return STATUS_USAGE;
 }
 
-enum status mesh_same_file(struct context *context, const char *what, const char *path)
+enum status team_same_file(const struct team *team, struct context *context, const char *what, const char *path)
 {
     enum { LINE = 1200 };
     char words[96];
     char line[LINE];
     sample_describe(path, words, sizeof words);
     snprintf(line, sizeof line, "%s %s: %s", what, path, words);
-    return mesh_same(context, line);
+    return team_same(team, context, line);
 }
