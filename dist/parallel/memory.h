@@ -1,5 +1,5 @@
-/* The states of Infini-attention's memory along sequences whose segments ranks of the context axis divide (model.md
- * section 3). A rank sends the same number of bytes for any number of tokens. */
+/* The states of Infini-attention's memory along sequences whose segments ranks of the context axis divide
+ * (src/model/README.md section 3). A rank sends the same number of bytes for any number of tokens. */
 #ifndef CAIRN_DIST_PARALLEL_MEMORY_H
 #define CAIRN_DIST_PARALLEL_MEMORY_H
 

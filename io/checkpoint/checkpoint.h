@@ -1,5 +1,5 @@
 /* Checkpoints: one HDF5 file, written and read by all ranks in parallel, that does not depend on the mesh
- * (formats.md, "Checkpoint"). A file is complete or absent, and every byte of it is covered by a hash. */
+ * (io/README.md, Checkpoint). A file is complete or absent, and every byte of it is covered by a hash. */
 #ifndef CAIRN_IO_CHECKPOINT_H
 #define CAIRN_IO_CHECKPOINT_H
 

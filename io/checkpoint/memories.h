@@ -6,7 +6,7 @@
 
 /* A line for each layer: mean of z, share of z above 0, Frobenius norm and effective rank of M, each as the smallest,
  * the median and the largest over streams and heads; with `verbose` a line for each of these, too. Nothing for files
- * without memories of the shapes in formats.md. */
+ * without memories of the shapes in io/README.md, Checkpoint. */
 enum status memories_print(struct context *context, const char *path, const struct layout_entry *entries, int count,
                            bool verbose) MUST_USE;
 

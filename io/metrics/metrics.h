@@ -1,4 +1,4 @@
-/* RUN/metrics.jsonl: one JSON object a line, written with each (formats.md, "Metrics"), with the time of day in "time".
+/* RUN/metrics.jsonl: one JSON object a line, written with each (io/README.md, Metrics), with the time of day in "time".
  * Written by one rank. Lines that cannot be written wait in memory until they can (io/records). */
 #ifndef CAIRN_IO_METRICS_H
 #define CAIRN_IO_METRICS_H

@@ -67,8 +67,7 @@ static struct tensor *sum_parts(struct tape *tape, const struct block_call *call
     return add_bias(tape, parameters, row_linear(tape, call->decoder->mesh, x, parameter_value(parameters->weight)));
 }
 
-/* -- Attention: model.md sections 2 and 3 -----------------------------------------------------------------------------
- */
+/* -- Attention: sections 2 and 3 --------------------------------------------------------------------------------- */
 
 struct tensor *block_turn(struct tape *tape, const struct decoder *decoder, struct tensor *x, const int32_t *rows)
 {
@@ -182,8 +181,7 @@ static struct tensor *mlp_part(struct tape *tape, const struct block_call *call,
     return gated ? swiglu(tape, inner[1], inner[0]) : gelu(tape, inner[0]);
 }
 
-/* -- Connections: model.md section 6
- * ----------------------------------------------------------------------------------- */
+/* -- Connections: section 6 -------------------------------------------------------------------------------------- */
 
 int block_connections(const struct model_config *config)
 {

@@ -1,4 +1,5 @@
-/* One layer: attention, MLP and the connections around them (model.md sections 2, 3 and 6). For this folder only. */
+/* One layer: attention, MLP and the connections around them (src/model/README.md sections 2, 3 and 6). For this folder
+ * only. */
 #ifndef CAIRN_MODEL_BLOCK_H
 #define CAIRN_MODEL_BLOCK_H
 

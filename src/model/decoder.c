@@ -8,7 +8,7 @@
 #include "src/model/flow.h"
 #include "src/model/layers.h"
 
-/* -- The two ends of model.md section 2 ---------------------------------------------------------------------------- */
+/* -- The two ends: section 2 ------------------------------------------------------------------------------------- */
 
 /* Positions of this rank's part of the tokens. */
 static const int32_t *own_positions(struct tape *tape, const struct flow *flow)

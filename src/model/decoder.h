@@ -1,5 +1,5 @@
-/* The base decoder of model.md section 2 in its Llama, GPT-2 and PaLM forms, split over the mesh: attention heads,
- * inner MLP features and vocabulary over tensor ranks, layers over pipeline stages (and their chunks).
+/* The base decoder of src/model/README.md section 2 in its Llama, GPT-2 and PaLM forms, split over the mesh: attention
+ * heads, inner MLP features and vocabulary over tensor ranks, layers over pipeline stages (and their chunks).
  *
  * A decoder knows every parameter of the whole model by its spec, and holds those of its own stage. */
 #ifndef CAIRN_MODEL_DECODER_H
@@ -18,7 +18,7 @@ struct linear_parameters {
     struct parameter *bias; /* NULL where there is none */
 };
 
-/* Of a LAuReL connection (model.md section 6), with p `previous` states and rank r. */
+/* Of a LAuReL connection (src/model/README.md section 6), with p `previous` states and rank r. */
 struct residual_parameters {
     struct parameter *weights; /* [2] */
     struct parameter *down;    /* [r, D], or [p, r, D] */

@@ -1,5 +1,5 @@
-/* What a micro-batch carries through the layers of a pipeline stage, and how routed depth (model.md sections 4 and 5)
- * leads a part of its tokens through some of them. For this folder only. */
+/* What a micro-batch carries through the layers of a pipeline stage, and how routed depth (src/model/README.md sections
+ * 4 and 5) leads a part of its tokens through some of them. For this folder only. */
 #ifndef CAIRN_MODEL_FLOW_H
 #define CAIRN_MODEL_FLOW_H
 

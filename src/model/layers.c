@@ -4,8 +4,7 @@
 
 #include "src/model/decoder.h"
 
-/* -- Unrolled and stored (model.md section 5) ------------------------------------------------------------------------
- */
+/* -- Unrolled and stored: section 5 ------------------------------------------------------------------------------ */
 
 static bool is_middle(const struct model_config *config)
 {

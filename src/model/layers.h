@@ -1,5 +1,6 @@
-/* Unrolled layers, which tokens pass one after the other; the stored layers whose parameters they use (model.md section
- * 5); and which chunk of which pipeline stage runs them. Functions of a configuration that was checked; local. */
+/* Unrolled layers, which tokens pass one after the other; the stored layers whose parameters they use
+ * (src/model/README.md section 5); and which chunk of which pipeline stage runs them. Functions of a configuration that
+ * was checked; local. */
 #ifndef CAIRN_MODEL_LAYERS_H
 #define CAIRN_MODEL_LAYERS_H
 
@@ -21,9 +22,9 @@ int64_t layers_recursion(const struct model_config *config, int64_t layer);
 /* Whether a layer of Mixture-of-Depths has a router. */
 bool layers_routed(const struct model_config *config, int64_t layer);
 
-/* Tokens of a sequence of this length that take an unrolled layer in training (model.md sections 4 and 5); with token
- * choice, when the depths are balanced. Where a router has room for a share c of the tokens, `surplus` makes it
- * c + (1 - c) surplus: 0 is the model's own capacity, 1 is room for all. */
+/* Tokens of a sequence of this length that take an unrolled layer in training (src/model/README.md sections 4 and 5);
+ * with token choice, when the depths are balanced. Where a router has room for a share c of the tokens, `surplus` makes
+ * it c + (1 - c) surplus: 0 is the model's own capacity, 1 is room for all. */
 int64_t layers_tokens(const struct model_config *config, int64_t layer, int64_t length, double surplus);
 
 /* USAGE error unless the mesh's pipeline can share the layers. */

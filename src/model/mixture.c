@@ -1,4 +1,4 @@
-/* Mixture-of-Depths (model.md section 4): a layer that a router sends some tokens through. */
+/* Mixture-of-Depths (src/model/README.md section 4): a layer that a router sends some tokens through. */
 #include "src/model/decoder_private.h"
 #include "src/model/flow.h"
 #include "src/model/layers.h"

@@ -1,5 +1,5 @@
-/* Which parameters a decoder has, their names, initial values and decay (model.md sections 2 to 7), and which pipeline
- * stage holds them. */
+/* Which parameters a decoder has, their names, initial values and decay (src/model/README.md sections 2 to 7), and
+ * which pipeline stage holds them. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

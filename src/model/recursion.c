@@ -1,4 +1,4 @@
-/* Mixture-of-Recursions (model.md section 5): which tokens take which recursion of the shared layers. */
+/* Mixture-of-Recursions (src/model/README.md section 5): which tokens take which recursion of the shared layers. */
 #include <math.h>
 #include <string.h>
 

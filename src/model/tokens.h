@@ -1,4 +1,5 @@
-/* Which tokens a block runs over, and which of them attend to which (model.md sections 2 to 5). For this folder only.
+/* Which tokens a block runs over, and which of them attend to which (src/model/README.md sections 2 to 5). For this
+ * folder only.
  *
  * The stream is all tokens of a micro-batch; a set is a list of them (all, or those that a router chose) in their
  * order, row after row. Context ranks share the list, and tensor ranks what a context rank has. What lies behind the

@@ -1,5 +1,5 @@
-/* Infini-attention's compressive memory on one rank (model.md section 3). dist/parallel/memory.h makes the states of a
- * whole sequence from these parts; memory_read is how queries use them.
+/* Infini-attention's compressive memory on one rank (src/model/README.md section 3). dist/parallel/memory.h makes the
+ * states of a whole sequence from these parts; memory_read is how queries use them.
  *
  * E is the width of a head. A state is M [E, E] (key by value), then z [E], in one block of E * E + E floats for each
  * row, segment and kv head, in this order. sigma(x) = elu(x) + 1. Everything inside is fp32. */

@@ -16,7 +16,7 @@ struct tensor *bias_add(struct tape *tape, struct tensor *x, struct tensor *bias
 /* x + y, elementwise, same shape and type. */
 struct tensor *add(struct tape *tape, struct tensor *x, struct tensor *y);
 
-/* Norm over the last dimension (model.md section 2): x [N, D], weight [D], bias [D] or NULL. */
+/* Norm over the last dimension (src/model/README.md section 2): x [N, D], weight [D], bias [D] or NULL. */
 struct tensor *norm(struct tape *tape, struct tensor *x, struct tensor *weight, struct tensor *bias,
                     enum norm_kind kind, double epsilon);
 
@@ -32,8 +32,8 @@ struct tensor *gelu(struct tape *tape, struct tensor *x);
 /* Rows of a table: y[n] = weight[tokens[n] - first] where that row exists in weight [R, D], else 0. */
 struct tensor *embedding(struct tape *tape, struct tensor *weight, const int32_t *tokens, int64_t count, int64_t first);
 
-/* Rotary positions (model.md section 2): x [N, heads * width]; token n has position positions[n], a row of the
- * tables cosine and sine [*, width / 2]. positions must live until tape_reset. */
+/* Rotary positions (src/model/README.md section 2): x [N, heads * width]; token n has position positions[n], a row of
+ * the tables cosine and sine [*, width / 2]. positions must live until tape_reset. */
 struct tensor *rope(struct tape *tape, struct tensor *x, int64_t width, const int32_t *positions, const float *cosine,
                     const float *sine);
 
@@ -70,8 +70,8 @@ const struct attention_span *attention_rows(struct tape *tape, int64_t rows, int
 struct tensor *attention(struct tape *tape, struct tensor *query, struct tensor *key, struct tensor *value,
                          const struct attention_shape *shape);
 
-/* The connections of learned residuals (LAuReL, model.md section 6), elementwise, f, g, x and y of one shape and type:
- * a f + b g with (a, b) = 2 softmax(weights), weights [2]; f + g if weights is NULL. */
+/* The connections of learned residuals (LAuReL, src/model/README.md section 6), elementwise, f, g, x and y of one shape
+ * and type: a f + b g with (a, b) = 2 softmax(weights), weights [2]; f + g if weights is NULL. */
 struct tensor *residual_sum(struct tape *tape, struct tensor *f, struct tensor *g, struct tensor *weights);
 
 /* x + gamma[index] y, gamma [p]. */
@@ -88,8 +88,8 @@ void cross_entropy_sums(struct engine *engine, const struct tensor *logits, cons
 void cross_entropy_gradient(struct engine *engine, const struct tensor *logits, const float *log_sum,
                             const int32_t *targets, int64_t first, float scale, float *gradient);
 
-/* One AdamW step (model.md section 7) over elements that share their settings; `values` is the compute copy: BF16, or
- * NULL when master is itself the value. gradient is scaled by gradient_scale first. */
+/* One AdamW step (src/model/README.md section 7) over elements that share their settings; `values` is the compute copy:
+ * BF16, or NULL when master is itself the value. gradient is scaled by gradient_scale first. */
 struct adamw_step {
     int64_t count;
     float *master, *m, *v;

@@ -1,4 +1,4 @@
-/* The sums of learned residual connections (LAuReL, model.md section 6). */
+/* The sums of learned residual connections (LAuReL, src/model/README.md section 6). */
 #include "src/ops/operation.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
-/* Operations of routed depth (model.md sections 4 and 5): a router's scores, gates and losses, the choice of tokens,
- * and their way out of the stream and back. N is a number of tokens, R of a router's outputs; any may be 0. Scores,
- * gates and probabilities are always fp32, the stream is F32 or BF16.
+/* Operations of routed depth (src/model/README.md sections 4 and 5): a router's scores, gates and losses, the choice of
+ * tokens, and their way out of the stream and back. N is a number of tokens, R of a router's outputs; any may be 0.
+ * Scores, gates and probabilities are always fp32, the stream is F32 or BF16.
  *
  * Arrays of indices, targets and coefficients are not copied: they live as long as the tape's records. */
 #ifndef CAIRN_OPS_ROUTE_H

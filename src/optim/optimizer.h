@@ -1,5 +1,5 @@
-/* The optimiser of a rank: AdamW on the shards it steps (model.md section 7), the learning rate's schedule, and the
- * gradient norm. */
+/* The optimiser of a rank: AdamW on the shards it steps (src/model/README.md section 7), the learning rate's schedule,
+ * and the gradient norm. */
 #ifndef CAIRN_OPTIM_OPTIMIZER_H
 #define CAIRN_OPTIM_OPTIMIZER_H
 

@@ -83,7 +83,8 @@ int64_t box_count(const struct box *box, int rank);
  * Owned elements are contiguous when the axis is 0, and all of the block otherwise, so one range is enough. */
 struct range parameter_owned(const struct parameter *parameter, struct range flat);
 
-/* Initial values of elements `flat` of the local block, by seed, name and global index (model.md section 2). */
+/* Initial values of elements `flat` of the local block, by seed, name and global index (src/model/README.md section 2).
+ */
 void parameter_initialize(const struct parameter *parameter, uint64_t seed, struct range flat, float *values);
 
 #endif

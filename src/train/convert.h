@@ -1,5 +1,5 @@
-/* A trained model of fixed depth as the beginning of another one: a recursive model (model.md section 5), or the same
- * model with memory, learned residuals or routed layers besides. */
+/* A trained model of fixed depth as the beginning of another one: a recursive model (src/model/README.md section 5), or
+ * the same model with memory, learned residuals or routed layers besides. */
 #ifndef CAIRN_TRAIN_CONVERT_H
 #define CAIRN_TRAIN_CONVERT_H
 

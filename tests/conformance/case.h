@@ -1,4 +1,4 @@
-/* A conformance case (formats.md, "Conformance case") in memory: the reference's numbers as they stand in the file. */
+/* A conformance case (tests/conformance/README.md) in memory: the reference's numbers as they stand in the file. */
 #ifndef CAIRN_TESTS_CONFORMANCE_CASE_H
 #define CAIRN_TESTS_CONFORMANCE_CASE_H
 

@@ -1,4 +1,5 @@
-/* The conformance runner (formats.md): runs cases of the float64 reference in fp32 under a mesh and compares.
+/* The conformance runner (tests/conformance/README.md): runs cases of the float64 reference in fp32 under a mesh and
+ * compares.
  *
  *     mpirun -n W conformance [--data D] [--pipeline P] [--context C] [--tensor Q] [--tolerance X] FILE... */
 #include <math.h>

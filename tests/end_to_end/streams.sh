@@ -1,7 +1,7 @@
 #!/bin/bash
 # Infini-attention over streams of documents: memories are carried from step to step, lie in the checkpoint in the form
-# of formats.md, and a run that was stopped in the midst of documents goes on with them on any mesh: bit for bit on the
-# same one, to 1e-5 of the loss on others; also when it was killed.
+# of io/README.md, Checkpoint, and a run that was stopped in the midst of documents goes on with them on any mesh: bit
+# for bit on the same one, to 1e-5 of the loss on others; also when it was killed.
 set -u
 . "$(dirname "$0")/library.sh" "$@"
 

@@ -1,5 +1,5 @@
-/* Tiny models of every kind (model.md sections 3 to 6), odd in all that ranks share, for the tests that hold them
- * against themselves: on other meshes, in other types, token by token. */
+/* Tiny models of every kind (src/model/README.md sections 3 to 6), odd in all that ranks share, for the tests that hold
+ * them against themselves: on other meshes, in other types, token by token. */
 #ifndef CAIRN_TESTS_KINDS_H
 #define CAIRN_TESTS_KINDS_H
 

@@ -1,4 +1,4 @@
-/* Infini-attention's memory against a plain loop over segments in double precision (model.md section 3). */
+/* Infini-attention's memory against a plain loop over segments in double precision (src/model/README.md section 3). */
 #include "tests/unit/memory_support.h"
 
 /* -- The reference --------------------------------------------------------------------------------------------- */

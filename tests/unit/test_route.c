@@ -225,7 +225,7 @@ static void test_update_is_exact(void **state)
 
 /* -- A routed layer -------------------------------------------------------------------------------------------- */
 
-/* model.md section 4 with the block h + silu(h): router, choice, gate, loss. */
+/* src/model/README.md section 4 with the block h + silu(h): router, choice, gate, loss. */
 struct layer {
     struct tensor *router;
     int64_t k;
