@@ -32,10 +32,18 @@ void config_visit(const struct config *config, void (*visit)(void *self, const c
 /* What is shown is cut; texts may differ behind that. */
 static bool texts_alike(const struct setting *setting, const struct config *a, const struct config *b)
 {
-    size_t size = setting->type == SETTING_LIST   ? sizeof(struct text_list)
-                  : setting->type == SETTING_TEXT ? (size_t)TEXT_LENGTH
-                                                  : 0;
-    return memcmp((const char *)a + setting->offset, (const char *)b + setting->offset, size) == 0;
+    const char *first = (const char *)a + setting->offset;
+    const char *second = (const char *)b + setting->offset;
+    if (setting->type == SETTING_TEXT)
+        return strcmp(first, second) == 0;
+    if (setting->type != SETTING_LIST)
+        return true;
+    const struct text_list *list = (const struct text_list *)(const void *)first;
+    const struct text_list *other = (const struct text_list *)(const void *)second;
+    bool alike = list->count == other->count;
+    for (int i = 0; i < list->count && alike; i++)
+        alike = strcmp(list->item[i], other->item[i]) == 0;
+    return alike;
 }
 
 void config_differences(const struct config *const *configs, int count, config_visitor visit, void *self)

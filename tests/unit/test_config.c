@@ -280,6 +280,23 @@ static void test_long_differences(void **state)
     assert_int_equal(seen, 2);
 }
 
+/* What a value was before it was overridden leaves no trace, neither of a longer text nor of more items. */
+static void test_overridden_alike(void **state)
+{
+    struct fixture *fixture = *state;
+    int seen = 0;
+    const char *long_before = MODEL "data:\n  train: [long-name, second]\nrun:\n  folder: long-name\n";
+    const char *overrides[] = {"data.train=a", "run.folder=b"};
+    assert_ok(&fixture->context, config_parse(&fixture->context, "test.yaml", long_before, strlen(long_before),
+                                              overrides, 2, &fixture->other));
+    const char *plain = MODEL "data:\n  train: a\nrun:\n  folder: b\n";
+    assert_ok(&fixture->context,
+              config_parse(&fixture->context, "test.yaml", plain, strlen(plain), NULL, 0, &fixture->config));
+    const struct config *both[] = {&fixture->config, &fixture->other};
+    config_differences(both, 2, count_difference, &seen);
+    assert_int_equal(seen, 0);
+}
+
 /* Products of sizes that 64 bits would not hold. */
 static void test_products(void **state)
 {
@@ -838,6 +855,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
         cmocka_unit_test_setup_teardown(test_single, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_differences, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_overridden_alike, setup, teardown),
         cmocka_unit_test_setup_teardown(test_products, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_type, setup, teardown),
         cmocka_unit_test_setup_teardown(test_auto_is_none_of_the_numbers, setup, teardown),
