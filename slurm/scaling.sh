@@ -6,14 +6,17 @@
 #       CONFIG --ranks 1,2,4,8,16,32 --repeats 5
 #
 # What stands before `--` goes to sbatch, where --ntasks-per-node says how many ranks a node takes; what follows goes to
-# `cairn scale` (`build/cairn scale --help`), where --ranks has to be named, since a study must not depend on where it is
-# submitted. Results: runs/scaling, or --output. The same command again measures what failed or is new.
+# `cairn scale` (its --help), where --ranks has to be named, since a study must not depend on where it is submitted.
+# Results: runs/scaling, or --output. The same command again measures what failed or is new.
 #
 #   --list    as the first argument: shows the jobs that would be submitted
 #
-# The environment: LAUNCH, SRUN_MPI, CAIRN, CAIRN_SETUP as for slurm/train.sbatch; CAIRN_AT_ONCE=4 is how many runs of an
-# array may run at the same time. They share the network then; 1 measures it undisturbed.
+# Program and CONFIG are found as by slurm/train.sbatch. The environment: LAUNCH, SRUN_MPI, CAIRN, CAIRN_SETUP as there;
+# CAIRN_AT_ONCE=4 is how many runs of an array may run at the same time. They share the network then; 1 measures it
+# undisturbed.
 set -euo pipefail
+# The prefix, when installed: Slurm runs a copy of this script that lies elsewhere.
+installed=
 
 wrong() {
     echo "scaling.sh: $*; --help tells more" >&2
@@ -22,7 +25,11 @@ wrong() {
 
 # shellcheck disable=SC1090
 [ -z "${CAIRN_SETUP:-}" ] || . "$CAIRN_SETUP"
-cairn=${CAIRN:-build/cairn}
+cairn=${CAIRN:-}
+for place in ${installed:+"$installed/bin/cairn"} build/cairn; do
+    [ -n "$cairn" ] || [ ! -x "$place" ] || cairn=$place
+done
+cairn=${cairn:-cairn}
 
 # -- In a job: scaling.sh --in-job ARGUMENT... ---------------------------------------------------------------------------
 
@@ -67,6 +74,10 @@ done
 case $per_node in '' | *[!0-9]* | 0*) wrong "--ntasks-per-node is not a number: '$per_node'" ;; esac
 [ $# -ge 2 ] || wrong "after the options of sbatch there have to be -- and a configuration"
 shift
+supplied=$installed/share/cairn/configs/${1#configs/}
+if [ -n "$installed" ] && [ ! -e "$1" ] && [ -e "$supplied" ]; then
+    set -- "$supplied" "${@:2}"
+fi
 case " $* " in *' --ranks'*) ;; *) wrong "name the numbers of ranks: --ranks 1,2,4" ;; esac
 
 output=runs/scaling

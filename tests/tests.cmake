@@ -136,7 +136,7 @@ endforeach()
 
 add_executable(conformance tests/conformance/main.c tests/conformance/case.c tests/conformance/seen.c
                tests/conformance/values.c)
-target_link_libraries(conformance PRIVATE train PkgConfig::HDF5)
+target_link_libraries(conformance PRIVATE train parallel_hdf5)
 set_target_properties(conformance PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
 # cairn_conformance(NAME RANKS arguments...): all cases of the reference under one mesh.
@@ -173,6 +173,7 @@ cairn_script(lint.layers lint/layers.sh LABELS lint check TIMEOUT 60)
 cairn_script(lint.layers_catches lint/layers_test.sh LABELS lint check TIMEOUT 60)
 cairn_script(lint.format lint/format.sh LABELS lint check TIMEOUT 60)
 cairn_script(end.smoke end_to_end/smoke.sh LABELS end check TIMEOUT 60)
+cairn_script(end.install end_to_end/install.sh LABELS end TIMEOUT 300)
 cairn_script(end.same_answer end_to_end/same_answer.sh LABELS end TIMEOUT 600)
 cairn_script(end.resume end_to_end/resume.sh LABELS end TIMEOUT 900)
 cairn_script(end.line end_to_end/line.sh LABELS end TIMEOUT 600)

@@ -6,17 +6,6 @@
 
 #include "src/core/text.h"
 
-const char *team_library(void)
-{
-#ifdef OMPI_MAJOR_VERSION
-#define TEXT_OF(x) #x
-#define TEXT(x) TEXT_OF(x)
-    return "Open MPI " TEXT(OMPI_MAJOR_VERSION) "." TEXT(OMPI_MINOR_VERSION) "." TEXT(OMPI_RELEASE_VERSION);
-#else
-    return "MPI";
-#endif
-}
-
 void team_library_version(char *text, size_t size)
 {
     char words[MPI_MAX_LIBRARY_VERSION_STRING];

@@ -10,8 +10,7 @@
 
 struct team;
 
-/* The MPI library's name and version, and the words of the one that runs. */
-const char *team_library(void);
+/* The MPI library that runs, in its own words. Needs no MPI that has begun. */
 void team_library_version(char *text, size_t size);
 
 /* Starts MPI (once a process): the outermost team. Collective over all ranks of the job. */

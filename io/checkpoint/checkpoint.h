@@ -150,4 +150,7 @@ struct checkpoint_difference {
 enum status checkpoint_diff(struct context *context, const char *path_a, const char *path_b, double tolerance,
                             struct checkpoint_difference *difference) MUST_USE;
 
+/* The version of the HDF5 library that runs. Needs no MPI that has begun. */
+void checkpoint_library_version(char *text, size_t size);
+
 #endif

@@ -7,8 +7,8 @@
 
 #include "io/config/config.h"
 #include "src/cli/command.h"
-#include "src/cli/revision.h"
 #include "src/cli/share.h"
+#include "src/cli/version.h"
 #include "src/core/suggest.h"
 #include "src/core/text.h"
 #include "src/doctor/doctor.h"
@@ -296,10 +296,8 @@ static enum status dispatch(struct command *command, const struct subcommand *su
     /* Only the first process comes here without MPI: what needs none is said once. */
     if (is_help(name) || strcmp(name, "help") == 0)
         return help(&command->context, argc - 2, argv + 2);
-    if (strcmp(name, "--version") == 0) {
-        printf("cairn %s, commit %s, %s\n", CAIRN_VERSION, cairn_revision, team_library());
-        return STATUS_OK;
-    }
+    if (strcmp(name, "--version") == 0)
+        return version_print(&command->context);
     if (!subcommand) {
         if (argc > 1)
             return refuse_command(&command->context, name);

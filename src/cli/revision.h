@@ -1,4 +1,5 @@
-/* The commit that the program was made from; "-dirty" behind it says that files had been changed since. */
+/* The commit that the program was made from; "-modified" behind it says that files had been changed since;
+ * "unknown" outside of a checkout and of an archive made by git. */
 #ifndef CAIRN_CLI_REVISION_H
 #define CAIRN_CLI_REVISION_H
 

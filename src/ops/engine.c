@@ -123,6 +123,12 @@ const char *engine_name(int rank)
     return machines[rank].name;
 }
 
+void engine_library_version(char *text, size_t size)
+{
+    const dnnl_version_t *version = dnnl_version();
+    snprintf(text, size, "%d.%d.%d", version->major, version->minor, version->patch);
+}
+
 enum status engine_create_as(struct context *context, int threads, const char *name, struct engine *engine)
 {
     *engine = (struct engine){.context = context, .threads = threads, .threads_wanted = threads, .cache = peak_cache()};

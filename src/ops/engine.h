@@ -33,6 +33,9 @@ enum status engine_create_as(struct context *context, int threads, const char *n
 enum status engine_rank(struct context *context, int *rank) MUST_USE;
 const char *engine_name(int rank);
 
+/* The version of the oneDNN library that runs. */
+void engine_library_version(char *text, size_t size);
+
 void engine_destroy(struct engine *engine);
 
 /* Scratch of at least `bytes` for every thread (thread t's begins at t * stride); its content does not survive the

@@ -1,7 +1,9 @@
 /* A job file for a plan: the resources it counts on, and slurm/train.sbatch for the rest. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "src/core/integer.h"
 #include "src/plan/plan.h"
@@ -37,11 +39,33 @@ static void write_resources(FILE *file, const struct planner *planner, const str
             memory / 1073741824.0);
 }
 
+/* The script installed with this program; empty for a program that was not installed, whose script is that of the
+ * checkout. */
+static void find_script(char path[PATH_MAX])
+{
+    static const char place[] = "/bin/cairn", script[] = "/share/cairn/slurm/train.sbatch";
+    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof script);
+    path[length > 0 ? length : 0] = '\0';
+    char *end = strstr(path, place);
+    while (end && end[sizeof place - 1] != '\0')
+        end = strstr(end + 1, place);
+    if (end)
+        memcpy(end, script, sizeof script);
+    if (!end || access(path, R_OK) != 0)
+        path[0] = '\0';
+}
+
 static void write_start(FILE *file, const struct plan *plan, const char *path, const char *const *overrides,
                         int override_count)
 {
     const struct mesh_config *mesh = &plan->mesh;
-    fputs("exec bash \"${SLURM_SUBMIT_DIR:-.}/slurm/train.sbatch\"", file);
+    char script[PATH_MAX];
+    find_script(script);
+    fputs("exec bash", file);
+    if (script[0])
+        write_word(file, script);
+    else
+        fputs(" \"${SLURM_SUBMIT_DIR:-.}/slurm/train.sbatch\"", file);
     write_word(file, path);
     for (int i = 0; i < override_count; i++) {
         fputs(" \\\n    --set", file);
@@ -60,8 +84,9 @@ enum status plan_write_job(const struct planner *planner, const struct plan *pla
     FILE *file = fopen(name, "w");
     if (!file)
         return context_fail(planner->context, STATUS_FILE, "--sbatch %s: cannot write it: %s", name, strerror(errno));
-    fprintf(file, "#!/bin/bash\n# Written by `cairn plan`; submit it with sbatch from the folder that has build/ and "
-                  "slurm/.\n");
+    fprintf(file,
+            "#!/bin/bash\n# Written by `cairn plan`; submit it with sbatch from the folder that paths start from: "
+            "that of CONFIG and\n# data and, where Cairn is not installed, of build/ and slurm/.\n");
     write_resources(file, planner, plan);
     write_start(file, plan, path, overrides, override_count);
     bool failed = ferror(file) != 0;

@@ -165,7 +165,7 @@ fi
 # -- The top level -----------------------------------------------------------------------------------------------------
 
 git -c safe.directory='*' ls-files 2>/dev/null | sed 's/\/.*//' | sort -u |
-    grep -vE '^(src|dist|io|configs|tests|slurm|CMakeLists\.txt|README\.md|Makefile|\..*)$' | report 'at the top level'
+    grep -vE '^(src|dist|io|configs|tests|slurm|CMakeLists\.txt|README\.md|Makefile|LICENSE|\..*)$' | report 'at the top level'
 
 echo "${#files[@]} files, $offences offences"
 [ "$offences" -eq 0 ]
