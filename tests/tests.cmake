@@ -171,6 +171,8 @@ cairn_conformance(stage3 3 --pipeline 3 --recursions stage)
 
 cairn_script(lint.layers lint/layers.sh LABELS lint check TIMEOUT 60)
 cairn_script(lint.layers_catches lint/layers_test.sh LABELS lint check TIMEOUT 60)
+cairn_script(lint.documents lint/documents.sh LABELS lint check TIMEOUT 120)
+cairn_script(lint.documents_catches lint/documents_test.sh LABELS lint check TIMEOUT 120)
 cairn_script(lint.format lint/format.sh LABELS lint check TIMEOUT 60)
 cairn_script(end.smoke end_to_end/smoke.sh LABELS end check TIMEOUT 60)
 cairn_script(end.install end_to_end/install.sh LABELS end TIMEOUT 300)
