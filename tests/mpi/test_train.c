@@ -421,6 +421,12 @@ static void train_through_warmup(void **state, struct mesh_config mesh, enum dep
         chosen += (int64_t)floor(capacity * 23.0 + 1e-9);
         if (chosen_so_far(&bench, kind) >= 0)
             assert_int_equal(chosen_so_far(&bench, kind), chosen);
+        /* What routers lose in it is of this pass alone. */
+        struct step_result again;
+        assert_ok(bench.context, trainer_loss(&bench.trainer, &again));
+        chosen += (int64_t)floor(capacity * 23.0 + 1e-9);
+        assert_true(evaluated.router_loss > 0.0);
+        assert_true(again.router_loss == evaluated.router_loss);
     }
     bench_destroy(&bench);
 }

@@ -353,6 +353,133 @@ static void programs_succeed_or_say_why(void **state)
     assert_string_equal(why, "no-such-program-anywhere cannot be started: No such file or directory");
 }
 
+/* -- A run ----------------------------------------------------------------------------------------------------------
+ */
+
+/* What a run prints: no number is there twice. */
+static const char result[] =
+    "{\"nodes\": 1, \"threads\": 3, \"micro_batch\": 1, \"sequence_length\": 16, \"parameters\": 4711, "
+    "\"type\": \"bf16\", \"isa\": \"avx2\", \"hosts\": \"a*2\", \"tokens_per_second\": 12, \"seconds\": 8, "
+    "\"seconds_p95\": 9, \"seconds_least\": 7, \"seconds_most\": 10, \"seconds_by_kind\": {\"mean\": {\"products\": "
+    "2.5, "
+    "\"attention\": 1.25, \"compute\": 0.5, \"optimizer\": 0.25, \"communication\": 3.375, \"other\": 0.125}, "
+    "\"waiting_for_stages\": 1.125}, \"schedule_idle\": 0.2, \"flops\": {\"mfu\": 0.4, \"useful\": 96e9, "
+    "\"executed\": 128e9}, \"peak\": {\"gflops_before\": 50, \"gflops_after\": 40}, \"memory_bytes\": "
+    "{\"resident_peak\": 1000, \"resident_peak_of_any_rank\": 2000}, \"loss\": 4.5}";
+
+/* The cell of a file with one row, under the head. */
+static const char *cell(struct fixture *fixture, const char *name, const char *head)
+{
+    static char text[1 << 16];
+    char path[256];
+    char *heads[64];
+    char *cells[64];
+    path_of(fixture, name, path);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    int count = csv_read(file, text, sizeof text / 2, heads, 64);
+    assert_int_equal(csv_read(file, text + sizeof text / 2, sizeof text / 2, cells, 64), count);
+    fclose(file);
+    for (int i = 0; i < count; i++)
+        if (strcmp(heads[i], head) == 0)
+            return cells[i];
+    fail_msg("%s has no column %s", name, head);
+    return NULL;
+}
+
+static void a_row_is_what_its_run_printed(void **state)
+{
+    static const char *const expected[][2] = {{"study", "strong"},
+                                              {"layout", "all"},
+                                              {"repeat", "1"},
+                                              {"status", "ok"},
+                                              {"nodes", "1"},
+                                              {"ranks", "24"},
+                                              {"threads", "3"},
+                                              {"tp", "2"},
+                                              {"pp", "1"},
+                                              {"cp", "4"},
+                                              {"dp", "3"},
+                                              {"micro_batch", "1"},
+                                              {"global_batch", "6"},
+                                              {"sequence_length", "16"},
+                                              {"steps", "5"},
+                                              {"type", "bf16"},
+                                              {"parameters", "4711"},
+                                              {"tokens_per_second", "12"},
+                                              {"step_p50_s", "8"},
+                                              {"step_p95_s", "9"},
+                                              {"step_min_s", "7"},
+                                              {"step_max_s", "10"},
+                                              {"compute_s", "4.5"},
+                                              {"communication_s", "2.25"},
+                                              {"bubble_s", "1.125"},
+                                              {"io_s", "0.125"},
+                                              {"products_s", "2.5"},
+                                              {"attention_s", "1.25"},
+                                              {"other_compute_s", "0.5"},
+                                              {"optimizer_s", "0.25"},
+                                              {"schedule_idle", "0.2"},
+                                              {"mfu", "0.4"},
+                                              {"peak_gflops", "50"},
+                                              {"mfu_datasheet", "0.25"},
+                                              {"datasheet_gflops", "48"},
+                                              {"useful_gflop", "96"},
+                                              {"executed_gflop", "128"},
+                                              {"memory_bytes", "2000"},
+                                              {"loss", "4.5"},
+                                              {"version", "one"},
+                                              {"isa", "avx2"},
+                                              {"hosts", "a*2"},
+                                              {"note", "warning: busy"}};
+    static const char file[] = "runs/strong-n24-d3p1c4t2-v0-r1.csv";
+    struct fixture *fixture = *state;
+    static struct scale_row row;
+    struct scale_grid grid;
+    char path[256];
+    char program[256];
+    char script[2048];
+    path_of(fixture, "tiny.yaml", path);
+    path_of(fixture, "program", program);
+    write_file(fixture, "tiny.yaml", configuration);
+    snprintf(script, sizeof script, "#!/bin/sh\necho warning: busy >&2\ncat <<END\n%s\nEND\n", result);
+    write_file(fixture, "program", script);
+    assert_int_equal(chmod(program, 0700), 0);
+    struct scale_options options = {.program = program,
+                                    .version = "one",
+                                    .config = path,
+                                    .ranks = "24",
+                                    .layouts = "data=3+context=4+tensor=2",
+                                    .launcher = "env RANKS=%n",
+                                    .output = fixture->folder,
+                                    .strong = true,
+                                    .repeats = 1,
+                                    .steps = 5,
+                                    .warmup = 2,
+                                    .limit = 60,
+                                    .datasheet = 48.0 / 72.0};
+    assert_ok(&fixture->context, scale_grid_create(&fixture->context, &options, &grid));
+    strcpy(grid.runs[0].layout, "all");
+    assert_false(scale_measured(&options, &grid, 0));
+    assert_ok(&fixture->context, scale_measure(&fixture->context, &options, &grid, 0, &row));
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
+        if (strcmp(cell(fixture, file, expected[i][0]), expected[i][1]) != 0)
+            fail_msg("%s is %s instead of %s", expected[i][0], cell(fixture, file, expected[i][0]), expected[i][1]);
+    snprintf(script, sizeof script,
+             "env RANKS=24 %s bench step %s --json --steps 5 --warmup 2 --set training.batch=6 --set mesh.data=3 --set "
+             "mesh.pipeline=1 --set mesh.context=4 --set mesh.tensor=2 --set mesh.virtual_stages=1",
+             program, path);
+    assert_string_equal(cell(fixture, file, "command"), script);
+    /* It is there, and another program's or another command's is not. */
+    assert_true(scale_measured(&options, &grid, 0));
+    options.version = "two";
+    assert_false(scale_measured(&options, &grid, 0));
+    options.version = "one";
+    options.steps = 6;
+    assert_false(scale_measured(&options, &grid, 0));
+    scale_grid_destroy(&grid);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +493,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(wrong_options_are_named, set_up, tear_down),
         cmocka_unit_test(templates_are_taken_apart),
         cmocka_unit_test_setup_teardown(programs_succeed_or_say_why, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_row_is_what_its_run_printed, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
