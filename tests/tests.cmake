@@ -169,6 +169,9 @@ list(FILTER CASES INCLUDE REGEX "mor|recursive") # those of whose recursions a p
 cairn_conformance(stage2 2 --pipeline 2 --recursions stage)
 cairn_conformance(stage3 3 --pipeline 3 --recursions stage)
 
+add_library(fast_clock MODULE tests/support/fast_clock.c)
+target_link_libraries(fast_clock PRIVATE ${CMAKE_DL_LIBS})
+set_target_properties(fast_clock PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 cairn_script(lint.layers lint/layers.sh LABELS lint check TIMEOUT 60)
 cairn_script(lint.layers_catches lint/layers_test.sh LABELS lint check TIMEOUT 60)
 cairn_script(lint.documents lint/documents.sh LABELS lint check TIMEOUT 120)

@@ -130,6 +130,19 @@ must "generation as a table" 1 bench generate tiny.yaml --rows 2 --tokens 3 && {
 run 1 bench generate tiny.yaml --routing wrong
 [ "$status" -eq 2 ] || fail "generation with a wrong way of routing: $(last_words)"
 
+# -- What takes long says how far it is ---------------------------------------------------------------------------------
+
+# says NAME FIRST LAST WORDS: once each with the numbers from FIRST to LAST for N.
+says() {
+    [ "$(grep '^measuring: ' err | sed 's/,.*//')" = "$(for ((i = $2; i <= $3; i++)); do echo "measuring: ${4/N/$i}"; done)" ] ||
+        fail "$1: it says $(grep '^measuring: ' err)"
+}
+
+slowly "long steps" 2 bench step tiny.yaml --quick --warmup 1 --steps 3 && says "long steps" 1 4 "N of 4 steps"
+slowly "long kernels" 1 bench kernels --quick && says "long kernels" 0 $(($(grep -c '^measuring: ' err) - 1)) "N operations so far"
+[ "$(grep -c '^measuring: ' err)" -ge 35 ] || fail "long kernels: it says $(grep -c '^measuring: ' err) times how far it is"
+slowly "long collectives" 2 bench collectives --quick && says "long collectives" 0 27 "N of 28 collectives and sizes"
+
 # -- Who runs where -----------------------------------------------------------------------------------------------------
 
 must "threads" 2 bench step tiny.yaml --quick --steps 1 --set compute.threads=1 &&

@@ -101,6 +101,11 @@ must() {
     return 1
 }
 
+# slowly NAME RANKS ARGUMENT...: as must, with a clock by which all that the program does takes a billion times as long.
+slowly() {
+    LD_PRELOAD=$(dirname "$CAIRN")/tests/libfast_clock.so must "$@"
+}
+
 # mesh DATA PIPELINE TENSOR [VIRTUAL]: the arguments that choose a mesh, in the list MESH, and its size in $ranks.
 mesh() {
     ranks=$(($1 * $2 * $3))

@@ -70,6 +70,11 @@ if must "a thousand ranks" 1 plan small.yaml --ranks 1024 --set mesh.data=auto -
     done
     grep -q simulated out || fail "nothing says that times are simulated"
 fi
+# What takes long says how far it is, at each mesh.
+slowly "planning for long" 1 plan small.yaml --ranks 8 --all-meshes
+for ((i = 0; i < 20; i++)); do
+    grep -q "^planning: $i of 20 meshes" err || fail "planning for long does not say that $i of 20 meshes are done"
+done
 if must "a plan beside real steps" 2 plan small.yaml --measure --all-meshes --steps 2 --json; then
     [ "$(grep -o '"ranks_whose_traffic_differs": 0' out | wc -l)" -eq 4 ] || fail "traffic differs from the plan"
     [ "$(number out held_memory)" = "$(number out planned_memory)" ] || fail "memory differs from the plan"
