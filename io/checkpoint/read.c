@@ -56,6 +56,16 @@ static enum status shapes_compare(struct context *context, const char *path, con
     return STATUS_OK;
 }
 
+/* This rank's share. */
+static int64_t elements_of_pieces(const struct checkpoint_dataset *datasets, int count)
+{
+    int64_t elements = 0;
+    for (int i = 0; i < count; i++)
+        for (int p = 0; p < datasets[i].piece_count; p++)
+            elements += box_count(&datasets[i].pieces[p].box, datasets[i].rank);
+    return elements;
+}
+
 enum status checkpoint_read_tuned(struct context *context, struct mesh *mesh, const char *path,
                                   const struct checkpoint_dataset *datasets, int count, bool together,
                                   int64_t transfer_bytes)
@@ -80,13 +90,17 @@ enum status checkpoint_read_tuned(struct context *context, struct mesh *mesh, co
     TRY(mesh_agree(mesh, context, shapes_compare(context, path, datasets, count, entries)));
     TRY(transfer_visible(context, mesh, path, false, size));
     transfer_plan(mesh, datasets, count, transfer_bytes, rounds);
+    struct reading reading;
+    reading_begin(&reading, context, elements_of_pieces(datasets, count));
     const struct transfer transfer = {.path = path,
                                       .datasets = datasets,
                                       .count = count,
                                       .collective = together,
                                       .limit = transfer_bytes,
-                                      .rounds = rounds};
-    TRY(transfer_run(context, mesh, &transfer));
+                                      .rounds = rounds,
+                                      .reading = &reading};
+    status = transfer_run(context, mesh, &transfer);
+    notice_end(&reading.notice);
 done:
     memory_free(context, rounds);
     memory_free(context, entries);

@@ -233,6 +233,8 @@ static enum status dataset_move(struct context *context, const struct transfer *
         if (status == STATUS_OK && (!done || moved < 0))
             status = move_fail(context, transfer);
         layout_release(memory);
+        if (transfer->reading)
+            reading_add(transfer->reading, count);
     }
     layout_release(space);
     layout_release(opened);

@@ -47,6 +47,7 @@ struct transfer {
     int64_t limit;         /* bytes a rank moves in one collective call */
     const int64_t *rounds; /* of transfer_plan */
     const int64_t *offsets;
+    struct reading *reading; /* if reading: says how far this rank is */
 };
 
 enum status transfer_run(struct context *context, struct mesh *mesh, const struct transfer *transfer) MUST_USE;

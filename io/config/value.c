@@ -66,9 +66,8 @@ static bool read_seed(const char *text, uint64_t *value)
 static bool read_real(const struct setting *setting, const char *text, double *value)
 {
     double parsed = 0.0;
-    /* Keeps out what strtod also takes: nan, infinity, hexadecimal. */
-    if (text[strspn(text, "0123456789.eE+-")] != '\0' || !text_to_real(text, &parsed) ||
-        !is_in_range(setting, parsed) || !is_in_range(setting, rounded(setting, parsed)))
+    if (!text_to_real(text, &parsed) || !is_in_range(setting, parsed) ||
+        !is_in_range(setting, rounded(setting, parsed)))
         return false;
     *value = parsed;
     return true;

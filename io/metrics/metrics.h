@@ -38,7 +38,8 @@ void metrics_close(struct metrics **metrics);
 
 /* -- Reading ------------------------------------------------------------------------------------------------------- */
 
-/* A field of a line: a number, for which all three are the same, or the mean and the range of a list. */
+/* A field of a line: a number, for which all three are the same, or the mean and the range of a list; "time" in seconds
+ * since 1970. */
 struct metrics_value {
     double mean, low, high;
 };

@@ -1,17 +1,40 @@
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "io/metrics/continue.h"
 #include "io/metrics/metrics.h"
 #include "io/records/records.h"
 
-/* A number, or the mean of a list of numbers with the least and the most of them; false for anything else. */
-static bool take_value(const json_t *json, struct metrics_value *value)
+/* Seconds since 1970 of a time of day as metrics_write has it. */
+static bool take_time(const char *text, double *seconds)
+{
+    struct tm utc = {0};
+    double second;
+    int used = 0;
+    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%lfZ%n", &utc.tm_year, &utc.tm_mon, &utc.tm_mday, &utc.tm_hour, &utc.tm_min,
+               &second, &used) != 6 ||
+        used == 0 || text[used] != '\0')
+        return false;
+    utc.tm_year -= 1900;
+    utc.tm_mon -= 1;
+    *seconds = (double)timegm(&utc) + second;
+    return true;
+}
+
+/* A number, a time of day, or the mean of a list of numbers with the least and the most of them; false for anything
+ * else. */
+static bool take_value(const char *name, const json_t *json, struct metrics_value *value)
 {
     double sum = 0.0;
     size_t count = 0;
+    if (strcmp(name, "time") == 0 && json_is_string(json) && take_time(json_string_value(json), &value->mean)) {
+        value->low = value->high = value->mean;
+        return true;
+    }
     if (json_is_number(json)) {
         value->mean = value->low = value->high = json_number_value(json);
         return true;
@@ -116,7 +139,7 @@ static bool show_line(void *self, const struct record_piece *piece)
     json_object_foreach(piece->object, name, field)
     {
         struct metrics_value value;
-        if (strcmp(name, "step") != 0 && take_value(field, &value))
+        if (strcmp(name, "step") != 0 && take_value(name, field, &value))
             reading->visit(reading->self, step, name, &value);
     }
     return ++reading->next < reading->count; /* a run that goes on has written more meanwhile */

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 #include "io/report/report_private.h"
 
@@ -95,8 +96,10 @@ static void put_narrow(FILE *out, const struct plot *plot)
             "set title ",
             plot->name);
     put_lines(out, plot->title);
-    fputs(".\"\\n\".", out);
-    put_lines(out, plot->y_label);
+    if (strcasecmp(plot->title, plot->y_label) != 0) {
+        fputs(".\"\\n\".", out);
+        put_lines(out, plot->y_label);
+    }
     fputc('\n', out);
     plot->put(out, plot->self);
 }

@@ -6,6 +6,7 @@
 #include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/core/clock.h"
+#include "src/core/notice.h"
 #include "src/core/random.h"
 #include "src/model/depthwise.h"
 #include "src/model/layers.h"
@@ -22,6 +23,8 @@ struct watch {
     int64_t seen;                /* of the first row's tokens */
     double part[TIME_KINDS];     /* of the time after the first token */
     struct time_account account; /* when the first token was there */
+    struct notice notice;
+    int64_t drawn, all; /* tokens of all rows and runs */
 };
 
 struct generation_report {
@@ -61,6 +64,7 @@ static void see_token(void *self, int64_t continuation, int32_t token)
 {
     (void)token;
     struct watch *watch = self;
+    notice_show(&watch->notice, (double)++watch->drawn, (double)watch->all);
     if (continuation != 0)
         return;
     double now = clock_seconds();
@@ -99,6 +103,8 @@ static enum status measure(struct watch *watch, const struct bench_options *opti
     struct trainer *trainer = watch->trainer;
     const struct sampling sampling = {.temperature = 1.0, .top_p = 1.0, .in_step = options->in_step};
     struct time_account *account = &trainer->context->time;
+    watch->all = (options->warmup + 1) * options->requests * options->tokens;
+    notice_begin(&watch->notice, trainer->context, "measuring", "tokens");
     for (int64_t i = 0; i <= options->warmup; i++) {
         watch->seen = 0;
         mesh_barrier(trainer->mesh, MESH_TEAM);
@@ -110,6 +116,7 @@ static enum status measure(struct watch *watch, const struct bench_options *opti
         watch->processor = clock_process_seconds() - watch->processor;
         (void)time_enter(account, TIME_OTHER);
     }
+    notice_end(&watch->notice);
     for (int kind = 0; kind < TIME_KINDS; kind++)
         watch->part[kind] = account->seconds[kind] - watch->account.seconds[kind];
     return STATUS_OK;

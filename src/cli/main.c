@@ -8,6 +8,7 @@
 #include "io/config/config.h"
 #include "src/cli/command.h"
 #include "src/cli/share.h"
+#include "src/cli/usage.h"
 #include "src/cli/version.h"
 #include "src/core/suggest.h"
 #include "src/core/text.h"
@@ -271,9 +272,8 @@ static enum status help(struct context *context, int count, char **words)
 
 static bool runs_alone(const struct subcommand *subcommand, int argc, char **argv)
 {
-    for (int i = 2; i < argc; i++)
-        if (strcmp(subcommand->name, "plan") == 0 && strcmp(argv[i], "--measure") == 0)
-            return false;
+    if (subcommand->run == command_plan && usage_has_option(subcommand->help, argc, argv, "--measure"))
+        return false;
     if (subcommand->run == command_doctor && doctor_is_stranded()) /* MPI would end it before it can say why */
         return true;
     for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
@@ -282,12 +282,10 @@ static bool runs_alone(const struct subcommand *subcommand, int argc, char **arg
     return false;
 }
 
-static bool asks_for_help(int argc, char **argv)
+static bool asks_for_help(const struct subcommand *subcommand, int argc, char **argv)
 {
-    for (int i = 2; i < argc; i++)
-        if (is_help(argv[i]))
-            return true;
-    return false;
+    return usage_has_option(subcommand->help, argc, argv, "--help") ||
+           usage_has_option(subcommand->help, argc, argv, "-h");
 }
 
 static enum status dispatch(struct command *command, const struct subcommand *subcommand, int argc, char **argv)
@@ -304,12 +302,12 @@ static enum status dispatch(struct command *command, const struct subcommand *su
         print_help(stderr);
         return context_fail(&command->context, STATUS_USAGE, "name a command");
     }
-    if (asks_for_help(argc, argv)) {
+    if (asks_for_help(subcommand, argc, argv)) {
         fputs(subcommand->help, stdout);
         return STATUS_OK;
     }
     if (command->ranks > 1)
-        CHECK(share_command(command, argc, argv));
+        CHECK(share_command(command, subcommand->help, argc, argv));
     return subcommand->run(command, argc - 2, argv + 2);
 }
 
@@ -349,7 +347,7 @@ static bool close_output(void)
 int main(int argc, char **argv)
 {
     const struct subcommand *subcommand = find_subcommand(argc > 1 ? argv[1] : "");
-    bool with_mpi = subcommand && !runs_alone(subcommand, argc, argv) && !asks_for_help(argc, argv);
+    bool with_mpi = subcommand && !runs_alone(subcommand, argc, argv) && !asks_for_help(subcommand, argc, argv);
     /* Not even a failure: mpirun would end the process that is to say why. */
     if (!with_mpi && rank_of_environment() > 0)
         return 0;

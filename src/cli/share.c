@@ -8,6 +8,7 @@
 #include "io/config/config.h"
 #include "io/data/data.h"
 #include "src/cli/revision.h"
+#include "src/cli/usage.h"
 #include "src/core/sample.h"
 
 /* Compares what has been written to `out`, which is closed. */
@@ -40,7 +41,7 @@ static bool takes_tool(const char *command)
     return false;
 }
 
-enum status share_command(struct command *command, int argc, char **argv)
+enum status share_command(struct command *command, const char *help, int argc, char **argv)
 {
     char library[256];
     char *text = NULL;
@@ -54,7 +55,7 @@ enum status share_command(struct command *command, int argc, char **argv)
     }
     int others = 0;
     for (int i = 2; out && i < argc; i++) {
-        bool has_value = i + 1 < argc && !strchr(argv[i], '=') && strncmp(argv[i + 1], "--", 2) != 0;
+        bool has_value = i + 1 < argc && usage_takes_value(help, argv[i]);
         bool is_set = strcmp(argv[i], "--set") == 0 || strncmp(argv[i], "--set=", 6) == 0;
         if (strncmp(argv[i], "--", 2) == 0 && !is_set) {
             fprintf(out, "option ");
@@ -62,7 +63,7 @@ enum status share_command(struct command *command, int argc, char **argv)
         }
         if (strncmp(argv[i], "--", 2) != 0 && others++ == 0 && takes_tool(argv[1]))
             write_line(out, "tool", argv[i]);
-        i += has_value && strncmp(argv[i], "--", 2) == 0;
+        i += has_value;
     }
     return compare(command, out, &text);
 }

@@ -44,7 +44,8 @@ bool text_to_integer(const char *text, int64_t *value)
 bool text_to_real(const char *text, double *value)
 {
     char *end;
-    if (!text[0] || isspace((unsigned char)text[0]))
+    /* Keeps out what strtod also takes: nan, infinity, hexadecimal, blanks in front. */
+    if (!text[0] || text[strspn(text, "0123456789.eE+-")] != '\0')
         return false;
     errno = 0;
     double parsed = strtod(text, &end);

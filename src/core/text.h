@@ -13,7 +13,7 @@ bool text_copy(char *to, size_t size, const char *from);
  * word begins. False for other paths that begin with "~", without HOME, and when it does not fit. */
 bool text_expand_home(char *to, size_t size, const char *path);
 
-/* Whole-string parses: false, and the value untouched, unless all of `text` is one number in range. */
+/* Whole-string parses: false, and the value untouched, unless all of `text` is one decimal number in range. */
 bool text_to_integer(const char *text, int64_t *value);
 bool text_to_real(const char *text, double *value);
 

@@ -28,7 +28,7 @@ static enum status take_setting(struct context *context, const char *word, struc
                 {"host_latency", &network->within.latency},
                 {"host_bandwidth", &network->within.bandwidth}};
     if (!equals || equals == word || (size_t)(equals - word) >= sizeof key || !text_to_real(equals + 1, &value) ||
-        !(value > 0.0) || isinf(value))
+        !(value > 0.0))
         return context_fail(context, STATUS_USAGE,
                             "--network: \"%s\": expected KEY=NUMBER with a number above 0, as in latency=2e-6", word);
     snprintf(key, sizeof key, "%.*s", (int)(equals - word), word);

@@ -38,9 +38,10 @@ static const struct figure_row figure_rows[] = {
 enum { FIGURE_ROWS = sizeof figure_rows / sizeof *figure_rows };
 
 /* Fields that no figure of their own is drawn of: the rows of the summary say them, or nobody asks for their course. */
-static const char *const not_drawn[] = {"tokens",  "skipped",          "seconds",           "step_allocations",
-                                        "started", "gate_histogram",   "validation_tokens", "validation_seconds",
-                                        "ranks",   "validation_causal"};
+static const char *const not_drawn[] = {
+    "tokens",           "skipped",        "seconds",           "step_allocations",   "time",
+    "started",          "gate_histogram", "validation_tokens", "validation_seconds", "ranks",
+    "validation_causal"};
 
 struct output {
     struct context *context;
@@ -170,6 +171,16 @@ static void put_duration(struct report_table *table, double seconds)
         report_cell(table, "%ldh %02ldm %02lds", total / 3600, total / 60 % 60, total % 60);
 }
 
+/* From the first line to the last, by the clock on the wall. */
+static void put_wall_time(struct report_table *table, const struct run *run)
+{
+    const struct series *time = run_series(run, "time");
+    if (time)
+        put_duration(table, time->most - time->least);
+    else
+        report_cell(table, "%s", "");
+}
+
 static void put_run(struct report_table *table, const struct run *run)
 {
     const struct series *held_out = run_series(run, "validation_loss");
@@ -180,6 +191,7 @@ static void put_run(struct report_table *table, const struct run *run)
     put_last(table, run, "validation_loss", "%.4f");
     report_cell(table, held_out ? "%.4f" : "", held_out ? held_out->least : 0.0);
     put_duration(table, run->seconds);
+    put_wall_time(table, run);
     put_mean(table, run, "tokens_per_second", 1.0, 0);
     put_mean(table, run, "mfu", 100.0, 1);
     report_cell(table, run->starts ? "%lld" : "", (long long)run->starts - 1);
@@ -188,8 +200,9 @@ static void put_run(struct report_table *table, const struct run *run)
 
 static enum status make_summary(const struct output *output, struct report_table *table)
 {
-    static const char *const heads[] = {"run",           "steps",    "tokens", "loss",     "held-out loss", "its best",
-                                        "time in steps", "tokens/s", "MFU %",  "restarts", "skipped steps"};
+    static const char *const heads[] = {"run",           "steps",    "tokens",        "loss",
+                                        "held-out loss", "its best", "time in steps", "wall time",
+                                        "tokens/s",      "MFU %",    "restarts",      "skipped steps"};
     enum { COLUMNS = sizeof heads / sizeof *heads };
     CHECK(report_table_create(output->context, heads, COLUMNS, output->count, table));
     for (int i = 0; i < output->count; i++)
@@ -249,7 +262,8 @@ static enum status write_page(const struct output *output, const struct report_t
     report_page_table(&page, summary);
     report_page_text(&page, "p",
                      "Losses are those of the last step that is there, speed and MFU the mean of all steps. Time in "
-                     "steps is the sum of all steps; evaluations, checkpoints and starts come on top.");
+                     "steps is the sum of all steps; wall time goes from the first line of metrics.jsonl to the last, "
+                     "with evaluations, checkpoints, starts and what lay between them.");
     if (changes->cells_used > 0) {
         report_page_text(&page, "h2", "Settings that differ");
         report_page_table(&page, changes);

@@ -138,10 +138,16 @@ static void see_logits(void *self, int64_t first, const struct tensor *logits)
     }
 }
 
+/* Where a drawn token stands. */
+static int32_t *drawn_at(const struct continuation *continuation, int64_t index)
+{
+    return continuation->tokens + (continuation->kept > 0 ? index % continuation->kept : index);
+}
+
 static int32_t token_at(const struct continuation *continuation, int64_t index)
 {
-    return index < continuation->prompt_count ? continuation->prompt[index]
-                                              : continuation->tokens[index - continuation->prompt_count];
+    int64_t prompt = continuation->prompt_count;
+    return index < prompt ? continuation->prompt[index] : *drawn_at(continuation, index - prompt);
 }
 
 /* How far back a row whose cache is full goes on. */
@@ -244,7 +250,7 @@ static void deliver(struct generation *generation)
         struct row *row = &generation->row[i];
         if (generation->drawn[i] < 0)
             continue;
-        generation->continuations[row->continuation].tokens[row->drawn++] = generation->drawn[i];
+        *drawn_at(&generation->continuations[row->continuation], row->drawn++) = generation->drawn[i];
         if (generation->see)
             generation->see(generation->see_self, row->continuation, generation->drawn[i]);
     }
@@ -360,10 +366,23 @@ static enum status generation_create(struct generation *generation)
                            &generation->pipeline);
 }
 
+/* Whether a stop is asked for on some rank. Collective if the generation can be stopped. */
+static bool is_stopped(const struct generation *generation)
+{
+    const struct trainer *trainer = generation->trainer;
+    double votes[VOTES] = {0.0};
+    if (!generation->sampling->stoppable)
+        return false;
+    if (trainer->voter.cast)
+        trainer->voter.cast(trainer->voter.self, votes);
+    mesh_all_reduce(trainer->mesh, MESH_TEAM, votes, VOTES, DTYPE_F64, MESH_SUM);
+    return votes[VOTE_STOP] > 0.0;
+}
+
 static enum status run(struct generation *generation)
 {
     refill(generation);
-    while (any_runs(generation)) {
+    while (any_runs(generation) && !is_stopped(generation)) {
         CHECK(advance(generation));
         refill(generation);
     }

@@ -12,6 +12,7 @@ struct sampling {
     uint64_t seed;
     bool memory_off; /* attention sees its own segment only */
     bool in_step;    /* all rows pass a layer together, also where tokens could be batched depth-wise */
+    bool stoppable;  /* ends before it is done when the trainer's voter asks for a stop */
 };
 
 /* Draws from logits [count]; `index` is the number of the draw. Local. */
@@ -23,7 +24,8 @@ struct continuation {
     const int32_t *prompt; /* [prompt_count], at least one token */
     int64_t prompt_count;
     int64_t count;   /* tokens to draw */
-    int32_t *tokens; /* [count], filled */
+    int32_t *tokens; /* [count], filled; or [kept] */
+    int64_t kept;    /* only the last so many stay, number i at i % kept; at least the model's max_length; 0: all */
 };
 
 /* Continues sequences of any lengths, up to `rows` of them side by side: one that is finished makes room for the next

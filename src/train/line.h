@@ -20,9 +20,13 @@ struct line {
 enum status line_choose(struct context *context, struct mesh *mesh, const struct config *config,
                         const struct resume *resume, struct line *line) MUST_USE;
 
-/* Before the first step after `step`: sets aside what the folder has of other lines (told, nothing is removed), and
- * notes the instruction. For the rank that writes; local. */
+/* Before the first step after `step`: sets aside what the folder has of other lines (told, nothing is removed). For the
+ * rank that writes; local. */
 enum status line_begin(struct context *context, const struct config *config, const struct line *line,
                        int64_t step) MUST_USE;
+
+/* Notes the instruction, if there was one, in RUN/resumed. FILE error if it cannot be written. Local, as above. */
+enum status line_note(struct context *context, const struct config *config, const struct line *line,
+                      int64_t step) MUST_USE;
 
 #endif

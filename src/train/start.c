@@ -108,21 +108,33 @@ int64_t train_end(const struct train *train)
     return training->stop_at ? integer_min(training->stop_at, training->steps) : training->steps;
 }
 
-enum status train_write_config(struct train *train)
+/* A record that the disk does not take does not end the run. */
+static enum status put_off(struct train *train, enum status status, bool *waits, const char *name)
 {
     struct context *context = train->context;
-    bool waited = train->config_tried > 0.0;
-    enum status status = changes_write_config(context, train->config, train->first_step, train->changes);
-    train->config_tried = clock_seconds();
-    train->config_waits = status == STATUS_FILE;
-    if (status != STATUS_FILE && waited)
-        context_log(context, "%s/config.yaml: written", train->config->run.folder);
+    bool waited = *waits;
+    train->records_tried = clock_seconds();
+    *waits = status == STATUS_FILE;
+    if (status == STATUS_OK && waited)
+        context_log(context, "%s/%s: written", train->config->run.folder, name);
     if (status != STATUS_FILE)
         return status;
     if (!waited)
         context_log(context, "%s; it is tried again, and training goes on", context->text);
     context_clear(context);
     return STATUS_OK;
+}
+
+enum status train_write_config(struct train *train)
+{
+    enum status status = changes_write_config(train->context, train->config, train->first_step, train->changes);
+    return put_off(train, status, &train->config_waits, "config.yaml");
+}
+
+enum status train_write_note(struct train *train)
+{
+    enum status status = line_note(train->context, train->config, &train->line, train->first_step);
+    return put_off(train, status, &train->note_waits, "resumed");
 }
 
 static enum status open_outputs(struct train *train)
@@ -132,6 +144,7 @@ static enum status open_outputs(struct train *train)
     char path[RUN_PATH];
     char aside[RUN_PATH + 16];
     CHECK(line_begin(context, train->config, &train->line, step));
+    CHECK(train_write_note(train));
     snprintf(path, sizeof path, "%s/metrics.jsonl", train->config->run.folder);
     /* It says what the steps had: a start without any changes nothing. */
     if (step < train_end(train) || !train->line.found)
@@ -184,6 +197,21 @@ static enum status take_folder(struct train *train)
     return STATUS_OK;
 }
 
+/* So that whatever comes next finds this line, and no other. Where the disk is full a later save does it. */
+static enum status save_brought(struct train *train)
+{
+    struct context *context = train->context;
+    enum status status = state_save(&train->trainer, train_streams(train), train->checkpoints);
+    if (status == STATUS_OK)
+        train->saver.saved_step = train->trainer.step;
+    if (status != STATUS_FILE)
+        return status;
+    context_log(context, "checkpoint of step %lld failed: %s; training goes on", (long long)train->trainer.step,
+                context->text);
+    context_clear(context);
+    return STATUS_OK;
+}
+
 enum status train_start(struct train *train, const struct resume *resume)
 {
     struct context *context = train->context;
@@ -197,11 +225,8 @@ enum status train_start(struct train *train, const struct resume *resume)
     CHECK(restore(train, resume));
     train->size_limit = 10.0 * fmax(1.0, trainer_parameter_size(&train->trainer));
     CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train) : STATUS_OK));
-    /* So that whatever comes next finds this line, and no other. */
-    if (train->line.brought && train->trainer.step < train_end(train)) {
-        CHECK(state_save(&train->trainer, train_streams(train), train->checkpoints));
-        train->saver.saved_step = train->trainer.step;
-    }
+    if (train->line.brought && train->trainer.step < train_end(train))
+        CHECK(save_brought(train));
     train_measure_peak(train);
     describe_run(train);
     return guard_create(&train->trainer, train->config->run.folder, &train->guard);

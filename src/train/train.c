@@ -140,10 +140,14 @@ static enum status follow_saving(struct train *train, const struct step_result *
 }
 
 /* What could not be written `seconds` ago or earlier. */
-static enum status retry_config(struct train *train, double seconds)
+static enum status retry_records(struct train *train, double seconds)
 {
-    bool due = train->config_waits && clock_seconds() - train->config_tried >= seconds;
-    return due ? train_write_config(train) : STATUS_OK;
+    bool waits = train->config_waits || train->note_waits;
+    if (!waits || clock_seconds() - train->records_tried < seconds)
+        return STATUS_OK;
+    if (train->note_waits)
+        CHECK(train_write_note(train));
+    return train->config_waits ? train_write_config(train) : STATUS_OK;
 }
 
 static enum status report_step(struct train *train, const struct step_result *result, double seconds,
@@ -169,7 +173,7 @@ static enum status report_step(struct train *train, const struct step_result *re
     watch_end(&train->watch);
     watch_warn(&train->watch, &train->progress);
     if (train->root)
-        CHECK(retry_config(train, 1.0));
+        CHECK(retry_records(train, 1.0));
     if (!train->root || trainer->step % train->config->run.log_every != 0)
         return STATUS_OK;
     const struct watch *watch = &train->watch;
@@ -404,9 +408,11 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     TRY(mesh_agree(mesh, context, life_create(context, &train->trainer, config, train->root, &train->life)));
     TRY(train_start(train, resume));
     TRY(run_steps(train, stopped));
-    TRY(retry_config(train, 0.0));
+    TRY(retry_records(train, 0.0));
+    train->life.evaluating = true;
     if (!*stopped)
         TRY(sample_show(&train->trainer, train->root));
+    life_obeyed(&train->life, VOTE_STOP);
 done:
     progress_break(&train->progress);
     guard_destroy(&train->guard);

@@ -38,7 +38,8 @@ struct train {
     struct metrics *metrics; /* root only */
     int64_t first_step;      /* that was done before this start */
     bool config_waits;       /* config.yaml could not be written */
-    double config_tried;     /* when; 0: never */
+    bool note_waits;         /* RUN/resumed could not */
+    double records_tried;    /* when */
     struct progress progress;
     struct saver saver;
     double size_limit; /* of parameters that have not been ruined: their root mean square */
@@ -52,8 +53,10 @@ enum status train_start(struct train *train, const struct resume *resume) MUST_U
 /* What a checkpoint holds of the streams; NULL when nothing is carried. */
 struct streams *train_streams(struct train *train);
 
-/* RUN/config.yaml; where the disk takes no more it is told once, and left to be tried again. Root only; local. */
+/* RUN/config.yaml, and RUN/resumed for the instruction that was followed; where the disk takes no more it is told once,
+ * and left to be tried again. Root only; local. */
 enum status train_write_config(struct train *train) MUST_USE;
+enum status train_write_note(struct train *train) MUST_USE;
 
 /* After which step this start ends by itself. */
 int64_t train_end(const struct train *train);

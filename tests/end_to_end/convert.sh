@@ -207,6 +207,12 @@ done
 [ -s loss.1 ] && cmp -s loss.1 loss.8 || fail "equal layers: loss $(cat loss.1), used again: $(cat loss.8)"
 say "the same loss $expected where the new model computes the same; $(cat loss.1) of eight equal layers and of one used eight times"
 
+# Each dataset is told of as it is read, once the file's hashes have been.
+slowly "long conversion" 1 checkpoint convert dense slow --to new.yaml
+[ "$(grep -c '^reading: 0 of 0 MiB, .* left$' err)" -ge 12 ] || fail "a long conversion does not say how far it is: $(cat err)"
+slowly "long reading" 1 eval dense.yaml --set run.folder=dense
+[ "$(grep -c '^reading: ' err)" -ge 60 ] || fail "long reading does not say how far it is: $(cat err)"
+
 # -- What does not fit -----------------------------------------------------------------------------------------------------
 
 refused() { # PATTERN ARGUMENT...

@@ -167,22 +167,30 @@ if mount -t tmpfs -o size=4m none disk 2>/dev/null; then
     MOUNTS+=("$WORK/disk")
     disturbed "a disk that fills up" 'dd if=/dev/zero of=disk/filler bs=4k status=none 2>/dev/null' \
         'grep -q "metrics.jsonl: cannot be written: No space left on device; its lines wait" log' 'rm -f disk/filler'
-    # From the beginning.
+    # From the beginning, and with an instruction to go back: what only records it does not end the run.
+    must "a checkpoint from elsewhere" 2 train run.yaml --set training.stop_at=2 --set run.folder=elsewhere
     dd if=/dev/zero of=disk/filler bs=4k status=none 2>/dev/null
-    start --set training.stop_at=100000 --set run.folder=disk/run --set checkpoint.every=0
+    run 2 train run.yaml --set run.folder=disk/run --resume "$(checkpoint_of elsewhere 2)" --set training.stop_at=4
+    [ "$status" -eq 1 ] && grep -q '^disk/run/resumed: cannot write it: No space left .*training goes on' err &&
+        grep -q '^checkpoint of step 2 failed: .*training goes on' err && grep -q '^step 4/' err &&
+        grep -q '^cairn: checkpoint needs' err || fail "a full disk, --resume FILE: $(cat err)"
+    rm -rf disk/run disk/filler
+    dd if=/dev/zero of=disk/filler bs=4k status=none 2>/dev/null
+    start --set training.stop_at=100000 --set run.folder=disk/run --set checkpoint.every=0 --resume none
     wait_until 'grep -q "^step" log' || fail "a full disk: does not begin: $(tail -n 1 log)"
-    for file in config.yaml starts.jsonl metrics.jsonl; do
+    for file in resumed config.yaml starts.jsonl metrics.jsonl; do
         wait_until "grep -q '^disk/run/$file: cannot .*writ.*: No space left' log" || fail "a full disk: $file is not told of"
     done
     sleep 2.5
     rm -f disk/filler
-    wait_until 'grep -q "metrics.jsonl: written again" log && grep -q "config.yaml: written" log && grep -q "starts.jsonl: written" log' ||
+    wait_until 'grep -q "metrics.jsonl: written again" log && grep -q "config.yaml: written" log && grep -q "resumed: written" log && grep -q "starts.jsonl: written" log' ||
         fail "a full disk: is not filled in: $(grep -v ^step log | tail -n 3 | paste -sd ' ')"
     touch disk/run/stop
     wait "$launcher"
     [ $? -eq 85 ] || fail "a full disk: $(grep ^cairn log)"
     steps_are disk/run 1 "$(sed -n 's/^stopped after step \([0-9]*\) of.*/\1/p' log)" || fail "a full disk: the metrics have not each step once"
     grep -q '^training:' disk/run/config.yaml || fail "a full disk: config.yaml has no settings"
+    [ "$(cat disk/run/resumed | tail -n 1)" = "after step 0" ] || fail "a full disk: resumed: $(cat disk/run/resumed)"
     [ "$(grep -c 'config.yaml: cannot write it' log)" -eq 1 ] || fail "a full disk: config.yaml is told of more than once"
     rm -rf disk/run
 else

@@ -70,6 +70,12 @@ speak "top-p 0" 1 "${greedy[@]}" --temperature 1.5 --top-p 0
 [ "$spoken" = "$expected" ] || fail "--top-p 0 is not greedy: $spoken"
 speak "no tokens" 1 "${greedy[@]}" --tokens 0
 [ "$spoken" = "${PROMPT% }" ] || [ "$spoken" = "$PROMPT" ] || fail "--tokens 0 says more than the prompt: $spoken"
+for word in --help -h --tokens; do
+    speak "a prompt that looks like an option" 1 --checkpoint "$file" --prompt $word --tokens 5 --temperature 0
+    [ ${#spoken} -eq $((${#word} + 5)) ] && [ "${spoken#"$word"}" != "$spoken" ] || fail "the prompt $word: $spoken"
+done
+must "help behind other options" 1 generate --checkpoint "$file" --prompt a --help
+grep -q '^usage: cairn generate' out || fail "--help is not heard: $(cat out)"
 speak "a run's folder" 1 --checkpoint bytes "${greedy[@]:2}"
 [ "$spoken" = "$expected" ] || fail "--checkpoint FOLDER says another text than FILE"
 long=$(head -c 500 text.txt | tr '\n' ' ')

@@ -250,6 +250,18 @@ run 2 train run.yaml "${MESH[@]}" --set training.stop_at=2 --time-limit 0:01 --a
 [ "$status" -eq 2 ] && grep -q '^cairn: the time limit of the job leaves no time for the evaluation after step 2' err ||
     fail "an evaluation longer than the job: $(last_words)"
 
+# The text at the end, however long: a run that is finished, and stays so.
+for ranks in 1 2; do
+    mesh $ranks 1 1
+    start --set training.stop_at=1 --set data.validation_fraction=0 --set run.prompt=the --set run.prompt_tokens=2147483647
+    wait_until '[ $(wc -c <out) -gt 50 ]' || fail "an endless text: does not begin: $(tail -n 1 log)"
+    kill -TERM "$(rank $((ranks - 1)))"
+    ended "TERM in an endless text" 0
+    grep -q '^stopped after [1-9][0-9]* of the 2147483647 tokens of run.prompt_tokens' log || fail "an endless text: $(tail -n 1 log)"
+    [ -f "$(checkpoint_of run 1)" ] || fail "an endless text: there is no checkpoint"
+    rm -rf run
+done
+
 # Other commands know no requests: a signal ends them.
 "$CAIRN" eval run.yaml --set mesh.data=1 --set data.validation_fraction=0.9 --set data.train=text.txt >out 2>err </dev/null &
 job=$!

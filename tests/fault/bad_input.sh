@@ -95,6 +95,7 @@ wrong "generate without a prompt" 2 "--prompt" generate --checkpoint "$file"
 wrong "generate with an empty prompt" 2 "--prompt" generate --checkpoint "$file" --prompt ""
 wrong "generate with tokens that are no number" 2 "--tokens|many" generate --checkpoint "$file" --prompt a --tokens many
 wrong "generate with a negative number of tokens" 2 "--tokens|-1" generate --checkpoint "$file" --prompt a --tokens -1
+wrong "generate with a hexadecimal temperature" 2 "--temperature|0x1p3" generate --checkpoint "$file" --prompt a --temperature 0x1p3
 wrong "generate with a temperature that is not a number" 2 "--temperature|nan" generate --checkpoint "$file" --prompt a --temperature nan
 wrong "checkpoint without a tool" 2 "checkpoint" checkpoint
 wrong "checkpoint diff with one file" 2 "diff" checkpoint diff "$file"

@@ -254,6 +254,10 @@ static void numbers_are_read_strictly(void **state)
     assert_true(real == 2.5e-3);
     assert_false(text_to_real("1e999", &real));
     assert_false(text_to_real("1,5", &real));
+    assert_false(text_to_real("0x1p3", &real));
+    assert_false(text_to_real("nan", &real));
+    assert_false(text_to_real("-inf", &real));
+    assert_true(text_to_real("+1E2", &real) && real == 100.0);
     char cut[4];
     assert_true(text_copy(cut, sizeof cut, "abc"));
     assert_false(text_copy(cut, sizeof cut, "abcd"));

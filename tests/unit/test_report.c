@@ -157,6 +157,9 @@ static void a_figure_holds_its_numbers(void **state)
     assert_true(has(fixture, "time.svg", ">cores<"));
     assert_true(has(fixture, "time.svg", ">seconds<"));
     assert_memory_equal(read_file(fixture, "time.png"), "\x89PNG", 4);
+    /* Words that say the same stand there once. */
+    assert_ok(&fixture->context, draw(fixture, "Seconds", &drawn));
+    assert_true(has(fixture, "time.gnuplot", "unset ylabel\nset title 'Seconds'\nplot "));
 }
 
 static void words_do_not_become_commands(void **state)

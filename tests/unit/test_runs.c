@@ -155,9 +155,9 @@ static void two_runs_are_compared(void **state)
     write_file(
         fixture, "a/metrics.jsonl",
         "{\"step\":10,\"tokens\":1000,\"loss\":4,\"seconds\":2,\"skipped\":0,\"loss_router\":0,\"new\":[1,3]}\n"
-        "{\"step\":10,\"validation_loss\":2.5}\n"
+        "{\"step\":10,\"validation_loss\":2.5,\"time\":\"2026-02-28T23:59:58.750Z\"}\n"
         "{\"step\":20,\"tokens\":2000,\"loss\":3,\"seconds\":6.2,\"skipped\":1,\"loss_router\":0,\"new\":[2,4]}\n"
-        "{\"step\":20,\"validation_loss\":2.75}\n{\"step\":30,\"lo");
+        "{\"step\":20,\"validation_loss\":2.75,\"time\":\"2026-03-01T01:30:00.250Z\"}\n{\"step\":30,\"lo");
     write_file(fixture, "a/starts.jsonl",
                "{\"start\":1,\"step\":0}\n{\"end\":2,\"step\":10}\n{\"start\":3,\"step\":10}\n");
     write_file(fixture, "a/config.yaml", "model: {vocabulary: 64, width: 32, layers: 2, heads: 2, hidden: 48}\n");
@@ -173,6 +173,7 @@ static void two_runs_are_compared(void **state)
                "<td class=\"n\" data-head=\"held-out loss\">2.7500</td>"
                "<td class=\"n\" data-head=\"its best\">2.5000</td>"
                "<td class=\"n\" data-head=\"time in steps\">0h 01m 04s</td>"
+               "<td class=\"n\" data-head=\"wall time\">1h 30m 02s</td>"
                "<td class=\"n\" data-head=\"tokens/s\"></td>"
                "<td class=\"n\" data-head=\"MFU %\"></td>"
                "<td class=\"n\" data-head=\"restarts\">1</td>"
@@ -183,8 +184,10 @@ static void two_runs_are_compared(void **state)
     assert_has(fixture, "out/plots/loss.gnuplot", "$line1 << END\n10 2.5 2.5 2.5\n20 2.75 2.75 2.75\nEND\n");
     assert_has(fixture, "out/plots/loss.gnuplot", "$line2 << END\n5 1 1 1\nEND\n");
     assert_has(fixture, "out/plots/new.gnuplot", "$line0 << END\n10 2 1 3\n20 3 2 4\nEND\n");
-    /* A loss of routers that are not there is no figure. */
+    /* A loss of routers that are not there is no figure, nor is the time of day. */
     snprintf(printed, sizeof printed, "%s/out/plots/loss-router.gnuplot", fixture->folder);
+    assert_int_not_equal(access(printed, F_OK), 0);
+    snprintf(printed, sizeof printed, "%s/out/plots/time.gnuplot", fixture->folder);
     assert_int_not_equal(access(printed, F_OK), 0);
 }
 
