@@ -117,6 +117,8 @@ enum status checkpoint_find_before(struct context *context, struct mesh *mesh, c
         first++;
     for (int64_t i = first; i < count && !*found; i++) {
         TRY(mesh_agree(mesh, context, folder_paths(context, folder, steps[i], name, path, partial)));
+        /* Files that differ among ranks are not damaged. */
+        TRY(team_same_file(mesh_team(mesh), context, "checkpoint", path));
         status = checkpoint_verify(context, mesh, path);
         *found = status == STATUS_OK;
         if (status != STATUS_OK && status != STATUS_FILE)

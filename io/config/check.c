@@ -160,6 +160,11 @@ static enum status check_run(const struct setting_source *source, const struct c
                       "expected model.max_positions to be at least training.sequence_length (%lld) with learned "
                       "positions, got %lld",
                       (long long)config->training.sequence_length, (long long)config->model.max_positions);
+    int64_t tokens = config->data.format == DATA_BYTES ? 256 : config->model.vocabulary;
+    if (config->data.eot >= tokens)
+        return REFUSE(source, data.eot, model.vocabulary,
+                      "expected data.eot to be one of the %lld tokens, 0 to %lld, got %lld", (long long)tokens,
+                      (long long)tokens - 1, (long long)config->data.eot);
     if (config->mesh.virtual_stages > 1 && config->mesh.pipeline == 1)
         return REFUSE(source, mesh.virtual_stages, mesh.pipeline,
                       "expected mesh.virtual_stages 1 with mesh.pipeline 1, got %lld",

@@ -158,9 +158,13 @@ static enum status fit_batch(struct eval *eval, const char *name)
     eval->plan.sampling = config->data.sampling;
     CHECK(corpus_contexts_create(context, eval->corpus, eval->plan.sampling, eval->plan.context, &found));
     int64_t contexts = found.count;
+    int64_t longest = found.longest;
     corpus_contexts_destroy(&found);
     if (contexts == 0)
         return context_fail(context, STATUS_FILE, "%s: fewer than two tokens to evaluate on", name);
+    /* What is passed at once costs by its length, and padding would be most of one that no text has. */
+    if (config->model.attention.kind != ATTENTION_INFINI && longest < config->training.sequence_length)
+        eval->plan.context = config->training.sequence_length = longest;
     /* Rows without a context would only cost time. */
     config->training.batch = integer_min(config->training.batch, contexts);
     config->training.micro_batch = integer_min(config->training.micro_batch, config->training.batch);

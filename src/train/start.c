@@ -1,9 +1,13 @@
 #include "src/train/train_private.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
+#include <time.h>
 
 #include "io/config/config.h"
+#include "src/core/sample.h"
 #include "src/core/text.h"
 #include "src/train/corpora.h"
 #include "src/train/run_folder.h"
@@ -197,6 +201,31 @@ static enum status take_folder(struct train *train)
     return STATUS_OK;
 }
 
+/* In a folder that is another on each host a checkpoint would be torn into pieces. Its lock tells: a network file
+ * system may show it late, and looks for what is new when the folder is opened. */
+static enum status share_folder(struct train *train)
+{
+    const double patience = 5.0;
+    const struct timespec pause = {.tv_nsec = 100000000};
+    char path[RUN_PATH];
+    char first[96];
+    char words[96];
+    snprintf(path, sizeof path, "%s/lock", train->config->run.folder);
+    memset(words, 0, sizeof words);
+    sample_describe(path, words, sizeof words);
+    memcpy(first, words, sizeof first);
+    mesh_broadcast(train->mesh, MESH_TEAM, 0, first, sizeof first, DTYPE_BYTE);
+    double begin = clock_seconds();
+    while (strcmp(words, first) != 0 && clock_seconds() - begin < patience) {
+        DIR *folder = opendir(train->config->run.folder);
+        if (folder)
+            closedir(folder);
+        nanosleep(&pause, NULL);
+        sample_describe(path, words, sizeof words);
+    }
+    return team_same_file(mesh_team(train->mesh), train->context, "run.folder, by its file", path);
+}
+
 /* So that whatever comes next finds this line, and no other. Where the disk is full a later save does it. */
 static enum status save_brought(struct train *train)
 {
@@ -217,6 +246,7 @@ enum status train_start(struct train *train, const struct resume *resume)
     struct context *context = train->context;
     CHECK(open_data(train));
     CHECK(mesh_agree(train->mesh, context, train->root ? take_folder(train) : STATUS_OK));
+    CHECK(share_folder(train));
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
     CHECK(mesh_agree(train->mesh, context, create_streams(train)));
     CHECK(mesh_agree(train->mesh, context, watch_create(context, &train->trainer, &train->streams, &train->watch)));

@@ -251,6 +251,7 @@ run 2 train run.yaml "${MESH[@]}" --set training.stop_at=2 --time-limit 0:01 --a
     fail "an evaluation longer than the job: $(last_words)"
 
 # The text at the end, however long: a run that is finished, and stays so.
+rm -rf run
 for ranks in 1 2; do
     mesh $ranks 1 1
     start --set training.stop_at=1 --set data.validation_fraction=0 --set run.prompt=the --set run.prompt_tokens=2147483647

@@ -41,6 +41,14 @@ grep -o '"targets": *[0-9]*' out | grep -q " $((100 + 37 + 1 - 1))\$" || fail "e
 must "long context" 1 eval tiny.yaml --checkpoint documents --data a.txt --context-length 2000000000 --json
 grep -o '"targets": *[0-9]*' out | grep -q ' 99$' || fail "long context: $(cat out)"
 
+sed '/attention/d; s/hidden: 64,/hidden: 64}/' tiny.yaml >causal.yaml
+must "a causal model" 1 train causal.yaml --set run.folder=causal --set data.train=a.txt --set data.validation_fraction=0
+for length in 99 100000; do
+    must "long context, causal" 1 eval causal.yaml --checkpoint causal --data a.txt --context-length $length --json
+    [ "$(grep -o '"context": [0-9]*\|"targets": [0-9]*\|"window": [0-9]*' out | paste -sd ' ')" = \
+        '"targets": 99 "context": 99 "window": 99' ] || fail "long context, causal: $(cat out)"
+done
+
 # -- Steps without a target ------------------------------------------------------------------------------------------------
 
 # Only the last bytes of a sample are targets, so three of four windows have none; those only fill the memory.

@@ -88,6 +88,20 @@ set_b 'heads: 2' 'heads: 4'
 differ "model.heads: 2 on rank 0" "bench step run.yaml --quick --steps 1"
 differ "run.log_every: 1 on rank 0" "train run.yaml --set run.log_every=1" "train run.yaml --set run.log_every=2"
 
+# The run's folder, seen by its lock; and checkpoints of one name in it, neither of which is damaged.
+differ "run.folder, by its file own/lock: " "train run.yaml --set run.folder=own"
+mkdir -p a.kept/own b.kept/own a/own b/own
+differ "run.folder, by its file own/lock: " "train run.yaml --set run.folder=own"
+for command in "eval run.yaml --checkpoint other" "checkpoint convert other new --to run.yaml"; do
+    for side in a b; do
+        mkdir -p $side/other/checkpoints
+        cp keep/checkpoints/step-00000003.h5 $side/other/checkpoints
+    done
+    must "another run" 1 train a/run.yaml --set data.train=a/text.txt --set data.validation=a/other.txt --set training.seed=3 \
+        --set run.folder="$WORK/b/other" --resume none
+    differ "checkpoint other/checkpoints/step-00000003.h5: " "$command"
+done
+
 # Both files of a pair, of which settings name the common part; and what is set in the environment.
 for side in a.kept b.kept a b; do
     cp a.kept/text.txt $side/pair.bin

@@ -494,6 +494,11 @@ static void test_wrong_overrides(void **state)
                           "byte, got \"a,\"");
     expect_wrong_override(fixture, "model.kv_heads=3",
                           "--set model.kv_heads=3: expected model.kv_heads to divide model.heads, got 3 and 4");
+    expect_wrong_override(fixture, "data.eot=256",
+                          "--set data.eot=256: expected data.eot to be one of the 256 tokens, 0 to 255, got 256");
+    assert_ok(&fixture->context, parse(fixture, MODEL, "data.eot=255"));
+    assert_fails(&fixture->context, parse(fixture, MODEL "data: {format: bytes, eot: 256}\n", "model.vocabulary=300"),
+                 STATUS_USAGE, "data.eot to be one of the 256 tokens");
     assert_fails(&fixture->context, parse(fixture, MODEL, "run.prompt=\xc3("), STATUS_USAGE, "of UTF-8");
     char *large = fixture->text;
     memset(large, 'x', 4000);
