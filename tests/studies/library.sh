@@ -43,7 +43,8 @@ train() {
 # cpu FOLDER STEPS: seconds of processor time that so many steps of `settings` take, with start and end.
 cpu() {
     local TIMEFORMAT=%U
-    { time train "$1/timed" 1 "$2" --resume none --anew --set optimizer.warmup_steps=0 --set data.validation= \
+    rm -rf "${1:?}/timed"
+    { time train "$1/timed" 1 "$2" --set optimizer.warmup_steps=0 --set data.validation= \
         --set data.validation_fraction=0 >/dev/null 2>&1; } 2>&1
 }
 

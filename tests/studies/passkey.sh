@@ -22,13 +22,14 @@ for length in 256 512 1024 2048 4096; do
         --seed 3 >&2
 done
 
-# stage STEP LENGTH BATCH RATE TEXTS...: up to this step in windows of this length, over texts of these lengths.
+# stage STEP LENGTH BATCH RATE TEXTS...: up to this step in windows of this length, over texts of these lengths. Each goes
+# on with other data and another rate than the one before, as it is meant to.
 stage() {
     local texts
     texts=$(printf ",$folder/%s.samples" "${@:5}")
     "${launch[@]}" "$cairn" train "$config" "${settings[@]}" --set "run.folder=$folder/run" --set "training.stop_at=$1" \
         --set "training.sequence_length=$2" --set "training.batch=$3" --set "training.micro_batch=$3" \
-        --set "optimizer.learning_rate=$4" --set "data.train=${texts#,}" >&2
+        --set "optimizer.learning_rate=$4" --set "data.train=${texts#,}" --accept-changes >&2
 }
 stage 400 256 16 1e-2 256
 stage 600 256 16 4e-3 256
