@@ -19,6 +19,10 @@ enum status corpus_names_create(struct context *context, const struct text_list 
                                 struct corpus_names *names) MUST_USE;
 void corpus_names_destroy(struct context *context, struct corpus_names *names);
 
+/* What files hold, by a sample, wherever they are: "2 files, 300 bytes, sample 0123456789abcdef"; or why that cannot be
+ * told. 80 bytes of text are enough. Reads up to 256 KiB of each. */
+void corpus_names_describe(struct context *context, const struct text_list *files, char *text, size_t size);
+
 /* Opens files as one corpus: the concatenation of their tokens. A name may be a file, a folder, which stands for the
  * files in it, or a pattern of the shell; in the order of their bytes. Each file begins a document, and inside it
  *

@@ -4,11 +4,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <glob.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "src/core/sample.h"
 
 static bool names_add(struct context *context, struct corpus_names *names, const char *name)
 {
@@ -135,4 +138,38 @@ void corpus_names_destroy(struct context *context, struct corpus_names *names)
         memory_free(context, names->name[i]);
     memory_free(context, names->name);
     *names = (struct corpus_names){0};
+}
+
+/* A name may stand for a pair of files. Takes in those that are there. */
+static void sample_files(const char *name, int64_t *bytes, uint64_t *hash)
+{
+    static const char *const ends[] = {"", ".bin", ".idx"};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        char path[TEXT_LENGTH + 300];
+        char words[96];
+        long long size = 0;
+        snprintf(path, sizeof path, "%s%s", name, ends[i]);
+        if (access(path, F_OK) != 0)
+            continue;
+        sample_describe(path, words, sizeof words);
+        *bytes += sscanf(words, "%lld bytes", &size) == 1 ? size : 0;
+        *hash = sample_hash(*hash, words, strlen(words));
+    }
+}
+
+void corpus_names_describe(struct context *context, const struct text_list *files, char *text, size_t size)
+{
+    struct corpus_names names;
+    int64_t bytes = 0;
+    uint64_t hash = SAMPLE_HASH_BEGIN;
+    if (corpus_names_create(context, files, &names) != STATUS_OK) {
+        snprintf(text, size, "cannot be read");
+        context_clear(context);
+        return;
+    }
+    for (int i = 0; i < names.count; i++)
+        sample_files(names.name[i], &bytes, &hash);
+    snprintf(text, size, "%d file%s, %" PRId64 " bytes, sample %016" PRIx64, names.count, names.count == 1 ? "" : "s",
+             bytes, hash);
+    corpus_names_destroy(context, &names);
 }

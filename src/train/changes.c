@@ -6,6 +6,7 @@
 
 #include "io/checkpoint/checkpoint.h"
 #include "io/config/config.h"
+#include "io/data/data.h"
 #include "src/train/run_folder.h"
 
 enum { PATH_LENGTH = 700, LINE = 512 };
@@ -58,8 +59,51 @@ static void review_one(void *self, const char *key, const char (*values)[CONFIG_
                                          "# after step %lld: %s\n", (long long)review->step, change);
 }
 
+/* -- Data ---------------------------------------------------------------------------------------------------------- */
+
+static const char *const data_keys[] = {"data.train content", "data.validation content"};
+enum { DATA_KEYS = sizeof data_keys / sizeof *data_keys };
+
+void changes_describe_data(struct context *context, const struct config *config, char *lines)
+{
+    const struct text_list *files[DATA_KEYS] = {&config->data.train, &config->data.validation};
+    size_t used = 0;
+    lines[0] = '\0';
+    for (int i = 0; i < DATA_KEYS; i++) {
+        char words[96];
+        if (files[i]->count == 0)
+            continue;
+        corpus_names_describe(context, files[i], words, sizeof words);
+        used += (size_t)snprintf(lines + used, CHANGES_DATA - used, "# %s: %s\n", data_keys[i], words);
+    }
+}
+
+/* What a line of comments says under the key; false if there is none. */
+static bool find_data(const char *text, const char *key, char *value, size_t size)
+{
+    char begin[64];
+    snprintf(begin, sizeof begin, "# %s: ", key);
+    const char *line = strstr(text, begin);
+    if (!line)
+        return false;
+    line += strlen(begin);
+    snprintf(value, size, "%.*s", (int)strcspn(line, "\n"), line);
+    return true;
+}
+
+/* Checkpoints of runs that did not write it down say nothing. */
+static void review_data(struct review *review, const char *stored, const char *data_lines)
+{
+    for (int i = 0; i < DATA_KEYS; i++) {
+        char values[2][CONFIG_VALUE] = {"", ""};
+        if (find_data(stored, data_keys[i], values[0], sizeof values[0]) &&
+            find_data(data_lines, data_keys[i], values[1], sizeof values[1]) && strcmp(values[0], values[1]) != 0)
+            review_one(review, data_keys[i], (const char(*)[CONFIG_VALUE])values, 2);
+    }
+}
+
 enum status changes_review(struct context *context, const char *path, const char *stored, int64_t step,
-                           const struct config *config, bool accept, char *lines)
+                           const struct config *config, const char *data_lines, bool accept, char *lines)
 {
     struct review review = {.context = context, .config = config, .path = path, .step = step, .lines = lines};
     lines[0] = '\0';
@@ -67,8 +111,10 @@ enum status changes_review(struct context *context, const char *path, const char
     if (!before)
         return STATUS_MEMORY;
     enum status status = config_parse(context, path, stored, strlen(stored), NULL, 0, before);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         config_differences((const struct config *const[]){before, config}, 2, review_one, &review);
+        review_data(&review, stored, data_lines);
+    }
     memory_free(context, before);
     CHECK(status);
     if (review.broken > 0 && !accept)

@@ -55,6 +55,9 @@ static enum status open_data(struct train *train)
     else if (cut < 1.0)
         CHECK(corpora_open(context, mesh, config, &data->train, cut, 1.0, &train->validation));
     CHECK(mesh_agree(mesh, context, check_validation(train)));
+    if (train->root)
+        changes_describe_data(context, config, train->data_lines);
+    mesh_broadcast(mesh, MESH_TEAM, 0, train->data_lines, sizeof train->data_lines, DTYPE_BYTE);
     return mesh_agree(mesh, context,
                       sampler_create(context, train->train, data, config->training.sequence_length,
                                      config->training.batch, &train->sampler));
@@ -86,7 +89,7 @@ static enum status review_changes(struct train *train, const struct resume *resu
     if (status == STATUS_OK)
         status = mesh_agree(train->mesh, train->context,
                             changes_review(train->context, train->line.path, header->config, header->step,
-                                           train->config, resume->accept_changes, train->changes));
+                                           train->config, train->data_lines, resume->accept_changes, train->changes));
     memory_free(train->context, header);
     return status;
 }
@@ -251,6 +254,7 @@ enum status train_start(struct train *train, const struct resume *resume)
     CHECK(mesh_agree(train->mesh, context, create_streams(train)));
     CHECK(mesh_agree(train->mesh, context, watch_create(context, &train->trainer, &train->streams, &train->watch)));
     CHECK(saver_create(&train->trainer, train_streams(train), train->checkpoints, &train->saver));
+    train->trainer.data_lines = train->data_lines;
     train->trainer.voter = (struct voter){.self = train, .cast = cast_votes};
     CHECK(restore(train, resume));
     train->size_limit = 10.0 * fmax(1.0, trainer_parameter_size(&train->trainer));

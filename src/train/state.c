@@ -103,7 +103,10 @@ static enum status fill_header(const struct trainer *trainer, struct checkpoint_
     struct tm utc;
     gmtime_r(&now, &utc);
     strftime(header->created, sizeof header->created, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    if (config_format(trainer->config, header->config, sizeof header->config) >= sizeof header->config)
+    size_t length = config_format(trainer->config, header->config, sizeof header->config);
+    if (trainer->data_lines && length + strlen(trainer->data_lines) < sizeof header->config)
+        length += (size_t)sprintf(header->config + length, "%s", trainer->data_lines);
+    if (length >= sizeof header->config)
         return context_fail(trainer->context, STATUS_USAGE, "the configuration is longer than a checkpoint can hold");
     return STATUS_OK;
 }

@@ -26,6 +26,7 @@ struct train {
     char checkpoints[RUN_PATH];
     struct line line; /* that this start goes on with */
     char changes[CHANGES_TEXT];
+    char data_lines[CHANGES_DATA]; /* what the files of data hold */
     struct corpus *train;
     struct corpus *validation;
     struct sampler sampler;

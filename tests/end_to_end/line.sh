@@ -62,6 +62,26 @@ for change in data.seed=3 training.batch=2 training.sequence_length=16 optimizer
     run 1 train tiny.yaml --set run.folder=row --set training.steps=16 --set "$change"
     [ "$status" -eq 2 ] && grep -q "^cairn: .*: ${change%%=*} .* -> .*--accept-changes" err || fail "$change: $(last_words)"
 done
+# Files that hold something else under the same names, as a folder that has grown: seen by their size, or by a sample.
+mkdir -p books
+cp text.txt books/a.txt
+books=(--set data.train=books --set data.validation=held.txt --set run.folder=books.run --set training.stop_at=4)
+cp text.txt held.txt
+must "books" 1 train tiny.yaml "${books[@]}"
+for case in 'flip books/a.txt 100 1:train' 'echo more >>books/a.txt:train' 'cp text.txt books/b.txt:train' 'flip held.txt 9 1:validation'; do
+    eval "${case%:*}"
+    run 1 train tiny.yaml "${books[@]}" --set training.stop_at=6
+    [ "$status" -eq 2 ] && grep -q "^cairn: .*: data.${case##*:} content [12] files\{0,1\}, .* -> .*--accept-changes" err ||
+        fail "${case%:*}: $(last_words)"
+    rm -r books && mkdir books
+    cp text.txt books/a.txt
+    cp text.txt held.txt
+done
+mv books/a.txt books/z.txt
+must "books by another name" 1 train tiny.yaml "${books[@]}" --set training.stop_at=5
+echo more >>books/z.txt
+must "more books" 2 train tiny.yaml "${books[@]}" --set training.stop_at=6 --set mesh.data=2 --accept-changes
+grep -q '^# after step 5: data.train content 1 file, .* -> 1 file, ' books.run/config.yaml || fail "more books: $(grep '^#' books.run/config.yaml)"
 run 1 train tiny.yaml --set run.folder=falling --set optimizer.schedule=cosine
 run 1 train tiny.yaml --set run.folder=falling --set optimizer.schedule=cosine --set training.steps=30
 [ "$status" -eq 2 ] && grep -q "training.steps 10 -> 30" err || fail "a schedule with other steps: $(last_words)"
