@@ -22,7 +22,7 @@ OVERRIDES = $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help setup build data train bench check test asan-build asan fuzz format clean
+.PHONY: help setup build data train bench check test asan-build asan fuzz arm format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,8 +72,11 @@ fuzz: ## each fuzzer of tests/fault for SECONDS
 	  mkdir -p build-fuzz/corpus/$$name; $(ENVIRONMENT) $$fuzzer -max_total_time=$(SECONDS) -verbosity=0 -print_funcs=0 \
 	  -print_final_stats=1 -artifact_prefix=build-fuzz/$$name- build-fuzz/corpus/$$name || failed=1; done; exit $$failed
 
+arm: ## a build for aarch64; its unit tests and conformance cases under qemu (Debian)
+	@tests/arm/run.sh
+
 format: setup ## lay out all C files by .clang-format
 	@tests/lint/format.sh . fix
 
 clean: ## remove the build folders; runs/ stays
-	rm -rf build build-asan build-fuzz
+	rm -rf build build-asan build-fuzz build-arm build-arm-sysroot

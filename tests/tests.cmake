@@ -49,7 +49,8 @@ function(cairn_mpi NAME)
   cairn_limit(300 LIMIT)
   foreach(RANKS ${MPITEST_RANKS})
     add_test(NAME mpi.${NAME}.${RANKS}
-             COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${RANKS} $<TARGET_FILE:test_mpi_${NAME}>
+             COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${RANKS} ${CMAKE_CROSSCOMPILING_EMULATOR}
+                     $<TARGET_FILE:test_mpi_${NAME}>
              WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     set_tests_properties(mpi.${NAME}.${RANKS} PROPERTIES LABELS "mpi;${MPITEST_LABELS}" TIMEOUT ${LIMIT}
                          PROCESSORS 2 ENVIRONMENT "${MPI_ENVIRONMENT};CAIRN_SOURCE=${CMAKE_SOURCE_DIR}")
@@ -144,7 +145,8 @@ file(GLOB CASES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/conformance/cases/*.
 function(cairn_conformance NAME RANKS)
   cairn_limit(300 LIMIT)
   add_test(NAME conformance.${NAME}
-           COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${RANKS} $<TARGET_FILE:conformance> ${ARGN} ${CASES})
+           COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${RANKS} ${CMAKE_CROSSCOMPILING_EMULATOR}
+                   $<TARGET_FILE:conformance> ${ARGN} ${CASES})
   set_tests_properties(conformance.${NAME} PROPERTIES LABELS conformance TIMEOUT ${LIMIT} PROCESSORS 2
                        ENVIRONMENT "${MPI_ENVIRONMENT}")
 endfunction()

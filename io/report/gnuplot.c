@@ -56,6 +56,9 @@ static int run(char *const *arguments, const char *errors)
     while (code == 0 && waitpid(process, &status, 0) < 0)
         if (errno != EINTR)
             code = errno;
+    /* How POSIX lets a system say it that starts the child first; emulated ones do. */
+    if (code == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        code = ENOENT;
     errno = code;
     return code ? -1 : status;
 }

@@ -148,6 +148,11 @@ void launch(struct arguments *arguments, const char *output, const char *message
     if (status == 0)
         return;
     find_words(messages, words, sizeof words);
+    /* How POSIX lets a system say it that starts the child first; emulated ones do. A shell would add words. */
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127 && !words[0]) {
+        snprintf(why, size, "%s cannot be started: %s", arguments->word[0], strerror(ENOENT));
+        return;
+    }
     snprintf(why, size, "%s %d%s%s", WIFSIGNALED(status) ? "signal" : "exit status",
              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), words[0] ? ": " : "", words);
 }

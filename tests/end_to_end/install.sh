@@ -147,7 +147,7 @@ mkdir -p checkout/.ci
 cp "$SOURCE/.ci/revision" checkout/.ci
 cp "$SOURCE/.gitattributes" checkout
 [ "$(commit_in checkout)" = unknown ] || fail "a commit out of nowhere: $(commit_in checkout)"
-git -C checkout init -q && git -C checkout add -A && git -C checkout commit -qm first && git -C checkout tag v1
+git -C checkout init -q && git -C checkout add -A && git -C checkout commit -qm first && git -C checkout tag -am v1 v1
 commit=$(git -C checkout rev-parse HEAD)
 [ "$(commit_in checkout)" = "${commit:0:12}" ] || fail "the commit is not ${commit:0:12}: $(commit_in checkout)"
 # An archive, unpacked inside another checkout.
