@@ -1,16 +1,29 @@
 /* Files of lines that wait for a disk which takes no more. */
 #include "tests/support/support.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "io/json/json.h"
 #include "io/records/records.h"
+
+static bool cuts_nothing; /* a file system that cannot shorten files */
+
+int ftruncate(int file, off_t length)
+{
+    if (!cuts_nothing)
+        return (int)syscall(SYS_ftruncate, file, length);
+    errno = EPERM;
+    return -1;
+}
 
 struct fixture {
     struct context context;
@@ -47,6 +60,7 @@ static int tear_down(void **state)
 {
     struct fixture *fixture = *state;
     limit_files(RLIM_INFINITY);
+    cuts_nothing = false;
     record_close(&fixture->record);
     unlink(fixture->path);
     unlink(fixture->other);
@@ -226,6 +240,163 @@ static void half_a_line_is_ended_first(void **state)
     assert_int_equal(lines_in(fixture->path, "{\"hal\n"), 3);
 }
 
+/* The line that was ended belongs to what is not taken away again. */
+static void half_a_line_is_counted(void **state)
+{
+    struct fixture *fixture = *state;
+    FILE *file = fopen(fixture->path, "w");
+    fputs("{\"hal", file);
+    fclose(file);
+    begin(fixture);
+    add(fixture, 1, 1);
+    limit_files(17);
+    add(fixture, 2, 2);
+    limit_files(RLIM_INFINITY);
+    record_close(&fixture->record);
+    assert_int_equal(lines_in(fixture->path, "{\"hal\n"), 2);
+}
+
+static void half_a_line_that_cannot_be_cut_is_ended(void **state)
+{
+    struct fixture *fixture = *state;
+    begin(fixture);
+    cuts_nothing = true;
+    limit_files(5);
+    add(fixture, 1, 1);
+    limit_files(RLIM_INFINITY);
+    record_close(&fixture->record);
+    assert_int_equal(lines_in(fixture->path, "{\"n\":\n"), 1);
+}
+
+static void how_many_lines_waited_is_told(void **state)
+{
+    struct fixture *fixture = *state;
+    char text[1024];
+    int log[2]; /* a pipe, which the limit of files is not for */
+    int before = dup(STDERR_FILENO);
+    assert_int_equal(pipe(log), 0);
+    assert_int_equal(fcntl(log[0], F_SETFL, O_NONBLOCK), 0);
+    begin(fixture);
+    add(fixture, 1, 2);
+    fixture->context.quiet = false;
+    for (int round = 0; round < 2; round++) {
+        size_t length = 0;
+        limit_files(10);
+        assert_true(dup2(log[1], STDERR_FILENO) >= 0);
+        add(fixture, 1, 3);
+        limit_files(RLIM_INFINITY);
+        text[0] = '\0';
+        for (double end = clock_seconds() + 20.0; clock_seconds() < end && !strstr(text, "again"); usleep(10000)) {
+            record_retry(fixture->record);
+            ssize_t more = read(log[0], text + length, sizeof text - 1 - length);
+            length += more > 0 ? (size_t)more : 0;
+            text[length] = '\0';
+        }
+        assert_true(dup2(before, STDERR_FILENO) >= 0);
+        assert_non_null(strstr(text, "lines: cannot be written: File too large; its lines wait in memory"));
+        assert_non_null(strstr(text, "lines: written again, with 3 lines that waited\n"));
+    }
+    close(log[0]);
+    close(log[1]);
+    close(before);
+}
+
+/* -- Reading ------------------------------------------------------------------------------------------------------- */
+
+struct expected_piece {
+    const char *text;
+    int64_t begin, end;
+    bool object, line, torn;
+};
+
+struct seen_pieces {
+    const struct expected_piece *expected;
+    int count, most; /* to be seen */
+    int64_t longest;
+};
+
+static bool see(void *self, const struct record_piece *piece)
+{
+    struct seen_pieces *seen = self;
+    const struct expected_piece *expected = &seen->expected[seen->count++];
+    assert_int_equal(piece->length, strlen(expected->text));
+    assert_memory_equal(piece->text, expected->text, piece->length);
+    assert_int_equal(piece->begin, expected->begin);
+    assert_int_equal(piece->end, expected->end);
+    assert_int_equal(piece->object != NULL, expected->object);
+    assert_int_equal(piece->line, expected->line);
+    assert_int_equal(piece->torn, expected->torn);
+    return seen->count < seen->most;
+}
+
+static void pieces_are_lines_and_what_is_whole_in_damaged_ones(void **state)
+{
+    static const struct expected_piece expected[] = {
+        {"{\"a\":1}", 0, 8, true, true, false},     {"x", 8, 9, false, false, false},
+        {"{\"a\":2}", 9, 16, true, false, false},   {"{\"a\":3}", 16, 24, true, false, false},
+        {"[1]", 24, 28, false, true, false},        {"", 28, 29, false, true, false},
+        {"yy", 29, 31, false, false, false},        {"{\"a\":4}", 31, 39, true, false, false},
+        {"{\"a\":5}z", 39, 48, false, true, false}, {"{\"a\":{\"b\":6}}", 48, 62, true, true, false},
+        {"{\"a\":", 62, 67, false, false, true}};
+    struct fixture *fixture = *state;
+    FILE *file = fopen(fixture->path, "w");
+    fputs("{\"a\":1}\nx{\"a\":2}{\"a\":3}\n[1]\n\nyy{\"a\":4}\n{\"a\":5}z\n{\"a\":{\"b\":6}}\n{\"a\":", file);
+    fclose(file);
+    for (int most = 1; most <= 11; most++) {
+        struct seen_pieces seen = {expected, 0, most, 0};
+        assert_ok(&fixture->context, records_read(&fixture->context, fixture->path, see, &seen));
+        assert_int_equal(seen.count, most);
+    }
+    assert_fails(&fixture->context, records_read(&fixture->context, fixture->folder, see, NULL), STATUS_FILE,
+                 "cannot be read: Is a directory");
+    assert_fails(&fixture->context, records_read(&fixture->context, fixture->other, see, NULL), STATUS_FILE,
+                 "other: cannot be read: No such file");
+}
+
+static bool measure(void *self, const struct record_piece *piece)
+{
+    struct seen_pieces *seen = self;
+    if ((int64_t)piece->length > seen->longest)
+        seen->longest = (int64_t)piece->length;
+    assert_null(piece->object);
+    assert_int_equal(piece->torn, seen->count == 2);
+    seen->count++;
+    return true;
+}
+
+/* 40 MiB without an end: two pieces that are cut, and a rest. */
+static void lines_have_a_limit(void **state)
+{
+    enum { MIB = 1 << 20 };
+    struct fixture *fixture = *state;
+    struct seen_pieces seen = {0};
+    char *block = malloc(MIB);
+    memset(block, 'x', MIB);
+    FILE *file = fopen(fixture->path, "w");
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(fwrite(block, MIB, 1, file), 1);
+    fclose(file);
+    free(block);
+    assert_ok(&fixture->context, records_read(&fixture->context, fixture->path, measure, &seen));
+    assert_int_equal(seen.count, 3);
+    assert_int_equal(seen.longest, 16 * MIB);
+#ifndef __SANITIZE_ADDRESS__ /* which maps far more */
+    struct rlimit before;
+    struct rlimit limit = {0};
+    long long pages = 0;
+    file = fopen("/proc/self/statm", "r");
+    assert_true(file && fscanf(file, "%lld", &pages) == 1);
+    fclose(file);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    limit = before;
+    limit.rlim_cur = (rlim_t)(pages * sysconf(_SC_PAGESIZE) + 8 * MIB);
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    enum status status = records_read(&fixture->context, fixture->path, measure, &seen);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_fails(&fixture->context, status, STATUS_FILE, "cannot be read: Cannot allocate memory");
+#endif
+}
+
 static void what_can_never_be_written_is_refused(void **state)
 {
     struct fixture *fixture = *state;
@@ -246,6 +417,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_file_that_was_removed_is_made_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_file_that_took_its_place_is_gone_on_with, set_up, tear_down),
         cmocka_unit_test_setup_teardown(half_a_line_is_ended_first, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(half_a_line_is_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(half_a_line_that_cannot_be_cut_is_ended, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(how_many_lines_waited_is_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(pieces_are_lines_and_what_is_whole_in_damaged_ones, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lines_have_a_limit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_can_never_be_written_is_refused, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
