@@ -29,9 +29,20 @@ verdict() {
     [ $status -eq 85 ] || fail "$1: $(last_words)"
     [ $took -le $((QUIET + 15 * SLOWNESS)) ] || fail "$1: took $took s"
     [ "$(grep -c '^cairn: hang: ' err)" -eq 1 ] || fail "$1: $(grep -c '^cairn: hang: ' err) messages"
+    local still
+    still=$(sed -n 's/^cairn: hang: nothing has moved for \([0-9]*\) s: .*/\1/p' err)
+    [ "$still" -ge "$QUIET" ] && [ "$still" -le $((took + 1)) ] || fail "$1: nothing has moved for \"$still\" s of $took"
     grep -q "^cairn: hang: .*$2" err || fail "$1: not \"$2\" but \"$(grep '^cairn: hang' err)\""
     say "$1: $took s; $(grep '^cairn: hang' err | cut -c 1-240)"
 }
+
+# Beside the others, since they take long. Where nothing can be written each rank ends the job by itself; where all wait
+# for the disk nobody is waited for.
+timeout -k 5 "$(limit)" "$MPIRUN" -n 4 "$PLAY" no/such/folder $QUIET stay 1 >nowhere.out 2>nowhere.err </dev/null &
+nowhere=$!
+mkdir disks
+timeout -k 5 "$(limit)" "$MPIRUN" -n 4 "$PLAY" disks $QUIET disks >disks.out 2>disks.err </dev/null &
+disks=$!
 
 HOST=$(hostname)
 play nothing
@@ -62,6 +73,12 @@ grep -q "have waited for more than $QUIET s; rank 2 on host $HOST is still waiti
     fail "disk: $(last_words)"
 [ -z "$(ls folder)" ] || fail "disk: left $(ls folder)"
 say "disk: $(last_words)"
+
+wait $disks || fail "disks: ends with $?: $(cat disks.err)"
+[ ! -s disks.err ] || fail "disks: $(cat disks.err)"
+wait $nowhere
+[ $? -eq 85 ] && grep -q '^cairn: hang: nothing has moved for .* s: no more can be told' nowhere.err ||
+    fail "nowhere: $(cat nowhere.err)"
 
 # -- A training run of which a rank is stopped ----------------------------------------------------------------------------
 

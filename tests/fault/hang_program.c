@@ -5,7 +5,8 @@
  *   hang_program FOLDER SECONDS skip RANK AXIS   the rank leaves out one all-reduce on tensor, replica or team
  *   hang_program FOLDER SECONDS stay RANK        the rank stays outside of MPI
  *   hang_program FOLDER SECONDS slow RANK        the rank takes four times SECONDS for a layer, at work all the time
- *   hang_program FOLDER SECONDS disk RANK        the rank waits as long for a file, and gives no sign of life */
+ *   hang_program FOLDER SECONDS disk RANK        the rank waits as long for a file, and gives no sign of life
+ *   hang_program FOLDER SECONDS disks            all ranks do */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ static void wait_a_moment(void)
 static void misbehave(struct play *play)
 {
     double end = clock_seconds() + 4.0 * play->seconds;
-    bool disk = strcmp(play->what, "disk") == 0;
+    bool disk = strncmp(play->what, "disk", 4) == 0;
     if (disk)
         place_enter_files(&play->context.place);
     while (disk && clock_seconds() < end)
@@ -59,7 +60,8 @@ static void run(struct play *play)
 {
     struct place_mark *place = &play->context.place;
     for (int step = 1; step <= STEPS; step++) {
-        bool bad = step == BAD_STEP && mesh_rank(play->mesh, MESH_TEAM) == play->rank;
+        bool guilty = mesh_rank(play->mesh, MESH_TEAM) == play->rank || strcmp(play->what, "disks") == 0;
+        bool bad = step == BAD_STEP && guilty;
         place_step(place, step);
         place_pass(place, PLACE_BACKWARD, 1);
         for (int layer = 0; layer < LAYERS; layer++) {

@@ -144,6 +144,13 @@ static void slow_ranks_are_named(void **state)
     assert_close(watch.found[0].peers, 1.05, 1e-12, 0.0);
     straggler_destroy(&watch);
     mesh_destroy(&mesh);
+    /* Nor does one that is alone have peers. */
+    mesh = mpi_mesh(fixture, (struct mesh_config){1, 4, 1, 1, 1});
+    assert_ok(&fixture->context, straggler_create(&fixture->context, mesh, 1.3, 1, 1.0, &watch));
+    for (int look = 1; look <= 8; look++)
+        assert_int_equal(straggler_look(&watch, (const double[]){1.0, 9.0, 0.5, 1.0}), 0);
+    straggler_destroy(&watch);
+    mesh_destroy(&mesh);
     assert_int_equal(fixture->context.memory.bytes_total, 0);
 }
 

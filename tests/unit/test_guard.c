@@ -96,6 +96,20 @@ static void a_rank_outside_of_mpi_is_named(void **state)
                                         "ranks 0-1, 3 wait in all-gather number 119 on tensor", NULL});
 }
 
+/* One that has left the collective already is not waited for. */
+static void a_rank_that_is_through_is_not_named(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_create(&scene, (struct mesh_config){1, 1, 1, 4, 1}, 118);
+    wait_in(&scene.states[0], MESH_TENSOR, CALL_ALL_GATHER);
+    wait_in(&scene.states[1], MESH_TENSOR, CALL_ALL_GATHER);
+    wait_in(&scene.states[2], MESH_TENSOR, CALL_ALL_GATHER);
+    scene.states[2].waits = (struct mesh_event){0};
+    scene.states[2].place.moves++;
+    assert_blamed(&scene, "3", (const char *const[]){"ranks 0-1 wait in all-gather number 119 on tensor", NULL});
+}
+
 /* Of two ranks the one that has gone on is the one that left something out. */
 static void a_rank_that_left_a_collective_out_is_named(void **state)
 {
@@ -125,6 +139,15 @@ static void a_rank_one_collective_ahead_is_named(void **state)
         wait_in(&scene.states[rank], MESH_TENSOR, rank == 1 ? CALL_REDUCE_SCATTER : CALL_ALL_GATHER);
     }
     assert_blamed(&scene, "1", (const char *const[]){"rank 1 on host node0", "reduce-scatter number 119", NULL});
+    /* On every axis whose ranks do the same. */
+    static const struct mesh_config meshes[] = {{1, 1, 4, 1, 1}, {4, 1, 1, 1, 1}, {4, 1, 1, 1, 1}};
+    static const enum mesh_axis axes[] = {MESH_CONTEXT, MESH_REPLICA, MESH_DATA};
+    for (int i = 0; i < 3; i++) {
+        scene_create(&scene, meshes[i], 118);
+        for (int rank = 0; rank < RANKS; rank++)
+            wait_in(&scene.states[rank], axes[i], rank == 3 ? CALL_REDUCE_SCATTER : CALL_ALL_GATHER);
+        assert_blamed(&scene, "3", (const char *const[]){"rank 3 on host node1", NULL});
+    }
     scene_create(&scene, (struct mesh_config){2, 1, 1, 2, 1}, 118);
     for (int rank = 0; rank < RANKS; rank++) {
         scene.states[rank].place.moves += rank == 0;
@@ -158,6 +181,14 @@ static void a_stage_that_sends_nothing_is_named(void **state)
     assert_blamed(&scene, "1",
                   (const char *const[]){"rank 1 on host node0 is behind: it is outside of MPI",
                                         "rank 2 waits in receive from rank 1", NULL});
+    /* A peer is a stage; the rank that is told is of the whole job. */
+    scene_create(&scene, (struct mesh_config){1, 2, 1, 2, 1}, 0);
+    wait_in(&scene.states[3], MESH_PIPELINE, CALL_RECEIVE)->peer = 0;
+    wait_in(&scene.states[0], MESH_PIPELINE, CALL_RECEIVE)->peer = 1;
+    scene.states[2].place.layer = 3;
+    assert_blamed(
+        &scene, "12",
+        (const char *const[]){"rank 3 waits in receive from rank 1", "rank 0 waits in receive from rank 2", NULL});
 }
 
 static void states_survive_their_files(void **state)
@@ -175,13 +206,29 @@ static void states_survive_their_files(void **state)
     wait_in(written, MESH_PIPELINE, CALL_RECEIVE)->peer = 1;
     written->waits.tag = 9;
     written->waits.bytes = 7680;
+    written->events[1] = (struct mesh_event){.number = 6,
+                                             .axis = MESH_TENSOR,
+                                             .call = CALL_ALL_GATHER,
+                                             .sequence = 118,
+                                             .bytes = 4096,
+                                             .peer = -1,
+                                             .tag = -1,
+                                             .place = written->place,
+                                             .done = true};
+    written->event_count = 2;
+    written->events[0].begun = written->events[1].begun = clock_seconds() - 100.0;
     assert_false(hang_read(folder, 3, &read));
     assert_true(hang_write(folder, 3, "node1", written));
     assert_true(hang_read(folder, 3, &read));
     assert_true(read.present && read.still == 12.5 && read.pid == 4711);
     assert_memory_equal(&read.place, &written->place, sizeof read.place);
     assert_memory_equal(read.begun, written->begun, sizeof read.begun);
-    assert_int_equal(read.event_count, 1);
+    assert_int_equal(read.event_count, 2);
+    for (int i = 0; i < 2; i++) {
+        assert_close(read.events[i].begun, written->events[i].begun, 0.0, 2.0);
+        read.events[i].begun = written->events[i].begun;
+        assert_memory_equal(&read.events[i], &written->events[i], sizeof read.events[i]);
+    }
     assert_int_equal(read.waits.axis, MESH_PIPELINE);
     assert_int_equal(read.waits.call, CALL_RECEIVE);
     assert_int_equal(read.waits.peer, 1);
@@ -247,6 +294,21 @@ static void the_threshold_is_of_medians(void **state)
     assert_int_equal(context.memory.bytes_total, 0);
 }
 
+/* Losses that hardly differ: a thousandth of them counts as their deviation. */
+static void rounding_is_no_spike(void **state)
+{
+    (void)state;
+    struct context context;
+    struct spike_watch watch;
+    spikes_start(&context, &watch, 1);
+    for (int i = 0; i < WINDOW; i++)
+        assert_false(spike_step(&watch, 2.0, true));
+    assert_close(spike_threshold(&watch), 2.0 + 6.0 * 0.002, 0.0, 1e-6);
+    assert_false(spike_step(&watch, 2.01, true));
+    assert_true(spike_step(&watch, 2.02, true));
+    spike_destroy(&watch);
+}
+
 static void a_spike_has_to_last(void **state)
 {
     (void)state;
@@ -304,6 +366,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_silent_rank_is_named),
         cmocka_unit_test(a_rank_outside_of_mpi_is_named),
+        cmocka_unit_test(a_rank_that_is_through_is_not_named),
         cmocka_unit_test(a_rank_that_left_a_collective_out_is_named),
         cmocka_unit_test(a_rank_one_collective_ahead_is_named),
         cmocka_unit_test(a_rank_in_a_collective_that_no_other_knows_is_named),
@@ -311,6 +374,7 @@ int main(void)
         cmocka_unit_test(states_survive_their_files),
         cmocka_unit_test(places_pack_and_count),
         cmocka_unit_test(the_threshold_is_of_medians),
+        cmocka_unit_test(rounding_is_no_spike),
         cmocka_unit_test(a_spike_has_to_last),
         cmocka_unit_test(what_is_saved_goes_on_the_same),
         cmocka_unit_test(nothing_is_a_spike_without_a_factor),
