@@ -278,6 +278,20 @@ static void test_long_differences(void **state)
     const struct config *both[] = {&fixture->config, &fixture->other};
     config_differences(both, 2, count_difference, &seen);
     assert_int_equal(seen, 2);
+    /* An item more, where it is not shown; and of three the one in the middle. */
+    override[161] = 'a';
+    strcpy(override + 162, ",b");
+    assert_ok(&fixture->context, parse(fixture, MODEL, override));
+    const struct config *three[] = {&fixture->other, &fixture->config, &fixture->other};
+    seen = 0;
+    config_differences(three, 2, count_difference, &seen);
+    config_differences(three + 1, 2, count_difference, &seen);
+    assert_int_equal(seen, 4);
+    config_differences(three, 3, count_difference, &seen);
+    assert_int_equal(seen, 7);
+    assert_ok(&fixture->context, parse(fixture, MODEL, "data.train=c"));
+    config_differences(three, 3, count_difference, &seen);
+    assert_int_equal(seen, 10);
 }
 
 /* What a value was before it was overridden leaves no trace, neither of a longer text nor of more items. */
@@ -340,6 +354,25 @@ static void test_wrong_values(void **state)
          "a.yaml:8: data.train: expected at most 64 texts of 1 to 511 bytes, got a map"},
         {MODEL "run:\n  prompt: \"a\\0b\"\n",
          "a.yaml:8: run.prompt: expected text of at most 511 bytes of UTF-8 without a zero byte, got \"a?b\""},
+        /* Cut before a character, not within. */
+        {MODEL
+         "  norm: aaaa\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+         "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+         "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\n",
+         "a.yaml:7: model.norm: expected one of rms, layer, got "
+         "\"aaaa\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+         "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+         "\u00e9"
+         "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9...\""},
+        {MODEL
+         "  norm: aaa\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+         "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+         "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\n",
+         "a.yaml:7: model.norm: expected one of rms, layer, got "
+         "\"aaa\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+         "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+         "\u00e9"
+         "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9...\""},
         {MODEL "run:\n  folder: ''\n",
          "a.yaml:8: run.folder: expected text of 1 to 511 bytes of UTF-8 without a zero byte, got \"\""},
         {MODEL "run:\n  folder: null\n", "a.yaml:8: run.folder: expected text of 1 to 511 bytes, got nothing"},

@@ -159,6 +159,38 @@ static void test_recognized(void **state)
     context_clear(context);
 }
 
+/* Of long files the beginning, the middle and the end are looked at. */
+static void test_recognized_in_parts(void **state)
+{
+    enum { BYTES = 300000, PIECE = 1 << 16, MIDDLE = (BYTES - PIECE) / 2 / 8 * 8, ODD = 3 * PIECE / 1000 };
+    struct fixture *fixture = *state;
+    char *bytes = malloc(BYTES);
+    struct corpus *corpus;
+    memset(bytes, 'a', BYTES);
+    /* As many odd bytes as are passed over, and a character that begins before the piece in which it ends. */
+    memset(bytes + 100, 0xff, ODD);
+    memcpy(bytes + MIDDLE - 1, "\xc3\xa9", 2);
+    write_file(fixture, "long", bytes, BYTES);
+    corpus = open_one(fixture, "long", DATA_AUTO, 256);
+    corpus_close(&corpus);
+    bytes[99] = (char)0xff;
+    write_file(fixture, "long", bytes, BYTES);
+    assert_refused(fixture, "long", DATA_AUTO, 256, "neither text in UTF-8 nor a token file");
+    memset(bytes, 'a', BYTES);
+    for (int place = 0; place < 3; place++) {
+        int64_t at = place == 0 ? 5 : place == 1 ? MIDDLE + 5 : BYTES - 1;
+        bytes[at] = 1;
+        write_file(fixture, "long", bytes, BYTES);
+        assert_refused(fixture, "long", DATA_AUTO, 256, "neither text in UTF-8 nor a token file");
+        bytes[at] = 'a';
+    }
+    for (int i = 0; i < BYTES; i++)
+        bytes[i] = (char)(i % 4 < 2 ? 5 + i % 7 : 0);
+    write_file(fixture, "wide.bin", bytes, BYTES);
+    assert_refused(fixture, "wide.bin", DATA_AUTO, 50257, "tokens of 4 bytes");
+    free(bytes);
+}
+
 /* Folders and patterns stand for their files, in the order of the names' bytes, and may be many. */
 static void test_names(void **state)
 {
@@ -184,6 +216,28 @@ static void test_names(void **state)
     for (int i = 0; i < 20; i++)
         assert_int_equal(tokens[i], 32 + 5 * i % 90);
     corpus_close(&corpus);
+    /* Names keep their own order; the index of a pair in a folder is a part of it. */
+    const int64_t stored[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+    const char *both[] = {"z.txt", "many/1*.txt"};
+    write_file(fixture, "z.txt", "z", 1);
+    corpus = open_part(fixture, 2, both, DATA_AUTO, 256, 0, 1);
+    read_corpus(corpus, tokens);
+    assert_int_equal(tokens[0], 'z');
+    assert_int_equal(tokens[1], 32 + 10);
+    corpus_close(&corpus);
+    write_megatron(fixture, 8, 2, stored);
+    assert_int_equal(mkdir(path_of(fixture, "pairs"), 0700), 0);
+    for (int i = 0; i < 2; i++) {
+        char from[300];
+        snprintf(from, sizeof from, "%s", path_of(fixture, i ? "pair.idx" : "pair.bin"));
+        assert_int_equal(rename(from, path_of(fixture, i ? "pairs/pair.idx" : "pairs/pair.bin")), 0);
+    }
+    corpus = open_one(fixture, "pairs", DATA_AUTO, 256);
+    assert_int_equal(corpus_files(corpus), 1);
+    assert_int_equal(corpus_tokens(corpus), 9);
+    corpus_close(&corpus);
+    (void)unlink(path_of(fixture, "pairs/pair.idx"));
+    (void)unlink(path_of(fixture, "pairs/pair.bin"));
     for (int i = 0; i < 100; i++) {
         snprintf(name, sizeof name, "many/%02d.txt", i);
         (void)unlink(path_of(fixture, name));
@@ -424,6 +478,13 @@ static void test_samples(void **state)
     assert_int_equal(corpus_tokens(corpus), 1 + 5);
     assert_int_equal(corpus_documents(corpus), 2);
     corpus_close(&corpus);
+    assert_ok(&fixture->context,
+              samples_write(&fixture->context, path_of(fixture, "b.samples"), 3, length, 5, count_up, &length));
+    assert_refused(fixture, "b.samples", DATA_AUTO, 256, "says 3 samples of 5 bytes, 5 of them the answer");
+    assert_ok(&fixture->context,
+              samples_write(&fixture->context, path_of(fixture, "b.samples"), 3, length, 4, count_up, &length));
+    assert_int_equal(truncate(path_of(fixture, "b.samples"), 48 + 10), 0);
+    assert_refused(fixture, "b.samples", DATA_AUTO, 256, "says 3 samples of 5 bytes, 4 of them the answer");
     assert_int_equal(truncate(path_of(fixture, "a.samples"), 48 + 14), 0);
     assert_refused(fixture, "a.samples", DATA_AUTO, 256, "says 3 samples of 5 bytes, 2 of them the answer");
     assert_int_equal(truncate(path_of(fixture, "a.samples"), 40), 0);
@@ -589,6 +650,7 @@ int main(void)
         DATA_TEST(test_auto),
         DATA_TEST(test_parts),
         DATA_TEST(test_recognized),
+        DATA_TEST(test_recognized_in_parts),
         DATA_TEST(test_names),
         DATA_TEST(test_end_of_text),
         DATA_TEST(test_parts_of_files),

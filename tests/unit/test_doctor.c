@@ -351,6 +351,20 @@ static void test_borders(void **state)
     ranks[2].individual = 0;
     doctor_check(ranks, RANKS, &findings);
     assert_non_null(find(&findings, "mpi-io-component"));
+    /* One rank alone has no messages. */
+    make_healthy(ranks);
+    ranks[0].ranks = ranks[0].launched = 1;
+    ranks[0].shared_free = 1 << 20;
+    doctor_check(ranks, 1, &findings);
+    assert_null(find(&findings, "shared-memory-small"));
+    /* A limit that is not what cuts the threads is not named. */
+    ranks[0].threads_wanted = 9;
+    ranks[0].thread_limit = 9;
+    doctor_check(ranks, 1, &findings);
+    assert_string_equal(find(&findings, "threads-not-granted")->detail, "a rank wants 9 threads and is granted 4");
+    ranks[0].thread_limit = 8;
+    doctor_check(ranks, 1, &findings);
+    assert_non_null(strstr(find(&findings, "threads-not-granted")->detail, "(OMP_THREAD_LIMIT=8)"));
     /* A crowd on some cores, while others are idle; and one that only all cores together show. */
     make_healthy(ranks);
     cores_of(&ranks[0], "0");

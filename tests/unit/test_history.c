@@ -96,6 +96,15 @@ static void a_start_without_an_end_lasted_as_long_as_its_metrics(void **state)
     assert_int_equal(summary.starts, 2);
     assert_int_equal(summary.failures, 1);
     assert_true(summary.seconds >= 700.0 && summary.seconds < 800.0);
+    /* Metrics from before it say nothing. */
+    char text[256] = "";
+    write_file(fixture->starts, "{\"start\":1000,\"step\":0}\n", 1000.0);
+    write_file(fixture->metrics, "{\"step\":1}\n", 900.0);
+    assert_true(read_summary(fixture).seconds == 0.0);
+    FILE *file = fopen(fixture->starts, "r");
+    assert_true(file && fread(text, 1, sizeof text - 1, file) > 0);
+    fclose(file);
+    assert_non_null(strstr(text, "\n{\"lost\":1000.0}\n"));
 }
 
 static void torn_and_foreign_lines_are_passed_over(void **state)
@@ -106,7 +115,17 @@ static void torn_and_foreign_lines_are_passed_over(void **state)
         "{\"start\":1000,\"step\":0}\nnonsense\n[1,2]\n{\"start\":\"x\"}\n{\"end\":1010}\n{\"end\":1100,\"exit\":0}\n"
         "{\"start\":20",
         2000.0);
+    char said[256] = "";
+    FILE *log = tmpfile();
+    int before = dup(STDERR_FILENO);
+    assert_true(log && before >= 0 && dup2(fileno(log), STDERR_FILENO) >= 0);
     struct history_summary summary = read_summary(fixture);
+    assert_true(dup2(before, STDERR_FILENO) >= 0);
+    close(before);
+    rewind(log);
+    assert_true(fread(said, 1, sizeof said - 1, log) > 0);
+    fclose(log);
+    assert_non_null(strstr(said, "/starts.jsonl: 3 damaged lines are passed over\n"));
     assert_int_equal(summary.starts, 1);
     assert_int_equal(summary.failures, 0);
     assert_true(summary.seconds == 100.0);

@@ -48,6 +48,7 @@ static void test_bytes(void **state)
            "\"a\xef\xbf\xbd"
            "b\xef\xbf\xbd\"");
     expect(json_form("{s:s}", "file", "\xe9t\xe9"), "{\"file\":\"\xef\xbf\xbdt\xef\xbf\xbd\"}");
+    expect(json_text("\xff\xf0\x9f\x98\x80"), "\"\xef\xbf\xbd\xf0\x9f\x98\x80\"");
     expect(json_text(""), "\"\"");
 }
 

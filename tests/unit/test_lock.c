@@ -1,8 +1,10 @@
 /* RUN/lock: who takes it from whom, and when. */
 #include "tests/support/support.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,25 @@
 
 #include "io/lock/lock.h"
 #include "io/lock/owner.h"
+
+static atomic_bool loses_answers; /* a network file system whose answers do not arrive */
+
+int link(const char *from, const char *to)
+{
+    int failed = linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
+    if (failed || !atomic_load(&loses_answers))
+        return failed;
+    errno = EEXIST;
+    return -1;
+}
+
+int stat(const char *restrict path, struct stat *restrict entry)
+{
+    if (!atomic_load(&loses_answers))
+        return fstatat(AT_FDCWD, path, entry, 0);
+    errno = ESTALE;
+    return -1;
+}
 
 struct fixture {
     struct context context;
@@ -201,6 +222,17 @@ static void an_owner_elsewhere_that_gives_signs_is_left_alone(void **state)
                  "on host elsewhere");
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
+    /* Where times are whole seconds, too. */
+    child = fork();
+    if (child == 0)
+        for (time_t second = 1000;; second++) {
+            pass(0.05);
+            utimensat(AT_FDCWD, fixture->path, (struct timespec[]){{.tv_sec = second}, {.tv_sec = second}}, 0);
+        }
+    assert_fails(&fixture->context, lock_take_tuned(&fixture->context, fixture->folder, &quick, &lock), STATUS_USAGE,
+                 "on host elsewhere");
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
     /* Its last sign may have been given just before it died. */
     assert_true(take(fixture, &lock) >= quick.silent);
     lock_release(&lock);
@@ -224,6 +256,63 @@ static void one_sign_may_be_the_last(void **state)
     take(fixture, &lock);
     waitpid(child, NULL, 0);
     lock_release(&lock);
+}
+
+/* Each of two owners, of whom the second writes into the file of the first. */
+static void signs_of_several_owners_do_not_add_up(void **state)
+{
+    struct fixture *fixture = *state;
+    struct lock *lock;
+    struct owner owner;
+    owner_self(&owner);
+    strcpy(owner.boot, "another machine");
+    leave(fixture, &owner);
+    pid_t child = fork();
+    if (child == 0) {
+        pass(0.25);
+        utimensat(AT_FDCWD, fixture->path, NULL, 0);
+        pass(0.25);
+        owner.pid++;
+        leave(fixture, &owner);
+        pass(0.25);
+        utimensat(AT_FDCWD, fixture->path, NULL, 0);
+        _exit(0);
+    }
+    take(fixture, &lock);
+    waitpid(child, NULL, 0);
+    lock_release(&lock);
+}
+
+static void owners_differ_in_each_word(void **state)
+{
+    (void)state;
+    struct owner owner;
+    owner_self(&owner);
+    struct owner others[5] = {owner, owner, owner, owner, owner};
+    assert_true(owner_same(&owner, &others[0]));
+    others[0].pid++;
+    others[1].born++;
+    others[2].boot[0] ^= 1;
+    others[3].processes[0] ^= 1;
+    others[4].host[0] ^= 1;
+    for (int i = 0; i < 5; i++)
+        assert_false(owner_same(&owner, &others[i]));
+}
+
+static void answers_that_are_lost_do_no_harm(void **state)
+{
+    struct fixture *fixture = *state;
+    struct lock *lock;
+    atomic_store(&loses_answers, true);
+    enum status status = lock_take_tuned(&fixture->context, fixture->folder, &quick, &lock);
+    pass(5.0 * quick.beat);
+    bool lost = lock_lost(lock);
+    atomic_store(&loses_answers, false);
+    assert_ok(&fixture->context, status);
+    assert_non_null(lock);
+    assert_false(lost);
+    lock_release(&lock);
+    assert_int_not_equal(access(fixture->path, F_OK), 0);
 }
 
 static void an_owner_gives_signs(void **state)
@@ -368,6 +457,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_owner_elsewhere_is_dead_when_it_is_silent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_owner_elsewhere_that_gives_signs_is_left_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_sign_may_be_the_last, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(signs_of_several_owners_do_not_add_up, set_up, tear_down),
+        cmocka_unit_test(owners_differ_in_each_word),
+        cmocka_unit_test_setup_teardown(answers_that_are_lost_do_no_harm, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_owner_gives_signs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_earlier_start_of_the_same_job_is_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_was_taken_for_dead_finds_out, set_up, tear_down),

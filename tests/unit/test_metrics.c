@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -185,6 +187,9 @@ static void damage_is_kept_aside(void **state)
         /* Half a line of a step that is not done anew is damage. */
         CASE(LINE(1) LINE(3) "{\"step\":3,\"validation_lo", LINE(1) LINE(3), "{\"step\":3,\"validation_lo\n"),
         CASE(LINE(1) LINE(3) "{\"step\":4", LINE(1) LINE(3), "{\"step\":4\n"),
+        CASE(LINE(1) LINE(3) "{\"step\":4}, ", LINE(1) LINE(3), "{\"step\":4}, \n"),
+        /* Later steps among damage. */
+        CASE("junk\n" LINE(4) LINE(3), LINE(3), "junk\n"),
         CASE("", "", NULL),
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -249,6 +254,26 @@ static void later_steps_are_set_aside_where_asked(void **state)
     expect_no_file(fixture->aside);
 }
 
+/* Where no other file can be made, as on a full disk, only what will be done anew is cut off, and that only where it is
+ * not to be kept. */
+static void a_file_that_cannot_be_written_anew_stays(void **state)
+{
+    struct fixture *fixture = *state;
+    struct metrics *metrics;
+    static const char text[] = LINE(1) "junk\n" LINE(4) LINE(2) LINE(5);
+    char partial[96];
+    snprintf(partial, sizeof partial, "%s.partial", fixture->path);
+    assert_int_equal(mkdir(partial, 0700), 0);
+    for (int aside = 0; aside < 2; aside++) {
+        write_text(fixture->path, text, sizeof text - 1);
+        assert_ok(&fixture->context,
+                  metrics_open(&fixture->context, fixture->path, 3, aside ? fixture->aside : NULL, &metrics));
+        metrics_close(&metrics);
+        expect_file(fixture, aside ? text : LINE(1) "junk\n" LINE(4) LINE(2));
+    }
+    assert_int_equal(rmdir(partial), 0);
+}
+
 static void a_line_of_megabytes_is_one_line(void **state)
 {
     enum { LONG = 3 << 20, TOO_LONG = 17 << 20 };
@@ -272,17 +297,25 @@ static void a_line_of_megabytes_is_one_line(void **state)
     }
 }
 
+/* To the thousandth of a second. */
+static void time_now(char text[32])
+{
+    struct timeval now;
+    struct tm utc;
+    char second[24];
+    gettimeofday(&now, NULL);
+    strftime(second, sizeof second, "%Y-%m-%dT%H:%M:%S", gmtime_r(&now.tv_sec, &utc));
+    snprintf(text, 32, "%s.%03dZ", second, (int)(now.tv_usec / 1000) % 1000);
+}
+
 static void lines_have_the_time_of_day(void **state)
 {
     struct fixture *fixture = *state;
     char text[256] = "";
     char now[2][32];
-    time_t seconds = time(NULL);
-    struct tm utc;
-    strftime(now[0], sizeof now[0], "%Y-%m-%dT%H:%M:%S.000Z", gmtime_r(&seconds, &utc));
+    time_now(now[0]);
     write_steps(fixture, 0, 1, 1);
-    seconds = time(NULL) + 1;
-    strftime(now[1], sizeof now[1], "%Y-%m-%dT%H:%M:%S.000Z", gmtime_r(&seconds, &utc));
+    time_now(now[1]);
     FILE *file = fopen(fixture->path, "r");
     assert_non_null(fgets(text, sizeof text, file));
     fclose(file);
@@ -405,6 +438,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_wrong_byte_costs_one_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damage_adds_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(later_steps_are_set_aside_where_asked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_file_that_cannot_be_written_anew_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_line_of_megabytes_is_one_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lines_have_the_time_of_day, set_up, tear_down),
         cmocka_unit_test_setup_teardown(readers_see_each_step_once, set_up, tear_down),

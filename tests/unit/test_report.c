@@ -63,7 +63,7 @@ static int read_text(const char *written, char *text, size_t size, char **cells,
 static void cells_survive_any_text(void **state)
 {
     (void)state;
-    static const char *const cells[] = {"plain", "", "a,b", "say \"yes\"", "two\nlines", "\"", " spaces "};
+    static const char *const cells[] = {"plain", "", "a,b", "say \"yes\"", "two\nlines", "\"", "re\rturn", " spaces "};
     enum { COUNT = sizeof cells / sizeof *cells };
     char written[256] = "";
     char text[256];
@@ -72,7 +72,7 @@ static void cells_survive_any_text(void **state)
     for (int i = 0; i < COUNT; i++)
         csv_write(out, cells[i], i == COUNT - 1);
     fclose(out);
-    assert_string_equal(written, "plain,,\"a,b\",\"say \"\"yes\"\"\",\"two\nlines\",\"\"\"\", spaces \n");
+    assert_string_equal(written, "plain,,\"a,b\",\"say \"\"yes\"\"\",\"two\nlines\",\"\"\"\",\"re\rturn\", spaces \n");
     assert_int_equal(read_text(written, text, sizeof text, read, COUNT), COUNT);
     for (int i = 0; i < COUNT; i++)
         assert_string_equal(read[i], cells[i]);
@@ -120,6 +120,23 @@ static void columns_are_aligned(void **state)
     assert_string_equal(printed, "mesh      step s\ndata        10.5\ntensor=2       7\n");
 }
 
+static void columns_of_words_begin_on_the_left(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const heads[] = {"sign", "number"};
+    static const char *const cells[] = {"-", "-1.5", "+", "", ".", ".5"};
+    struct report_table table;
+    char printed[256] = "";
+    assert_ok(&fixture->context, report_table_create(&fixture->context, heads, 2, 3, &table));
+    for (int i = 0; i < 6; i++)
+        report_cell(&table, "%s", cells[i]);
+    FILE *out = fmemopen(printed, sizeof printed, "w");
+    report_table_print(&table, out);
+    fclose(out);
+    report_table_destroy(&table);
+    assert_string_equal(printed, "sign  number\n-       -1.5\n+           \n.         .5\n");
+}
+
 /* -- Figures ------------------------------------------------------------------------------------------------------- */
 
 static enum status draw(struct fixture *fixture, const char *title, bool *drawn)
@@ -160,6 +177,29 @@ static void a_figure_holds_its_numbers(void **state)
     /* Words that say the same stand there once. */
     assert_ok(&fixture->context, draw(fixture, "Seconds", &drawn));
     assert_true(has(fixture, "time.gnuplot", "unset ylabel\nset title 'Seconds'\nplot "));
+}
+
+/* What a logarithm does not take is left out, and the axis spans all that is left, with its ranges. */
+static void logarithms_are_of_positive_numbers(void **state)
+{
+    struct fixture *fixture = *state;
+    bool drawn;
+    const struct report_point points[] = {{1, 8, 7.5, 9}, {2, 4.25, 0, 5}, {4, 2.5, 2.25, 2.75}, {0, 3, 3, 3}};
+    const struct report_line lines[] = {{"data", REPORT_POINTS, 0, points, 4}};
+    const struct report_figure figure = {.name = "logarithms",
+                                         .title = "a title of more than one line, which is broken between words",
+                                         .x_label = "x",
+                                         .y_label = "y",
+                                         .log_x = true,
+                                         .log_y = true,
+                                         .lines = lines,
+                                         .line_count = 1};
+    assert_ok(&fixture->context, report_figure_draw(&fixture->context, fixture->folder, &figure, &drawn));
+    assert_true(has(fixture, "logarithms.gnuplot", "$line0 << END\n1 8 7.5 9\n4 2.5 2.25 2.75\nEND\n"));
+    assert_true(has(fixture, "logarithms.gnuplot", "set yrange [1.875:10.8]\n"));
+    assert_true(
+        has(fixture, "logarithms.gnuplot",
+            "set title 'a title of more than one line, which is broken'.\"\\n\".'between words'.\"\\n\".'y'\n"));
 }
 
 static void words_do_not_become_commands(void **state)
@@ -312,6 +352,8 @@ int main(void)
         cmocka_unit_test(broken_rows_are_refused),
         cmocka_unit_test_setup_teardown(columns_are_aligned, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_figure_holds_its_numbers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(columns_of_words_begin_on_the_left, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(logarithms_are_of_positive_numbers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(words_do_not_become_commands, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_gnuplot_there_are_scripts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_gnuplot_that_refuses_is_quoted, set_up, tear_down),

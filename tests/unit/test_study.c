@@ -254,6 +254,33 @@ static void weak_batches_grow(void **state)
                                  "6 weak ranks=5 data=5 pipeline=1 context=1 tensor=1 batch=15 repeat=2\n");
 }
 
+/* Ranks for which the batch would not be whole, and stages without a pipeline. */
+static void what_does_not_grow_is_left_out(void **state)
+{
+    struct fixture *fixture = *state;
+    char printed[8192] = "";
+    struct scale_options options = {.ranks = "4,5,6", .layouts = "data", .weak = true, .repeats = 1};
+    assert_ok(&fixture->context, make_grid(fixture, &options, printed, sizeof printed));
+    assert_string_equal(printed, "1 weak ranks=4 data=4 pipeline=1 context=1 tensor=1 batch=6 repeat=1\n"
+                                 "2 weak ranks=6 data=6 pipeline=1 context=1 tensor=1 batch=9 repeat=1\n");
+    static const char *const overrides[] = {"model.layers=4", "mesh.pipeline=2", "mesh.virtual_stages=2"};
+    struct scale_grid grid;
+    char path[256];
+    path_of(fixture, "tiny.yaml", path);
+    options = (struct scale_options){.config = path,
+                                     .overrides = overrides,
+                                     .override_count = 3,
+                                     .ranks = "2",
+                                     .layouts = "data,pipeline",
+                                     .strong = true,
+                                     .repeats = 1};
+    assert_ok(&fixture->context, scale_grid_create(&fixture->context, &options, &grid));
+    assert_int_equal(grid.count, 2);
+    assert_int_equal(grid.runs[0].mesh.virtual_stages, 1);
+    assert_int_equal(grid.runs[1].mesh.virtual_stages, 2);
+    scale_grid_destroy(&grid);
+}
+
 static void settings_vary(void **state)
 {
     struct fixture *fixture = *state;
@@ -489,6 +516,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(broken_rows_are_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_grid_has_what_the_model_permits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(weak_batches_grow, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_does_not_grow_is_left_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(settings_vary, set_up, tear_down),
         cmocka_unit_test_setup_teardown(wrong_options_are_named, set_up, tear_down),
         cmocka_unit_test(templates_are_taken_apart),

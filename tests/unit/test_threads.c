@@ -75,12 +75,23 @@ static void prepare_levels(void)
     omp_set_max_active_levels(0);
 }
 
-/* As a user with no processes to spare; the super-user is not held to this limit. */
+/* As a user who may have so many processes; the super-user is not held to this limit. */
+static void limit_processes(rlim_t most, uid_t user)
+{
+    const struct rlimit limit = {most, most};
+    if (getuid() != 0 || setgid(user) != 0 || setrlimit(RLIMIT_NPROC, &limit) != 0 || setuid(user) != 0)
+        _exit(77);
+}
+
 static void prepare_limit(void)
 {
-    const struct rlimit none = {1, 1};
-    if (getuid() != 0 || setgid(65534) != 0 || setrlimit(RLIMIT_NPROC, &none) != 0 || setuid(65534) != 0)
-        _exit(77);
+    limit_processes(1, 65534);
+}
+
+/* Threads are processes to the limit. */
+static void prepare_enough(void)
+{
+    limit_processes(3, 64738);
 }
 
 static void test_granted(void **state)
@@ -98,6 +109,7 @@ static void test_limited(void **state)
     if (threads == 77)
         skip();
     assert_int_equal(threads, 1);
+    assert_int_equal(threads_in_child(3, prepare_enough), 3);
 }
 
 /* OMP_THREAD_LIMIT is read when a program starts. */
