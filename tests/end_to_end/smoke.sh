@@ -54,11 +54,40 @@ mkdir empty
 ! "$cairn" checkpoint verify empty 2>err || { echo "an empty folder is verified" && exit 1; }
 grep -q '^cairn: empty: no checkpoint there$' err
 
+# Each command has a help of its own, in both ways.
+for command in train eval generate checkpoint bench plan scale doctor report config data; do
+    "$cairn" help "$command" >out
+    "$cairn" "$command" --help | cmp - out
+    grep -Eq "^usage: (mpirun -n [A-Z]* )?cairn $command( |$)" out || { echo "help $command says $(head -n 1 out)" && exit 1; }
+done
+"$cairn" help config training.batch | grep -q "^  batch  " || { echo "no help on a setting" && exit 1; }
+
 # The scripts for Slurm can be executed, and each says what it is.
 for script in train.sbatch scaling.sh chain.sh devcluster.sh; do
     "$1/slurm/$script" --help >out || { echo "slurm/$script --help fails" && exit 1; }
     grep -q "slurm/$script" out || { echo "slurm/$script --help does not show its use: $(cat out)" && exit 1; }
 done
+
+# The job's script starts as many ranks as it says, gives mpirun time to save them when it is told to stop, and asks the
+# run itself by a file.
+mkdir slurm
+cat >slurm/mpirun <<'END'
+#!/bin/sh
+echo "$OMPI_MCA_odls_base_sigkill_timeout $SLURM_TASKS_PER_NODE $OMP_NUM_THREADS $*" >>started
+[ ! -e waits ] || { kill -TERM $PPID; for _ in $(seq 300); do sleep 0.1; [ ! -e run/stop ] || exit 0; done; exit 1; }
+END
+chmod +x slurm/mpirun
+job() {
+    env -u OMPI_MCA_hwloc_base_binding_policy -u OMPI_MCA_odls_base_sigkill_timeout -u OMP_NUM_THREADS PATH="$PWD/slurm:$PATH" \
+        SLURM_JOB_ID=4711 SLURM_JOB_NUM_NODES=2 SLURM_NTASKS_PER_NODE=3 SLURM_CPUS_PER_TASK=4 LAUNCH=mpirun \
+        CAIRN="$cairn" "$1/slurm/train.sbatch" smoke.yaml --set training.steps=40 2>err
+}
+job "$1" || { echo "train.sbatch fails: $(cat err)" && exit 1; }
+touch waits
+job "$1" || { echo "train.sbatch does not ask for a stop: $(cat err)" && exit 1; }
+[ ! -e run/stop ] || { echo "train.sbatch leaves its wish behind" && exit 1; }
+line="10 3(x2) 4 -n 6 --map-by ppr:3:node:PE=4 --bind-to core $cairn train smoke.yaml --set mesh.data=auto --set training.steps=40"
+[ "$(cat started)" = "$line"$'\n'"$line" ] || { echo "train.sbatch starts $(cat started), not $line" && exit 1; }
 
 # `make train` ends with the program's message alone, and names a signal itself.
 mkdir bin && ln -s "$2" build

@@ -150,6 +150,10 @@ wrong "negative learning rate" 2 "negative.yaml:4|optimizer.learning_rate" train
 wrong "required key missing" 2 "missing.yaml|model.vocabulary" train missing.yaml
 wrong "config of a file that is missing" 2 "nowhere.yaml" config nowhere.yaml
 wrong "eval with a configuration that is missing" 2 "nowhere.yaml" eval nowhere.yaml --checkpoint kept
+wrong "config of more tensor ranks than heads" 2 "mesh.tensor|4 heads" config good.yaml --set mesh.tensor=5
+wrong "config of more stages than layers" 2 "mesh.pipeline|2 layers" config good.yaml --set mesh.pipeline=3
+wrong "config of more chunks than layers" 2 "virtual_stages|2 layers" config good.yaml --set mesh.pipeline=2 --set mesh.virtual_stages=2
+wrong "config of two sizes auto" 2 "only one of the sizes may be auto" config good.yaml --set mesh.tensor=auto
 setting "nan by --set" 2 "optimizer.clip" optimizer.clip=nan
 setting "heads that key heads do not divide" 2 "model.kv_heads" model.kv_heads=3
 setting "odd head width" 2 "model.head_width" model.head_width=7

@@ -93,6 +93,19 @@ static void texts_that_differ_are_told(void **state)
     assert_int_equal(status, STATUS_USAGE);
     assert_non_null(strstr(context->text, "c: not given on rank 0 (host "));
     context_clear(context);
+    /* Nothing is read behind the end of a text, where blocks of memory have what they had before. */
+    volatile char *blocks[64];
+    for (int i = 0; i < 64; i++) {
+        blocks[i] = malloc(24);
+        for (int j = 0; j < 24; j++)
+            blocks[i][j] = "z: y"[j % 4];
+    }
+    for (int i = 0; i < 64; i++)
+        free((void *)(uintptr_t)blocks[i]);
+    status = team_same(fixture->team, context, fixture->rank == 0 ? "a: 3456789012345" : "a: 3456789012345\nc: x");
+    assert_int_equal(status, STATUS_USAGE);
+    assert_non_null(strstr(context->text, "c: not given on rank 0 (host "));
+    context_clear(context);
 }
 
 /* Even and odd ranks, and of more than two the last alone: sums, agreed errors and texts stay in a team. */
