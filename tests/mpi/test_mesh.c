@@ -98,7 +98,7 @@ static void texts_that_differ_are_told(void **state)
     for (int i = 0; i < 64; i++) {
         blocks[i] = malloc(24);
         for (int j = 0; j < 24; j++)
-            blocks[i][j] = "z: y"[j % 4];
+            blocks[i][j] = "z: y"[(j + 3) % 4];
     }
     for (int i = 0; i < 64; i++)
         free((void *)(uintptr_t)blocks[i]);
