@@ -13,7 +13,7 @@ struct comparison {
     struct mesh *mesh;
     struct engine *engine;
     const struct replica *replica;
-    const struct parameter *parameters;
+    const struct parameter **parameters; /* that are here */
     int count;
     uint64_t *hash;  /* [count] */
     uint64_t *noted; /* [count] */
@@ -36,7 +36,7 @@ static bool always(const struct parameter *parameter)
 
 static bool is_whole(const struct parameter *parameter)
 {
-    return parameter->replicated && !parameter->overlapping;
+    return parameter->division.replicated && !parameter->division.overlapping;
 }
 
 static bool is_tied(const struct parameter *parameter)
@@ -45,20 +45,21 @@ static bool is_tied(const struct parameter *parameter)
 }
 
 enum status comparison_create(struct context *context, struct mesh *mesh, struct engine *engine,
-                              const struct parameter *parameters, int count, const struct replica *replica,
+                              const struct parameter_list *list, const struct replica *replica,
                               struct comparison **comparison)
 {
     struct comparison *c = memory_allocate(context, sizeof *c, MEMORY_OTHER);
     *comparison = c;
     if (!c)
         return STATUS_MEMORY;
-    *c = (struct comparison){.context = context,
-                             .mesh = mesh,
-                             .engine = engine,
-                             .replica = replica,
-                             .parameters = parameters,
-                             .count = count};
-    size_t entries = (size_t)count + 1;
+    *c = (struct comparison){.context = context, .mesh = mesh, .engine = engine, .replica = replica};
+    size_t entries = (size_t)list->count + 1;
+    c->parameters = memory_allocate(context, entries * sizeof(struct parameter *), MEMORY_OTHER);
+    if (!c->parameters)
+        return STATUS_MEMORY;
+    for (int i = 0; i < list->count; i++)
+        if (list->item[i]->here)
+            c->parameters[c->count++] = list->item[i];
     size_t ranks = (size_t)mesh_size(mesh, MESH_TEAM);
     c->hash = memory_allocate(context, entries * sizeof *c->hash, MEMORY_OTHER);
     c->noted = memory_allocate(context, entries * sizeof *c->noted, MEMORY_OTHER);
@@ -73,6 +74,7 @@ void comparison_destroy(struct comparison **comparison)
     if (!c)
         return;
     struct context *context = c->context;
+    memory_free(context, c->parameters);
     memory_free(context, c->hash);
     memory_free(context, c->noted);
     memory_free(context, c->bounds);
@@ -90,7 +92,7 @@ static uint64_t hash_of(const struct parameter *parameter)
 void comparison_note(struct comparison *comparison)
 {
     for (int i = 0; i < comparison->count; i++)
-        comparison->noted[i] = hash_of(&comparison->parameters[i]);
+        comparison->noted[i] = hash_of(comparison->parameters[i]);
     comparison->is_noted = true;
 }
 
@@ -131,7 +133,7 @@ static enum status check_own(struct comparison *comparison)
     const struct shard *shards = replica_shards(comparison->replica, &count);
     for (int i = 0; comparison->is_noted && i < comparison->count; i++)
         if (comparison->hash[i] != comparison->noted[i])
-            return blame(comparison, &comparison->parameters[i], "has changed between two updates");
+            return blame(comparison, comparison->parameters[i], "has changed between two updates");
     for (int i = 0; i < count; i++)
         if (shards[i].values && !rounds_to(comparison, &shards[i]))
             return blame(comparison, shards[i].parameter, "is not the rounding of its fp32 master");
@@ -160,7 +162,7 @@ static enum status find_wrong(struct comparison *comparison, enum mesh_axis axis
         like_mine += all[2 * i] == mine[0];
         known = known || all[2 * i + 1];
     }
-    const struct parameter *parameter = &comparison->parameters[index];
+    const struct parameter *parameter = comparison->parameters[index];
     if (known) /* who it is has said so */
         return STATUS_OK;
     if (2 * most <= size)
@@ -176,7 +178,7 @@ static enum status compare_over(struct comparison *comparison, const struct copi
         return STATUS_OK;
     /* The smallest of a number and of its complement: together they say whether all are the same. */
     for (int i = 0; i < comparison->count; i++) {
-        if (!copies->has(&comparison->parameters[i]))
+        if (!copies->has(comparison->parameters[i]))
             continue;
         uint64_t pair[2] = {comparison->hash[i], ~comparison->hash[i]};
         memcpy(&comparison->bounds[count], pair, sizeof pair);
@@ -185,7 +187,7 @@ static enum status compare_over(struct comparison *comparison, const struct copi
     mesh_all_reduce(comparison->mesh, copies->axis, comparison->bounds, count, DTYPE_I64, MESH_MIN);
     count = 0;
     for (int i = 0; i < comparison->count; i++) {
-        if (!copies->has(&comparison->parameters[i]))
+        if (!copies->has(comparison->parameters[i]))
             continue;
         if (comparison->bounds[count] != ~comparison->bounds[count + 1])
             return find_wrong(comparison, copies->axis, i, guilty);
@@ -198,7 +200,7 @@ enum status comparison_run(struct comparison *comparison)
 {
     static const struct copies copies[] = {{MESH_REPLICA, always}, {MESH_TENSOR, is_whole}, {MESH_ENDS, is_tied}};
     for (int i = 0; i < comparison->count; i++)
-        comparison->hash[i] = hash_of(&comparison->parameters[i]);
+        comparison->hash[i] = hash_of(comparison->parameters[i]);
     enum status status = check_own(comparison);
     bool guilty = status != STATUS_OK;
     for (size_t i = 0; i < sizeof copies / sizeof *copies; i++) {

@@ -11,9 +11,9 @@
 
 struct comparison;
 
-/* Of the replica's parameters, in an order that is the same on all ranks that hold copies. Local. */
+/* Of the list's parameters, which are in an order that is the same on all ranks that hold copies. Local. */
 enum status comparison_create(struct context *context, struct mesh *mesh, struct engine *engine,
-                              const struct parameter *parameters, int count, const struct replica *replica,
+                              const struct parameter_list *list, const struct replica *replica,
                               struct comparison **comparison) MUST_USE;
 void comparison_destroy(struct comparison **comparison);
 

@@ -269,6 +269,8 @@ static enum status send_output(struct run *run, const struct chunk *chunk, struc
     if (p->shape.forward_only)
         return STATUS_OK;
     layout = packet_layout(&form, PACKET_BACKWARD);
+    if (layout.parts == 0) /* nothing before this chunk's end learns */
+        return STATUS_OK;
     receive_message(p, p->next, tag_of(chunk->model_chunk + 1, TAG_GRADIENT), &layout, visit->gradient_in_buffer,
                     &visit->gradient_arrives);
     return STATUS_OK;
@@ -363,6 +365,8 @@ static enum status send_gradients(struct run *run, const struct chunk *chunk, st
     struct packet_form form;
     CHECK(form_of(run, chunk->model_chunk, micro_batch, &form));
     struct packet_layout layout = packet_layout(&form, PACKET_BACKWARD);
+    if (layout.parts == 0)
+        return STATUS_OK;
     mesh_wait(&visit->gradient_leaves);
     packet_write_gradients(&visit->in, &layout, visit->gradient_out_buffer);
     send_message(run, p->previous, tag_of(chunk->model_chunk, TAG_GRADIENT), &layout, visit->gradient_out_buffer,

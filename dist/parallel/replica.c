@@ -1,170 +1,12 @@
-#include "dist/parallel/replica.h"
+#include "dist/parallel/replica_private.h"
 
 #include <string.h>
 
 #include "src/ops/ops.h"
 
-/* Parameters begin at multiples of this many elements, so that every type is aligned. */
-enum { PARAMETER_ALIGNMENT = 16 };
-
-/* Copies of a parameter must stay equal to the bit, so what is added in which order must not depend on where a copy
- * lies: kinds that are laid out alike on all holders have a bucket of their own, and overlapping ones are summed as
- * wholes. */
-enum bucket_kind {
-    BUCKET_EXCLUSIVE,   /* no copies but the replicas' */
-    BUCKET_REPLICATED,  /* whole on every tensor rank */
-    BUCKET_OVERLAPPING, /* in part on several tensor ranks */
-    BUCKET_TIED,        /* on both ends of the pipeline; one parameter a bucket */
-    BUCKET_KINDS,
-};
-
-struct bucket {
-    enum bucket_kind kind;
-    enum dtype dtype; /* of the values */
-    int64_t begin;    /* in the flat array of gradients */
-    int64_t count;    /* a multiple of the replicas */
-    int64_t slice;    /* count / replicas */
-    int64_t state;    /* where this rank's slice begins in optimiser state */
-    size_t offset;    /* of its values in bytes */
-    int parameters;
-    int expected; /* parameters that backward is not through with */
-    bool started;
-    struct mesh_request request;
-};
-
-struct replica {
-    struct context *context;
-    struct mesh *mesh;
-    struct engine *engine;
-    enum dtype dtype;
-    int replicas;
-    int index;                     /* of this rank among them */
-    struct parameter **parameters; /* in the order of the buckets */
-    int64_t *position;             /* [parameter_count] of a parameter in the flat array of gradients */
-    int parameter_count;
-    struct bucket *buckets;
-    int bucket_count;
-    int64_t whole_count;  /* of all buckets */
-    int64_t state_count;  /* of this rank's slices */
-    int64_t master_count; /* of those whose values are not their own masters; they come first */
-    size_t value_bytes;
-    int64_t scratch_count;
-    char *values;
-    float *gradients;
-    float *reduced; /* this rank's slices of the summed gradients; NULL with one replica */
-    float *master;
-    float *scratch; /* for parameters that tensor ranks hold in part */
-    struct shard *shards;
-    int shard_count;
-};
-
-static int64_t parameter_count(const struct parameter *parameter)
+static enum status allocate_arrays(struct replica *replica)
 {
-    struct box box = parameter_box(parameter);
-    return box_count(&box, parameter->spec.rank);
-}
-
-/* Of all ranks' parts together. */
-static int64_t whole_count_of(const struct parameter *parameter)
-{
-    int64_t count = 1;
-    for (int i = 0; i < parameter->spec.rank; i++)
-        count *= parameter->spec.shape[i];
-    return count;
-}
-
-static enum bucket_kind kind_of(const struct parameter *parameter)
-{
-    if (parameter->tied)
-        return BUCKET_TIED;
-    if (parameter->overlapping)
-        return BUCKET_OVERLAPPING;
-    return parameter->replicated ? BUCKET_REPLICATED : BUCKET_EXCLUSIVE;
-}
-
-static enum dtype dtype_of(const struct replica *replica, const struct parameter *parameter)
-{
-    return parameter->spec.keeps_float ? DTYPE_F32 : replica->dtype;
-}
-
-/* First what has the compute type, then what alone stays in fp32; kind after kind, each in reverse, as backward reaches
- * them. */
-static void order_parameters(struct replica *replica, struct parameter *const *parameters, int count)
-{
-    int n = 0;
-    for (int alone = 0; alone <= 1; alone++)
-        for (int kind = 0; kind < BUCKET_KINDS; kind++)
-            for (int i = count - 1; i >= 0; i--)
-                if ((int)kind_of(parameters[i]) == kind &&
-                    (dtype_of(replica, parameters[i]) != replica->dtype) == alone)
-                    replica->parameters[n++] = parameters[i];
-    replica->parameter_count = n;
-}
-
-static void close_bucket(struct replica *replica, struct bucket *bucket)
-{
-    int64_t multiple = (int64_t)replica->replicas * PARAMETER_ALIGNMENT;
-    bucket->count = integer_round_up(bucket->count, multiple);
-    bucket->slice = bucket->count / replica->replicas;
-    bucket->state = replica->state_count;
-    bucket->offset = replica->value_bytes;
-    replica->whole_count += bucket->count;
-    replica->state_count += bucket->slice;
-    replica->master_count += bucket->dtype == DTYPE_F32 ? 0 : bucket->slice;
-    replica->value_bytes += (size_t)bucket->count * dtype_size(bucket->dtype);
-    replica->bucket_count++;
-}
-
-/* Whether a bucket cannot take this parameter besides what it has. */
-static bool is_closed(const struct replica *replica, const struct bucket *bucket, const struct parameter *parameter,
-                      int64_t bucket_bytes)
-{
-    bool full = bucket->kind == BUCKET_EXCLUSIVE && bucket->count * (int64_t)sizeof(float) >= bucket_bytes;
-    return full || bucket->kind == BUCKET_TIED || bucket->kind != kind_of(parameter) ||
-           bucket->dtype != dtype_of(replica, parameter);
-}
-
-/* Divides the ordered parameters into buckets of about bucket_bytes. */
-static void fill_buckets(struct replica *replica, int64_t bucket_bytes)
-{
-    struct bucket *bucket = NULL;
-    for (int i = 0; i < replica->parameter_count; i++) {
-        struct parameter *parameter = replica->parameters[i];
-        int64_t count = integer_round_up(parameter_count(parameter), PARAMETER_ALIGNMENT);
-        if (bucket && is_closed(replica, bucket, parameter, bucket_bytes)) {
-            close_bucket(replica, bucket);
-            bucket = NULL;
-        }
-        if (!bucket) {
-            bucket = &replica->buckets[replica->bucket_count];
-            *bucket = (struct bucket){
-                .begin = replica->whole_count, .kind = kind_of(parameter), .dtype = dtype_of(replica, parameter)};
-            mesh_request_clear(&bucket->request);
-        }
-        parameter->bucket = replica->bucket_count;
-        replica->position[i] = bucket->begin + bucket->count;
-        bucket->count += count;
-        bucket->parameters++;
-    }
-    if (bucket)
-        close_bucket(replica, bucket);
-}
-
-/* Overlapping parameters are summed as many at once as a bucket takes, but for one that is larger. */
-static void size_scratch(struct replica *replica, int64_t bucket_bytes)
-{
-    int64_t most = 0;
-    int64_t total = 0;
-    for (int i = 0; i < replica->parameter_count; i++) {
-        int64_t whole = replica->parameters[i]->overlapping ? whole_count_of(replica->parameters[i]) : 0;
-        most = integer_max(most, whole);
-        total += whole;
-    }
-    replica->scratch_count = integer_max(most, integer_min(total, bucket_bytes / (int64_t)sizeof(float)));
-}
-
-static enum status allocate_arrays(struct replica *replica, bool trains)
-{
+    bool trains = replica->trains;
     struct context *context = replica->context;
     size_t whole = (size_t)replica->whole_count;
     size_t state = (size_t)replica->state_count;
@@ -197,9 +39,9 @@ static void point_parameters(struct replica *replica)
         value->rank = parameter->spec.rank;
         memcpy(value->shape, box.extent, sizeof value->shape);
         value->data = values_at(replica, bucket, replica->position[i]);
-        value->needs_gradient = replica->gradients != NULL;
+        value->needs_gradient = bucket->kind != BUCKET_FROZEN;
         value->parameter = parameter;
-        parameter->gradient = replica->gradients ? replica->gradients + replica->position[i] : NULL;
+        parameter->gradient = value->needs_gradient ? replica->gradients + replica->position[i] : NULL;
     }
 }
 
@@ -209,26 +51,28 @@ static void find_shards(struct replica *replica)
         struct parameter *parameter = replica->parameters[i];
         const struct bucket *bucket = &replica->buckets[parameter->bucket];
         struct range slice = {.begin = bucket->begin + replica->index * bucket->slice, .count = bucket->slice};
-        struct range whole = {.begin = replica->position[i], .count = parameter_count(parameter)};
+        struct range whole = {.begin = replica->position[i], .count = parameter_local(parameter)};
         struct range part = range_intersect(slice, whole);
         if (part.count == 0)
             continue;
         int64_t state = bucket->state + part.begin - slice.begin;
+        bool frozen = bucket->kind == BUCKET_FROZEN;
         struct shard *shard = &replica->shards[replica->shard_count++];
+        replica->stepped += !frozen;
         shard->parameter = parameter;
         shard->flat = (struct range){.begin = part.begin - whole.begin, .count = part.count};
-        shard->begin = state;
+        shard->begin = frozen ? 0 : state;
         bool own_master = bucket->dtype == DTYPE_F32;
-        shard->master = own_master ? values_at(replica, bucket, part.begin) : replica->master + state;
+        shard->master = own_master ? values_at(replica, bucket, part.begin) : frozen ? NULL : replica->master + state;
         shard->values = own_master ? NULL : values_at(replica, bucket, part.begin);
-        if (replica->gradients)
+        if (!frozen)
             shard->gradient = replica->reduced ? replica->reduced + state : replica->gradients + part.begin;
     }
 }
 
 enum status replica_create(struct context *context, struct mesh *mesh, struct engine *engine,
-                           struct parameter *const *parameters, int count, enum dtype dtype, int64_t bucket_bytes,
-                           bool trains, struct replica **replica)
+                           const struct parameter_list *list, enum dtype dtype, int64_t bucket_bytes, bool trains,
+                           struct replica **replica)
 {
     struct replica *r = memory_allocate(context, sizeof *r, MEMORY_OTHER);
     *replica = r;
@@ -237,24 +81,29 @@ enum status replica_create(struct context *context, struct mesh *mesh, struct en
     r->context = context;
     r->mesh = mesh;
     r->engine = engine;
+    r->trains = trains;
     r->dtype = dtype;
     r->replicas = mesh_size(mesh, MESH_REPLICA);
     r->index = mesh_rank(mesh, MESH_REPLICA);
-    size_t entries = (size_t)count + 1;
+    size_t entries = (size_t)list->count + 1;
     r->parameters = memory_allocate(context, entries * sizeof(struct parameter *), MEMORY_OTHER);
     r->position = memory_allocate(context, entries * sizeof *r->position, MEMORY_OTHER);
     r->buckets = memory_allocate(context, entries * sizeof *r->buckets, MEMORY_OTHER);
-    if (!r->parameters || !r->position || !r->buckets)
+    r->load = memory_allocate(context, (size_t)r->replicas * sizeof *r->load, MEMORY_OTHER);
+    if (!r->load || !r->parameters || !r->position || !r->buckets)
         return STATUS_MEMORY;
-    order_parameters(r, parameters, count);
-    fill_buckets(r, bucket_bytes);
-    size_scratch(r, bucket_bytes);
-    CHECK(allocate_arrays(r, trains));
+    buckets_fill(r, list, bucket_bytes);
+    CHECK(allocate_arrays(r));
     int64_t largest = 0;
-    for (int i = 0; i < r->bucket_count; i++)
+    int reduced = 0;
+    for (int i = 0; i < r->bucket_count; i++) {
+        if (r->buckets[i].kind == BUCKET_FROZEN)
+            continue;
         largest = integer_max(largest, r->buckets[i].slice);
-    if (trains)
-        mesh_reduce_scatter_reserve(mesh, MESH_REPLICA, r->bucket_count, largest);
+        reduced++;
+    }
+    if (reduced > 0)
+        mesh_reduce_scatter_reserve(mesh, MESH_REPLICA, reduced, largest);
     point_parameters(r);
     find_shards(r);
     return STATUS_OK;
@@ -266,8 +115,8 @@ void replica_destroy(struct replica **replica)
     if (!r)
         return;
     engine_forget(r->engine);
-    void *owned[] = {r->parameters, r->position, r->buckets, r->values, r->gradients,
-                     r->reduced,    r->master,   r->scratch, r->shards, r};
+    void *owned[] = {r->load,    r->parameters, r->position, r->buckets, r->values, r->gradients,
+                     r->reduced, r->master,     r->scratch,  r->shards,  r};
     struct context *context = r->context;
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         memory_free(context, owned[i]);
@@ -276,8 +125,14 @@ void replica_destroy(struct replica **replica)
 
 const struct shard *replica_shards(const struct replica *replica, int *count)
 {
-    *count = replica->shard_count;
+    *count = replica->stepped;
     return replica->shards;
+}
+
+const struct shard *replica_frozen(const struct replica *replica, int *count)
+{
+    *count = replica->shard_count - replica->stepped;
+    return replica->shards + replica->stepped;
 }
 
 int64_t replica_state_count(const struct replica *replica)
@@ -291,7 +146,7 @@ void replica_begin(struct replica *replica)
         memset(replica->gradients, 0, (size_t)replica->whole_count * sizeof(float));
     for (int i = 0; i < replica->bucket_count; i++) {
         replica->buckets[i].expected = replica->buckets[i].parameters;
-        replica->buckets[i].started = false;
+        replica->buckets[i].started = replica->buckets[i].kind == BUCKET_FROZEN;
     }
     for (int i = 0; i < replica->parameter_count; i++)
         replica->parameters[i]->uses = 0;
@@ -340,7 +195,8 @@ static struct range rows_of(const struct parameter *parameter)
     int64_t slab = 1;
     for (int i = 1; i < parameter->spec.rank; i++)
         slab *= parameter->spec.shape[i];
-    return (struct range){.begin = parameter->slice.begin * slab, .count = parameter->slice.count * slab};
+    return (struct range){.begin = parameter->division.slice.begin * slab,
+                          .count = parameter->division.slice.count * slab};
 }
 
 /* Ranks hold overlapping ranges of the axis 0: each adds its own into the wholes, which lie one behind the other, and
@@ -349,17 +205,17 @@ static void sum_overlapping(struct replica *replica, struct parameter *const *pa
 {
     int64_t total = 0;
     for (int i = 0; i < count; i++)
-        total += whole_count_of(parameters[i]);
+        total += parameter_elements(&parameters[i]->spec);
     memset(replica->scratch, 0, (size_t)total * sizeof(float));
     float *whole = replica->scratch;
-    for (int i = 0; i < count; whole += whole_count_of(parameters[i++])) {
+    for (int i = 0; i < count; whole += parameter_elements(&parameters[i++]->spec)) {
         struct range rows = rows_of(parameters[i]);
         memcpy(whole + rows.begin, parameters[i]->gradient, (size_t)rows.count * sizeof *whole);
     }
     mesh_all_reduce(replica->mesh, MESH_TENSOR, replica->scratch, total, DTYPE_F32, MESH_SUM);
     mesh_all_reduce(replica->mesh, MESH_REPLICA, replica->scratch, total, DTYPE_F32, MESH_SUM);
     whole = replica->scratch;
-    for (int i = 0; i < count; whole += whole_count_of(parameters[i++])) {
+    for (int i = 0; i < count; whole += parameter_elements(&parameters[i++]->spec)) {
         struct range rows = rows_of(parameters[i]);
         memcpy(parameters[i]->gradient, whole + rows.begin, (size_t)rows.count * sizeof *whole);
     }
@@ -373,7 +229,7 @@ static void sum_overlapping_bucket(struct replica *replica, const struct bucket 
         int count = 0;
         int64_t total = 0;
         while (i + count < replica->parameter_count && replica->parameters[i + count]->bucket == index) {
-            total += whole_count_of(replica->parameters[i + count]);
+            total += parameter_elements(&replica->parameters[i + count]->spec);
             if (total > replica->scratch_count)
                 break;
             count++;
@@ -409,9 +265,9 @@ void replica_finish(struct replica *replica)
         mesh_wait(&replica->buckets[i].request);
 }
 
-void replica_gather(struct replica *replica)
+static void gather(struct replica *replica, bool frozen_too)
 {
-    for (int i = 0; i < replica->shard_count; i++) {
+    for (int i = 0; i < replica->stepped; i++) {
         const struct shard *shard = &replica->shards[i];
         if (shard->values)
             convert(replica->engine, shard->values, DTYPE_BF16, shard->master, DTYPE_F32, shard->flat.count);
@@ -421,9 +277,60 @@ void replica_gather(struct replica *replica)
         return;
     for (int i = 0; i < replica->bucket_count; i++) {
         struct bucket *bucket = &replica->buckets[i];
-        mesh_all_gather_start(replica->mesh, MESH_REPLICA, values_at(replica, bucket, bucket->begin), bucket->slice,
-                              bucket->dtype, &bucket->request);
+        if (bucket->kind != BUCKET_FROZEN || frozen_too)
+            mesh_all_gather_start(replica->mesh, MESH_REPLICA, values_at(replica, bucket, bucket->begin), bucket->slice,
+                                  bucket->dtype, &bucket->request);
     }
     for (int i = 0; i < replica->bucket_count; i++)
         mesh_wait(&replica->buckets[i].request);
+}
+
+void replica_gather(struct replica *replica)
+{
+    gather(replica, false);
+}
+
+void replica_gather_all(struct replica *replica)
+{
+    gather(replica, true);
+}
+
+/* Frozen values may have no room for more than their rounding. */
+static void initialize_frozen(const struct replica *replica, const struct shard *shard, uint64_t seed)
+{
+    enum { CHUNK = 4096 };
+    float values[CHUNK];
+    for (int64_t i = 0; i < shard->flat.count; i += CHUNK) {
+        struct range part = {.begin = shard->flat.begin + i, .count = integer_min(CHUNK, shard->flat.count - i)};
+        parameter_initialize(shard->parameter, seed, part, values);
+        convert(replica->engine, shard->values + i, DTYPE_BF16, values, DTYPE_F32, part.count);
+    }
+}
+
+void replica_initialize(struct replica *replica, uint64_t seed)
+{
+    for (int i = 0; i < replica->shard_count; i++) {
+        const struct shard *shard = &replica->shards[i];
+        if (shard->master)
+            parameter_initialize(shard->parameter, seed, shard->flat, shard->master);
+        else
+            initialize_frozen(replica, shard, seed);
+    }
+    gather(replica, true);
+}
+
+void replica_average_buffers(struct replica *replica)
+{
+    if (replica->replicas == 1)
+        return;
+    for (int i = 0; i < replica->parameter_count; i++) {
+        const struct parameter *parameter = replica->parameters[i];
+        if (!parameter->spec.is_buffer || parameter->frozen)
+            continue;
+        float *values = parameter->value.data;
+        int64_t count = tensor_count(&parameter->value);
+        mesh_all_reduce(replica->mesh, MESH_REPLICA, values, count, DTYPE_F32, MESH_SUM);
+        for (int64_t e = 0; e < count; e++)
+            values[e] /= (float)replica->replicas;
+    }
 }

@@ -30,7 +30,7 @@ struct checkpoint_background {
     struct context *context;
     struct mesh *mesh;
     bool first; /* this rank creates the file and finishes it */
-    const struct checkpoint_dataset *datasets;
+    const struct state_array *datasets;
     int count;
     struct background_tuning tuning;
     bool active;
@@ -177,7 +177,7 @@ static enum status take_memory(struct checkpoint_background *background)
 static enum status check_elements(struct checkpoint_background *background)
 {
     for (int i = 0; i < background->count; i++) {
-        const struct checkpoint_dataset *dataset = &background->datasets[i];
+        const struct state_array *dataset = &background->datasets[i];
         for (int p = 0; p < dataset->piece_count; p++)
             background->elements[i] += box_count(&dataset->pieces[p].box, dataset->rank);
     }
@@ -186,9 +186,9 @@ static enum status check_elements(struct checkpoint_background *background)
     return transfer_complete(background->context, background->datasets, background->count, background->elements);
 }
 
-enum status background_create_tuned(struct context *context, struct mesh *mesh,
-                                    const struct checkpoint_dataset *datasets, int count,
-                                    const struct background_tuning *tuning, struct checkpoint_background **background)
+enum status background_create_tuned(struct context *context, struct mesh *mesh, const struct state_array *datasets,
+                                    int count, const struct background_tuning *tuning,
+                                    struct checkpoint_background **background)
 {
     enum status status = STATUS_MEMORY;
     struct checkpoint_background *b = memory_allocate(context, sizeof *b, MEMORY_OTHER);
@@ -219,9 +219,8 @@ done:
     return status;
 }
 
-enum status checkpoint_background_create(struct context *context, struct mesh *mesh,
-                                         const struct checkpoint_dataset *datasets, int count,
-                                         struct checkpoint_background **background)
+enum status checkpoint_background_create(struct context *context, struct mesh *mesh, const struct state_array *datasets,
+                                         int count, struct checkpoint_background **background)
 {
     const struct background_tuning tuning = {.direct = true, .check_space = true, .reserve_space = true};
     return background_create_tuned(context, mesh, datasets, count, &tuning, background);

@@ -11,9 +11,8 @@ struct background_tuning {
 };
 
 /* checkpoint_background_create with these choices. Collective; agreed status. */
-enum status background_create_tuned(struct context *context, struct mesh *mesh,
-                                    const struct checkpoint_dataset *datasets, int count,
-                                    const struct background_tuning *tuning,
+enum status background_create_tuned(struct context *context, struct mesh *mesh, const struct state_array *datasets,
+                                    int count, const struct background_tuning *tuning,
                                     struct checkpoint_background **background) MUST_USE;
 
 #endif

@@ -4,7 +4,7 @@
 #define CAIRN_IO_CHECKPOINT_H
 
 #include "dist/mesh/mesh.h"
-#include "src/tensor/tensor.h"
+#include "src/tensor/state.h"
 
 enum { CHECKPOINT_CONFIG_SIZE = 32768, CHECKPOINT_MESH_SIZE = 64, CHECKPOINT_PATH = 768 };
 
@@ -23,29 +23,13 @@ struct checkpoint_header {
     char config[CHECKPOINT_CONFIG_SIZE]; /* YAML */
 };
 
-/* A box of a dataset and this rank's memory for it, row-major and contiguous. */
-struct checkpoint_piece {
-    struct box box;
-    float *data;
-};
-
-/* A dataset and this rank's pieces of it; every element of the dataset is written by exactly one rank. The list of
- * datasets is the same on all ranks, in the same order; pieces may be none. */
-struct checkpoint_dataset {
-    char name[PARAMETER_NAME + 32]; /* with its group: "/parameters/model.norm.weight" */
-    int rank;
-    int64_t shape[TENSOR_RANK];
-    int piece_count;
-    struct checkpoint_piece *pieces;
-};
-
 /* Of all elements of the datasets, on all ranks together. */
-int64_t checkpoint_bytes(const struct checkpoint_dataset *datasets, int count);
+int64_t checkpoint_bytes(const struct state_array *datasets, int count);
 
 /* Collective over the team; agreed status. Writes FOLDER/step-XXXXXXXX.h5 under a temporary name, flushes it to disk,
  * renames it and points FOLDER/latest at it. On failure the old files are untouched and no partial file is left. */
 enum status checkpoint_write(struct context *context, struct mesh *mesh, const char *folder,
-                             const struct checkpoint_header *header, const struct checkpoint_dataset *datasets,
+                             const struct checkpoint_header *header, const struct state_array *datasets,
                              int count) MUST_USE;
 
 /* A checkpoint that is written while its elements change: a thread of its own copies this rank's pieces, hashes and
@@ -54,9 +38,8 @@ struct checkpoint_background;
 
 /* Takes the memory (as much as the pieces have, and little more) and starts the thread. `datasets` must outlive it.
  * Collective over the team; agreed status. */
-enum status checkpoint_background_create(struct context *context, struct mesh *mesh,
-                                         const struct checkpoint_dataset *datasets, int count,
-                                         struct checkpoint_background **background) MUST_USE;
+enum status checkpoint_background_create(struct context *context, struct mesh *mesh, const struct state_array *datasets,
+                                         int count, struct checkpoint_background **background) MUST_USE;
 
 /* Gives up what is on its way, and removes its file. Local. */
 void checkpoint_background_destroy(struct checkpoint_background **background);
@@ -103,7 +86,7 @@ enum status checkpoint_read_header(struct context *context, struct mesh *mesh, c
 /* Collective; agreed status. Reads this rank's pieces; a dataset that is missing or has another shape is a FILE error
  * that names it and both shapes. */
 enum status checkpoint_read(struct context *context, struct mesh *mesh, const char *path,
-                            const struct checkpoint_dataset *datasets, int count) MUST_USE;
+                            const struct state_array *datasets, int count) MUST_USE;
 
 /* Collective; agreed status. Recomputes every hash, the work divided among the ranks. FILE error that names what is
  * damaged. */

@@ -5,7 +5,7 @@
 #ifndef CAIRN_IO_CHECKPOINT_HASH_H
 #define CAIRN_IO_CHECKPOINT_HASH_H
 
-#include "src/tensor/tensor.h"
+#include "src/tensor/box.h"
 
 #define HASH_NAME "CRC-64/XZ"
 

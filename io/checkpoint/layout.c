@@ -104,7 +104,7 @@ static bool header_write(hid_t file, const struct checkpoint_header *header)
     return done;
 }
 
-static bool checksums_write(hid_t file, const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes)
+static bool checksums_write(hid_t file, const struct state_array *datasets, int count, const uint64_t *hashes)
 {
     hid_t creation = H5Pcreate(H5P_GROUP_CREATE);
     bool done = H5Pset_attr_creation_order(creation, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED) >= 0;
@@ -125,7 +125,7 @@ struct placement {
     int64_t bytes;
 };
 
-static bool dataset_create(hid_t file, const struct checkpoint_dataset *dataset, hid_t links, hid_t creation,
+static bool dataset_create(hid_t file, const struct state_array *dataset, hid_t links, hid_t creation,
                            struct placement *placement, int index)
 {
     hsize_t shape[TENSOR_RANK];
@@ -150,8 +150,7 @@ static bool dataset_create(hid_t file, const struct checkpoint_dataset *dataset,
     return done;
 }
 
-static bool datasets_create(hid_t file, const struct checkpoint_dataset *datasets, int count,
-                            struct placement *placement)
+static bool datasets_create(hid_t file, const struct state_array *datasets, int count, struct placement *placement)
 {
     hid_t links = H5Pcreate(H5P_LINK_CREATE);
     hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
@@ -172,9 +171,8 @@ int64_t layout_overhead(const struct checkpoint_header *header, int count)
 
 /* One try with this much room for metadata in front of the elements; `fits` says whether it was enough, so that the
  * elements follow each other without a gap. */
-static bool layout_try(const char *path, const struct checkpoint_header *header,
-                       const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes, int64_t room,
-                       struct placement *placement, bool *fits)
+static bool layout_try(const char *path, const struct checkpoint_header *header, const struct state_array *datasets,
+                       int count, const uint64_t *hashes, int64_t room, struct placement *placement, bool *fits)
 {
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
@@ -198,8 +196,8 @@ static bool layout_try(const char *path, const struct checkpoint_header *header,
 }
 
 enum status layout_create(struct context *context, const char *path, const struct checkpoint_header *header,
-                          const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes,
-                          int64_t *offsets, int64_t *begin, int64_t *end)
+                          const struct state_array *datasets, int count, const uint64_t *hashes, int64_t *offsets,
+                          int64_t *begin, int64_t *end)
 {
     /* The elements begin at a whole page. */
     int64_t room = integer_round_up(SEAL_SIZE + layout_overhead(header, count) - PAGE, PAGE) - SEAL_SIZE;
@@ -216,8 +214,8 @@ enum status layout_create(struct context *context, const char *path, const struc
     return context_fail(context, STATUS_INTERNAL, "%s: HDF5 scatters its metadata among the elements", path);
 }
 
-enum status layout_hashes(struct context *context, const char *path, const struct checkpoint_dataset *datasets,
-                          int count, const uint64_t *hashes)
+enum status layout_hashes(struct context *context, const char *path, const struct state_array *datasets, int count,
+                          const uint64_t *hashes)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     hid_t file = -1;
@@ -425,8 +423,8 @@ done:
     return status;
 }
 
-enum status layout_shapes(struct context *context, const char *path, const struct checkpoint_dataset *datasets,
-                          int count, struct layout_entry *entries)
+enum status layout_shapes(struct context *context, const char *path, const struct state_array *datasets, int count,
+                          struct layout_entry *entries)
 {
     hid_t file = layout_open(path);
     if (file < 0)

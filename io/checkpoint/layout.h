@@ -35,12 +35,12 @@ int64_t layout_overhead(const struct checkpoint_header *header, int count);
 /* Creates the file with everything but the elements, for which it leaves the bytes from begin to end; `offsets` are
  * those of the datasets in the file. */
 enum status layout_create(struct context *context, const char *path, const struct checkpoint_header *header,
-                          const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes,
-                          int64_t *offsets, int64_t *begin, int64_t *end) MUST_USE;
+                          const struct state_array *datasets, int count, const uint64_t *hashes, int64_t *offsets,
+                          int64_t *begin, int64_t *end) MUST_USE;
 
 /* Replaces the hashes of a file that was created with others; the elements stay where they are. */
-enum status layout_hashes(struct context *context, const char *path, const struct checkpoint_dataset *datasets,
-                          int count, const uint64_t *hashes) MUST_USE;
+enum status layout_hashes(struct context *context, const char *path, const struct state_array *datasets, int count,
+                          const uint64_t *hashes) MUST_USE;
 
 /* All three: of a file whose seal has been checked. */
 enum status layout_header(struct context *context, const char *path, struct checkpoint_header *header) MUST_USE;
@@ -51,8 +51,8 @@ enum status layout_list(struct context *context, const char *path, const struct 
                         struct layout_entry **entries, int *count) MUST_USE;
 
 /* Fills in rank (-1: there is none of this name) and shape of the named datasets. */
-enum status layout_shapes(struct context *context, const char *path, const struct checkpoint_dataset *datasets,
-                          int count, struct layout_entry *entries) MUST_USE;
+enum status layout_shapes(struct context *context, const char *path, const struct state_array *datasets, int count,
+                          struct layout_entry *entries) MUST_USE;
 
 /* "[12, 34]" */
 enum { LAYOUT_SHAPE = 96 };

@@ -15,7 +15,7 @@ enum status partial_name(struct context *context, const char *folder, int64_t st
 }
 
 enum status partial_create(struct context *context, const struct checkpoint_header *header,
-                           const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes,
+                           const struct state_array *datasets, int count, const uint64_t *hashes,
                            struct partial_tuning tuning, int64_t *offsets, struct partial *partial)
 {
     struct checkpoint_header dated = *header;

@@ -34,7 +34,7 @@ struct partial_tuning {
 /* Makes the file with all but its elements; `offsets` are those of the datasets. A header without a time of creation
  * gets the present one. */
 enum status partial_create(struct context *context, const struct checkpoint_header *header,
-                           const struct checkpoint_dataset *datasets, int count, const uint64_t *hashes,
+                           const struct state_array *datasets, int count, const uint64_t *hashes,
                            struct partial_tuning tuning, int64_t *offsets, struct partial *partial) MUST_USE;
 
 /* The elements are on disk: the file becomes a checkpoint, and the newest. Without HDF5. */

@@ -2,7 +2,7 @@
 #ifndef CAIRN_IO_CHECKPOINT_RUNS_H
 #define CAIRN_IO_CHECKPOINT_RUNS_H
 
-#include "src/tensor/tensor.h"
+#include "src/tensor/box.h"
 
 struct runs {
     int outer; /* dimensions before this one have a run for each index */

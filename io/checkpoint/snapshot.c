@@ -17,7 +17,7 @@ enum { PAGE = 4096, DIRECT_LEAST = 16 * PAGE, CALL_BYTES = 16 << 20, FLOAT = siz
 
 /* -- Layout ------------------------------------------------------------------------------------------------------- */
 
-static int piece_total(const struct checkpoint_dataset *datasets, int count)
+static int piece_total(const struct state_array *datasets, int count)
 {
     int total = 0;
     for (int i = 0; i < count; i++)
@@ -34,7 +34,7 @@ static int64_t place_pieces(struct snapshot *snapshot)
     int64_t follows = -1; /* in the file, what could go on at `used` */
     int64_t *place = snapshot->place;
     for (int i = 0; i < snapshot->count; i++) {
-        const struct checkpoint_dataset *dataset = &snapshot->datasets[i];
+        const struct state_array *dataset = &snapshot->datasets[i];
         for (int p = 0; p < dataset->piece_count; p++) {
             const struct box *box = &dataset->pieces[p].box;
             struct runs runs = runs_of_box(box, dataset->rank, dataset->shape);
@@ -53,7 +53,7 @@ static int64_t place_pieces(struct snapshot *snapshot)
     return used;
 }
 
-enum status snapshot_create(struct context *context, const struct checkpoint_dataset *datasets, int count,
+enum status snapshot_create(struct context *context, const struct state_array *datasets, int count,
                             struct snapshot *snapshot)
 {
     *snapshot = (struct snapshot){.datasets = datasets, .count = count};
@@ -82,10 +82,16 @@ void snapshot_take(struct snapshot *snapshot)
 {
     const int64_t *place = snapshot->place;
     for (int i = 0; i < snapshot->count; i++) {
-        const struct checkpoint_dataset *dataset = &snapshot->datasets[i];
+        const struct state_array *dataset = &snapshot->datasets[i];
         for (int p = 0; p < dataset->piece_count; p++) {
-            const struct checkpoint_piece *piece = &dataset->pieces[p];
-            memcpy(snapshot->begin + *place++, piece->data, (size_t)box_count(&piece->box, dataset->rank) * FLOAT);
+            const struct state_piece *piece = &dataset->pieces[p];
+            int64_t elements = box_count(&piece->box, dataset->rank);
+            char *to = snapshot->begin + *place++;
+            if (piece->half)
+                for (int64_t e = 0; e < elements; e++)
+                    ((float *)(void *)to)[e] = bf16_to_float(piece->half[e]);
+            else
+                memcpy(to, piece->data, (size_t)elements * FLOAT);
         }
     }
 }
@@ -94,7 +100,7 @@ void snapshot_hash(const struct snapshot *snapshot, uint64_t *hashes)
 {
     const int64_t *place = snapshot->place;
     for (int i = 0; i < snapshot->count; i++) {
-        const struct checkpoint_dataset *dataset = &snapshot->datasets[i];
+        const struct state_array *dataset = &snapshot->datasets[i];
         hashes[i] = 0;
         for (int p = 0; p < dataset->piece_count; p++)
             hashes[i] ^= hash_box((const float *)(const void *)(snapshot->begin + *place++), &dataset->pieces[p].box,
@@ -183,7 +189,7 @@ static enum status write_pieces(struct writing *writing, const struct snapshot *
 {
     const int64_t *place = snapshot->place;
     for (int i = 0; i < snapshot->count; i++) {
-        const struct checkpoint_dataset *dataset = &snapshot->datasets[i];
+        const struct state_array *dataset = &snapshot->datasets[i];
         for (int p = 0; p < dataset->piece_count; p++) {
             const struct box *box = &dataset->pieces[p].box;
             const char *from = snapshot->begin + *place++;

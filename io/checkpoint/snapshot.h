@@ -14,7 +14,7 @@
 #include "io/checkpoint/checkpoint.h"
 
 struct snapshot {
-    const struct checkpoint_dataset *datasets; /* must outlive the snapshot */
+    const struct state_array *datasets; /* must outlive the snapshot */
     int count;
     char *memory;
     char *begin;    /* of the copy in it, at a page */
@@ -23,7 +23,7 @@ struct snapshot {
 };
 
 /* Takes the memory for it. Local. */
-enum status snapshot_create(struct context *context, const struct checkpoint_dataset *datasets, int count,
+enum status snapshot_create(struct context *context, const struct state_array *datasets, int count,
                             struct snapshot *snapshot) MUST_USE;
 void snapshot_destroy(struct context *context, struct snapshot *snapshot);
 

@@ -13,7 +13,7 @@
 /* Where the walk over a dataset's pieces stands: every piece is cut in parts of at most `limit` elements, one after
  * the other in memory. */
 struct cursor {
-    const struct checkpoint_dataset *dataset;
+    const struct state_array *dataset;
     int64_t limit;
     int piece;
     int64_t done; /* elements of that piece */
@@ -25,7 +25,7 @@ struct part {
     int64_t count;
 };
 
-static int64_t flat_index(const struct checkpoint_dataset *dataset, const struct box *box, bool last)
+static int64_t flat_index(const struct state_array *dataset, const struct box *box, bool last)
 {
     int64_t index = 0;
     for (int i = 0; i < dataset->rank; i++)
@@ -37,7 +37,7 @@ static int64_t flat_index(const struct checkpoint_dataset *dataset, const struct
  * of the dimensions before it one index. */
 static struct part part_at(const struct cursor *cursor)
 {
-    const struct checkpoint_piece *piece = &cursor->dataset->pieces[cursor->piece];
+    const struct state_piece *piece = &cursor->dataset->pieces[cursor->piece];
     int rank = cursor->dataset->rank;
     struct part part = {.box = piece->box, .data = piece->data + cursor->done};
     int cut = 0;
@@ -61,7 +61,7 @@ static struct part part_at(const struct cursor *cursor)
 /* Moves past empty pieces; false at the end. */
 static bool cursor_settle(struct cursor *cursor)
 {
-    const struct checkpoint_dataset *dataset = cursor->dataset;
+    const struct state_array *dataset = cursor->dataset;
     while (cursor->piece < dataset->piece_count &&
            cursor->done >= box_count(&dataset->pieces[cursor->piece].box, dataset->rank)) {
         cursor->piece++;
@@ -110,10 +110,10 @@ static int64_t limit_elements(int64_t bytes)
     return integer_max(bytes / (int64_t)sizeof(float), 1);
 }
 
-enum status transfer_check(struct context *context, const struct checkpoint_dataset *datasets, int count)
+enum status transfer_check(struct context *context, const struct state_array *datasets, int count)
 {
     for (int i = 0; i < count; i++) {
-        const struct checkpoint_dataset *dataset = &datasets[i];
+        const struct state_array *dataset = &datasets[i];
         bool good = dataset->rank >= 1 && dataset->rank <= TENSOR_RANK && dataset->name[0] == '/' &&
                     memchr(dataset->name, 0, sizeof dataset->name) && dataset->piece_count >= 0;
         for (int d = 0; good && d < dataset->rank; d++)
@@ -131,7 +131,7 @@ enum status transfer_check(struct context *context, const struct checkpoint_data
     return STATUS_OK;
 }
 
-int64_t dataset_elements(const struct checkpoint_dataset *dataset)
+int64_t dataset_elements(const struct state_array *dataset)
 {
     int64_t elements = 1;
     for (int i = 0; i < dataset->rank; i++)
@@ -139,7 +139,7 @@ int64_t dataset_elements(const struct checkpoint_dataset *dataset)
     return elements;
 }
 
-int64_t checkpoint_bytes(const struct checkpoint_dataset *datasets, int count)
+int64_t checkpoint_bytes(const struct state_array *datasets, int count)
 {
     int64_t bytes = 0;
     for (int i = 0; i < count; i++)
@@ -147,7 +147,7 @@ int64_t checkpoint_bytes(const struct checkpoint_dataset *datasets, int count)
     return bytes;
 }
 
-enum status transfer_complete(struct context *context, const struct checkpoint_dataset *datasets, int count,
+enum status transfer_complete(struct context *context, const struct state_array *datasets, int count,
                               const int64_t *elements)
 {
     for (int i = 0; i < count; i++)
@@ -158,7 +158,7 @@ enum status transfer_complete(struct context *context, const struct checkpoint_d
     return STATUS_OK;
 }
 
-void hashes_join(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, uint64_t *hashes)
+void hashes_join(struct mesh *mesh, const struct state_array *datasets, int count, uint64_t *hashes)
 {
     if (count > 0)
         mesh_all_reduce(mesh, MESH_TEAM, hashes, count, DTYPE_I64, MESH_XOR);
@@ -166,8 +166,7 @@ void hashes_join(struct mesh *mesh, const struct checkpoint_dataset *datasets, i
         hashes[i] = hash_whole(hashes[i], dataset_elements(&datasets[i]));
 }
 
-void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, int64_t limit,
-                   int64_t *rounds)
+void transfer_plan(struct mesh *mesh, const struct state_array *datasets, int count, int64_t limit, int64_t *rounds)
 {
     for (int i = 0; i < count; i++) {
         struct cursor cursor = {.dataset = &datasets[i], .limit = limit_elements(limit)};
@@ -211,7 +210,7 @@ static enum status dataset_move(struct context *context, const struct transfer *
                                 int index)
 {
     enum status status = STATUS_OK;
-    const struct checkpoint_dataset *dataset = &transfer->datasets[index];
+    const struct state_array *dataset = &transfer->datasets[index];
     struct cursor cursor = {.dataset = dataset, .limit = limit_elements(transfer->limit)};
     hid_t opened = H5Dopen2(file, dataset->name, H5P_DEFAULT);
     hid_t space = opened >= 0 ? H5Dget_space(opened) : -1;
@@ -313,9 +312,9 @@ static enum status write_alone(struct context *context, const struct transfer *t
     enum status status;
     TRY(file_open(context, transfer->path, true, &descriptor, &size));
     for (int i = 0; i < transfer->count; i++) {
-        const struct checkpoint_dataset *dataset = &transfer->datasets[i];
+        const struct state_array *dataset = &transfer->datasets[i];
         for (int p = 0; p < dataset->piece_count; p++) {
-            const struct checkpoint_piece *piece = &dataset->pieces[p];
+            const struct state_piece *piece = &dataset->pieces[p];
             struct runs runs = runs_of_box(&piece->box, dataset->rank, dataset->shape);
             place_touch(&context->place);
             for (int64_t r = 0; r < runs.count; r++) {

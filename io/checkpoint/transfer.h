@@ -10,22 +10,21 @@
 enum { TRANSFER_BYTES = 1 << 30 };
 
 /* INTERNAL error unless every piece lies inside its dataset. */
-enum status transfer_check(struct context *context, const struct checkpoint_dataset *datasets, int count) MUST_USE;
+enum status transfer_check(struct context *context, const struct state_array *datasets, int count) MUST_USE;
 
 /* Of all ranks together. */
-int64_t dataset_elements(const struct checkpoint_dataset *dataset);
+int64_t dataset_elements(const struct state_array *dataset);
 
 /* INTERNAL error unless `elements`, what all ranks together hold of each dataset, is all that it has. */
-enum status transfer_complete(struct context *context, const struct checkpoint_dataset *datasets, int count,
+enum status transfer_complete(struct context *context, const struct state_array *datasets, int count,
                               const int64_t *elements) MUST_USE;
 
 /* From what each rank contributes to the hashes of datasets to the hashes. Collective over the team. */
-void hashes_join(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, uint64_t *hashes);
+void hashes_join(struct mesh *mesh, const struct state_array *datasets, int count, uint64_t *hashes);
 
 /* For each dataset the number of transfers of at most `limit` bytes that the rank with most of them needs. Collective
  * over the team; `rounds` has `count` elements. */
-void transfer_plan(struct mesh *mesh, const struct checkpoint_dataset *datasets, int count, int64_t limit,
-                   int64_t *rounds);
+void transfer_plan(struct mesh *mesh, const struct state_array *datasets, int count, int64_t limit, int64_t *rounds);
 
 /* INTERNAL or FILE error unless every rank sees the file with this size: their folders may not be the same one.
  * Collective over the team; agreed status. */
@@ -40,7 +39,7 @@ enum status transfer_visible(struct context *context, struct mesh *mesh, const c
  * file: nobody waits, and every error comes out. */
 struct transfer {
     const char *path;
-    const struct checkpoint_dataset *datasets;
+    const struct state_array *datasets;
     int count;
     bool write;
     bool collective;

@@ -7,13 +7,14 @@
 #include "io/checkpoint/hash.h"
 #include "io/checkpoint/layout.h"
 #include "io/checkpoint/partial.h"
+#include "io/checkpoint/staging.h"
 #include "io/checkpoint/transfer.h"
 
 struct writer {
     struct context *context;
     struct mesh *mesh;
     const struct checkpoint_header *header;
-    const struct checkpoint_dataset *datasets;
+    const struct state_array *datasets;
     int count;
     const struct write_tuning *tuning;
     struct partial partial;
@@ -41,9 +42,9 @@ static enum status writer_prepare(struct writer *writer, const char *folder)
 static enum status writer_hash(struct writer *writer)
 {
     for (int i = 0; i < writer->count; i++) {
-        const struct checkpoint_dataset *dataset = &writer->datasets[i];
+        const struct state_array *dataset = &writer->datasets[i];
         for (int p = 0; p < dataset->piece_count; p++) {
-            const struct checkpoint_piece *piece = &dataset->pieces[p];
+            const struct state_piece *piece = &dataset->pieces[p];
             writer->hashes[i] ^= hash_box(piece->data, &piece->box, dataset->rank, dataset->shape);
             writer->elements[i] += box_count(&piece->box, dataset->rank);
         }
@@ -87,15 +88,18 @@ static enum status writer_transfer(struct writer *writer)
 }
 
 enum status checkpoint_write_tuned(struct context *context, struct mesh *mesh, const char *folder,
-                                   const struct checkpoint_header *header, const struct checkpoint_dataset *datasets,
+                                   const struct checkpoint_header *header, const struct state_array *datasets,
                                    int count, const struct write_tuning *tuning)
 {
-    struct writer writer = {
-        .context = context, .mesh = mesh, .header = header, .datasets = datasets, .count = count, .tuning = tuning};
+    struct staging staging;
+    struct writer writer = {.context = context, .mesh = mesh, .header = header, .count = count, .tuning = tuning};
     bool first = mesh_rank(mesh, MESH_TEAM) == 0;
     bool created = false;
     enum status status;
     layout_quiet();
+    TRY(mesh_agree(mesh, context, staging_create(context, datasets, count, NULL, &staging)));
+    staging_fill(&staging);
+    writer.datasets = staging.arrays;
     TRY(mesh_agree(mesh, context, writer_prepare(&writer, folder)));
     TRY(mesh_agree(mesh, context, writer_hash(&writer)));
     created = true;
@@ -105,6 +109,7 @@ enum status checkpoint_write_tuned(struct context *context, struct mesh *mesh, c
 done:
     if (status != STATUS_OK && created && first)
         unlink(writer.partial.partial);
+    staging_destroy(context, &staging);
     memory_free(context, writer.offsets);
     memory_free(context, writer.rounds);
     memory_free(context, writer.elements);
@@ -121,8 +126,7 @@ enum write_method write_method_wanted(void)
 }
 
 enum status checkpoint_write(struct context *context, struct mesh *mesh, const char *folder,
-                             const struct checkpoint_header *header, const struct checkpoint_dataset *datasets,
-                             int count)
+                             const struct checkpoint_header *header, const struct state_array *datasets, int count)
 {
     /* Ranks may be started with different environments. */
     int32_t method = (int32_t)write_method_wanted();

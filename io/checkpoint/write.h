@@ -15,7 +15,7 @@ struct write_tuning {
 
 /* checkpoint_write with these choices. Collective; agreed status. */
 enum status checkpoint_write_tuned(struct context *context, struct mesh *mesh, const char *folder,
-                                   const struct checkpoint_header *header, const struct checkpoint_dataset *datasets,
+                                   const struct checkpoint_header *header, const struct state_array *datasets,
                                    int count, const struct write_tuning *tuning) MUST_USE;
 
 /* The choice of the environment variable CAIRN_CHECKPOINT_IO: collective, individual, or none. */
@@ -23,7 +23,7 @@ enum write_method write_method_wanted(void);
 
 /* checkpoint_read with these. Collective; agreed status. */
 enum status checkpoint_read_tuned(struct context *context, struct mesh *mesh, const char *path,
-                                  const struct checkpoint_dataset *datasets, int count, bool together,
+                                  const struct state_array *datasets, int count, bool together,
                                   int64_t transfer_bytes) MUST_USE;
 
 #endif

@@ -8,12 +8,13 @@
 #include "src/core/clock.h"
 #include "src/core/notice.h"
 #include "src/core/random.h"
+#include "src/generate/generate.h"
+#include "src/model/decoder_model.h"
 #include "src/model/depthwise.h"
 #include "src/model/layers.h"
-#include "src/train/generate.h"
 
 struct watch {
-    struct trainer *trainer;
+    struct session *session;
     struct continuation *continuations;
     int32_t *tokens; /* [requests, prompt + tokens] */
     double *seconds; /* [tokens - 1] from each of the first row's tokens to its next */
@@ -42,16 +43,16 @@ struct generation_report {
 };
 
 /* Layers that a token took on average since the accounts began; what is not routed is taken by all. */
-static double mean_depth(struct trainer *trainer, double *sums)
+static double mean_depth(struct session *session, double *sums)
 {
-    const struct decoder *decoder = trainer->decoder;
+    const struct decoder *decoder = decoder_of(&session->model);
     const struct model_config *config = &decoder->config;
     bool recursive = config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE;
     for (int64_t i = 0; i < config->layers; i++) {
         sums[2 * i] = (double)decoder->routing[i].offered;
         sums[2 * i + 1] = (double)decoder->routing[i].chosen;
     }
-    mesh_all_reduce(trainer->mesh, MESH_TEAM, sums, 2 * config->layers, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(session->mesh, MESH_TEAM, sums, 2 * config->layers, DTYPE_F64, MESH_SUM);
     double depth = 0.0;
     for (int64_t layer = 0; layer < config->layers; layer++) {
         int64_t router = recursive ? layers_recursion(config, layer) : layers_routed(config, layer) ? layer : -1;
@@ -69,9 +70,9 @@ static void see_token(void *self, int64_t continuation, int32_t token)
         return;
     double now = clock_seconds();
     if (watch->seen == 0) {
-        const struct decoder *decoder = watch->trainer->decoder;
+        const struct decoder *decoder = decoder_of(&watch->session->model);
         watch->prompt = now - watch->begin;
-        watch->account = watch->trainer->context->time;
+        watch->account = watch->session->context->time;
         watch->processor = clock_process_seconds();
         memset(decoder->routing, 0, (size_t)decoder->config.layers * sizeof *decoder->routing);
     } else {
@@ -84,7 +85,7 @@ static void see_token(void *self, int64_t continuation, int32_t token)
 static void fill_prompts(const struct watch *watch, const struct bench_options *options)
 {
     uint64_t key = random_key(0, "bench tokens");
-    uint64_t vocabulary = (uint64_t)watch->trainer->config->model.vocabulary;
+    uint64_t vocabulary = (uint64_t)watch->session->config->model.vocabulary;
     int64_t stride = options->prompt + options->tokens;
     for (int64_t row = 0; row < options->requests; row++) {
         int32_t *tokens = watch->tokens + row * stride;
@@ -100,18 +101,18 @@ static void fill_prompts(const struct watch *watch, const struct bench_options *
 /* Once to warm up: products are prepared, parameters packed. */
 static enum status measure(struct watch *watch, const struct bench_options *options)
 {
-    struct trainer *trainer = watch->trainer;
+    struct session *session = watch->session;
     const struct sampling sampling = {.temperature = 1.0, .top_p = 1.0, .in_step = options->in_step};
-    struct time_account *account = &trainer->context->time;
+    struct time_account *account = &session->context->time;
     watch->all = (options->warmup + 1) * options->requests * options->tokens;
-    notice_begin(&watch->notice, trainer->context, "measuring", "tokens");
+    notice_begin(&watch->notice, session->context, "measuring", "tokens");
     for (int64_t i = 0; i <= options->warmup; i++) {
         watch->seen = 0;
-        mesh_barrier(trainer->mesh, MESH_TEAM);
+        mesh_barrier(session->mesh, MESH_TEAM);
         /* What no operation claims for itself is the work of the others. */
         (void)time_enter(account, TIME_COMPUTE);
         watch->begin = clock_seconds();
-        CHECK(generate(trainer, &sampling, watch->continuations, options->requests, options->rows, see_token, watch));
+        CHECK(generate(session, &sampling, watch->continuations, options->requests, options->rows, see_token, watch));
         watch->whole = clock_seconds() - watch->begin - watch->prompt;
         watch->processor = clock_process_seconds() - watch->processor;
         (void)time_enter(account, TIME_OTHER);
@@ -124,7 +125,7 @@ static enum status measure(struct watch *watch, const struct bench_options *opti
 
 static enum status watch_create(struct watch *watch, const struct bench_options *options)
 {
-    struct context *context = watch->trainer->context;
+    struct context *context = watch->session->context;
     size_t rows = (size_t)options->requests;
     size_t stride = (size_t)(options->prompt + options->tokens);
     watch->continuations = memory_allocate(context, rows * sizeof *watch->continuations, MEMORY_OTHER);
@@ -132,12 +133,12 @@ static enum status watch_create(struct watch *watch, const struct bench_options 
     watch->seconds = memory_allocate(context, (size_t)options->tokens * sizeof *watch->seconds, MEMORY_OTHER);
     if (context->status == STATUS_OK)
         fill_prompts(watch, options);
-    return mesh_agree(watch->trainer->mesh, context, context->status);
+    return mesh_agree(watch->session->mesh, context, context->status);
 }
 
 static void watch_destroy(struct watch *watch)
 {
-    struct context *context = watch->trainer->context;
+    struct context *context = watch->session->context;
     memory_free(context, watch->continuations);
     memory_free(context, watch->tokens);
     memory_free(context, watch->seconds);
@@ -145,15 +146,15 @@ static void watch_destroy(struct watch *watch)
 
 static enum status summarize(struct watch *watch, struct generation_report *report)
 {
-    struct context *context = watch->trainer->context;
+    struct context *context = watch->session->context;
     int64_t layers = report->config->model.layers;
     double *sums = memory_allocate(context, 2 * (size_t)layers * sizeof *sums, MEMORY_OTHER);
-    CHECK(mesh_agree(watch->trainer->mesh, context, context->status));
-    report->depth = mean_depth(watch->trainer, sums);
+    CHECK(mesh_agree(watch->session->mesh, context, context->status));
+    report->depth = mean_depth(watch->session, sums);
     memory_free(context, sums);
     int count = (int)watch->seen - 1;
-    report->depthwise = !report->options->in_step && depthwise_fits(watch->trainer->decoder);
-    report->parameters = decoder_parameter_total(watch->trainer->decoder);
+    report->depthwise = !report->options->in_step && depthwise_fits(decoder_of(&watch->session->model));
+    report->parameters = parameter_list_elements(&watch->session->parameters);
     report->prompt = watch->prompt;
     memcpy(report->part, watch->part, sizeof report->part);
     report->whole = watch->whole;
@@ -251,8 +252,8 @@ static enum status print_report_json(struct context *context, const struct gener
 enum status bench_generate(struct context *context, struct mesh *mesh, struct engine *engine,
                            const struct config *config, const struct bench_options *options)
 {
-    struct trainer trainer = {.context = context};
-    struct watch watch = {.trainer = &trainer};
+    struct session session = {.context = context};
+    struct watch watch = {.session = &session};
     struct generation_report report = {.mesh = mesh, .engine = engine, .options = options};
     struct config *fitted = memory_allocate(context, sizeof *fitted, MEMORY_OTHER);
     enum status status;
@@ -261,8 +262,8 @@ enum status bench_generate(struct context *context, struct mesh *mesh, struct en
     fitted->training.sequence_length = options->prompt + options->tokens;
     fitted->training.batch = fitted->training.micro_batch = 1;
     report.config = fitted;
-    TRY(trainer_create(context, mesh, engine, fitted, false, &trainer));
-    trainer.decoder->balanced = options->balanced;
+    TRY(session_create(context, mesh, engine, fitted, NULL, NULL, false, &session));
+    session.model.balanced = options->balanced;
     TRY(watch_create(&watch, options));
     TRY(measure(&watch, options));
     TRY(summarize(&watch, &report));
@@ -270,7 +271,7 @@ enum status bench_generate(struct context *context, struct mesh *mesh, struct en
         status = options->json ? print_report_json(context, &report) : (print_report(&report), STATUS_OK);
 done:
     watch_destroy(&watch);
-    trainer_destroy(&trainer);
+    session_destroy(&session);
     memory_free(context, fitted);
     return status;
 }

@@ -15,16 +15,18 @@
 static void fill_batch(struct trainer *trainer, int64_t step)
 {
     struct batch *batch = &trainer->batch;
+    int32_t *tokens = batch_field(batch, "tokens");
+    int32_t *targets = batch_field(batch, "targets");
     uint64_t key = random_key((uint64_t)step, "bench tokens");
     uint64_t vocabulary = (uint64_t)trainer->config->model.vocabulary;
     uint64_t stride = (uint64_t)batch->length + 1;
     for (int64_t row = 0; row < batch->mine.count; row++)
         for (int64_t i = 0; i < batch->length; i++) {
             uint64_t place = (uint64_t)(batch->mine.begin + row) * stride + (uint64_t)i;
-            batch->inputs[row * batch->length + i] = (int32_t)(random_bits(key, place) % vocabulary);
-            batch->targets[row * batch->length + i] = (int32_t)(random_bits(key, place + 1) % vocabulary);
+            tokens[row * batch->length + i] = (int32_t)(random_bits(key, place) % vocabulary);
+            targets[row * batch->length + i] = (int32_t)(random_bits(key, place + 1) % vocabulary);
         }
-    trainer_scale_batch(trainer, batch->rows * batch->length, batch->rows * batch->length);
+    batch_ready(&trainer->batch, batch->rows * batch->length, batch->rows * batch->length);
 }
 
 static enum status run_step(struct trainer *trainer, struct step_sample *sample)
@@ -148,8 +150,8 @@ static enum status summarize(struct trainer *trainer, const struct step_sample *
     const struct config *config = trainer->config;
     const struct step_sample *median = &samples[choose_median(trainer->mesh, samples, count)];
     report->tokens = trainer->batch.rows * trainer->batch.length;
-    report->parameters = decoder_parameter_total(trainer->decoder);
-    report->useful_per_token = decoder_flops_per_token(&config->model, trainer->batch.length, 0.0);
+    report->parameters = parameter_list_elements(&trainer->session.parameters);
+    report->useful_per_token = trainer->model->ops->flops(&config->model, trainer->batch.length, 0.0);
     report->seconds = median->seconds;
     report->loss = median->loss;
     report->executed = median->executed;
@@ -179,7 +181,7 @@ enum status bench_step(struct context *context, struct mesh *mesh, struct engine
     enum status status;
     TRY(mesh_agree(mesh, context, context->status));
     TRY(trainer_create(context, mesh, engine, config, true, &trainer));
-    trainer.decoder->balanced = options->balanced;
+    trainer.model->balanced = options->balanced;
     report.peak_before = measure_peak(mesh, engine, dtype, options->quick, &report.instruction);
     TRY(measure_steps(&trainer, options, samples));
     keep_memory(&trainer, &report);

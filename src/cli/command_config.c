@@ -3,7 +3,7 @@
 
 #include "io/config/config.h"
 #include "src/cli/command.h"
-#include "src/model/decoder.h"
+#include "src/model/model.h"
 
 /* What any run of these settings would refuse, on however many ranks. */
 static enum status check(struct context *context, const struct config *config)
@@ -16,7 +16,7 @@ static enum status check(struct context *context, const struct config *config)
     if (ranks > INT_MAX)
         return context_fail(context, STATUS_USAGE, "mesh: its sizes make more than %d ranks", INT_MAX);
     CHECK(mesh_resolve(context, &config->mesh, (int)ranks, &mesh));
-    return decoder_check(context, &config->model, &mesh);
+    return model_find(&config->model)->check(context, &config->model, &mesh);
 }
 
 static enum status show(struct command *command, const char *path)

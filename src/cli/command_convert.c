@@ -17,8 +17,8 @@ struct convert_run {
     char source[CHECKPOINT_PATH];
     struct config config;
     struct trainer trainer;
-    struct lock *lock;      /* of the folder; rank 0 only */
-    struct streams streams; /* empty memories, where runs of the configuration carry some */
+    struct lock *lock;           /* of the folder; rank 0 only */
+    struct model_state *carried; /* empty memories, where runs of the configuration carry some */
     struct conversion_counts counts;
 };
 
@@ -72,12 +72,11 @@ static enum status take_folder(struct convert_run *run)
     return find_folder(run);
 }
 
-static enum status create_streams(struct convert_run *run)
+static enum status create_state(struct convert_run *run)
 {
     struct trainer *trainer = &run->trainer;
-    if (!streams_carried(&run->config))
-        return STATUS_OK;
-    return streams_create(trainer->context, trainer->decoder, trainer->batch.mine, trainer->batch.rows, &run->streams);
+    const struct model_ops *model = trainer->model->ops;
+    return model_carries(model, &run->config) ? model->state->create(&trainer->batch, &run->carried) : STATUS_OK;
 }
 
 static enum status run_conversion(struct convert_run *run)
@@ -91,9 +90,9 @@ static enum status run_conversion(struct convert_run *run)
     CHECK(checkpoint_verify(context, command->mesh, run->source));
     CHECK(trainer_create(context, command->mesh, &command->engine, &run->config, true, trainer));
     CHECK(convert_load(trainer, run->source, run->initialization, &run->counts));
-    CHECK(mesh_agree(command->mesh, context, create_streams(run)));
+    CHECK(mesh_agree(command->mesh, context, create_state(run)));
     CHECK(mesh_agree(command->mesh, context, command->rank == 0 ? take_folder(run) : STATUS_OK));
-    CHECK(state_save(trainer, streams_carried(&run->config) ? &run->streams : NULL, run->folder));
+    CHECK(state_save(trainer, run->carried, run->folder));
     if (command->rank == 0)
         printf("%s/step-%08d.h5: %d parameters with values from %s, %d new ones\n", run->folder, 0, run->counts.taken,
                run->source, run->counts.fresh);
@@ -111,7 +110,8 @@ enum status command_convert(struct command *command, const struct convert_option
     run->trainer.context = context;
     enum status status = run_conversion(run);
     lock_release(&run->lock);
-    streams_destroy(&run->streams);
+    if (run->carried)
+        run->trainer.model->ops->state->destroy(&run->carried);
     trainer_destroy(&run->trainer);
     memory_free(context, run);
     return status;

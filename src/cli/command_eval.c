@@ -8,9 +8,9 @@
 #include "src/bench/measure.h"
 #include "src/cli/command.h"
 #include "src/core/text.h"
+#include "src/generate/passkey.h"
 #include "src/train/corpora.h"
 #include "src/train/evaluate.h"
-#include "src/train/passkey.h"
 #include "src/train/state.h"
 
 enum { LENGTHS = 32 };
@@ -290,7 +290,7 @@ static enum status measure_passkey(struct eval *eval)
         task.length = eval->lengths[i];
         for (int place = 0; place < PLACES; place++) {
             task.position = (enum passkey_position)place;
-            CHECK(passkey_evaluate(&eval->trainer, &task, eval->samples, eval->config->training.batch,
+            CHECK(passkey_evaluate(&eval->trainer.session, &task, eval->samples, eval->config->training.batch,
                                    eval->plan.memory_off, &scores[place]));
         }
         if (lengths)

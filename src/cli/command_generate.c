@@ -2,10 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/checkpoint/checkpoint.h"
 #include "io/config/config.h"
 #include "src/cli/command.h"
-#include "src/train/generate.h"
-#include "src/train/state.h"
+#include "src/generate/generate.h"
+#include "src/session/load.h"
 
 struct generate_options {
     const char *checkpoint, *prompt, *tokens, *temperature, *top_k, *top_p, *seed;
@@ -111,7 +112,7 @@ static enum status run_generate(struct generate_run *run, const struct generate_
 {
     struct command *command = run->command;
     struct context *context = &command->context;
-    struct trainer trainer = {.context = context};
+    struct session session = {0};
     struct mesh *readers = NULL;
     char path[CHECKPOINT_PATH];
     enum status status;
@@ -127,17 +128,17 @@ static enum status run_generate(struct generate_run *run, const struct generate_
     TRY(mesh_agree(readers, context, status));
     command->mesh = NULL;
     TRY(command_start_with(command, run->config));
-    TRY(trainer_create(context, command->mesh, &command->engine, run->config, false, &trainer));
-    TRY(state_load(&trainer, NULL, path));
+    TRY(session_create(context, command->mesh, &command->engine, run->config, NULL, NULL, false, &session));
+    TRY(session_load(&session, path));
     if (command->rank == 0)
         fputs(options->prompt, stdout);
     struct continuation continuation = {
         .prompt = run->prompt, .prompt_count = run->prompt_count, .count = run->count, .tokens = run->tokens};
-    TRY(generate(&trainer, &run->sampling, &continuation, 1, 1, print_token, run));
+    TRY(generate(&session, &run->sampling, &continuation, 1, 1, print_token, run));
     if (command->rank == 0)
         putchar('\n');
 done:
-    trainer_destroy(&trainer);
+    session_destroy(&session);
     if (command->mesh == readers)
         command->mesh = NULL;
     mesh_destroy(&readers);

@@ -110,11 +110,16 @@ struct data_config {
 
 enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_WSD };
 
+enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_SGD };
+
 struct optimizer_config {
+    enum optimizer_kind kind;
     double learning_rate;
     double beta1;
     double beta2;
     double epsilon;
+    double momentum; /* of sgd */
+    bool nesterov;
     double weight_decay;
     double clip; /* largest global gradient norm; 0 is off */
     double gate_lr_factor;
@@ -133,6 +138,8 @@ struct training_config {
     uint64_t seed;
     int64_t skip_limit;            /* skipped steps in a row that end the run */
     int64_t capacity_warmup_steps; /* in which routers' capacity falls from all tokens to the model's own; 0 is off */
+    struct text_list freeze;       /* patterns of parameters that stay as they are */
+    struct text_list train_only;   /* if there are any: all others stay as they are */
     int64_t gate_warning_steps;    /* when to look whether the memory gates have moved; 0 is never */
 };
 

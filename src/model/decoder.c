@@ -92,7 +92,7 @@ bool decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, stru
                      const struct packet *in, struct packet *out)
 {
     int64_t model_chunk = model_chunk_of(decoder, chunk);
-    bool last = model_chunk == (int64_t)decoder->chunks * mesh_size(decoder->mesh, MESH_PIPELINE) - 1;
+    bool last = model_chunk == decoder_model_chunks(decoder) - 1;
     out->count = 0;
     if (chunk == 0)
         input->flow = flow_create(tape, decoder, input);
@@ -116,7 +116,7 @@ void decoder_form(const struct decoder *decoder, const struct decoder_input *inp
 
 int64_t decoder_packet_bytes(const struct decoder *decoder, const struct decoder_input *largest)
 {
-    int64_t chunks = (int64_t)decoder->chunks * mesh_size(decoder->mesh, MESH_PIPELINE);
+    int64_t chunks = decoder_model_chunks(decoder);
     int64_t most = 0;
     for (int64_t chunk = 1; chunk < chunks; chunk++) {
         struct packet_form form;
@@ -128,6 +128,11 @@ int64_t decoder_packet_bytes(const struct decoder *decoder, const struct decoder
 
 /* -- What the model is made of --------------------------------------------------------------------------------------
  */
+
+int64_t decoder_model_chunks(const struct decoder *decoder)
+{
+    return (int64_t)decoder->chunks * decoder_size(decoder, MESH_PIPELINE);
+}
 
 bool decoder_routes(const struct decoder *decoder)
 {
@@ -233,12 +238,13 @@ static void fill_tables(struct decoder *decoder)
     }
 }
 
-enum status decoder_create(struct context *context, struct mesh *mesh, struct engine *engine,
-                           const struct model_config *config, const struct compute_config *compute, int64_t max_length,
-                           bool trains, struct decoder **decoder)
+enum status decoder_create(struct model *model, struct decoder **decoder)
 {
+    struct context *context = model->context;
+    const struct model_config *config = &model->config->model;
+    struct mesh *mesh = model->mesh;
+    int64_t max_length = model->config->training.sequence_length;
     *decoder = NULL;
-    CHECK(decoder_check(context, config, mesh_config(mesh)));
     if (config->positions == POSITIONS_LEARNED && max_length > config->max_positions)
         return context_fail(context, STATUS_USAGE, "model.max_positions: %lld is less than the %lld tokens asked for",
                             (long long)config->max_positions, (long long)max_length);
@@ -246,12 +252,14 @@ enum status decoder_create(struct context *context, struct mesh *mesh, struct en
     *decoder = d;
     if (!d)
         return STATUS_MEMORY;
+    d->model = model;
     d->context = context;
     d->mesh = mesh;
-    d->engine = engine;
+    d->engine = model->engine;
     d->config = *config;
-    d->dtype = compute->type == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32;
-    d->recompute = compute->recompute;
+    d->list = model->parameters;
+    d->dtype = model->dtype;
+    d->recompute = model->config->compute.recompute;
     d->max_length = max_length;
     d->rotary_rows = config->attention.kind == ATTENTION_INFINI ? config->attention.segment : max_length;
     d->chunks = layers_chunks(config, mesh_config(mesh));
@@ -267,7 +275,7 @@ enum status decoder_create(struct context *context, struct mesh *mesh, struct en
     if (!d->kv_of_head || !d->cosine || !d->sine || !d->routing)
         return STATUS_MEMORY;
     fill_tables(d);
-    return decoder_declare(d, compute->bucket_bytes, trains);
+    return decoder_declare(d);
 }
 
 void decoder_destroy(struct decoder **decoder)
@@ -276,9 +284,7 @@ void decoder_destroy(struct decoder **decoder)
     if (!d)
         return;
     struct context *context = d->context;
-    replica_destroy(&d->replica);
-    void *owned[] = {d->specs,      d->parameters, d->blocks, d->recursion_routers, d->layers,
-                     d->kv_of_head, d->cosine,     d->sine,   d->routing,           d};
+    void *owned[] = {d->blocks, d->recursion_routers, d->layers, d->kv_of_head, d->cosine, d->sine, d->routing, d};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         memory_free(context, owned[i]);
     *decoder = NULL;

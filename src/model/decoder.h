@@ -1,14 +1,14 @@
 /* The base decoder of src/model/README.md section 2 in its Llama, GPT-2 and PaLM forms, split over the mesh: attention
  * heads, inner MLP features and vocabulary over tensor ranks, layers over pipeline stages (and their chunks).
  *
- * A decoder knows every parameter of the whole model by its spec, and holds those of its own stage. */
+ * A decoder declares every parameter of the whole model, and holds those of its own stage. */
 #ifndef CAIRN_MODEL_DECODER_H
 #define CAIRN_MODEL_DECODER_H
 
 #include "dist/parallel/pipeline.h"
-#include "dist/parallel/replica.h"
 #include "dist/parallel/split.h"
 #include "src/core/config.h"
+#include "src/model/model.h"
 #include "src/ops/ops.h"
 
 struct decoder_cache;
@@ -37,28 +37,6 @@ struct block {
     struct parameter *predictor_in, *predictor_out; /* [D / 2, D], [1, D / 2] */
 };
 
-/* What parameters are for. */
-enum parameter_group {
-    GROUP_EMBEDDINGS,
-    GROUP_ATTENTION,
-    GROUP_MLP,
-    GROUP_NORMS,
-    GROUP_MEMORY_GATES,
-    GROUP_ROUTERS,
-    GROUP_PREDICTORS,
-    GROUP_RESIDUAL,
-    GROUP_HEAD,
-    PARAMETER_GROUPS,
-};
-
-const char *parameter_group_name(enum parameter_group group);
-
-/* Elements of the whole model: as they are stored, and as if each unrolled layer had parameters of its own. */
-struct parameter_totals {
-    int64_t stored[PARAMETER_GROUPS];
-    int64_t unrolled[PARAMETER_GROUPS];
-};
-
 /* What a router did since somebody last looked; this rank's share of it. */
 struct routing {
     int64_t offered, chosen; /* tokens */
@@ -70,6 +48,7 @@ struct routing {
 };
 
 struct decoder {
+    struct model *model;
     struct context *context;
     struct mesh *mesh;
     struct engine *engine;
@@ -77,12 +56,7 @@ struct decoder {
     enum dtype dtype;
     enum recompute_kind recompute;
 
-    struct parameter_spec *specs; /* of the whole model, in the order of the forward pass, each stored layer once */
-    int spec_count;
-    struct parameter_totals totals;
-    struct parameter *parameters; /* of this rank */
-    int parameter_count;
-    struct replica *replica;
+    struct parameter_list *list; /* in the order of the forward pass, each stored layer once; the caller's */
 
     struct range heads;    /* query heads of this tensor rank */
     struct range kv_heads; /* the kv heads they use; neighbours may share one */
@@ -102,24 +76,14 @@ struct decoder {
     int64_t rotary_rows;  /* of the tables */
     float *cosine, *sine; /* [rotary_rows, head_width / 2] */
 
-    double surplus;          /* of the routers' capacity in passes to come (layers_tokens), on all ranks the same */
     struct routing *routing; /* [layers], by unrolled layer or recursion */
-    double router_loss;      /* the routers' own losses since it was last set to 0, of this rank's tokens */
-    /* Where each token's route is its own, tokens are drawn in the shares that training aims at instead of asking the
-     * routers: the load of a trained model, for measurements of one that has learned nothing. */
-    bool balanced;
 };
 
-/* Validates that the mesh fits the model, lays out the parameters and allocates them, with gradients if it `trains`.
- * No sequence may be longer than max_length (with Infini-attention, none that is passed at once).
- * Local; every rank of a mesh comes to the same verdict. */
-enum status decoder_create(struct context *context, struct mesh *mesh, struct engine *engine,
-                           const struct model_config *config, const struct compute_config *compute, int64_t max_length,
-                           bool trains, struct decoder **decoder) MUST_USE;
+/* Validates that the mesh fits the model and declares its parameters in the list, which must outlive it. No sequence
+ * may be longer than max_length (with Infini-attention, none that is passed at once). Local; every rank of a mesh comes
+ * to the same verdict. */
+enum status decoder_create(struct model *model, struct decoder **decoder) MUST_USE;
 void decoder_destroy(struct decoder **decoder);
-
-/* Initial values that depend on the seed alone, whatever the mesh. Collective over the replica axis. */
-void decoder_initialize(struct decoder *decoder, uint64_t seed);
 
 /* Infini-attention's memories of some sequences, by unrolled layer; NULL for layers without one on this rank. Each is
  * [sequences, kv heads of this rank, E * E + E] F32: M, then z. */
@@ -215,13 +179,10 @@ void decoder_cache_reset(struct decoder_cache *cache, int64_t row);
 enum status decoder_check(struct context *context, const struct model_config *config,
                           const struct mesh_config *mesh) MUST_USE;
 
-/* A decoder of one rank that knows its specs and totals but has no memory for parameters: the largest model can be
- * described anywhere. Local; to be destroyed like any other. */
+/* Declares a decoder's parameters, on one rank, without memory for them: the largest model can be described anywhere.
+ * Local. */
 enum status decoder_describe(struct context *context, const struct model_config *config,
-                             struct decoder **decoder) MUST_USE;
-
-/* Elements of the whole model as stored. */
-int64_t decoder_parameter_total(const struct decoder *decoder);
+                             struct parameter_list *list) MUST_USE;
 
 /* Useful floating-point operations of a training step per token of a sequence of T tokens: 6 (an addition and a
  * multiplication, forward once and backward twice; nothing recomputed) for each of these products, averaged over T.

@@ -13,9 +13,12 @@ static inline struct tensor *parameter_value(struct parameter *parameter)
     return parameter ? &parameter->value : NULL;
 }
 
-/* Declares all parameters, in the order of the forward pass, and allocates this rank's. Chunks, their layers and what
- * this tensor rank has of heads and vocabulary must be known. */
-enum status decoder_declare(struct decoder *decoder, int64_t bucket_bytes, bool trains) MUST_USE;
+/* Declares all parameters, in the order of the forward pass. Chunks, their layers and what this tensor rank has of
+ * heads and vocabulary must be known. */
+enum status decoder_declare(struct decoder *decoder) MUST_USE;
+
+/* Chunks of the whole model; 1 where there is no mesh. */
+int64_t decoder_model_chunks(const struct decoder *decoder);
 
 /* The parameters that an unrolled layer of this stage uses; NULL for other stages' layers. */
 const struct block *decoder_block(const struct decoder *decoder, int64_t layer);
@@ -45,25 +48,16 @@ struct tensor *cache_attend(struct tape *tape, const struct block_call *call, st
 int decoder_size(const struct decoder *decoder, enum mesh_axis axis);
 int decoder_rank(const struct decoder *decoder, enum mesh_axis axis);
 
-/* What this tensor rank has of a parameter: the range `slice` of an axis, and of it what it owns. */
-struct division {
-    int axis;
-    struct range slice;
-    struct range owned;
-    bool replicated;
-    bool overlapping;
-};
-
 /* All of it on every rank. */
-struct division division_whole(const struct decoder *decoder, int64_t extent);
+struct parameter_division division_whole(const struct decoder *decoder, int64_t extent);
 
 /* What belongs to the things in `part`, `unit` of the axis to each. */
-struct division division_units(int axis, struct range part, int64_t unit);
+struct parameter_division division_units(int axis, struct range part, int64_t unit);
 
 /* As evenly as possible. */
-struct division division_even(const struct decoder *decoder, int axis, int64_t extent);
+struct parameter_division division_even(const struct decoder *decoder, int axis, int64_t extent);
 
 /* Rows of kv heads: each goes to every rank with a query head that uses it, and is owned by the first of them. */
-struct division division_kv_heads(const struct decoder *decoder);
+struct parameter_division division_kv_heads(const struct decoder *decoder);
 
 #endif

@@ -217,7 +217,7 @@ static bool route_by_expert(struct tape *tape, struct depthwise *d, const struct
         int32_t row = company->row[i];
         int recursion = d->recursion[row];
         bool enters = score[i] > 0.0f;
-        if (decoder->balanced && recursion < d->recursions)
+        if (decoder->model->balanced && recursion < d->recursions)
             enters = route_draw(row, d->position[row], 0) < recursion_share(decoder, recursion, length);
         d->gate[row] = ((const float *)gate->data)[i];
         go_on(d, row, recursion == 0 || (recursion < d->recursions && enters));
@@ -238,7 +238,7 @@ static bool choose_depths(struct tape *tape, struct depthwise *d, const struct c
     recursion_depths(s, depth);
     for (int64_t i = 0; i < company->part.count; i++) {
         int32_t row = company->row[company->part.begin + i];
-        if (decoder->balanced && row >= 0)
+        if (decoder->model->balanced && row >= 0)
             depth[i] = 1.0f + (float)(int)((double)d->recursions * route_draw(row, d->position[row], 0));
         own[i * COLUMNS + DEPTH] = depth[i];
         own[i * COLUMNS + GATE] = ((const float *)s->data)[i * d->recursions + (int64_t)depth[i] - 1];

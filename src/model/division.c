@@ -11,33 +11,33 @@ int decoder_rank(const struct decoder *decoder, enum mesh_axis axis)
     return decoder->mesh ? mesh_rank(decoder->mesh, axis) : 0;
 }
 
-struct division division_whole(const struct decoder *decoder, int64_t extent)
+struct parameter_division division_whole(const struct decoder *decoder, int64_t extent)
 {
     bool owner = decoder_rank(decoder, MESH_TENSOR) == 0;
     struct range all = {.begin = 0, .count = extent};
-    return (struct division){.axis = 0,
-                             .slice = all,
-                             .owned = {.begin = 0, .count = owner ? extent : 0},
-                             .replicated = decoder_size(decoder, MESH_TENSOR) > 1};
+    return (struct parameter_division){.axis = 0,
+                                       .slice = all,
+                                       .owned = {.begin = 0, .count = owner ? extent : 0},
+                                       .replicated = decoder_size(decoder, MESH_TENSOR) > 1};
 }
 
-struct division division_units(int axis, struct range part, int64_t unit)
+struct parameter_division division_units(int axis, struct range part, int64_t unit)
 {
     struct range slice = {.begin = part.begin * unit, .count = part.count * unit};
-    return (struct division){.axis = axis, .slice = slice, .owned = slice};
+    return (struct parameter_division){.axis = axis, .slice = slice, .owned = slice};
 }
 
-struct division division_even(const struct decoder *decoder, int axis, int64_t extent)
+struct parameter_division division_even(const struct decoder *decoder, int axis, int64_t extent)
 {
     return division_units(
         axis, range_partition(extent, decoder_size(decoder, MESH_TENSOR), decoder_rank(decoder, MESH_TENSOR)), 1);
 }
 
-struct division division_kv_heads(const struct decoder *decoder)
+struct parameter_division division_kv_heads(const struct decoder *decoder)
 {
     const struct model_config *config = &decoder->config;
     int64_t group = config->heads / config->kv_heads;
-    struct division division = division_units(0, decoder->kv_heads, config->head_width);
+    struct parameter_division division = division_units(0, decoder->kv_heads, config->head_width);
     bool first_is_shared = decoder->heads.begin % group != 0 && decoder->heads.count > 0;
     if (first_is_shared) {
         division.owned.begin += config->head_width;

@@ -149,7 +149,7 @@ static int64_t list_total(const struct decoder *decoder, const struct decoder_in
         return input->begin[input->rows];
     if (recursion <= 0 || input->causal || config->depth.routing == ROUTING_TOKEN)
         return input->rows * input->length;
-    return input->rows * layers_tokens(config, first + recursion * count, input->length, decoder->surplus);
+    return input->rows * layers_tokens(config, first + recursion * count, input->length, decoder->model->surplus);
 }
 
 static int64_t list_part(const struct decoder *decoder, const struct decoder_input *input, int recursion)
@@ -173,8 +173,8 @@ static void form_add(struct packet_form *form, enum dtype dtype, int64_t rows, i
     }
 }
 
-void flow_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
-               struct packet_form *form)
+static void form_all(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
+                     struct packet_form *form)
 {
     struct boundary boundary = find_boundary(decoder, model_chunk);
     int64_t width = decoder->config.width;
@@ -190,6 +190,15 @@ void flow_form(const struct decoder *decoder, const struct decoder_input *input,
     form_add(form, DTYPE_F32, part, 1, 1);
     if (by_token)
         form_add(form, DTYPE_I32, list_total(decoder, input, 0), 1, 1);
+}
+
+void flow_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
+               struct packet_form *form)
+{
+    form_all(decoder, input, model_chunk, form);
+    bool needless = parameter_list_lowest(decoder->list) >= model_chunk;
+    for (int i = 0; needless && i < form->count; i++)
+        form->part[i].differentiable = false;
 }
 
 static void put(struct packet *packet, struct tensor *tensor)

@@ -97,10 +97,10 @@ bool recursion_borrow(struct tape *tape, const struct decoder *decoder, const st
 /* Numbers of all tokens of the stream from those of this rank's part; in the work arena, which the caller rewinds. */
 float *route_collect(struct tape *tape, struct decoder *decoder, const struct flow *flow, const float *part);
 
-/* A number in [0, 1) for a token that depends on its row and position alone (and `index`): decoder.balanced. */
+/* A number in [0, 1) for a token that depends on its row and position alone (and `index`): model.balanced. */
 double route_draw(int64_t row, int64_t position, int64_t index);
 
-/* With decoder.balanced and causal routers, scores above 0 for a share of the tokens: `most` of input->length, the
+/* With model.balanced and causal routers, scores above 0 for a share of the tokens: `most` of input->length, the
  * smaller share being a part of the larger one of the same `index`. */
 void route_balance(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
                    int64_t most, int64_t index, float *scores);

@@ -20,7 +20,7 @@ static bool choose(struct tape *tape, struct decoder *decoder, const struct deco
     if (!scores || !causal)
         return false;
     struct arena_mark mark = arena_mark(tape->work);
-    int64_t most = layers_tokens(&decoder->config, layer, input->length, decoder->surplus);
+    int64_t most = layers_tokens(&decoder->config, layer, input->length, decoder->model->surplus);
     float *all = route_collect(tape, decoder, flow, input->causal ? causal->data : scores->data);
     if (all)
         route_balance(decoder, input, flow, most, layer, all);

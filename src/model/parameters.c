@@ -20,6 +20,7 @@ struct part {
     const char *prefix; /* of its parameters' names */
     bool here;          /* on this pipeline stage */
     int64_t uses;       /* unrolled layers that use it */
+    int64_t chunk;      /* the first of the model's chunks that uses it */
 };
 
 static struct parameter_spec matrix_spec(const struct part *part, const char *name, const char *suffix, int64_t rows,
@@ -39,30 +40,14 @@ static struct parameter_spec vector_spec(const struct part *part, const char *na
     return spec;
 }
 
-/* Room was made for all of them before the first. */
-static struct parameter *hold(struct decoder *decoder, const struct parameter_spec *spec, struct division division)
-{
-    struct parameter *parameter = &decoder->parameters[decoder->parameter_count++];
-    *parameter = (struct parameter){.spec = *spec,
-                                    .axis = division.axis,
-                                    .slice = division.slice,
-                                    .owned = division.owned,
-                                    .replicated = division.replicated,
-                                    .overlapping = division.overlapping};
-    return parameter;
-}
-
 /* Returns NULL where another stage holds it. */
 static struct parameter *declare(struct decoder *decoder, const struct part *part, enum parameter_group group,
-                                 const struct parameter_spec *spec, struct division division)
+                                 const struct parameter_spec *spec, struct parameter_division division)
 {
-    int64_t count = 1;
-    for (int axis = 0; axis < spec->rank; axis++)
-        count *= spec->shape[axis];
-    decoder->totals.stored[group] += count;
-    decoder->totals.unrolled[group] += count * part->uses;
-    decoder->specs[decoder->spec_count++] = *spec;
-    return part->here ? hold(decoder, spec, division) : NULL;
+    struct parameter_spec whole = *spec;
+    whole.group = (int)group;
+    whole.repeats = part->uses;
+    return parameter_declare(decoder->list, &whole, &division, part->here, part->chunk);
 }
 
 /* On every tensor rank. */
@@ -92,7 +77,7 @@ struct linear_map {
     enum parameter_group group;
     const char *name;
     int64_t rows, columns;
-    struct division division;
+    struct parameter_division division;
     double deviation;
 };
 
@@ -125,9 +110,9 @@ static void declare_attention(struct decoder *decoder, const struct part *layer,
     int64_t width = config->width;
     int64_t query = config->heads * config->head_width;
     int64_t kv = config->kv_heads * config->head_width;
-    struct division rows = division_units(0, decoder->heads, config->head_width);
-    struct division kv_rows = division_kv_heads(decoder);
-    struct division columns = division_units(1, decoder->heads, config->head_width);
+    struct parameter_division rows = division_units(0, decoder->heads, config->head_width);
+    struct parameter_division kv_rows = division_kv_heads(decoder);
+    struct parameter_division columns = division_units(1, decoder->heads, config->head_width);
     const struct linear_map maps[] = {
         {GROUP_ATTENTION, "self_attn.q_proj", query, width, rows, usual},
         {GROUP_ATTENTION, "self_attn.k_proj", kv, width, kv_rows, usual},
@@ -148,8 +133,8 @@ static void declare_attention(struct decoder *decoder, const struct part *layer,
 static void declare_mlp(struct decoder *decoder, const struct part *layer, struct block *block)
 {
     const struct model_config *config = &decoder->config;
-    struct division rows = division_even(decoder, 0, config->hidden);
-    struct division columns = division_even(decoder, 1, config->hidden);
+    struct parameter_division rows = division_even(decoder, 0, config->hidden);
+    struct parameter_division columns = division_even(decoder, 1, config->hidden);
     const struct linear_map maps[] = {
         {GROUP_MLP, "mlp.gate_proj", config->hidden, config->width, rows, usual},
         {GROUP_MLP, "mlp.up_proj", config->hidden, config->width, rows, usual},
@@ -264,6 +249,18 @@ static bool is_here(const struct decoder *decoder, int64_t stored)
     return false;
 }
 
+/* The chunk of the model that runs an unrolled layer. */
+static int64_t chunk_of(const struct decoder *decoder, int64_t layer)
+{
+    int64_t chunks = decoder_model_chunks(decoder);
+    for (int64_t chunk = 0; decoder->mesh && chunk < chunks; chunk++) {
+        struct range layers = layers_of_chunk(&decoder->config, mesh_config(decoder->mesh), chunk, decoder->max_length);
+        if (layer >= layers.begin && layer < layers.begin + layers.count)
+            return chunk;
+    }
+    return 0;
+}
+
 static void declare_layers(struct decoder *decoder)
 {
     const struct model_config *config = &decoder->config;
@@ -272,7 +269,13 @@ static void declare_layers(struct decoder *decoder)
     for (int64_t layer = 0; layer < stored; layer++) {
         char prefix[PREFIX];
         struct block elsewhere = {0};
-        struct part part = {.prefix = prefix, .here = is_here(decoder, layer), .uses = count_uses(config, all, layer)};
+        int64_t first = 0; /* unrolled layer that uses it */
+        while (layers_stored_of(config, first) != layer)
+            first++;
+        struct part part = {.prefix = prefix,
+                            .here = is_here(decoder, layer),
+                            .uses = count_uses(config, all, layer),
+                            .chunk = chunk_of(decoder, first)};
         snprintf(prefix, sizeof prefix, "model.layers.%lld.", (long long)layer);
         struct block *block = part.here ? &decoder->blocks[decoder->block_count++] : &elsewhere;
         block->layer = layer;
@@ -284,20 +287,19 @@ static void declare_layers(struct decoder *decoder)
 static void declare_recursions(struct decoder *decoder)
 {
     const struct model_config *config = &decoder->config;
+    char prefix[PREFIX] = "model.";
     int64_t begin;
     int64_t count;
     if (config->depth.kind != DEPTH_MOR)
         return;
     layers_shared(config, &begin, &count);
-    bool here = decoder_holds_layer(decoder, begin);
+    struct part part = {
+        .prefix = prefix, .here = decoder_holds_layer(decoder, begin), .uses = 1, .chunk = chunk_of(decoder, begin)};
     for (int64_t r = 0; config->depth.routing == ROUTING_EXPERT && r < config->depth.recursions; r++) {
-        char prefix[PREFIX];
         snprintf(prefix, sizeof prefix, "model.recursions.%lld.", (long long)r);
-        decoder->recursion_routers[r] =
-            declare_router(decoder, &(struct part){.prefix = prefix, .here = here, .uses = 1});
+        decoder->recursion_routers[r] = declare_router(decoder, &part);
     }
     if (config->depth.routing == ROUTING_TOKEN) {
-        struct part part = {.prefix = "model.", .here = here, .uses = 1};
         struct parameter_spec spec = matrix_spec(&part, "router", ".weight", config->depth.recursions, config->width);
         spec.keeps_float = true;
         decoder->depth_router = declare_whole(decoder, &part, GROUP_ROUTERS, &spec);
@@ -306,25 +308,18 @@ static void declare_recursions(struct decoder *decoder)
 
 /* The table of embeddings again where it is the head, if the pipeline's two ends are different ranks. */
 static void declare_head(struct decoder *decoder, const struct part *last, const struct parameter_spec *table,
-                         struct division rows)
+                         struct parameter_division rows)
 {
     const struct model_config *config = &decoder->config;
     if (!config->tied_embeddings) {
         struct parameter_spec head = matrix_spec(last, "lm_head", ".weight", config->vocabulary, config->width);
         decoder->head = declare(decoder, last, GROUP_HEAD, &head, rows);
-        return;
-    }
-    if (decoder_size(decoder, MESH_PIPELINE) == 1) {
+    } else if (decoder_size(decoder, MESH_PIPELINE) == 1) {
         decoder->head = decoder->embedding;
-        return;
+    } else {
+        decoder->head =
+            parameter_declare_copy(decoder->list, decoder->embedding, table, &rows, last->here, last->chunk);
     }
-    if (last->here) {
-        decoder->head = hold(decoder, table, rows);
-        decoder->head->owned.count = 0;
-        decoder->head->tied = true;
-    }
-    if (decoder->embedding)
-        decoder->embedding->tied = true;
 }
 
 static void declare_all(struct decoder *decoder)
@@ -332,8 +327,11 @@ static void declare_all(struct decoder *decoder)
     const struct model_config *config = &decoder->config;
     int stage = decoder_rank(decoder, MESH_PIPELINE);
     struct part first = {.prefix = "", .here = stage == 0, .uses = 1};
-    struct part last = {.prefix = "", .here = stage == decoder_size(decoder, MESH_PIPELINE) - 1, .uses = 1};
-    struct division rows = division_even(decoder, 0, config->vocabulary);
+    struct part last = {.prefix = "",
+                        .here = stage == decoder_size(decoder, MESH_PIPELINE) - 1,
+                        .uses = 1,
+                        .chunk = decoder_model_chunks(decoder) - 1};
+    struct parameter_division rows = division_even(decoder, 0, config->vocabulary);
     struct parameter_spec table =
         matrix_spec(&first, "model.embed_tokens", ".weight", config->vocabulary, config->width);
     decoder->embedding = declare(decoder, &first, GROUP_EMBEDDINGS, &table, rows);
@@ -348,71 +346,35 @@ static void declare_all(struct decoder *decoder)
     declare_head(decoder, &last, &table, rows);
 }
 
-/* The specs, this rank's parameters and blocks, without memory for values. Chunks and parts must be known. */
-static enum status declare_parameters(struct decoder *decoder)
+enum status decoder_declare(struct decoder *decoder)
 {
     struct context *context = decoder->context;
     size_t layers = (size_t)layers_stored(&decoder->config);
     size_t recursions = decoder->config.depth.kind == DEPTH_MOR ? (size_t)decoder->config.depth.recursions : 0;
-    /* A layer has at most 9 linear maps and norms, each with a bias, a memory gate, 2 learned residuals of 4 and 3
-     * for routing; around the layers there are at most 6 besides the routers of recursions. */
-    size_t most = (18 + 1 + 8 + 3) * layers + 6 + recursions;
-    decoder->specs = memory_allocate(context, most * sizeof *decoder->specs, MEMORY_OTHER);
-    decoder->parameters = memory_allocate(context, most * sizeof *decoder->parameters, MEMORY_OTHER);
     decoder->blocks = memory_allocate(context, layers * sizeof *decoder->blocks, MEMORY_OTHER);
     decoder->recursion_routers =
         memory_allocate(context, recursions * sizeof *decoder->recursion_routers, MEMORY_OTHER);
-    if (!decoder->specs || !decoder->parameters || !decoder->blocks || !decoder->recursion_routers)
+    if (!decoder->blocks || !decoder->recursion_routers)
         return STATUS_MEMORY;
     declare_all(decoder);
-    return STATUS_OK;
+    return context->status;
 }
 
-/* -- What the parameters of a decoder are for ------------------------------------------------------------------------
- */
-
-enum status decoder_declare(struct decoder *decoder, int64_t bucket_bytes, bool trains)
+enum status decoder_describe(struct context *context, const struct model_config *config, struct parameter_list *list)
 {
-    struct context *context = decoder->context;
-    CHECK(declare_parameters(decoder));
-    struct parameter **list =
-        memory_allocate(context, ((size_t)decoder->parameter_count + 1) * sizeof *list, MEMORY_OTHER);
-    if (!list)
-        return STATUS_MEMORY;
-    for (int i = 0; i < decoder->parameter_count; i++)
-        list[i] = &decoder->parameters[i];
-    enum status status = replica_create(context, decoder->mesh, decoder->engine, list, decoder->parameter_count,
-                                        decoder->dtype, bucket_bytes, trains, &decoder->replica);
-    memory_free(context, list);
+    struct range all = {.begin = 0, .count = config->layers};
+    struct decoder description = {.context = context,
+                                  .config = *config,
+                                  .list = list,
+                                  .heads.count = config->heads,
+                                  .kv_heads.count = config->kv_heads,
+                                  .vocabulary.count = config->vocabulary,
+                                  .chunks = 1,
+                                  .layers = &all};
+    enum status status = decoder_declare(&description);
+    memory_free(context, description.blocks);
+    memory_free(context, description.recursion_routers);
     return status;
-}
-
-enum status decoder_describe(struct context *context, const struct model_config *config, struct decoder **decoder)
-{
-    struct decoder *d = memory_allocate(context, sizeof *d, MEMORY_OTHER);
-    *decoder = d;
-    if (!d)
-        return STATUS_MEMORY;
-    d->context = context;
-    d->config = *config;
-    d->heads.count = config->heads;
-    d->kv_heads.count = config->kv_heads;
-    d->vocabulary.count = config->vocabulary;
-    d->chunks = 1;
-    d->layers = memory_allocate(context, sizeof *d->layers, MEMORY_OTHER);
-    if (!d->layers)
-        return STATUS_MEMORY;
-    d->layers[0].count = config->layers;
-    return declare_parameters(d);
-}
-
-void decoder_initialize(struct decoder *decoder, uint64_t seed)
-{
-    int count;
-    const struct shard *shards = replica_shards(decoder->replica, &count);
-    for (int i = 0; i < count; i++)
-        parameter_initialize(shards[i].parameter, seed, shards[i].flat, shards[i].master);
-    replica_gather(decoder->replica);
 }
 
 const struct block *decoder_block(const struct decoder *decoder, int64_t layer)
@@ -422,22 +384,4 @@ const struct block *decoder_block(const struct decoder *decoder, int64_t layer)
         if (decoder->blocks[i].layer == stored)
             return &decoder->blocks[i];
     return NULL;
-}
-
-const char *parameter_group_name(enum parameter_group group)
-{
-    static const char *const names[PARAMETER_GROUPS] = {
-        [GROUP_EMBEDDINGS] = "embeddings", [GROUP_ATTENTION] = "attention",       [GROUP_MLP] = "mlp",
-        [GROUP_NORMS] = "norms",           [GROUP_MEMORY_GATES] = "memory gates", [GROUP_ROUTERS] = "routers",
-        [GROUP_PREDICTORS] = "predictors", [GROUP_RESIDUAL] = "residual",         [GROUP_HEAD] = "head",
-    };
-    return names[group];
-}
-
-int64_t decoder_parameter_total(const struct decoder *decoder)
-{
-    int64_t total = 0;
-    for (int group = 0; group < PARAMETER_GROUPS; group++)
-        total += decoder->totals.stored[group];
-    return total;
 }

@@ -11,7 +11,7 @@ static int64_t recursion_tokens(const struct decoder *decoder, int recursion, in
     int64_t first;
     int64_t count;
     layers_shared(&decoder->config, &first, &count);
-    return layers_tokens(&decoder->config, first + recursion * count, length, decoder->surplus);
+    return layers_tokens(&decoder->config, first + recursion * count, length, decoder->model->surplus);
 }
 
 double recursion_share(const struct decoder *decoder, int recursion, int64_t length)
@@ -133,7 +133,7 @@ static bool balance(struct tape *tape, struct decoder *decoder, const struct dec
                 coefficient[flow->local[slot] * recursions + i] = (float)((double)taken[i] / (double)(end - begin));
     }
     double scale = config->depth.router_loss * (double)recursions / (double)(input->batch_rows * input->length);
-    return router_balance(tape, s, coefficient, (float)scale, &decoder->router_loss);
+    return router_balance(tape, s, coefficient, (float)scale, &decoder->model->auxiliary_loss);
 }
 
 /* One decision, on the stream that enters the first recursion. */
@@ -153,7 +153,7 @@ static bool decide_depths(struct tape *tape, struct decoder *decoder, const stru
         return false;
     for (int64_t slot = 0; slot < flow->stream.total; slot++)
         depth[slot] = (int32_t)all[slot];
-    if (decoder->balanced)
+    if (decoder->model->balanced)
         balance_depths(&decoder->config, flow, depth);
     for (int64_t slot = 0; slot < flow->stream.total; slot++)
         if (flow->local[slot] >= 0)

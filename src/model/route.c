@@ -26,7 +26,7 @@ double route_draw(int64_t row, int64_t position, int64_t index)
 void route_balance(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
                    int64_t most, int64_t index, float *scores)
 {
-    if (!decoder->balanced || !input->causal)
+    if (!decoder->model->balanced || !input->causal)
         return;
     double share = (double)most / (double)input->length;
     for (int64_t row = 0; row < flow->stream.rows; row++)
@@ -131,5 +131,5 @@ bool route_learn(struct tape *tape, struct decoder *decoder, const struct decode
         routing->admitted += target[n] >= 0 && score[n] > 0.0f;
         routing->hits += target[n] > 0 && score[n] > 0.0f;
     }
-    return router_cross_entropy(tape, scores, target, (float)scale, &decoder->router_loss);
+    return router_cross_entropy(tape, scores, target, (float)scale, &decoder->model->auxiliary_loss);
 }

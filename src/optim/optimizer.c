@@ -1,35 +1,153 @@
 #include "src/optim/optimizer.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "src/ops/ops.h"
 
-enum { SLOT_M, SLOT_V };
-
-const char *optimizer_slot_name(int slot)
+const struct optimizer_ops *optimizer_find(enum optimizer_kind kind)
 {
-    static const char *const names[OPTIMIZER_SLOTS] = {[SLOT_M] = "m", [SLOT_V] = "v"};
-    return names[slot];
+    static const struct optimizer_ops *const all[] = {[OPTIMIZER_ADAMW] = &adamw_ops, [OPTIMIZER_SGD] = &sgd_ops};
+    return all[kind];
 }
 
-enum status optimizer_create(struct context *context, const struct optimizer_config *config, int64_t state_count,
-                             struct optimizer *optimizer)
+void optimizer_prepare(const struct optimizer_ops *ops, const struct parameter_list *list)
 {
-    *optimizer = (struct optimizer){.context = context, .config = *config};
-    for (int i = 0; i < OPTIMIZER_SLOTS; i++) {
-        optimizer->slot[i] = memory_allocate(context, (size_t)state_count * sizeof(float), MEMORY_OPTIMIZER);
-        if (!optimizer->slot[i])
-            return STATUS_MEMORY;
+    for (int i = list->borrowed; i < list->count; i++)
+        list->item[i]->uncut = ops->layout == LAYOUT_WHOLE;
+}
+
+/* -- State ----------------------------------------------------------------------------------------------------------
+ */
+
+static int64_t array_elements(const struct optimizer_array *array, const struct shard *shard)
+{
+    int64_t count = array->rank ? 1 : shard->flat.count;
+    for (int i = 0; i < array->rank; i++)
+        count *= array->shape[i];
+    return count;
+}
+
+/* Where each array of each shard lies; returns the elements of all. Flat ones lie as the shards do. */
+static int64_t place_state(struct optimizer *optimizer, int64_t state_count)
+{
+    struct optimizer_array arrays[OPTIMIZER_ARRAYS];
+    int64_t used = 0;
+    for (int array = 0; array < OPTIMIZER_ARRAYS; array++) {
+        bool flat = false;
+        for (int i = 0; i < optimizer->count; i++) {
+            const struct shard *shard = &optimizer->shards[i];
+            if (array >= optimizer->ops->arrays(&optimizer->config, &shard->parameter->spec, arrays))
+                continue;
+            flat = optimizer->ops->layout == LAYOUT_FLAT;
+            if (optimizer->memory)
+                optimizer->state[i * OPTIMIZER_ARRAYS + array] = optimizer->memory + used + (flat ? shard->begin : 0);
+            used += flat ? 0 : array_elements(&arrays[array], shard);
+        }
+        used += flat ? state_count : 0;
     }
+    return used;
+}
+
+enum status optimizer_create(struct context *context, const struct optimizer_config *config,
+                             const struct optimizer_ops *ops, const struct shard *shards, int count,
+                             int64_t state_count, struct optimizer *optimizer)
+{
+    *optimizer = (struct optimizer){.context = context,
+                                    .config = *config,
+                                    .ops = ops ? ops : optimizer_find(config->kind),
+                                    .shards = shards,
+                                    .count = count};
+    size_t pointers = (size_t)count * OPTIMIZER_ARRAYS;
+    optimizer->state = memory_allocate(context, pointers * sizeof(float *), MEMORY_OTHER);
+    if (!optimizer->state)
+        return STATUS_MEMORY;
+    size_t elements = (size_t)place_state(optimizer, state_count);
+    optimizer->memory = memory_allocate(context, elements * sizeof(float), MEMORY_OPTIMIZER);
+    if (!optimizer->memory)
+        return STATUS_MEMORY;
+    (void)place_state(optimizer, state_count);
     return STATUS_OK;
 }
 
 void optimizer_destroy(struct optimizer *optimizer)
 {
-    for (int i = 0; i < OPTIMIZER_SLOTS; i++) {
-        memory_free(optimizer->context, optimizer->slot[i]);
-        optimizer->slot[i] = NULL;
-    }
+    memory_free(optimizer->context, optimizer->memory);
+    memory_free(optimizer->context, optimizer->state);
+    *optimizer = (struct optimizer){.context = optimizer->context};
+}
+
+/* The pieces of an array that this rank has: of the shard's elements, or of an array of its own shape. */
+static int find_pieces(const struct optimizer *optimizer, const char *name, int index, bool is_own, bool writes,
+                       const struct state_array *array, struct state_piece *pieces)
+{
+    const struct shard *shard = shard_named(optimizer->shards, optimizer->count, name);
+    if (!shard)
+        return 0;
+    float *data = optimizer->state[(shard - optimizer->shards) * OPTIMIZER_ARRAYS + index];
+    if (!is_own)
+        return shard_pieces(shard, data, writes, pieces);
+    if (writes && shard->parameter->division.owned.count == 0)
+        return 0;
+    pieces[0] = (struct state_piece){.data = data};
+    memcpy(pieces[0].box.extent, array->shape, sizeof array->shape);
+    return 1;
+}
+
+static enum status visit(const struct optimizer *optimizer, const struct parameter_spec *spec,
+                         const struct optimizer_array *kept, int index, const struct state_visitor *visitor)
+{
+    struct state_piece pieces[BOXES_OF_RANGE];
+    bool is_own = kept->rank > 0;
+    /* A run may have frozen it before, or had another optimiser. */
+    struct state_array array = {.rank = is_own ? kept->rank : spec->rank, .optional = true, .pieces = pieces};
+    snprintf(array.name, sizeof array.name, "/optimizer/%s/%s", kept->name, spec->name);
+    memcpy(array.shape, is_own ? kept->shape : spec->shape, sizeof array.shape);
+    array.piece_count = find_pieces(optimizer, spec->name, index, is_own, visitor->writes, &array, pieces);
+    return visitor->array(visitor->self, &array);
+}
+
+enum status optimizer_visit(const struct optimizer *optimizer, const struct parameter_list *list,
+                            const struct state_visitor *visitor)
+{
+    struct optimizer_array arrays[OPTIMIZER_ARRAYS];
+    for (int array = 0; array < OPTIMIZER_ARRAYS; array++)
+        for (int i = 0; i < list->count; i++) {
+            const struct parameter_spec *spec = &list->item[i]->spec;
+            if (list->item[i]->copy || !parameter_learns(list->item[i]) ||
+                array >= optimizer->ops->arrays(&optimizer->config, spec, arrays))
+                continue;
+            CHECK(visit(optimizer, spec, &arrays[array], array, visitor));
+        }
+    return STATUS_OK;
+}
+
+/* -- Steps ----------------------------------------------------------------------------------------------------------
+ */
+
+float optimizer_rate(const struct optimizer_step *step, const struct shard *shard)
+{
+    return (float)(shard->parameter->spec.is_gate ? step->rate * step->config->gate_lr_factor : step->rate);
+}
+
+float optimizer_decay(const struct optimizer_step *step, const struct shard *shard)
+{
+    return shard->parameter->spec.decay ? (float)step->config->weight_decay : 0.0f;
+}
+
+enum status optimizer_update(struct optimizer *optimizer, struct engine *engine, struct mesh *mesh, int64_t t,
+                             double rate, double gradient_scale)
+{
+    const struct optimizer_step step = {.config = &optimizer->config,
+                                        .engine = engine,
+                                        .mesh = mesh,
+                                        .t = t,
+                                        .rate = rate,
+                                        .gradient_scale = gradient_scale};
+    for (int i = 0; i < optimizer->count; i++)
+        CHECK(optimizer->ops->step(&step, &optimizer->shards[i], optimizer->state + (ptrdiff_t)i * OPTIMIZER_ARRAYS));
+    return STATUS_OK;
 }
 
 double optimizer_norm_squares(struct engine *engine, const struct shard *shards, int count)
@@ -47,56 +165,4 @@ double optimizer_clip_scale(const struct optimizer_config *config, double norm)
     if (config->clip == 0.0)
         return 1.0;
     return fmin(1.0, config->clip / (norm + 1e-6));
-}
-
-void optimizer_update(struct optimizer *optimizer, struct engine *engine, const struct shard *shards, int count,
-                      int64_t t, double rate, double gradient_scale)
-{
-    const struct optimizer_config *config = &optimizer->config;
-    /* Moments decay by the rounded betas, which near to 1 are others; so does what corrects them. */
-    float beta1 = (float)config->beta1;
-    float beta2 = (float)config->beta2;
-    struct adamw_step step = {
-        .gradient_scale = (float)gradient_scale,
-        .beta1 = beta1,
-        .beta2 = beta2,
-        .epsilon = (float)config->epsilon,
-        .correction1 = (float)(1.0 - pow(beta1, (double)t)),
-        .correction2 = (float)(1.0 - pow(beta2, (double)t)),
-    };
-    for (int i = 0; i < count; i++) {
-        const struct shard *shard = &shards[i];
-        const struct parameter_spec *spec = &shard->parameter->spec;
-        step.count = shard->flat.count;
-        step.master = shard->master;
-        step.m = optimizer->slot[SLOT_M] + shard->begin;
-        step.v = optimizer->slot[SLOT_V] + shard->begin;
-        step.gradient = shard->gradient;
-        step.values = shard->values;
-        step.rate = (float)(spec->is_gate ? rate * config->gate_lr_factor : rate);
-        step.decay = spec->decay ? (float)config->weight_decay : 0.0f;
-        adamw_step(engine, &step);
-    }
-}
-
-static double decay_of(const struct optimizer_config *config, double progress)
-{
-    double low = config->minimum_ratio;
-    if (config->schedule == SCHEDULE_COSINE)
-        return low + (1.0 - low) * 0.5 * (1.0 + cos(3.14159265358979323846 * progress));
-    return 1.0 - (1.0 - low) * progress;
-}
-
-double schedule_rate(const struct optimizer_config *config, int64_t steps, int64_t step)
-{
-    if (step <= config->warmup_steps)
-        return config->learning_rate * (double)step / (double)config->warmup_steps;
-    if (config->schedule == SCHEDULE_CONSTANT)
-        return config->learning_rate;
-    int64_t begin = config->schedule == SCHEDULE_WSD ? integer_max(steps - config->decay_steps, config->warmup_steps)
-                                                     : config->warmup_steps;
-    if (step <= begin || steps <= begin)
-        return config->learning_rate;
-    double progress = fmin(1.0, (double)(step - begin) / (double)(steps - begin));
-    return config->learning_rate * decay_of(config, progress);
 }

@@ -23,7 +23,7 @@ struct rank {
     struct mesh *mesh;
     struct engine engine;
     struct trainer trainer;
-    struct streams streams;
+    struct model_state *carried;
     struct saver saver;
     struct rehearsal *rehearsal; /* what was planned for it */
 };
@@ -194,20 +194,21 @@ static enum status create_trainer(struct rank *rank)
     struct trainer *trainer = &rank->trainer;
     struct batch *batch = &trainer->batch;
     CHECK(trainer_create(&rank->context, rank->mesh, &rank->engine, config, true, trainer));
-    if (streams_carried(config))
-        CHECK(mesh_agree(rank->mesh, &rank->context,
-                         streams_create(&rank->context, trainer->decoder, batch->mine, batch->rows, &rank->streams)));
-    batch->memory = streams_carried(config) ? &rank->streams.memory : NULL;
+    if (model_carries(trainer->model->ops, config))
+        CHECK(mesh_agree(rank->mesh, &rank->context, trainer->model->ops->state->create(batch, &rank->carried)));
+    batch->state = rank->carried;
     if (config->checkpoint.background)
-        CHECK(saver_create(trainer, streams_carried(config) ? &rank->streams : NULL, "", &rank->saver));
+        CHECK(saver_create(trainer, rank->carried, "", &rank->saver));
+    int32_t *tokens = batch_field(batch, "tokens");
+    int32_t *targets = batch_field(batch, "targets");
     uint64_t key = random_key(0, "measured tokens");
     int64_t before = batch->mine.begin * batch->length;
     uint64_t vocabulary = (uint64_t)config->model.vocabulary;
     for (int64_t i = 0; i < batch->mine.count * batch->length; i++) {
-        batch->inputs[i] = (int32_t)(random_bits(key, 2 * (uint64_t)(before + i)) % vocabulary);
-        batch->targets[i] = (int32_t)(random_bits(key, 2 * (uint64_t)(before + i) + 1) % vocabulary);
+        tokens[i] = (int32_t)(random_bits(key, 2 * (uint64_t)(before + i)) % vocabulary);
+        targets[i] = (int32_t)(random_bits(key, 2 * (uint64_t)(before + i) + 1) % vocabulary);
     }
-    trainer_scale_batch(trainer, batch->rows * batch->length, batch->rows * batch->length);
+    batch_ready(&trainer->batch, batch->rows * batch->length, batch->rows * batch->length);
     return STATUS_OK;
 }
 
@@ -322,8 +323,8 @@ enum status plan_measure(struct planner *planner, const struct mesh_config *mesh
         context->agreed = rank.context.agreed;
     }
     saver_destroy(&rank.saver);
-    if (rank.streams.total > 0)
-        streams_destroy(&rank.streams);
+    if (rank.carried)
+        rank.trainer.model->ops->state->destroy(&rank.carried);
     trainer_destroy(&rank.trainer);
     engine_destroy(&rank.engine);
     mesh_destroy(&rank.mesh);

@@ -4,7 +4,7 @@
 
 #include "io/json/json.h"
 #include "src/bench/measure.h"
-#include "src/model/decoder.h"
+#include "src/model/model.h"
 #include "src/plan/plan.h"
 
 /* A model beside the same without memories, routers, learned residuals and shared layers. */
@@ -140,11 +140,12 @@ static enum status print_object(struct context *context, const struct parameter_
 
 static enum status count(struct context *context, const struct model_config *config, struct parameter_totals *totals)
 {
-    struct decoder *decoder;
-    enum status status = decoder_describe(context, config, &decoder);
+    struct parameter_list list;
+    parameter_list_create(context, &list);
+    enum status status = model_find(config)->describe(context, config, &list);
     if (status == STATUS_OK)
-        *totals = decoder->totals;
-    decoder_destroy(&decoder);
+        *totals = parameter_totals(&list);
+    parameter_list_destroy(&list);
     return status;
 }
 
@@ -158,8 +159,8 @@ enum status plan_parameters(struct context *context, const struct config *whole,
     plain.depth.kind = DEPTH_FIXED;
     CHECK(count(context, config, &plan.model));
     CHECK(count(context, &plain, &plan.plain));
-    plan.flops = decoder_flops_per_token(config, plan.length, 0.0);
-    plan.plain_flops = decoder_flops_per_token(&plain, plan.length, 0.0);
+    plan.flops = model_find(config)->flops(config, plan.length, 0.0);
+    plan.plain_flops = model_find(config)->flops(&plain, plan.length, 0.0);
     if (json)
         return print_object(context, &plan);
     print_table(&plan);

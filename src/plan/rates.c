@@ -4,7 +4,7 @@
 
 #include "dist/parallel/schedule.h"
 #include "src/core/integer.h"
-#include "src/model/decoder.h"
+#include "src/model/model.h"
 
 /* A step of the measured model takes about as many operations at most, and no fewer tokens than these to get there. */
 static const double most_flops = 2e10;
@@ -37,7 +37,7 @@ static int64_t least_layers(const struct model_config *model)
 static double step_flops(const struct config *config)
 {
     const struct training_config *training = &config->training;
-    return decoder_flops_per_token(&config->model, training->sequence_length, 0.0) *
+    return model_find(&config->model)->flops(&config->model, training->sequence_length, 0.0) *
            (double)(training->batch * training->sequence_length);
 }
 

@@ -11,7 +11,7 @@ struct stage {
     struct mesh *mesh;
     struct engine engine;
     struct trainer trainer;
-    struct streams streams;
+    struct model_state *carried;
     struct saver saver; /* where it holds a copy of the state */
     struct rehearsal *rehearsal;
     struct rehearsal_work last; /* the counts when it was looked at last */
@@ -65,11 +65,13 @@ static void after_pass(void *self, const struct pipeline_action *action)
 static void fill_tokens(const struct trainer *trainer)
 {
     const struct batch *batch = &trainer->batch;
+    int32_t *tokens = batch_field(batch, "tokens");
+    int32_t *targets = batch_field(batch, "targets");
     uint64_t key = random_key(0, "rehearsal tokens");
     uint64_t vocabulary = (uint64_t)trainer->config->model.vocabulary;
     for (int64_t i = 0; i < batch->mine.count * batch->length; i++) {
-        batch->inputs[i] = (int32_t)(random_bits(key, 2 * (uint64_t)i) % vocabulary);
-        batch->targets[i] = (int32_t)(random_bits(key, 2 * (uint64_t)i + 1) % vocabulary);
+        tokens[i] = (int32_t)(random_bits(key, 2 * (uint64_t)i) % vocabulary);
+        targets[i] = (int32_t)(random_bits(key, 2 * (uint64_t)i + 1) % vocabulary);
     }
 }
 
@@ -78,22 +80,21 @@ static enum status create(struct stage *stage, const struct config *config, int 
     struct trainer *trainer = &stage->trainer;
     CHECK(engine_create(stage->context, threads, &stage->engine));
     CHECK(trainer_create(stage->context, stage->mesh, &stage->engine, config, true, trainer));
-    if (trainer->decoder->chunks > REHEARSAL_CHUNKS)
+    if (trainer->model->chunks > REHEARSAL_CHUNKS)
         return context_fail(stage->context, STATUS_USAGE, "plans are of at most %d chunks a stage", REHEARSAL_CHUNKS);
-    if (streams_carried(config))
-        CHECK(streams_create(stage->context, trainer->decoder, trainer->batch.mine, trainer->batch.rows,
-                             &stage->streams));
-    trainer->batch.memory = streams_carried(config) ? &stage->streams.memory : NULL;
+    if (model_carries(trainer->model->ops, config))
+        CHECK(trainer->model->ops->state->create(&trainer->batch, &stage->carried));
+    trainer->batch.state = stage->carried;
     if (config->checkpoint.background)
-        CHECK(saver_create(trainer, streams_carried(config) ? &stage->streams : NULL, "", &stage->saver));
+        CHECK(saver_create(trainer, stage->carried, "", &stage->saver));
     trainer->acted = after_pass;
     trainer->acted_self = stage;
     /* Nobody has written the scores that a dry run's routers read. */
-    trainer->decoder->balanced = stage->context->dry;
+    trainer->model->balanced = stage->context->dry;
     if (!stage->context->dry)
         fill_tokens(trainer);
     int64_t tokens = trainer->batch.rows * trainer->batch.length;
-    trainer_scale_batch(trainer, tokens, tokens);
+    batch_ready(&trainer->batch, tokens, tokens);
     return STATUS_OK;
 }
 
@@ -117,22 +118,22 @@ static enum status run_step(struct stage *stage, struct rehearsal *into)
     return status;
 }
 
-static int64_t count_parameters(const struct decoder *decoder)
+static int64_t count_parameters(const struct parameter_list *list)
 {
     int64_t count = 0;
-    for (int i = 0; i < decoder->parameter_count; i++) {
-        struct box box = parameter_box(&decoder->parameters[i]);
-        count += box_count(&box, decoder->parameters[i].spec.rank);
+    for (int i = 0; i < list->count; i++) {
+        struct box box = parameter_box(list->item[i]);
+        count += list->item[i]->here ? box_count(&box, list->item[i]->spec.rank) : 0;
     }
     return count;
 }
 
 static struct rehearsal empty_rehearsal(const struct stage *stage)
 {
-    const struct decoder *decoder = stage->trainer.decoder;
-    return (struct rehearsal){.parameters = count_parameters(decoder),
-                              .shard = replica_state_count(decoder->replica),
-                              .chunks = decoder->chunks,
+    const struct session *session = &stage->trainer.session;
+    return (struct rehearsal){.parameters = count_parameters(&session->parameters),
+                              .shard = replica_state_count(session->replica),
+                              .chunks = session->model.chunks,
                               .micro_batches = stage->trainer.batch.micro_batches};
 }
 
@@ -191,8 +192,8 @@ static enum status run_timed(struct stage *stage, double seconds)
 static void destroy(struct stage *stage)
 {
     saver_destroy(&stage->saver);
-    if (stage->streams.total > 0)
-        streams_destroy(&stage->streams);
+    if (stage->carried)
+        stage->trainer.model->ops->state->destroy(&stage->carried);
     trainer_destroy(&stage->trainer);
     engine_destroy(&stage->engine);
     mesh_destroy(&stage->mesh);

@@ -5,7 +5,7 @@
 #include "io/config/config.h"
 #include "src/core/integer.h"
 #include "src/core/text.h"
-#include "src/model/decoder.h"
+#include "src/model/model.h"
 #include "src/study/scale.h"
 
 enum { AXES = 4, RANKS_MOST = 1 << 24, LIST_MOST = 64, WORD = 64, OVERRIDES_MOST = 80 };
@@ -187,7 +187,7 @@ static const char *find_obstacle(struct plan *plan, const struct scale_run *run)
         return "more data ranks than sequences in a batch";
     if (run->mesh.context > 1 && run->mesh.context > parts)
         return "more context ranks than parts of a sequence";
-    if (decoder_check(plan->context, &config->model, &run->mesh) != STATUS_OK)
+    if (model_find(&config->model)->check(plan->context, &config->model, &run->mesh) != STATUS_OK)
         return plan->context->text;
     return NULL;
 }

@@ -12,6 +12,7 @@
 #define CAIRN_TENSOR_TAPE_H
 
 #include "src/core/arena.h"
+#include "src/tensor/parameter.h"
 #include "src/tensor/tensor.h"
 
 struct engine; /* kernels and scratch memory of the operations, src/ops/engine.h */

@@ -17,8 +17,8 @@ struct conversion {
     enum convert_initialization initialization;
     struct checkpoint_header header;
     struct config from;
-    struct decoder *source;        /* a description */
-    char (*names)[PARAMETER_NAME]; /* [specs of the trainer] */
+    struct parameter_list source;  /* a description */
+    char (*names)[PARAMETER_NAME]; /* [parameters of the trainer] */
     float *values;                 /* [replica_state_count] */
 };
 
@@ -127,12 +127,10 @@ static bool split_name(const char *name, int64_t *layer, const char **rest)
     return true;
 }
 
-static const struct parameter_spec *find_spec(const struct decoder *decoder, const char *name)
+static const struct parameter_spec *find_spec(const struct parameter_list *list, const char *name)
 {
-    for (int i = 0; i < decoder->spec_count; i++)
-        if (strcmp(decoder->specs[i].name, name) == 0)
-            return &decoder->specs[i];
-    return NULL;
+    const struct parameter *parameter = parameter_find(list, name);
+    return parameter ? &parameter->spec : NULL;
 }
 
 /* The index-th parameter of the source that one of the new model's is the mean of; NULL if there is none. */
@@ -142,10 +140,10 @@ static const struct parameter_spec *find_source(const struct conversion *convers
     const char *rest;
     char origin[PARAMETER_NAME];
     if (!split_name(name, &stored, &rest))
-        return index == 0 ? find_spec(conversion->source, name) : NULL;
+        return index == 0 ? find_spec(&conversion->source, name) : NULL;
     int64_t layer = find_origin(conversion, stored, index);
     int length = snprintf(origin, sizeof origin, "model.layers.%lld%s", (long long)layer, rest);
-    return layer < 0 || length >= PARAMETER_NAME ? NULL : find_spec(conversion->source, origin);
+    return layer < 0 || length >= PARAMETER_NAME ? NULL : find_spec(&conversion->source, origin);
 }
 
 static const char *shape_text(const struct parameter_spec *spec, char text[PARAMETER_NAME])
@@ -168,11 +166,11 @@ static bool same_shape(const struct parameter_spec *a, const struct parameter_sp
 
 static enum status check_shapes(const struct conversion *conversion)
 {
-    const struct decoder *target = conversion->trainer->decoder;
+    const struct parameter_list *target = &conversion->trainer->session.parameters;
     char given[PARAMETER_NAME];
     char wanted[PARAMETER_NAME];
-    for (int i = 0; i < target->spec_count; i++) {
-        const struct parameter_spec *spec = &target->specs[i];
+    for (int i = 0; i < target->count; i++) {
+        const struct parameter_spec *spec = &target->item[i]->spec;
         const struct parameter_spec *source = find_source(conversion, spec->name, 0);
         if (source && !same_shape(source, spec))
             return context_fail(conversion->trainer->context, STATUS_USAGE,
@@ -185,9 +183,9 @@ static enum status check_shapes(const struct conversion *conversion)
 /* Nothing that was learned may be left out, but for layers whose place others take. */
 static enum status check_places(const struct conversion *conversion)
 {
-    const struct decoder *target = conversion->trainer->decoder;
-    for (int i = 0; i < conversion->source->spec_count; i++) {
-        const char *name = conversion->source->specs[i].name;
+    const struct parameter_list *target = &conversion->trainer->session.parameters;
+    for (int i = 0; i < conversion->source.count; i++) {
+        const char *name = conversion->source.item[i]->spec.name;
         int64_t layer = 0;
         const char *rest;
         bool first = !split_name(name, &layer, &rest) || layer == 0;
@@ -216,10 +214,13 @@ static enum status check_rest(const struct conversion *conversion)
 /* The parameters' names in the source, empty where nothing is taken. */
 static void find_names(struct conversion *conversion, int64_t index)
 {
-    const struct decoder *target = conversion->trainer->decoder;
-    for (int i = 0; i < target->spec_count; i++) {
-        const struct parameter_spec *source = find_source(conversion, target->specs[i].name, index);
-        text_copy(conversion->names[i], PARAMETER_NAME, source ? source->name : "");
+    const struct parameter_list *target = &conversion->trainer->session.parameters;
+    int next = 0;
+    for (int i = 0; i < target->count; i++) {
+        if (!parameter_counts(target->item[i]))
+            continue;
+        const struct parameter_spec *source = find_source(conversion, target->item[i]->spec.name, index);
+        text_copy(conversion->names[next++], PARAMETER_NAME, source ? source->name : "");
     }
 }
 
@@ -228,7 +229,7 @@ static enum status take_values(struct conversion *conversion, int64_t index)
 {
     struct trainer *trainer = conversion->trainer;
     int count;
-    const struct shard *shards = replica_shards(trainer->decoder->replica, &count);
+    const struct shard *shards = replica_shards(trainer->session.replica, &count);
     find_names(conversion, index);
     for (int i = 0; i < count; i++)
         memcpy(conversion->values + shards[i].begin, shards[i].master,
@@ -245,10 +246,12 @@ static enum status take_values(struct conversion *conversion, int64_t index)
 
 static void count_origins(const struct conversion *conversion, struct conversion_counts *counts)
 {
-    const struct decoder *target = conversion->trainer->decoder;
+    const struct parameter_list *target = &conversion->trainer->session.parameters;
     *counts = (struct conversion_counts){0};
-    for (int i = 0; i < target->spec_count; i++)
-        if (find_source(conversion, target->specs[i].name, 0))
+    for (int i = 0; i < target->count; i++)
+        if (!parameter_counts(target->item[i]))
+            continue;
+        else if (find_source(conversion, target->item[i]->spec.name, 0))
             counts->taken++;
         else
             counts->fresh++;
@@ -261,14 +264,14 @@ static enum status prepare(struct conversion *conversion)
     const char *text = conversion->header.config;
     CHECK(config_parse(context, conversion->path, text, strlen(text), NULL, 0, &conversion->from));
     CHECK(check_depths(conversion));
-    CHECK(decoder_describe(context, &conversion->from.model, &conversion->source));
+    CHECK(model_find(&conversion->from.model)->describe(context, &conversion->from.model, &conversion->source));
     CHECK(check_shapes(conversion));
     CHECK(check_rest(conversion));
     CHECK(check_places(conversion));
     conversion->names =
-        memory_allocate(context, (size_t)trainer->decoder->spec_count * sizeof *conversion->names, MEMORY_OTHER);
+        memory_allocate(context, (size_t)trainer->session.parameters.count * sizeof *conversion->names, MEMORY_OTHER);
     conversion->values = memory_allocate(
-        context, (size_t)replica_state_count(trainer->decoder->replica) * sizeof *conversion->values, MEMORY_OTHER);
+        context, (size_t)replica_state_count(trainer->session.replica) * sizeof *conversion->values, MEMORY_OTHER);
     return conversion->names && conversion->values ? STATUS_OK : STATUS_MEMORY;
 }
 
@@ -280,17 +283,18 @@ enum status convert_load(struct trainer *trainer, const char *path, enum convert
     struct conversion *conversion = memory_allocate(context, sizeof *conversion, MEMORY_OTHER);
     TRY(mesh_agree(trainer->mesh, context, conversion ? STATUS_OK : STATUS_MEMORY));
     conversion->trainer = trainer;
+    parameter_list_create(context, &conversion->source);
     conversion->path = path;
     conversion->initialization = initialization;
     TRY(checkpoint_read_header(context, trainer->mesh, path, &conversion->header));
     TRY(mesh_agree(trainer->mesh, context, prepare(conversion)));
     for (int64_t index = 0; index < origin_count(conversion); index++)
         TRY(take_values(conversion, index));
-    replica_gather(trainer->decoder->replica);
+    replica_gather(trainer->session.replica);
     count_origins(conversion, counts);
 done:
     if (conversion) {
-        decoder_destroy(&conversion->source);
+        parameter_list_destroy(&conversion->source);
         memory_free(context, conversion->names);
         memory_free(context, conversion->values);
     }

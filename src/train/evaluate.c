@@ -3,7 +3,6 @@
 #include <math.h>
 
 #include "src/core/clock.h"
-#include "src/train/streams.h"
 
 bool evaluation_routed(const struct model_config *config)
 {
@@ -41,8 +40,8 @@ struct reading {
     struct trainer *trainer;
     const struct evaluation_plan *plan;
     struct corpus_contexts contexts;
-    int64_t shown;          /* of the contexts those that are read */
-    struct streams streams; /* memories between windows; without rows when a context is one window */
+    int64_t shown;             /* of the contexts those that are read */
+    struct model_state *state; /* between windows; NULL when a context is one window */
 };
 
 /* Puts the window that begins at `begin` in its context into this rank's row; beyond the context there is padding.
@@ -52,14 +51,14 @@ static int64_t fill_row(struct reading *reading, int64_t index, int64_t begin, i
     struct batch *batch = &reading->trainer->batch;
     int64_t local = row - batch->mine.begin;
     bool mine = local >= 0 && local < batch->mine.count;
-    int32_t *inputs = mine ? batch->inputs + local * batch->length : NULL;
-    int32_t *targets = mine ? batch->targets + local * batch->length : NULL;
+    int32_t *inputs = mine ? (int32_t *)batch_field(batch, "tokens") + local * batch->length : NULL;
+    int32_t *targets = mine ? (int32_t *)batch_field(batch, "targets") + local * batch->length : NULL;
     struct range context = {0};
     if (index < reading->shown)
         context = corpus_context(&reading->contexts, index * reading->contexts.count / reading->shown);
     int64_t valid = integer_max(0, integer_min(batch->length, context.count - begin));
     if (mine)
-        batch->valid[local] = valid;
+        ((int64_t *)batch_field(batch, "valid"))[local] = valid;
     *tokens += valid;
     return corpus_part(reading->contexts.corpus, valid > 0 ? context.begin + begin : 0, valid, batch->length, inputs,
                        targets);
@@ -76,11 +75,11 @@ static enum status read_window(struct reading *reading, int64_t first, int64_t b
     for (int64_t row = 0; row < trainer->batch.rows; row++)
         targets += fill_row(reading, first + row, begin, row, &tokens);
     CHECK(trainer->context->status);
-    trainer_scale_batch(trainer, targets, tokens);
+    batch_ready(&trainer->batch, targets, tokens);
     evaluation->tokens += tokens;
     CHECK(trainer_loss(trainer, &result));
-    if (reading->streams.total > 0)
-        streams_advance(&reading->streams);
+    if (reading->state)
+        trainer->model->ops->state->advance(reading->state);
     if (targets > 0)
         *sum += result.loss * (double)targets;
     evaluation->targets += targets;
@@ -98,10 +97,10 @@ static enum status read_contexts(struct reading *reading, struct evaluation *eva
     int64_t windows = integer_divide_up(reading->contexts.longest, batch->length);
     int64_t all = integer_divide_up(reading->shown, batch->rows) * windows;
     int64_t done = 0;
-    batch->memory = reading->streams.total > 0 ? &reading->streams.memory : NULL;
+    batch->state = reading->state;
     for (int64_t first = 0; first < reading->shown && !evaluation->stopped; first += batch->rows) {
-        for (int64_t row = 0; reading->streams.total > 0 && row < batch->mine.count; row++)
-            streams_reset(&reading->streams, row);
+        for (int64_t row = 0; reading->state && row < batch->mine.count; row++)
+            batch->model->ops->state->reset(reading->state, row);
         for (int64_t window = 0; window < windows && !evaluation->stopped; window++) {
             CHECK(read_window(reading, first, window * batch->length, evaluation, &sum));
             if (reading->plan->follow)
@@ -128,18 +127,17 @@ enum status evaluate(struct trainer *trainer, const struct corpus *corpus, const
     if (plan->batches)
         reading.shown = integer_min(reading.shown, plan->batches * batch->rows);
     if (reading.contexts.longest > batch->length)
-        TRY(mesh_agree(trainer->mesh, context,
-                       streams_create(context, trainer->decoder, batch->mine, batch->rows, &reading.streams)));
+        TRY(mesh_agree(trainer->mesh, context, trainer->model->ops->state->create(batch, &reading.state)));
     place_work(&context->place, PLACE_EVALUATION);
     batch->causal = !plan->whole_routes;
     batch->memory_off = plan->memory_off;
     TRY(read_contexts(&reading, evaluation));
 done:
-    batch->memory = NULL;
+    batch->state = NULL;
     batch->causal = false;
     batch->memory_off = false;
-    if (reading.streams.context)
-        streams_destroy(&reading.streams);
+    if (reading.state)
+        trainer->model->ops->state->destroy(&reading.state);
     corpus_contexts_destroy(&reading.contexts);
     return status;
 }

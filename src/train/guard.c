@@ -3,12 +3,13 @@
 /* What a rank has to compute in a step, in weights times tokens. */
 static double share_of_work(const struct trainer *trainer)
 {
-    const struct decoder *decoder = trainer->decoder;
+    const struct parameter_list *list = &trainer->session.parameters;
     const struct batch *batch = &trainer->batch;
     double weights = 0.0;
-    for (int i = 0; i < decoder->parameter_count; i++)
-        weights += (double)tensor_count(&decoder->parameters[i].value);
-    return weights * (double)(batch->mine.count * batch->own_count);
+    for (int i = 0; i < list->count; i++)
+        if (list->item[i]->here)
+            weights += (double)tensor_count(&list->item[i]->value) * (list->item[i]->frozen ? 2.0 / 3.0 : 1.0);
+    return weights * batch->work;
 }
 
 enum status guard_create(struct trainer *trainer, const char *folder, struct guard *guard)

@@ -42,7 +42,7 @@ double life_job_seconds(struct context *context)
 /* Of parameters and both moments in fp32. */
 static int64_t checkpoint_bytes(const struct trainer *trainer)
 {
-    return 3 * (int64_t)sizeof(float) * decoder_parameter_total(trainer->decoder);
+    return 3 * (int64_t)sizeof(float) * parameter_list_elements(&trainer->session.parameters);
 }
 
 enum status life_begin(struct life *life, int64_t last_step, bool evaluates)

@@ -15,7 +15,7 @@ static enum status set_aside(const struct trainer *trainer, const char *folder)
     return checkpoint_set_aside(trainer->context, folder, trainer->step, aside);
 }
 
-enum status rewind_run(struct trainer *trainer, struct streams *streams, const char *folder, struct rewind *rewind)
+enum status rewind_run(struct trainer *trainer, struct model_state *state, const char *folder, struct rewind *rewind)
 {
     const struct watch_config *watch = &trainer->config->watch;
     struct spike_watch *spikes = &trainer->spikes;
@@ -39,17 +39,17 @@ enum status rewind_run(struct trainer *trainer, struct streams *streams, const c
     CHECK(checkpoint_find_before(context, mesh, folder, rewind->first, &rewind->done, path));
     if (!rewind->done)
         return STATUS_OK;
-    CHECK(state_load(trainer, streams, path));
+    CHECK(state_load(trainer, state, path));
     rewind->to = trainer->step;
     rewind->skipped = (next - trainer->sequences) / trainer->batch.rows;
     int64_t before = trainer->sequences;
     trainer->sequences = next;
     spikes->rewinds = rewinds;
     spikes->in_row = 0;
-    if (streams && trainer->sequences != before)
-        streams_empty(streams);
+    for (int64_t row = 0; state && trainer->sequences != before && row < trainer->batch.mine.count; row++)
+        trainer->model->ops->state->reset(state, row);
     CHECK(mesh_agree(mesh, context, set_aside(trainer, folder)));
-    enum status status = state_save(trainer, streams, folder);
+    enum status status = state_save(trainer, state, folder);
     rewind->saved = status == STATUS_OK;
     if (status != STATUS_FILE)
         return status;

@@ -3,7 +3,6 @@
 #define CAIRN_TRAIN_REWIND_H
 
 #include "io/metrics/metrics.h"
-#include "src/train/streams.h"
 #include "src/train/trainer.h"
 
 struct rewind {
@@ -19,7 +18,7 @@ struct rewind {
  * past the data that came since then (and watch.spike_skip steps more), sets later checkpoints aside and saves the step
  * anew, so that a start that follows goes on the same way. NUMERIC error when the run has gone back watch.spike_limit
  * times before. Collective; agreed status. */
-enum status rewind_run(struct trainer *trainer, struct streams *streams, const char *folder,
+enum status rewind_run(struct trainer *trainer, struct model_state *state, const char *folder,
                        struct rewind *rewind) MUST_USE;
 
 /* Says what happened, in the log and in RUN/metrics.jsonl, which is cut off after the step that the run goes on from.

@@ -3,12 +3,21 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/train/generate.h"
+#include "src/generate/generate.h"
 
 struct shown {
     bool speaks;
     int64_t count; /* of tokens */
 };
+
+static bool wants_stop(void *self)
+{
+    const struct trainer *trainer = self;
+    double votes[VOTES] = {0.0};
+    if (trainer->voter.cast)
+        trainer->voter.cast(trainer->voter.self, votes);
+    return votes[VOTE_STOP] > 0.0;
+}
 
 static void print_byte(void *self, int64_t continuation, int32_t token)
 {
@@ -28,12 +37,13 @@ enum status sample_show(struct trainer *trainer, bool speaks)
     struct context *context = trainer->context;
     int32_t prompt[TEXT_LENGTH];
     int64_t length = (int64_t)strlen(run->prompt);
-    struct sampling sampling = {.temperature = 0.7, .top_p = 1.0, .seed = config->training.seed, .stoppable = true};
+    struct sampling sampling = {
+        .temperature = 0.7, .top_p = 1.0, .seed = config->training.seed, .stops = wants_stop, .stops_self = trainer};
     if (length == 0 || run->prompt_tokens == 0 || config->model.vocabulary != 256)
         return STATUS_OK;
     for (int64_t i = 0; i < length; i++)
         prompt[i] = (unsigned char)run->prompt[i];
-    int64_t kept = trainer->decoder->max_length; /* however many tokens there will be */
+    int64_t kept = config->training.sequence_length; /* however many tokens there will be */
     int32_t *tokens = memory_allocate(context, (size_t)kept * sizeof *tokens, MEMORY_OTHER);
     CHECK(mesh_agree(trainer->mesh, context, context->status));
     if (speaks)
@@ -42,7 +52,7 @@ enum status sample_show(struct trainer *trainer, bool speaks)
     struct continuation continuation = {
         .prompt = prompt, .prompt_count = length, .count = run->prompt_tokens, .tokens = tokens, .kept = kept};
     struct shown shown = {.speaks = speaks};
-    enum status status = generate(trainer, &sampling, &continuation, 1, 1, print_byte, &shown);
+    enum status status = generate(&trainer->session, &sampling, &continuation, 1, 1, print_byte, &shown);
     if (speaks)
         printf("\n");
     if (status == STATUS_OK && shown.count < run->prompt_tokens)

@@ -10,21 +10,20 @@ static enum status create_background(struct saver *saver)
 {
     struct trainer *trainer = saver->trainer;
     const struct state_list *list = &saver->image.list;
-    CHECK(
-        checkpoint_background_create(trainer->context, trainer->mesh, list->datasets, list->count, &saver->background));
+    CHECK(checkpoint_background_create(trainer->context, trainer->mesh, list->arrays, list->count, &saver->background));
     trainer->update_listener = (struct update_listener){.self = saver, .before = wait_copied};
     return STATUS_OK;
 }
 
-enum status saver_create(struct trainer *trainer, const struct streams *streams, const char *folder,
+enum status saver_create(struct trainer *trainer, const struct model_state *state, const char *folder,
                          struct saver *saver)
 {
     const struct checkpoint_config *config = &trainer->config->checkpoint;
     *saver = (struct saver){
-        .trainer = trainer, .streams = streams, .saved_step = -1, .begun_step = -1, .target = {.folder = folder}};
+        .trainer = trainer, .state = state, .saved_step = -1, .begun_step = -1, .target = {.folder = folder}};
     saver->target.keep_last = INT64_MAX; /* pruning waits for a step that shows that the newest is good */
     saver->unproven = true;
-    CHECK(mesh_agree(trainer->mesh, trainer->context, state_image_create(trainer, streams, &saver->image)));
+    CHECK(mesh_agree(trainer->mesh, trainer->context, state_image_create(trainer, state, &saver->image)));
     return config->background ? create_background(saver) : STATUS_OK;
 }
 
@@ -117,7 +116,7 @@ static enum status begin(struct saver *saver, struct progress *progress)
                     (long long)trainer->step, (long long)saver->begun_step);
         return STATUS_OK;
     }
-    enum status status = state_image_fill(trainer, saver->streams, &saver->image);
+    enum status status = state_image_fill(trainer, saver->state, &saver->image);
     status = mesh_agree(trainer->mesh, trainer->context, status);
     if (status == STATUS_OK)
         status = checkpoint_background_begin(saver->background, &saver->target, saver->image.header);
@@ -148,14 +147,14 @@ static enum status write_now(struct saver *saver, struct saving *saving)
     const struct checkpoint_target *target = &saver->target;
     const struct state_list *list = &saver->image.list;
     double start = clock_seconds();
-    CHECK(mesh_agree(trainer->mesh, context, state_image_fill(trainer, saver->streams, &saver->image)));
-    CHECK(checkpoint_write(context, trainer->mesh, target->folder, saver->image.header, list->datasets, list->count));
+    CHECK(mesh_agree(trainer->mesh, context, state_image_fill(trainer, saver->state, &saver->image)));
+    CHECK(checkpoint_write(context, trainer->mesh, target->folder, saver->image.header, list->arrays, list->count));
     saver->saved_step = trainer->step;
     saver->unproven = true;
     double seconds = clock_seconds() - start;
     *saving = (struct saving){.done = true,
                               .step = trainer->step,
-                              .bytes = checkpoint_bytes(list->datasets, list->count),
+                              .bytes = checkpoint_bytes(list->arrays, list->count),
                               .seconds = seconds,
                               .held = seconds};
     return STATUS_OK;

@@ -9,7 +9,7 @@
 
 struct saver {
     struct trainer *trainer;
-    const struct streams *streams;
+    const struct model_state *state;
     struct state_image image;
     struct checkpoint_background *background; /* NULL: training stands still meanwhile */
     struct checkpoint_target target;
@@ -27,8 +27,8 @@ struct saving {
     double held;    /* of these, for which training stood still */
 };
 
-/* Takes all memory. streams: memories that are carried, or NULL; `folder` must outlive the saver. */
-enum status saver_create(struct trainer *trainer, const struct streams *streams, const char *folder,
+/* Takes all memory. state: what rows carry, or NULL; `folder` must outlive the saver. */
+enum status saver_create(struct trainer *trainer, const struct model_state *state, const char *folder,
                          struct saver *saver) MUST_USE;
 
 /* Gives up what is on its way. Local. */

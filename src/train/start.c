@@ -63,22 +63,13 @@ static enum status open_data(struct train *train)
                                      config->training.batch, &train->sampler));
 }
 
-static bool carries_memory(const struct train *train)
+static enum status create_state(struct train *train)
 {
-    return streams_carried(train->config);
-}
-
-static enum status create_streams(struct train *train)
-{
-    if (!carries_memory(train))
-        return STATUS_OK;
-    return streams_create(train->context, train->trainer.decoder, train->trainer.batch.mine, train->trainer.batch.rows,
-                          &train->streams);
-}
-
-struct streams *train_streams(struct train *train)
-{
-    return carries_memory(train) ? &train->streams : NULL;
+    const struct model_ops *model = train->trainer.model->ops;
+    struct batch *batch = &train->trainer.batch;
+    if (model_carries(model, train->config))
+        CHECK(model->state->create(batch, &train->carried));
+    return model->scalars ? model->scalars->create(batch, train->carried, &train->scalars) : STATUS_OK;
 }
 
 static enum status review_changes(struct train *train, const struct resume *resume)
@@ -101,7 +92,7 @@ static enum status restore(struct train *train, const struct resume *resume)
     if (!line->found)
         return STATUS_OK;
     CHECK(review_changes(train, resume));
-    CHECK(state_load(&train->trainer, train_streams(train), line->path));
+    CHECK(state_load(&train->trainer, train->carried, line->path));
     if (line->brought)
         train->trainer.loss_limit = 0.0; /* perhaps other data: its first loss says what is much */
     train->saver.saved_step = line->own ? train->trainer.step : -1;
@@ -164,14 +155,13 @@ static enum status open_outputs(struct train *train)
 
 static void describe_run(const struct train *train)
 {
-    const struct decoder *decoder = train->trainer.decoder;
     const struct mesh_config *mesh = mesh_config(train->mesh);
     context_log(train->context,
                 "model: %.2f million parameters in %s; %lld tokens in %d file%s to train on; batch %lld x %lld tokens",
-                1e-6 * (double)decoder_parameter_total(decoder), decoder->dtype == DTYPE_BF16 ? "bf16" : "fp32",
-                (long long)corpus_tokens(train->train), corpus_files(train->train),
-                corpus_files(train->train) == 1 ? "" : "s", (long long)train->config->training.batch,
-                (long long)train->config->training.sequence_length);
+                1e-6 * (double)parameter_list_elements(&train->trainer.session.parameters),
+                train->trainer.model->dtype == DTYPE_BF16 ? "bf16" : "fp32", (long long)corpus_tokens(train->train),
+                corpus_files(train->train), corpus_files(train->train) == 1 ? "" : "s",
+                (long long)train->config->training.batch, (long long)train->config->training.sequence_length);
     context_log(train->context,
                 "mesh: data %lld x pipeline %lld x context %lld x tensor %lld, %d thread%s a rank, %s kernels, "
                 "%.0f GFLOP/s of matrix products measured on all ranks",
@@ -183,8 +173,7 @@ static void describe_run(const struct train *train)
 void train_measure_peak(struct train *train)
 {
     struct trainer *trainer = &train->trainer;
-    train->peak =
-        fmax(train->peak, progress_peak(train->context, train->mesh, trainer->engine, trainer->decoder->dtype));
+    train->peak = fmax(train->peak, progress_peak(train->context, train->mesh, trainer->engine, trainer->model->dtype));
 }
 
 static void cast_votes(void *self, double votes[VOTES])
@@ -233,7 +222,7 @@ static enum status share_folder(struct train *train)
 static enum status save_brought(struct train *train)
 {
     struct context *context = train->context;
-    enum status status = state_save(&train->trainer, train_streams(train), train->checkpoints);
+    enum status status = state_save(&train->trainer, train->carried, train->checkpoints);
     if (status == STATUS_OK)
         train->saver.saved_step = train->trainer.step;
     if (status != STATUS_FILE)
@@ -251,9 +240,8 @@ enum status train_start(struct train *train, const struct resume *resume)
     CHECK(mesh_agree(train->mesh, context, train->root ? take_folder(train) : STATUS_OK));
     CHECK(share_folder(train));
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
-    CHECK(mesh_agree(train->mesh, context, create_streams(train)));
-    CHECK(mesh_agree(train->mesh, context, watch_create(context, &train->trainer, &train->streams, &train->watch)));
-    CHECK(saver_create(&train->trainer, train_streams(train), train->checkpoints, &train->saver));
+    CHECK(mesh_agree(train->mesh, context, create_state(train)));
+    CHECK(saver_create(&train->trainer, train->carried, train->checkpoints, &train->saver));
     train->trainer.data_lines = train->data_lines;
     train->trainer.voter = (struct voter){.self = train, .cast = cast_votes};
     CHECK(restore(train, resume));

@@ -16,26 +16,29 @@ static void fill_batch(struct train *train)
 {
     struct trainer *trainer = &train->trainer;
     struct batch *batch = &trainer->batch;
+    int32_t *inputs = batch_field(batch, "tokens");
+    int32_t *wanted = batch_field(batch, "targets");
+    int64_t *valid = batch_field(batch, "valid");
     int64_t targets = 0;
     int64_t tokens = 0;
     for (int64_t row = 0; row < batch->rows; row++) {
         int64_t local = row - batch->mine.begin;
         bool mine = local >= 0 && local < batch->mine.count;
         struct sequence sequence;
-        sampler_sequence(&train->sampler, trainer->sequences + row, mine ? batch->inputs + local * batch->length : NULL,
-                         mine ? batch->targets + local * batch->length : NULL, &sequence);
+        sampler_sequence(&train->sampler, trainer->sequences + row, mine ? inputs + local * batch->length : NULL,
+                         mine ? wanted + local * batch->length : NULL, &sequence);
         targets += sequence.targets;
         tokens += sequence.valid;
         if (mine)
             sampler_announce(&train->sampler, trainer->sequences + batch->rows + row);
         if (mine)
-            batch->valid[local] = sequence.valid;
-        if (mine && sequence.reset && train->streams.total > 0)
-            streams_reset(&train->streams, local);
+            valid[local] = sequence.valid;
+        if (mine && sequence.reset && train->carried)
+            trainer->model->ops->state->reset(train->carried, local);
     }
-    batch->memory = train->streams.total > 0 ? &train->streams.memory : NULL;
+    batch->state = train->carried;
     batch->causal = false;
-    trainer_scale_batch(trainer, targets, tokens);
+    batch_ready(batch, targets, tokens);
 }
 
 static void follow_evaluation(void *self, int64_t done, int64_t all)
@@ -150,12 +153,44 @@ static enum status retry_records(struct train *train, double seconds)
     return train->config_waits ? train_write_config(train) : STATUS_OK;
 }
 
+/* The model's own numbers, of the steps that are logged and of the one that is looked at for a warning. */
+static void begin_scalars(struct train *train)
+{
+    const struct model_scalars_ops *ops = train->trainer.model->ops->scalars;
+    const struct config *config = train->config;
+    int64_t step = train->trainer.step + 1;
+    if (ops)
+        ops->begin(&train->scalars, step % config->run.log_every == 0 || step == config->training.gate_warning_steps);
+}
+
+static void end_scalars(struct train *train)
+{
+    const struct model_scalars_ops *ops = train->trainer.model->ops->scalars;
+    char text[sizeof train->context->text];
+    if (!ops)
+        return;
+    ops->end(&train->scalars);
+    if (!ops->warning(&train->scalars, train->trainer.step, text, sizeof text))
+        return;
+    progress_break(&train->progress);
+    context_log(train->context, "%s", text);
+}
+
+static void destroy_state(struct train *train)
+{
+    const struct model_ops *model = train->trainer.model ? train->trainer.model->ops : NULL;
+    if (model && train->scalars.self)
+        model->scalars->destroy(train->context, &train->scalars);
+    if (model && train->carried)
+        model->state->destroy(&train->carried);
+}
+
 static enum status report_step(struct train *train, const struct step_result *result, double seconds,
                                int64_t allocations)
 {
     const struct trainer *trainer = &train->trainer;
     double tokens = (double)trainer->batch.token_count;
-    double flops = tokens * decoder_flops_per_token(&train->config->model, trainer->batch.length, result->surplus);
+    double flops = tokens * trainer->model->ops->flops(&train->config->model, trainer->batch.length, result->surplus);
     /* What a step reached is possible, whatever the looks at products saw. */
     train->peak = fmax(train->peak, fmax(flops, result->executed) / seconds);
     struct progress_line line = {.step = trainer->step,
@@ -170,13 +205,11 @@ static enum status report_step(struct train *train, const struct step_result *re
                                  .skipped = result->skipped,
                                  .no_target = result->no_target};
     progress_show(&train->progress, &line);
-    watch_end(&train->watch);
-    watch_warn(&train->watch, &train->progress);
+    end_scalars(train);
     if (train->root)
         CHECK(retry_records(train, 1.0));
     if (!train->root || trainer->step % train->config->run.log_every != 0)
         return STATUS_OK;
-    const struct watch *watch = &train->watch;
     const struct metrics_field always[] = {
         {"step", (double)trainer->step, true},
         {"tokens", (double)trainer->tokens, true},
@@ -198,10 +231,15 @@ static enum status report_step(struct train *train, const struct step_result *re
         {"step_allocations", (double)allocations, true},
     };
     enum { ALWAYS = sizeof always / sizeof *always };
-    struct metrics_field fields[ALWAYS + WATCH_FIELDS];
+    const struct model_scalars *scalars = &train->scalars;
+    struct metrics_field fields[ALWAYS + MODEL_NUMBERS];
+    struct metrics_list lists[MODEL_LISTS];
     memcpy(fields, always, sizeof always);
-    memcpy(fields + ALWAYS, watch->fields, (size_t)watch->field_count * sizeof *fields);
-    return metrics_write_lists(train->metrics, fields, ALWAYS + watch->field_count, watch->lists, watch->list_count);
+    for (int i = 0; i < scalars->number_count; i++)
+        fields[ALWAYS + i] = (struct metrics_field){scalars->number[i].name, scalars->number[i].value, false};
+    for (int i = 0; i < scalars->list_count; i++)
+        lists[i] = (struct metrics_list){scalars->list[i].name, scalars->list[i].values, scalars->list[i].count};
+    return metrics_write_lists(train->metrics, fields, ALWAYS + scalars->number_count, lists, scalars->list_count);
 }
 
 /* After a spike of the loss; the metrics then go on after the step that the run has gone back to. */
@@ -212,7 +250,7 @@ static enum status go_back(struct train *train)
     progress_break(&train->progress);
     CHECK(saver_settle(&train->saver, &train->progress, &saving));
     CHECK(report_saving(train, &saving));
-    CHECK(rewind_run(&train->trainer, train_streams(train), train->checkpoints, &rewind));
+    CHECK(rewind_run(&train->trainer, train->carried, train->checkpoints, &rewind));
     if (rewind.done)
         train->saver.saved_step = rewind.saved ? rewind.to : -1;
     return mesh_agree(train->mesh, train->context,
@@ -247,13 +285,13 @@ static enum status run_step(struct train *train, double votes[VOTES])
     struct step_result result;
     fill_batch(train);
     CHECK(train->context->status); /* a file of the data that has shrunk */
-    watch_begin(&train->watch);
+    begin_scalars(train);
     CHECK(trainer_step(trainer, &result));
     if (result.votes[VOTE_LOST] > 0.0)
         CHECK(mesh_agree(train->mesh, train->context, lock_check(train->context, train->lock)));
     /* What a step that went wrong left behind is not to be remembered. */
-    if (train->streams.total > 0 && !result.skipped)
-        streams_advance(&train->streams);
+    if (train->carried && !result.skipped)
+        trainer->model->ops->state->advance(train->carried);
     double seconds = clock_seconds() - start;
     waited = train->context->time.seconds[TIME_COMMUNICATION] - waited;
     CHECK(report_step(train, &result, seconds, train->context->memory.allocations - allocations));
@@ -421,8 +459,7 @@ done:
     saver_destroy(&train->saver);
     metrics_close(&train->metrics);
     lock_release(&train->lock);
-    watch_destroy(context, &train->watch);
-    streams_destroy(&train->streams);
+    destroy_state(train);
     trainer_destroy(&train->trainer);
     sampler_destroy(&train->sampler);
     corpus_close(&train->train);

@@ -11,10 +11,8 @@
 #include "src/train/line.h"
 #include "src/train/progress.h"
 #include "src/train/saver.h"
-#include "src/train/streams.h"
 #include "src/train/train.h"
 #include "src/train/trainer.h"
-#include "src/train/watch.h"
 
 enum { RUN_PATH = 700 };
 
@@ -31,8 +29,8 @@ struct train {
     struct corpus *validation;
     struct sampler sampler;
     struct trainer trainer;
-    struct streams streams; /* memories that are carried from step to step; without rows when there are none */
-    struct watch watch;
+    struct model_state *carried; /* from step to step; NULL: nothing is */
+    struct model_scalars scalars;
     struct guard guard;
     struct life life;
     struct lock *lock;       /* of the run's folder; root only */
@@ -50,9 +48,6 @@ struct train {
 
 /* Data, model, outputs; resumes. Collective; agreed status. */
 enum status train_start(struct train *train, const struct resume *resume) MUST_USE;
-
-/* What a checkpoint holds of the streams; NULL when nothing is carried. */
-struct streams *train_streams(struct train *train);
 
 /* RUN/config.yaml, and RUN/resumed for the instruction that was followed; where the disk takes no more it is told once,
  * and left to be tried again. Root only; local. */

@@ -6,32 +6,8 @@
 #include "dist/parallel/compare.h"
 #include "dist/parallel/pipeline.h"
 #include "src/guard/spike.h"
-#include "src/model/decoder.h"
 #include "src/optim/optimizer.h"
-
-/* The sequences of a step, of which each data rank computes its part (range_partition of the rows) in micro-batches.
- * All ranks of a model hold the same. */
-struct batch {
-    int64_t rows;          /* of the step, over all data ranks */
-    int64_t length;        /* T */
-    struct range mine;     /* rows of this data rank */
-    int64_t micro_batches; /* the same on every data rank; some may have no rows */
-    int32_t *inputs;       /* [mine.count, length] */
-    int32_t *targets;
-    int64_t *valid; /* [mine.count] tokens before padding; `length` unless somebody says otherwise */
-    /* Memories of the rows of this data rank that the next passes go on from, and what they leave; NULL: they start
-     * empty, and nobody wants what is left. */
-    const struct decoder_memory *memory;
-    bool causal;     /* routers decide as when generating */
-    bool memory_off; /* attention sees its own segment only */
-
-    int32_t *own; /* [own_count] which tokens of a sequence this context rank computes */
-    int64_t own_count;
-    int32_t *own_inputs, *own_targets; /* [mine.count, own_count]; inputs and targets with one context rank */
-    struct decoder_input *micro;       /* [micro_batches] */
-    int64_t target_count;              /* that count, over all data ranks */
-    int64_t token_count;               /* inputs that are no padding, over all data ranks */
-};
+#include "src/session/session.h"
 
 /* What a rank may want all ranks to do after a step. Its wishes travel with the sum of the losses, so that all ranks
  * know the sum over the mesh after the same step, and no collective is added. */
@@ -62,10 +38,9 @@ struct trainer {
     struct engine *engine;
     const struct config *config;
     bool trains;
-    struct decoder *decoder;
+    struct session session;
+    struct model *model; /* the session's */
     struct optimizer optimizer;
-    struct arena work;
-    struct pool pool;
     struct batch batch;
     struct pipeline *forward_backward;
     struct pipeline *forward;
@@ -107,11 +82,12 @@ struct step_result {
  * gradients nor optimiser: trainer_loss and generation are all it can do. */
 enum status trainer_create(struct context *context, struct mesh *mesh, struct engine *engine,
                            const struct config *config, bool trains, struct trainer *trainer) MUST_USE;
-void trainer_destroy(struct trainer *trainer);
 
-/* Prepares trainer->batch, whose rows are filled, for the next passes: the loss is averaged over the targets that
- * count. Both counts are over all data ranks, and the same on all ranks. */
-void trainer_scale_batch(struct trainer *trainer, int64_t target_count, int64_t token_count);
+/* The same with a model and an optimiser of the caller's; NULL: those that the configuration names. */
+enum status trainer_create_with(struct context *context, struct mesh *mesh, struct engine *engine,
+                                const struct config *config, const struct model_ops *model,
+                                const struct optimizer_ops *optimizer, bool trains, struct trainer *trainer) MUST_USE;
+void trainer_destroy(struct trainer *trainer);
 
 /* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The losses,
  * the norm, what was executed and the votes are the same on all ranks; the rest of the result stays as it is.

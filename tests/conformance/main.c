@@ -10,6 +10,7 @@
 #include "io/config/config.h"
 #include "src/core/text.h"
 #include "tests/conformance/run.h"
+#include "tests/support/fields.h"
 
 /* -- A case ----------------------------------------------------------------------------------------------------------
  */
@@ -48,18 +49,18 @@ static void fill_tokens(struct run *run)
     for (int64_t row = 0; row < batch->mine.count; row++)
         for (int64_t t = 0; t < run->length; t++) {
             const double *from = tokens->values + (batch->mine.begin + row) * (run->length + 1) + t;
-            batch->inputs[row * run->length + t] = (int32_t)from[0];
-            batch->targets[row * run->length + t] = (int32_t)from[1];
+            batch_tokens(batch)[row * run->length + t] = (int32_t)from[0];
+            batch_targets(batch)[row * run->length + t] = (int32_t)from[1];
         }
-    if (run->streams.size > 0)
-        batch->memory = &run->streams.memory;
-    trainer_scale_batch(&run->trainer, run->rows * run->length, run->rows * run->length);
+    if (run->streams->size > 0)
+        batch->state = run->streams;
+    batch_ready(&run->trainer.batch, run->rows * run->length, run->rows * run->length);
     for (int64_t i = 0; i < batch->micro_batches; i++) {
         run->eyes[i].run = run;
         run->eyes[i].row = batch->mine.begin + range_partition(batch->mine.count, batch->micro_batches, i).begin;
-        batch->micro[i].see_logits = run_see_logits;
-        batch->micro[i].see_selection = run_see_selection;
-        batch->micro[i].see_self = &run->eyes[i];
+        decoder_batch_of(batch)->micro[i].see_logits = run_see_logits;
+        decoder_batch_of(batch)->micro[i].see_selection = run_see_selection;
+        decoder_batch_of(batch)->micro[i].see_self = &run->eyes[i];
     }
 }
 
@@ -123,7 +124,7 @@ static enum status continue_prompt(struct run *run, struct trainer *trainer, con
             tokens[i] = (int32_t)prompt->values[row * given + i];
         struct continuation continuation = {
             .prompt = tokens, .prompt_count = given, .count = whole - given, .tokens = tokens + given};
-        CHECK(generate(trainer, &greedy, &continuation, 1, 1, NULL, NULL));
+        CHECK(generate(&trainer->session, &greedy, &continuation, 1, 1, NULL, NULL));
         for (int64_t i = 0; i < whole; i++)
             values[row * whole + i] = tokens[i];
     }
@@ -177,13 +178,13 @@ static enum status run_case(struct run *run, bool *unsupported)
         memory_allocate(run->context, (size_t)run->trainer.batch.micro_batches * sizeof *run->eyes, MEMORY_OTHER);
     if (!run->eyes)
         return STATUS_MEMORY;
-    CHECK(streams_create(run->context, run->trainer.decoder, run->trainer.batch.mine, run->rows, &run->streams));
+    CHECK(decoder_state_ops.create(&run->trainer.batch, &run->streams));
     CHECK(run_each_memory(run, true));
     fill_tokens(run);
     CHECK(check_gradients(run));
     for (int64_t i = 0; i < run->trainer.batch.micro_batches; i++) {
-        run->trainer.batch.micro[i].see_logits = NULL;
-        run->trainer.batch.micro[i].see_selection = NULL;
+        decoder_batch_of(&run->trainer.batch)->micro[i].see_logits = NULL;
+        decoder_batch_of(&run->trainer.batch)->micro[i].see_selection = NULL;
     }
     CHECK(check_generation(run));
     CHECK(check_updates(run));
@@ -226,7 +227,7 @@ static void run_file(struct runner *runner, const char *path)
     }
     context_clear(context);
     trainer_destroy(&run->trainer);
-    streams_destroy(&run->streams);
+    decoder_state_ops.destroy(&run->streams);
     memory_free(context, run->logits);
     memory_free(context, run->selected);
     memory_free(context, run->eyes);

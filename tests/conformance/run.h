@@ -2,8 +2,9 @@
 #ifndef CAIRN_TESTS_CONFORMANCE_RUN_H
 #define CAIRN_TESTS_CONFORMANCE_RUN_H
 
-#include "src/train/generate.h"
-#include "src/train/streams.h"
+#include "src/generate/generate.h"
+#include "src/model/decoder_model.h"
+#include "src/train/trainer.h"
 #include "tests/conformance/case.h"
 
 struct runner {
@@ -31,7 +32,7 @@ struct run {
     struct conformance_case *test;
     struct config config;
     struct trainer trainer;
-    struct streams streams;
+    struct model_state *streams;
     int64_t rows, length, vocabulary;
     double *logits;   /* [rows, length, vocabulary] */
     double *selected; /* [layers, rows, length]: what each router chose, in the form of the case */

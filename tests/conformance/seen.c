@@ -3,17 +3,19 @@
 #include <string.h>
 
 #include "tests/conformance/run.h"
+#include "tests/support/fields.h"
 
 void run_see_logits(void *self, int64_t first, const struct tensor *logits)
 {
     const struct eye *eye = self;
     struct run *run = eye->run;
     const struct batch *batch = &run->trainer.batch;
-    const struct decoder *decoder = run->trainer.decoder;
+    const struct decoder *decoder = decoder_of(run->trainer.model);
     const float *values = logits->data;
     for (int64_t n = 0; n < tensor_rows(logits); n++) {
-        int64_t row = eye->row + (first + n) / batch->own_count;
-        int64_t token = row * run->length + batch->own[(first + n) % batch->own_count];
+        int64_t row = eye->row + (first + n) / decoder_batch_of(batch)->own_count;
+        int64_t token =
+            row * run->length + decoder_batch_of(batch)->own[(first + n) % decoder_batch_of(batch)->own_count];
         for (int64_t v = 0; v < decoder->vocabulary.count; v++)
             run->logits[token * run->vocabulary + decoder->vocabulary.begin + v] =
                 (double)values[n * decoder->vocabulary.count + v];
@@ -82,13 +84,13 @@ static float *memory_part(const struct run *run, float *layer, int64_t row, int6
 {
     int64_t width = run->config.model.head_width;
     int64_t size = width * width + width;
-    return layer + row * run->streams.size + head * size + (norm ? width * width : 0);
+    return layer + row * run->streams->size + head * size + (norm ? width * width : 0);
 }
 
 /* The first of the ranks that hold a kv head. */
 static bool owns_head(const struct run *run, int64_t head)
 {
-    const struct decoder *decoder = run->trainer.decoder;
+    const struct decoder *decoder = decoder_of(run->trainer.model);
     int64_t group = decoder->config.heads / decoder->config.kv_heads;
     bool shared = head == 0 && decoder->heads.begin % group != 0;
     return !shared && mesh_rank(run->runner->mesh, MESH_CONTEXT) == 0;
@@ -97,11 +99,11 @@ static bool owns_head(const struct run *run, int64_t head)
 static void load_memory(struct run *run, const char *name, int64_t layer, bool norm)
 {
     const struct case_tensor *given = case_find(run->test, "/memory_before/", name);
-    const struct decoder *decoder = run->trainer.decoder;
-    float *memory = run->streams.memory.before[layer];
+    const struct decoder *decoder = decoder_of(run->trainer.model);
+    float *memory = run->streams->memory.before[layer];
     int64_t width = decoder->config.head_width;
     int64_t each = norm ? width : width * width;
-    for (int64_t row = 0; given && memory && row < run->streams.mine.count; row++)
+    for (int64_t row = 0; given && memory && row < run->streams->mine.count; row++)
         for (int64_t head = 0; head < decoder->kv_heads.count; head++) {
             int64_t from = (run->trainer.batch.mine.begin + row) * decoder->config.kv_heads + decoder->kv_heads.begin;
             for (int64_t i = 0; i < each; i++)
@@ -112,8 +114,8 @@ static void load_memory(struct run *run, const char *name, int64_t layer, bool n
 static enum status compare_memory(struct run *run, const char *name, int64_t layer, bool norm)
 {
     struct case_tensor *expected = case_find(run->test, "/expect/memory_after/", name);
-    const struct decoder *decoder = run->trainer.decoder;
-    float *memory = run->streams.memory.after[layer];
+    const struct decoder *decoder = decoder_of(run->trainer.model);
+    float *memory = run->streams->memory.after[layer];
     int64_t width = decoder->config.head_width;
     int64_t each = norm ? width : width * width;
     if (!expected)
@@ -123,7 +125,7 @@ static enum status compare_memory(struct run *run, const char *name, int64_t lay
     double *whole = memory_allocate(run->context, (size_t)expected->count * sizeof *whole, MEMORY_OTHER);
     if (!whole)
         return STATUS_MEMORY;
-    for (int64_t row = 0; memory && row < run->streams.mine.count; row++)
+    for (int64_t row = 0; memory && row < run->streams->mine.count; row++)
         for (int64_t head = 0; head < decoder->kv_heads.count; head++) {
             int64_t to = (run->trainer.batch.mine.begin + row) * decoder->config.kv_heads + decoder->kv_heads.begin;
             for (int64_t i = 0; owns_head(run, head) && i < each; i++)

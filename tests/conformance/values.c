@@ -64,27 +64,32 @@ static bool same_shape(const struct case_tensor *tensor, const struct parameter_
 
 enum status run_load_parameters(struct run *run, struct trainer *trainer)
 {
-    const struct decoder *decoder = trainer->decoder;
+    const struct parameter_list *list = &trainer->session.parameters;
     int given = 0;
+    int wanted = 0;
     for (int i = 0; i < run->test->count; i++)
         given += strncmp(run->test->tensors[i].name, "/parameters/", 12) == 0;
-    if (given != decoder->spec_count)
-        return context_fail(run->context, STATUS_FILE, "the case has %d parameters, the model %d", given,
-                            decoder->spec_count);
-    for (int i = 0; i < decoder->spec_count; i++) {
-        const struct case_tensor *tensor = case_find(run->test, "/parameters/", decoder->specs[i].name);
-        if (!tensor || !same_shape(tensor, &decoder->specs[i]))
+    for (int i = 0; i < list->count; i++)
+        wanted += parameter_counts(list->item[i]);
+    if (given != wanted)
+        return context_fail(run->context, STATUS_FILE, "the case has %d parameters, the model %d", given, wanted);
+    for (int i = 0; i < list->count; i++) {
+        const struct parameter_spec *spec = &list->item[i]->spec;
+        const struct case_tensor *tensor = case_find(run->test, "/parameters/", spec->name);
+        if (!tensor || !same_shape(tensor, spec))
             return context_fail(run->context, STATUS_FILE, "/parameters/%s is missing or has another shape",
-                                decoder->specs[i].name);
+                                spec->name);
     }
-    int count;
-    const struct shard *shards = replica_shards(decoder->replica, &count);
-    for (int i = 0; i < count; i++) {
-        struct case_tensor *tensor = case_find(run->test, "/parameters/", shards[i].parameter->spec.name);
-        struct transfer transfer = {.local = shards[i].master, .whole = tensor->values};
-        visit_range(&shards[i], shards[i].flat, take, &transfer);
+    for (int frozen = 0; frozen <= 1; frozen++) {
+        int count;
+        const struct shard *shards = (frozen ? replica_frozen : replica_shards)(trainer->session.replica, &count);
+        for (int i = 0; i < count; i++) {
+            struct case_tensor *tensor = case_find(run->test, "/parameters/", shards[i].parameter->spec.name);
+            struct transfer transfer = {.local = shards[i].master, .whole = tensor->values};
+            visit_range(&shards[i], shards[i].flat, take, &transfer);
+        }
     }
-    replica_gather(decoder->replica);
+    replica_gather_all(trainer->session.replica);
     return STATUS_OK;
 }
 
@@ -92,7 +97,7 @@ enum status run_load_parameters(struct run *run, struct trainer *trainer)
 static void collect(struct run *run, const char *name, bool gradient, double *whole, int64_t size)
 {
     int count;
-    const struct shard *shards = replica_shards(run->trainer.decoder->replica, &count);
+    const struct shard *shards = replica_shards(run->trainer.session.replica, &count);
     memset(whole, 0, (size_t)size * sizeof *whole);
     for (int i = 0; i < count; i++) {
         const struct shard *shard = &shards[i];
@@ -141,10 +146,12 @@ static double largest_gradient(const struct conformance_case *test)
 
 enum status run_compare_parameters(struct run *run, const char *prefix, bool gradient)
 {
-    const struct decoder *decoder = run->trainer.decoder;
+    const struct parameter_list *list = &run->trainer.session.parameters;
     double scale = gradient ? largest_gradient(run->test) : 0.0;
-    for (int i = 0; i < decoder->spec_count; i++) {
-        const struct parameter_spec *spec = &decoder->specs[i];
+    for (int i = 0; i < list->count; i++) {
+        const struct parameter_spec *spec = &list->item[i]->spec;
+        if (!parameter_counts(list->item[i]))
+            continue;
         struct case_tensor *expected = case_find(run->test, prefix, spec->name);
         if (!expected || !same_shape(expected, spec))
             return context_fail(run->context, STATUS_FILE, "%s%s is missing or has another shape", prefix, spec->name);

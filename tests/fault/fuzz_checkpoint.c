@@ -40,7 +40,7 @@ static void file_put(const char *path, const uint8_t *bytes, size_t size)
 static void sample_create(struct sample *sample)
 {
     static const struct checkpoint_header header = {.step = 7, .config = "model: {}\n", .created = "now", .mesh = "1"};
-    static const struct checkpoint_dataset datasets[] = {
+    static const struct state_array datasets[] = {
         {.name = "/parameters/a", .rank = 2, .shape = {4, 3}},
         {.name = "/optimizer/m/a", .rank = 1, .shape = {12}},
     };

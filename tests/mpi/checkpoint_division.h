@@ -10,7 +10,7 @@ enum { PIECES = 8 };
 enum division { BY_ROWS, BY_COLUMNS, BY_FLAT_RANGE, BY_ONE_RANK, BY_STRIPES, DIVISIONS };
 
 /* The boxes that rank `me` of `ranks` holds, in no particular order; returns how many. */
-static inline int divide(const struct checkpoint_dataset *dataset, enum division division, int owner, int ranks, int me,
+static inline int divide(const struct state_array *dataset, enum division division, int owner, int ranks, int me,
                          struct box boxes[PIECES])
 {
     int rank = dataset->rank;

@@ -24,7 +24,7 @@ int64_t shape_count(int rank, const int64_t *shape)
 }
 
 /* Copies between the whole dataset and a piece. */
-static void piece_copy(const struct checkpoint_dataset *dataset, struct checkpoint_piece *piece, float *whole, bool out)
+static void piece_copy(const struct state_array *dataset, struct state_piece *piece, float *whole, bool out)
 {
     int64_t count = box_count(&piece->box, dataset->rank);
     for (int64_t i = 0; i < count; i++) {
@@ -48,7 +48,7 @@ struct model *model_create(const struct world *world, int shift, bool fill)
     struct model *model = calloc(1, sizeof *model);
     assert_non_null(model);
     for (int i = 0; i < DATASETS; i++) {
-        struct checkpoint_dataset *dataset = &model->datasets[i];
+        struct state_array *dataset = &model->datasets[i];
         struct box boxes[PIECES];
         snprintf(dataset->name, sizeof dataset->name, "%s", MODEL[i].name);
         dataset->rank = MODEL[i].rank;
@@ -59,7 +59,7 @@ struct model *model_create(const struct world *world, int shift, bool fill)
         fill_random(model->whole[i], shape_count(dataset->rank, dataset->shape), dataset->name);
         int64_t used = 0;
         for (int p = 0; p < dataset->piece_count; p++) {
-            dataset->pieces[p] = (struct checkpoint_piece){.box = boxes[p], .data = model->memory[i] + used};
+            dataset->pieces[p] = (struct state_piece){.box = boxes[p], .data = model->memory[i] + used};
             /* Parts of a flat range follow each other in memory, stripes have a gap. */
             used += box_count(&boxes[p], dataset->rank) + (division == BY_STRIPES ? 3 : 0);
             if (fill)
@@ -72,10 +72,10 @@ struct model *model_create(const struct world *world, int shift, bool fill)
 void model_assert(const struct model *model)
 {
     for (int i = 0; i < DATASETS; i++) {
-        const struct checkpoint_dataset *dataset = &model->datasets[i];
+        const struct state_array *dataset = &model->datasets[i];
         for (int p = 0; p < dataset->piece_count; p++) {
             float expected[LARGEST];
-            struct checkpoint_piece piece = {.box = dataset->pieces[p].box, .data = expected};
+            struct state_piece piece = {.box = dataset->pieces[p].box, .data = expected};
             float *whole = (float *)(uintptr_t)model->whole[i];
             piece_copy(dataset, &piece, whole, true);
             int64_t count = box_count(&piece.box, dataset->rank);

@@ -29,8 +29,8 @@ extern const struct model_dataset MODEL[DATASETS];
 
 /* This rank's pieces of all datasets and memory for them; `whole` holds the right values of each. */
 struct model {
-    struct checkpoint_dataset datasets[DATASETS];
-    struct checkpoint_piece pieces[DATASETS][PIECES];
+    struct state_array datasets[DATASETS];
+    struct state_piece pieces[DATASETS][PIECES];
     float memory[DATASETS][2 * LARGEST];
     float whole[DATASETS][LARGEST];
 };

@@ -6,6 +6,7 @@
 #include "io/config/config.h"
 #include "src/core/random.h"
 #include "src/model/layers.h"
+#include "tests/support/fields.h"
 
 const struct kind kinds[KINDS] = {
     {"infini linear", "layers: 3, attention: {kind: infini, segment: 5}"},
@@ -106,10 +107,11 @@ static void see_logits(void *self, int64_t first, const struct tensor *logits)
     const struct bench_eye *eye = self;
     const struct bench *bench = eye->bench;
     const struct batch *batch = &bench->trainer.batch;
-    struct range columns = bench->trainer.decoder->vocabulary;
+    struct range columns = decoder_of(bench->trainer.model)->vocabulary;
     for (int64_t n = 0; n < tensor_rows(logits); n++) {
-        int64_t row = eye->row - batch->mine.begin + (first + n) / batch->own_count;
-        int64_t token = row * batch->length + batch->own[(first + n) % batch->own_count];
+        int64_t row = eye->row - batch->mine.begin + (first + n) / decoder_batch_of(batch)->own_count;
+        int64_t token =
+            row * batch->length + decoder_batch_of(batch)->own[(first + n) % decoder_batch_of(batch)->own_count];
         memcpy(bench->logits + token * KIND_VOCABULARY + columns.begin, (float *)logits->data + n * columns.count,
                (size_t)columns.count * sizeof(float));
     }
@@ -127,22 +129,22 @@ static void fill_tokens(struct bench *bench)
     struct batch *batch = &bench->trainer.batch;
     for (int64_t row = 0; row < batch->mine.count; row++)
         for (int64_t t = 0; t < batch->length; t++) {
-            batch->inputs[row * batch->length + t] = kind_token(batch->mine.begin + row, t);
-            batch->targets[row * batch->length + t] = kind_token(batch->mine.begin + row, t + 1);
+            batch_tokens(batch)[row * batch->length + t] = kind_token(batch->mine.begin + row, t);
+            batch_targets(batch)[row * batch->length + t] = kind_token(batch->mine.begin + row, t + 1);
         }
 }
 
 void bench_prepare(struct bench *bench)
 {
     struct batch *batch = &bench->trainer.batch;
-    batch->memory = bench->streams.size > 0 ? &bench->streams.memory : NULL;
-    trainer_scale_batch(&bench->trainer, batch->rows * batch->length, batch->rows * batch->length);
+    batch->state = bench->streams->size > 0 ? bench->streams : NULL;
+    batch_ready(&bench->trainer.batch, batch->rows * batch->length, batch->rows * batch->length);
     for (int64_t i = 0; i < batch->micro_batches; i++) {
         struct range rows = range_partition(batch->mine.count, batch->micro_batches, i);
         bench->eyes[i] = (struct bench_eye){.bench = bench, .row = batch->mine.begin + rows.begin};
-        batch->micro[i].see_selection = see_selection;
-        batch->micro[i].see_logits = see_logits;
-        batch->micro[i].see_self = &bench->eyes[i];
+        decoder_batch_of(batch)->micro[i].see_selection = see_selection;
+        decoder_batch_of(batch)->micro[i].see_logits = see_logits;
+        decoder_batch_of(batch)->micro[i].see_self = &bench->eyes[i];
     }
 }
 
@@ -169,7 +171,7 @@ bool bench_create(struct bench *bench, void **state, const struct kind *kind, co
     }
     assert_ok(context, context->status);
     struct batch *batch = &trainer->batch;
-    assert_ok(context, streams_create(context, trainer->decoder, batch->mine, batch->rows, &bench->streams));
+    assert_ok(context, decoder_state_ops.create(&bench->trainer.batch, &bench->streams));
     bench->eyes = memory_allocate(context, (size_t)batch->micro_batches * sizeof *bench->eyes, MEMORY_OTHER);
     size_t logits = (size_t)(batch->mine.count * batch->length * KIND_VOCABULARY);
     bench->logits = memory_allocate(context, logits * sizeof *bench->logits, MEMORY_OTHER);
@@ -181,7 +183,7 @@ bool bench_create(struct bench *bench, void **state, const struct kind *kind, co
 
 void bench_destroy(struct bench *bench)
 {
-    streams_destroy(&bench->streams);
+    decoder_state_ops.destroy(&bench->streams);
     trainer_destroy(&bench->trainer);
     engine_destroy(&bench->engine);
     mesh_destroy(&bench->mesh);
@@ -196,7 +198,7 @@ struct step_result bench_step(struct bench *bench)
     struct step_result result;
     assert_ok(bench->context, trainer_step(&bench->trainer, &result));
     assert_false(result.skipped);
-    streams_advance(&bench->streams);
+    decoder_state_ops.advance(bench->streams);
     bench->step++;
     bench_prepare(bench);
     return result;
@@ -211,7 +213,7 @@ void bench_look(struct bench *bench)
 double bench_projection(struct bench *bench, int number)
 {
     int count;
-    const struct shard *shards = replica_shards(bench->trainer.decoder->replica, &count);
+    const struct shard *shards = replica_shards(bench->trainer.session.replica, &count);
     double sum = 0.0;
     for (int i = 0; i < count; i++) {
         const struct parameter *parameter = shards[i].parameter;

@@ -3,7 +3,7 @@
 #ifndef CAIRN_TESTS_KINDS_H
 #define CAIRN_TESTS_KINDS_H
 
-#include "src/train/streams.h"
+#include "src/model/decoder_model.h"
 #include "src/train/trainer.h"
 #include "tests/support/mpi_main.h"
 
@@ -34,7 +34,7 @@ struct bench {
     struct engine engine;
     struct config config;
     struct trainer trainer;
-    struct streams streams;
+    struct model_state *streams;
     struct bench_eye *eyes; /* [micro-batches] */
     int64_t step;
     int64_t bytes_before; /* of memory */

@@ -35,8 +35,8 @@ struct world {
     bool first;
     char folder[CHECKPOINT_PATH];
     struct checkpoint_header *header;
-    struct checkpoint_dataset datasets[DATASETS];
-    struct checkpoint_piece pieces[DATASETS][PIECES];
+    struct state_array datasets[DATASETS];
+    struct state_piece pieces[DATASETS][PIECES];
     float *values; /* of this rank's pieces, one after the other */
     int64_t count;
 };
@@ -49,7 +49,7 @@ static void model_create(struct world *world, int shift)
     assert_non_null(world->values);
     world->count = 0;
     for (int i = 0; i < DATASETS; i++) {
-        struct checkpoint_dataset *dataset = &world->datasets[i];
+        struct state_array *dataset = &world->datasets[i];
         struct box boxes[PIECES];
         snprintf(dataset->name, sizeof dataset->name, "%s", MODEL[i].name);
         dataset->rank = MODEL[i].rank;
@@ -58,7 +58,7 @@ static void model_create(struct world *world, int shift)
         dataset->piece_count = divide(dataset, (enum division)((i + shift) % DIVISIONS), i + shift,
                                       world->fixture->ranks, world->fixture->rank, boxes);
         for (int p = 0; p < dataset->piece_count; p++) {
-            dataset->pieces[p] = (struct checkpoint_piece){.box = boxes[p], .data = world->values + world->count};
+            dataset->pieces[p] = (struct state_piece){.box = boxes[p], .data = world->values + world->count};
             world->count += box_count(&boxes[p], dataset->rank) + p;
         }
     }
@@ -69,7 +69,7 @@ static void model_create(struct world *world, int shift)
 static void model_fill(struct world *world, int salt)
 {
     for (int i = 0; i < DATASETS; i++) {
-        const struct checkpoint_dataset *dataset = &world->datasets[i];
+        const struct state_array *dataset = &world->datasets[i];
         for (int p = 0; p < dataset->piece_count; p++) {
             const struct box *box = &dataset->pieces[p].box;
             for (int64_t e = 0; e < box_count(box, dataset->rank); e++) {

@@ -240,7 +240,7 @@ static void test_tools(void **state)
     }
     struct model *model = model_create(world, 0, true);
     struct checkpoint_header *header = header_create(2);
-    struct checkpoint_piece *piece = &model->pieces[0][0];
+    struct state_piece *piece = &model->pieces[0][0];
     if (model->datasets[0].piece_count && piece->box.offset[0] == 0) {
         piece->data[4] = 8;
         piece->data[5] = 7;

@@ -60,9 +60,8 @@ static void test_foreign_file(void **state)
         assert_true(H5Fclose(file) >= 0);
     }
     struct range part = range_partition(7, world->size, world->rank);
-    struct checkpoint_piece piece = {.box = {.offset = {part.begin}, .extent = {part.count}}, .data = mine};
-    struct checkpoint_dataset dataset = {
-        .name = "/numbers", .rank = 1, .shape = {7}, .piece_count = 1, .pieces = &piece};
+    struct state_piece piece = {.box = {.offset = {part.begin}, .extent = {part.count}}, .data = mine};
+    struct state_array dataset = {.name = "/numbers", .rank = 1, .shape = {7}, .piece_count = 1, .pieces = &piece};
     assert_ok(&world->context, checkpoint_read(&world->context, world->mesh, path, &dataset, 1));
     for (int64_t i = 0; i < part.count; i++)
         assert_true(mine[i] == (float)numbers[part.begin + i]);
@@ -162,8 +161,8 @@ static void test_full_disk(void **state)
     struct range rows = range_partition(ROWS, world->size, world->rank);
     float *data = calloc(ROWS * COLUMNS, sizeof *data);
     assert_non_null(data);
-    struct checkpoint_piece piece = {.box = {.offset = {rows.begin, 0}, .extent = {rows.count, COLUMNS}}, .data = data};
-    struct checkpoint_dataset dataset = {
+    struct state_piece piece = {.box = {.offset = {rows.begin, 0}, .extent = {rows.count, COLUMNS}}, .data = data};
+    struct state_array dataset = {
         .name = "/parameters/large", .rank = 2, .shape = {ROWS, COLUMNS}, .piece_count = 1, .pieces = &piece};
     struct checkpoint_header *header = header_create(2);
     /* Together and not reserved, MPI-IO may hang, except on one rank. */

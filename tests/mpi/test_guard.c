@@ -7,6 +7,8 @@
 #include "src/guard/hang.h"
 #include "src/guard/straggler.h"
 #include "tests/mpi/kinds.h"
+#include "tests/support/fields.h"
+#include "tests/support/held.h"
 
 static void members_are_those_of_the_communicators(void **state)
 {
@@ -159,11 +161,11 @@ static void slow_ranks_are_named(void **state)
 
 static struct parameter *parameter_of(const struct bench *bench, bool replicated)
 {
-    const struct decoder *decoder = bench->trainer.decoder;
-    for (int i = 0; i < decoder->parameter_count; i++)
-        if (decoder->parameters[i].replicated == replicated && !decoder->parameters[i].overlapping &&
-            tensor_count(&decoder->parameters[i].value) > 8)
-            return &decoder->parameters[i];
+    const struct decoder *decoder = decoder_of(bench->trainer.model);
+    for (int i = 0; i < held_count(decoder->list); i++)
+        if (held(decoder->list, i)->division.replicated == replicated &&
+            !held(decoder->list, i)->division.overlapping && tensor_count(&held(decoder->list, i)->value) > 8)
+            return held(decoder->list, i);
     fail();
     return NULL;
 }
@@ -232,7 +234,7 @@ static void a_changed_master_is_named(void **state)
         int count;
         assert_true(bench_create(&bench, state, &kinds[0], &options));
         bench_step(&bench);
-        const struct shard *shard = replica_shards(bench.trainer.decoder->replica, &count);
+        const struct shard *shard = replica_shards(bench.trainer.session.replica, &count);
         while (!shard->values)
             shard++;
         if (mesh_rank(bench.mesh, MESH_TEAM) == guilty)

@@ -35,18 +35,18 @@ static void desk_destroy(struct desk *desk)
     assert_int_equal(system(command), 0);
 }
 
-static struct checkpoint_dataset dataset_of(const char *name, int rank, const int64_t *shape,
-                                            struct checkpoint_piece *piece, float *values)
+static struct state_array dataset_of(const char *name, int rank, const int64_t *shape, struct state_piece *piece,
+                                     float *values)
 {
-    struct checkpoint_dataset dataset = {.rank = rank, .piece_count = 1, .pieces = piece};
+    struct state_array dataset = {.rank = rank, .piece_count = 1, .pieces = piece};
     strcpy(dataset.name, name);
     memcpy(dataset.shape, shape, (size_t)rank * sizeof *shape);
-    *piece = (struct checkpoint_piece){.data = values};
+    *piece = (struct state_piece){.data = values};
     memcpy(piece->box.extent, shape, (size_t)rank * sizeof *shape);
     return dataset;
 }
 
-static void write_file(struct desk *desk, const struct checkpoint_dataset *datasets, int count)
+static void write_file(struct desk *desk, const struct state_array *datasets, int count)
 {
     static const struct checkpoint_header header = {.step = 1, .created = "now", .mesh = "one", .config = "none: 0\n"};
     assert_ok(desk->context, checkpoint_write(desk->context, desk->mesh, desk->folder, &header, datasets, count));
@@ -108,12 +108,12 @@ static void memories_are_measured(void **state)
     float states[STATE] = {0};
     float norms[NORM] = {0};
     float other[3] = {1, 2, 3};
-    struct checkpoint_piece pieces[3];
+    struct state_piece pieces[3];
     const int64_t shape[] = {STREAMS, HEADS, WIDTH, WIDTH};
     const int64_t three[] = {3};
     desk_create(&desk, state);
     fill(states, norms);
-    const struct checkpoint_dataset datasets[] = {
+    const struct state_array datasets[] = {
         dataset_of("/parameters/other", 1, three, &pieces[0], other),
         dataset_of("/memory/layers.4/state", 4, shape, &pieces[1], states),
         dataset_of("/memory/layers.4/norm", 3, shape, &pieces[2], norms),
@@ -139,12 +139,12 @@ static void files_without_memories_have_no_table(void **state)
 {
     struct desk desk;
     float values[STATE] = {0};
-    struct checkpoint_piece pieces[3];
+    struct state_piece pieces[3];
     const int64_t shape[] = {STREAMS, HEADS, WIDTH, WIDTH};
     const int64_t none[] = {0, HEADS, WIDTH, WIDTH};
     desk_create(&desk, state);
     /* Half a memory, and one of no stream. */
-    const struct checkpoint_dataset datasets[] = {
+    const struct state_array datasets[] = {
         dataset_of("/memory/layers.0/state", 4, shape, &pieces[0], values),
         dataset_of("/memory/layers.1/state", 4, none, &pieces[1], values),
         dataset_of("/memory/layers.1/norm", 3, none, &pieces[2], values),

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "tests/mpi/kinds.h"
+#include "tests/support/fields.h"
+#include "tests/support/held.h"
 
 enum { STEPS = 5, PROJECTIONS = 3 };
 
@@ -166,9 +168,9 @@ static void check_small_steps(struct bench *bench)
 {
     enum { MOST = 256 };
     static float before[MOST][MOST];
-    struct decoder *decoder = bench->trainer.decoder;
-    for (int i = 0; i < decoder->parameter_count; i++) {
-        const struct parameter *parameter = &decoder->parameters[i];
+    struct decoder *decoder = decoder_of(bench->trainer.model);
+    for (int i = 0; i < held_count(decoder->list); i++) {
+        const struct parameter *parameter = held(decoder->list, i);
         if (is_small(parameter->spec.name)) {
             assert_int_equal(parameter->value.dtype, DTYPE_F32);
             memcpy(before[i], parameter->value.data, (size_t)tensor_count(&parameter->value) * sizeof(float));
@@ -176,8 +178,8 @@ static void check_small_steps(struct bench *bench)
     }
     bench->config.optimizer.learning_rate = 1e-5;
     (void)bench_step(bench);
-    for (int i = 0; i < decoder->parameter_count; i++) {
-        const struct parameter *parameter = &decoder->parameters[i];
+    for (int i = 0; i < held_count(decoder->list); i++) {
+        const struct parameter *parameter = held(decoder->list, i);
         const float *after = parameter->value.data;
         int64_t moved = 0;
         if (!is_small(parameter->spec.name))
@@ -229,8 +231,8 @@ static int64_t context_bytes(void **state, const struct kind *kind, int64_t leng
     struct step_result result;
     struct kind_options options = {.mesh = {1, 1, 0, 1, 1}, .length = length, .micro_batch = 3};
     assert_true(bench_create(&bench, state, kind, &options));
-    bench.trainer.batch.memory = NULL; /* what is left goes to all ranks */
-    trainer_scale_batch(&bench.trainer, KIND_ROWS * length, KIND_ROWS * length);
+    bench.trainer.batch.state = NULL; /* what is left goes to all ranks */
+    batch_ready(&bench.trainer.batch, KIND_ROWS * length, KIND_ROWS * length);
     int64_t before = mesh_traffic(bench.mesh, MESH_CONTEXT).bytes;
     assert_ok(bench.context, trainer_gradients(&bench.trainer, &result));
     int64_t bytes = mesh_traffic(bench.mesh, MESH_CONTEXT).bytes - before;

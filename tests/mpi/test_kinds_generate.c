@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/train/generate.h"
+#include "src/generate/generate.h"
 #include "tests/mpi/kinds.h"
+#include "tests/support/fields.h"
 
 /* Three segments of 5 and five tokens more; steps that part a model from its beginning. */
 enum { LONG = 20, WARM = 3 };
@@ -17,8 +18,8 @@ static bool warm_bench_create(struct bench *bench, void **state, int kind, struc
         return false;
     for (int step = 0; step < WARM; step++)
         (void)bench_step(bench);
-    for (int64_t row = 0; row < bench->streams.mine.count; row++)
-        streams_reset(&bench->streams, row);
+    for (int64_t row = 0; row < bench->streams->mine.count; row++)
+        decoder_state_ops.reset(bench->streams, row);
     bench->trainer.batch.causal = true;
     bench_prepare(bench);
     return true;
@@ -56,7 +57,7 @@ static void form_packet(void *self, int64_t model_chunk, int64_t micro_batch, st
 {
     (void)micro_batch;
     const struct decoding *decoding = self;
-    decoder_form(decoding->bench->trainer.decoder, &decoding->input, model_chunk, form);
+    decoder_form(decoder_of(decoding->bench->trainer.model), &decoding->input, model_chunk, form);
 }
 
 static bool run_stage(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
@@ -64,13 +65,13 @@ static bool run_stage(void *self, struct tape *tape, int chunk, int64_t micro_ba
 {
     (void)micro_batch;
     struct decoding *decoding = self;
-    return decoder_forward(decoding->bench->trainer.decoder, tape, chunk, &decoding->input, in, out);
+    return decoder_forward(decoder_of(decoding->bench->trainer.model), tape, chunk, &decoding->input, in, out);
 }
 
 static void see_logits(void *self, int64_t first, const struct tensor *logits)
 {
     struct decoding *decoding = self;
-    struct range columns = decoding->bench->trainer.decoder->vocabulary;
+    struct range columns = decoder_of(decoding->bench->trainer.model)->vocabulary;
     for (int64_t n = 0; n < tensor_rows(logits); n++)
         memcpy(decoding->logits + (first + n) * KIND_VOCABULARY + columns.begin,
                (float *)logits->data + n * columns.count, (size_t)columns.count * sizeof(float));
@@ -95,7 +96,7 @@ static int64_t pass(struct decoding *decoding, int64_t call)
         int64_t count = integer_min(tokens_at_once(row, call), LONG - known);
         decoding->begin[row] = total;
         decoding->first_position[row] = (int32_t)known;
-        memcpy(decoding->tokens + total, bench->trainer.batch.inputs + row * LONG + known,
+        memcpy(decoding->tokens + total, batch_tokens(&bench->trainer.batch) + row * LONG + known,
                (size_t)count * sizeof(int32_t));
         total += count;
     }
@@ -122,16 +123,17 @@ static void decoding_create(struct decoding *decoding, struct bench *bench)
     struct trainer *trainer = &bench->trainer;
     memset(decoding, 0, sizeof *decoding);
     decoding->bench = bench;
-    assert_ok(bench->context, decoder_cache_create(trainer->decoder, KIND_ROWS, LONG, LONG, &decoding->cache));
+    assert_ok(bench->context,
+              decoder_cache_create(decoder_of(trainer->model), KIND_ROWS, LONG, LONG, &decoding->cache));
     decoding->begin[KIND_ROWS] = KIND_ROWS * LONG;
     struct decoder_input largest = {
         .rows = KIND_ROWS, .length = LONG, .causal = true, .cache = decoding->cache, .begin = decoding->begin};
-    struct pipeline_shape shape = {.chunks = trainer->decoder->chunks,
+    struct pipeline_shape shape = {.chunks = decoder_of(trainer->model)->chunks,
                                    .micro_batches = 1,
-                                   .packet_bytes = decoder_packet_bytes(trainer->decoder, &largest),
+                                   .packet_bytes = decoder_packet_bytes(decoder_of(trainer->model), &largest),
                                    .forward_only = true};
-    assert_ok(bench->context, pipeline_create(bench->context, bench->mesh, &bench->engine, &trainer->work,
-                                              &trainer->pool, &shape, &decoding->pipeline));
+    assert_ok(bench->context, pipeline_create(bench->context, bench->mesh, &bench->engine, &trainer->session.work,
+                                              &trainer->session.pool, &shape, &decoding->pipeline));
 }
 
 static void check_decoding(struct bench *bench, const char *name)
@@ -155,7 +157,7 @@ static void check_decoding(struct bench *bench, const char *name)
         }
     }
     pipeline_destroy(&decoding.pipeline);
-    decoder_cache_destroy(bench->trainer.decoder, &decoding.cache);
+    decoder_cache_destroy(decoder_of(bench->trainer.model), &decoding.cache);
     memory_free(bench->context, whole);
 }
 
@@ -183,7 +185,7 @@ static void check_greedy(struct bench *bench, const struct continuation *continu
 {
     int64_t prompt = continuation->prompt_count;
     int64_t whole = prompt + continuation->count;
-    int32_t *inputs = bench->trainer.batch.inputs;
+    int32_t *inputs = batch_tokens(&bench->trainer.batch);
     memcpy(inputs, continuation->prompt, (size_t)prompt * sizeof *inputs);
     memcpy(inputs + prompt, continuation->tokens, (size_t)continuation->count * sizeof *inputs);
     bench_prepare(bench);
@@ -221,7 +223,8 @@ static void sequences_do_not_disturb_each_other(void **state)
                 continuations[s] = (struct continuation){
                     .prompt = prompt[s], .prompt_count = prompts[s], .count = counts[s], .tokens = tokens[s]};
             }
-            assert_ok(bench.context, generate(&bench.trainer, &greedy, continuations, SEQUENCES, 3, NULL, NULL));
+            assert_ok(bench.context,
+                      generate(&bench.trainer.session, &greedy, continuations, SEQUENCES, 3, NULL, NULL));
             for (int s = 0; meshes[i].data == 1 && s < SEQUENCES; s++)
                 check_greedy(&bench, &continuations[s], kinds[kind].name);
             bench_destroy(&bench);
@@ -245,19 +248,19 @@ static void draw_queue(struct bench *bench, const struct sampling *sampling, int
         continuations[s] = (struct continuation){
             .prompt = prompt[s], .prompt_count = 1 + (s * 3) % 5, .count = DRAWN - s % 4, .tokens = tokens[s]};
     }
-    memset(bench->trainer.decoder->routing, 0, (size_t)bench->config.model.layers * sizeof(struct routing));
-    assert_ok(bench->context, generate(&bench->trainer, sampling, continuations, QUEUE, rows, NULL, NULL));
+    memset(decoder_of(bench->trainer.model)->routing, 0, (size_t)bench->config.model.layers * sizeof(struct routing));
+    assert_ok(bench->context, generate(&bench->trainer.session, sampling, continuations, QUEUE, rows, NULL, NULL));
 }
 
 /* Tokens in different recursions did pass together: some took the second one, and some did not. */
 static void check_depths(const struct bench *bench, const char *name, struct routing *routing)
 {
-    const struct decoder *decoder = bench->trainer.decoder;
+    const struct decoder *decoder = decoder_of(bench->trainer.model);
     for (int64_t r = 0; r < decoder->config.depth.recursions; r++) {
         if (decoder->routing[r].offered != routing[r].offered || decoder->routing[r].chosen != routing[r].chosen)
             fail_msg("%s: %d of %d tokens take recursion %d; in step %d of %d", name, (int)decoder->routing[r].chosen,
                      (int)decoder->routing[r].offered, (int)r, (int)routing[r].chosen, (int)routing[r].offered);
-        if (decoder->balanced && r > 0 && routing[r].offered > 0) /* on the stage with the routers */
+        if (decoder->model->balanced && r > 0 && routing[r].offered > 0) /* on the stage with the routers */
             assert_in_range(routing[r].chosen, 1, routing[r].offered - 1);
     }
 }
@@ -269,7 +272,7 @@ static void compare_batching(struct bench *bench, const char *name, double tempe
     struct sampling sampling = {.temperature = temperature, .top_p = 0.95, .seed = 5, .in_step = true};
     struct routing routing[MOST];
     draw_queue(bench, &sampling, rows, in_step);
-    memcpy(routing, bench->trainer.decoder->routing, sizeof routing);
+    memcpy(routing, decoder_of(bench->trainer.model)->routing, sizeof routing);
     sampling.in_step = false;
     draw_queue(bench, &sampling, rows, depthwise);
     for (int s = 0; s < QUEUE; s++)
@@ -293,7 +296,7 @@ static void depths_may_mix(void **state)
                 continue;
             compare_batching(&bench, kinds[kind].name, 0.0, 4);
             compare_batching(&bench, kinds[kind].name, 1.0, 4);
-            bench.trainer.decoder->balanced = true;
+            bench.trainer.model->balanced = true;
             compare_batching(&bench, kinds[kind].name, 1.0, QUEUE);
             bench_destroy(&bench);
         }
@@ -328,7 +331,7 @@ static void a_full_window_goes_on_with_its_later_half(void **state)
             if (strstr(kinds[kind].model, "infini") || meshes[i].data > 1 ||
                 !warm_bench_create(&bench, state, kind, meshes[i]))
                 continue;
-            assert_ok(bench.context, generate(&bench.trainer, &greedy, &continuation, 1, 1, NULL, NULL));
+            assert_ok(bench.context, generate(&bench.trainer.session, &greedy, &continuation, 1, 1, NULL, NULL));
             check_windows(&bench, sequence, PROMPT + MORE, kinds[kind].name);
             bench_destroy(&bench);
         }
@@ -358,7 +361,7 @@ static void prompts_may_be_longer_than_the_model(void **state)
                 prompt[t] = (t * 11 + 3) % KIND_VOCABULARY;
             struct continuation continuation = {
                 .prompt = prompt, .prompt_count = PROMPT, .count = MORE, .tokens = tokens};
-            assert_ok(small.context, generate(&small.trainer, &greedy, &continuation, 1, 1, NULL, NULL));
+            assert_ok(small.context, generate(&small.trainer.session, &greedy, &continuation, 1, 1, NULL, NULL));
             check_greedy(&large, &continuation, kinds[kind].name);
             bench_destroy(&large);
             bench_destroy(&small);

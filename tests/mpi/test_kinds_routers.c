@@ -6,6 +6,7 @@
 
 #include "src/model/layers.h"
 #include "tests/mpi/kinds.h"
+#include "tests/support/fields.h"
 
 /* EXTREME: scores of 1e4 and more, which saturate all that follows. */
 enum adversary { ALL, NONE, ONE, TIES, EXTREME, ADVERSARIES };
@@ -54,18 +55,18 @@ static bool plot(const struct bench *bench, enum adversary adversary, const char
 static void corrupt(struct bench *bench, enum adversary adversary)
 {
     int count;
-    const struct shard *shards = replica_shards(bench->trainer.decoder->replica, &count);
+    const struct shard *shards = replica_shards(bench->trainer.session.replica, &count);
     for (int i = 0; i < count; i++) {
         const struct parameter *parameter = shards[i].parameter;
         int64_t columns = tensor_columns(&parameter->value);
         for (int64_t n = 0; n < shards[i].flat.count; n++) {
             int64_t element = shards[i].flat.begin + n;
-            int64_t row = element / columns + (parameter->axis == 0 ? parameter->slice.begin : 0);
+            int64_t row = element / columns + (parameter->division.axis == 0 ? parameter->division.slice.begin : 0);
             if (!plot(bench, adversary, parameter->spec.name, row, element % columns, &shards[i].master[n]))
                 break;
         }
     }
-    replica_gather(bench->trainer.decoder->replica);
+    replica_gather(bench->trainer.session.replica);
 }
 
 /* -- What can be foretold --------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ static void check_selections(struct bench *bench, enum adversary adversary, bool
 
 static void add_routing(const struct bench *bench, int64_t index, double sums[4])
 {
-    const struct routing *routing = &bench->trainer.decoder->routing[index];
+    const struct routing *routing = &decoder_of(bench->trainer.model)->routing[index];
     const double own[4] = {(double)routing->judged, (double)routing->wanted, (double)routing->admitted,
                            (double)routing->hits};
     memcpy(sums, own, sizeof own);
@@ -134,8 +135,8 @@ static void check_accounts(const struct bench *bench, enum adversary adversary, 
     int64_t count;
     layers_shared(model, &first, &count);
     bool by_token = model->depth.kind == DEPTH_MOR && model->depth.routing == ROUTING_TOKEN;
-    double entropy[2] = {bench->trainer.decoder->routing[0].entropy,
-                         (double)bench->trainer.decoder->routing[0].decided};
+    double entropy[2] = {decoder_of(bench->trainer.model)->routing[0].entropy,
+                         (double)decoder_of(bench->trainer.model)->routing[0].decided};
     for (int64_t index = 0; !by_token && index < model->layers; index++) {
         double sums[4];
         if (!has_router(model, index))

@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/train/generate.h"
+#include "src/generate/generate.h"
 #include "tests/mpi/kinds.h"
+#include "tests/support/fields.h"
 
 enum { LONG = 20, WARM = 3 }; /* three segments of 5 and five tokens more; steps that part a model from its beginning */
 
@@ -41,7 +42,7 @@ static float *look(struct bench *bench)
 
 static void change_token(struct bench *bench, int64_t row, int64_t position)
 {
-    int32_t *token = &bench->trainer.batch.inputs[row * bench->trainer.batch.length + position];
+    int32_t *token = &batch_tokens(&bench->trainer.batch)[row * bench->trainer.batch.length + position];
     *token = (*token + 7) % KIND_VOCABULARY;
 }
 
@@ -114,10 +115,10 @@ static void no_token_sees_a_later_one(void **state)
 /* Whether a row's memories after the pass are those that were kept, on all ranks. */
 static bool same_memory(struct bench *bench, int64_t row, float *const *kept)
 {
-    int64_t size = bench->streams.size;
+    int64_t size = bench->streams->size;
     int64_t differences = 0;
     for (int64_t layer = 0; layer < bench->config.model.layers; layer++) {
-        const float *memory = bench->streams.memory.after[layer];
+        const float *memory = bench->streams->memory.after[layer];
         for (int64_t i = row * size; memory && i < (row + 1) * size; i++)
             differences += !(fabsf(memory[i] - kept[layer][i]) <= 1e-5f + 1e-5f * fabsf(kept[layer][i]));
     }
@@ -129,11 +130,11 @@ enum { LAYERS_MOST = 16 };
 
 static void keep_memory(const struct bench *bench, float **kept)
 {
-    size_t bytes = (size_t)(bench->trainer.batch.mine.count * bench->streams.size) * sizeof(float);
+    size_t bytes = (size_t)(bench->trainer.batch.mine.count * bench->streams->size) * sizeof(float);
     for (int64_t layer = 0; layer < bench->config.model.layers; layer++) {
         kept[layer] = memory_allocate(bench->context, bytes, MEMORY_OTHER);
-        if (bench->streams.memory.after[layer])
-            memcpy(kept[layer], bench->streams.memory.after[layer], bytes);
+        if (bench->streams->memory.after[layer])
+            memcpy(kept[layer], bench->streams->memory.after[layer], bytes);
     }
 }
 
@@ -159,7 +160,7 @@ static void check_rows(struct bench *bench, const char *name)
         for (int64_t t = 0; t < length; t++)
             if (row != CHANGED && differs(bench, before, after, row * length + t))
                 fail_msg("%s: row %d sees row %d", name, (int)row, CHANGED);
-        if (same_memory(bench, row, kept) != (row != CHANGED || bench->streams.size == 0))
+        if (same_memory(bench, row, kept) != (row != CHANGED || bench->streams->size == 0))
             fail_msg("%s: memory of row %d", name, (int)row);
     }
     release_memory(bench, kept);
@@ -190,7 +191,7 @@ static void check_behind(struct bench *bench, int64_t valid, const char *name)
 {
     float *kept[LAYERS_MOST];
     int64_t length = bench->trainer.batch.length;
-    bench->trainer.batch.valid[PADDED] = valid;
+    batch_valid(&bench->trainer.batch)[PADDED] = valid;
     bench_prepare(bench);
     float *first = look(bench);
     keep_memory(bench, kept);

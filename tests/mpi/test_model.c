@@ -5,6 +5,7 @@
 #include "src/model/decoder_private.h"
 #include "src/model/layers.h"
 #include "src/optim/optimizer.h"
+#include "tests/support/held.h"
 #include "tests/support/mpi_main.h"
 
 enum { SEED = 11, STEPS = 2, VARIANTS = 5 };
@@ -58,7 +59,9 @@ struct bench {
     struct context *context;
     struct mesh *mesh;
     struct engine engine;
+    struct parameter_list list;
     struct decoder *decoder;
+    struct replica *replica;
 };
 
 /* A decoder with its parameters and nothing else. */
@@ -76,6 +79,9 @@ static void bench_create(struct bench *bench, void **state, const struct mesh_co
     d->engine = &bench->engine;
     d->config = *config;
     d->dtype = dtype;
+    d->max_length = 8;
+    d->list = &bench->list;
+    parameter_list_create(bench->context, &bench->list);
     int ranks = mesh_size(bench->mesh, MESH_TENSOR);
     int rank = mesh_rank(bench->mesh, MESH_TENSOR);
     int64_t group = config->heads / config->kv_heads;
@@ -88,13 +94,17 @@ static void bench_create(struct bench *bench, void **state, const struct mesh_co
     for (int64_t chunk = 0; chunk < d->chunks; chunk++)
         d->layers[chunk] =
             layers_of_chunk(config, mesh, chunk * mesh->pipeline + mesh_rank(bench->mesh, MESH_PIPELINE), 8);
-    assert_ok(bench->context, decoder_declare(d, 2048, true));
-    decoder_initialize(d, SEED);
+    assert_ok(bench->context, decoder_declare(d));
+    assert_ok(bench->context, replica_create(bench->context, bench->mesh, &bench->engine, &bench->list, dtype, 2048,
+                                             true, &bench->replica));
+    replica_initialize(bench->replica, SEED);
 }
 
 static void bench_destroy(struct bench *bench)
 {
+    replica_destroy(&bench->replica);
     decoder_destroy(&bench->decoder);
+    parameter_list_destroy(&bench->list);
     engine_destroy(&bench->engine);
     mesh_destroy(&bench->mesh);
     assert_int_equal(bench->context->memory.bytes_total, 0);
@@ -133,7 +143,7 @@ static int64_t global_index(const struct parameter *parameter, int64_t element)
 
 static float initial_value(const struct parameter_spec *spec, int64_t index)
 {
-    struct parameter whole = {.spec = *spec, .slice = {0, spec->shape[0]}};
+    struct parameter whole = {.spec = *spec, .division.slice = {0, spec->shape[0]}};
     float value;
     parameter_initialize(&whole, SEED, (struct range){index, 1}, &value);
     return value;
@@ -142,8 +152,8 @@ static float initial_value(const struct parameter_spec *spec, int64_t index)
 static void check_initial_values(struct bench *bench)
 {
     const struct decoder *decoder = bench->decoder;
-    for (int i = 0; i < decoder->parameter_count; i++) {
-        const struct parameter *parameter = &decoder->parameters[i];
+    for (int i = 0; i < held_count(decoder->list); i++) {
+        const struct parameter *parameter = held(decoder->list, i);
         bool is_float = parameter->spec.keeps_float || decoder->dtype == DTYPE_F32;
         assert_int_equal(parameter->value.dtype, is_float ? DTYPE_F32 : DTYPE_BF16);
         for (int64_t e = 0; e < tensor_count(&parameter->value); e++) {
@@ -165,12 +175,12 @@ static void check_owners(struct bench *bench)
 {
     const struct decoder *decoder = bench->decoder;
     int count;
-    const struct shard *shards = replica_shards(decoder->replica, &count);
+    const struct shard *shards = replica_shards(bench->replica, &count);
     int64_t owned = 0;
     for (int i = 0; i < count; i++)
         owned += parameter_owned(shards[i].parameter, shards[i].flat).count;
     mesh_all_reduce(bench->mesh, MESH_TEAM, &owned, 1, DTYPE_I64, MESH_SUM);
-    assert_int_equal(owned, decoder_parameter_total(decoder));
+    assert_int_equal(owned, parameter_list_elements(decoder->list));
 }
 
 static void every_element_has_one_owner(void **state)
@@ -221,8 +231,8 @@ static void fill_gradients(struct bench *bench)
 {
     const struct decoder *decoder = bench->decoder;
     float part = 1.0f / (float)mesh_size(bench->mesh, MESH_REPLICA);
-    for (int i = 0; i < decoder->parameter_count; i++) {
-        const struct parameter *parameter = &decoder->parameters[i];
+    for (int i = 0; i < held_count(decoder->list); i++) {
+        const struct parameter *parameter = held(decoder->list, i);
         struct range all = {.begin = 0, .count = tensor_count(&parameter->value)};
         struct range owned = parameter_owned(parameter, all);
         for (int64_t e = owned.begin; e < owned.begin + owned.count; e++)
@@ -251,19 +261,20 @@ static void check_updates(struct bench *bench)
                                             .weight_decay = 0.5,
                                             .gate_lr_factor = 10.0};
     struct optimizer optimizer;
-    assert_ok(bench->context,
-              optimizer_create(bench->context, &config, replica_state_count(decoder->replica), &optimizer));
+    int count;
+    const struct shard *shards = replica_shards(bench->replica, &count);
+    assert_ok(bench->context, optimizer_create(bench->context, &config, NULL, shards, count,
+                                               replica_state_count(bench->replica), &optimizer));
     for (int t = 1; t <= STEPS; t++) {
-        int count;
-        const struct shard *shards = replica_shards(decoder->replica, &count);
-        replica_begin(decoder->replica);
+        replica_begin(bench->replica);
         fill_gradients(bench);
-        replica_finish(decoder->replica);
-        optimizer_update(&optimizer, &bench->engine, shards, count, t, config.learning_rate, 1.0);
-        replica_gather(decoder->replica);
+        replica_finish(bench->replica);
+        assert_ok(bench->context,
+                  optimizer_update(&optimizer, &bench->engine, bench->mesh, t, config.learning_rate, 1.0));
+        replica_gather(bench->replica);
     }
-    for (int i = 0; i < decoder->parameter_count; i++) {
-        const struct parameter *parameter = &decoder->parameters[i];
+    for (int i = 0; i < held_count(decoder->list); i++) {
+        const struct parameter *parameter = held(decoder->list, i);
         for (int64_t e = 0; e < tensor_count(&parameter->value); e++) {
             double expected = updated(&config, &parameter->spec, global_index(parameter, e));
             if (parameter->value.dtype == DTYPE_F32)

@@ -261,24 +261,32 @@ static void make_parameters(const struct mesh *mesh, struct parameter *parameter
         parameter->spec.name[0] = (char)('a' + i);
         struct range all = {.begin = 0, .count = shapes[i][0]};
         bool divided = i < 2 || i == 5;
-        parameter->slice = divided ? range_partition(shapes[i][0], tensor, rank) : all;
-        parameter->owned = parameter->slice;
-        parameter->replicated = !divided && tensor > 1;
+        parameter->division.slice = divided ? range_partition(shapes[i][0], tensor, rank) : all;
+        parameter->division.owned = parameter->division.slice;
+        parameter->division.replicated = !divided && tensor > 1;
         if (!divided && rank > 0)
-            parameter->owned.count = 0;
+            parameter->division.owned.count = 0;
         parameter->tied = i == 5 && mesh_size(mesh, MESH_ENDS) == 2;
         if (parameter->tied && mesh_rank(mesh, MESH_PIPELINE) > 0)
-            parameter->owned.count = 0;
+            parameter->division.owned.count = 0;
     }
     for (int i = 0; i < PARAMETERS; i++) {
         /* Rank t holds rows t and t + 1 of six, and owns the first of them (the last rank both). */
         struct parameter *overlapping = &parameters[i];
         if (!overlaps(i, tensor))
             continue;
-        overlapping->overlapping = true;
-        overlapping->slice = (struct range){.begin = rank, .count = 2};
-        overlapping->owned = (struct range){.begin = rank, .count = rank == tensor - 1 ? 2 : 1};
+        overlapping->division.overlapping = true;
+        overlapping->division.slice = (struct range){.begin = rank, .count = 2};
+        overlapping->division.owned = (struct range){.begin = rank, .count = rank == tensor - 1 ? 2 : 1};
     }
+}
+
+static struct parameter_list list_of(struct parameter *parameters)
+{
+    static struct parameter *item[PARAMETERS];
+    for (int i = 0; i < PARAMETERS; i++)
+        item[i] = &parameters[i];
+    return (struct parameter_list){.item = item, .count = PARAMETERS};
 }
 
 /* What this rank puts into a gradient at a row and column of the whole: different on every rank. */
@@ -317,24 +325,25 @@ static void check_replicas(void **state, struct mesh_config sizes, enum dtype dt
 {
     struct bench bench;
     struct parameter parameters[PARAMETERS];
-    struct parameter *list[PARAMETERS];
+    struct parameter_list list;
     struct replica *replica;
     bench_create(&bench, state, sizes);
     make_parameters(bench.mesh, parameters);
+    list = list_of(parameters);
     for (int i = 0; i < PARAMETERS; i++) {
-        list[i] = &parameters[i];
+        parameters[i].here = true;
         parameters[i].spec.keeps_float = floats >> i & 1;
     }
-    assert_ok(bench.context, replica_create(bench.context, bench.mesh, &bench.engine, list, PARAMETERS, dtype,
-                                            bucket_bytes, true, &replica));
+    assert_ok(bench.context,
+              replica_create(bench.context, bench.mesh, &bench.engine, &list, dtype, bucket_bytes, true, &replica));
     struct tape_listener listener = replica_listener(replica);
     for (int round = 0; round < 2; round++) {
         replica_begin(replica);
         for (int i = PARAMETERS - 1; i >= 0; i--) {
             int64_t columns = parameters[i].spec.shape[1];
-            for (int64_t e = 0; e < parameters[i].slice.count * columns; e++)
+            for (int64_t e = 0; e < parameters[i].division.slice.count * columns; e++)
                 parameters[i].gradient[e] =
-                    own_gradient(bench.mesh, parameters[i].slice.begin + e / columns, e % columns);
+                    own_gradient(bench.mesh, parameters[i].division.slice.begin + e / columns, e % columns);
             /* The last is never told of: finish must see to it. */
             if (i > 0)
                 listener.parameter_done(listener.self, &parameters[i]);
@@ -352,7 +361,7 @@ static void check_replicas(void **state, struct mesh_config sizes, enum dtype dt
         for (int64_t e = 0; e < shards[s].flat.count; e++) {
             int64_t local = shards[s].flat.begin + e;
             double expected = whole_gradient(bench.mesh, index, parameters[index].spec.shape[0],
-                                             parameters[index].slice.begin + local / columns, local % columns);
+                                             parameters[index].division.slice.begin + local / columns, local % columns);
             assert_close((double)shards[s].gradient[e], expected, 1e-6, 0.0);
             shards[s].master[e] = (float)expected;
         }
@@ -373,9 +382,9 @@ static void check_replicas(void **state, struct mesh_config sizes, enum dtype dt
     replica_gather(replica);
     for (int i = 0; i < PARAMETERS; i++) {
         int64_t columns = parameters[i].spec.shape[1];
-        for (int64_t e = 0; e < parameters[i].slice.count * columns; e++) {
+        for (int64_t e = 0; e < parameters[i].division.slice.count * columns; e++) {
             float expected = (float)whole_gradient(bench.mesh, i, parameters[i].spec.shape[0],
-                                                   parameters[i].slice.begin + e / columns, e % columns);
+                                                   parameters[i].division.slice.begin + e / columns, e % columns);
             enum dtype expected_dtype = floats >> i & 1 ? DTYPE_F32 : dtype;
             assert_int_equal(parameters[i].value.dtype, expected_dtype);
             if (expected_dtype == DTYPE_BF16)
@@ -409,7 +418,7 @@ static void copies_are_summed_together(void **state)
 {
     struct bench bench;
     struct parameter parameters[PARAMETERS];
-    struct parameter *list[PARAMETERS];
+    struct parameter_list list;
     /* Overlapping wholes of 30, 6 and 42 elements. */
     static const struct {
         int64_t bucket_bytes, calls;
@@ -420,9 +429,10 @@ static void copies_are_summed_together(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct replica *replica;
         make_parameters(bench.mesh, parameters);
+        list = list_of(parameters);
         for (int j = 0; j < PARAMETERS; j++)
-            list[j] = &parameters[j];
-        assert_ok(bench.context, replica_create(bench.context, bench.mesh, &bench.engine, list, PARAMETERS, DTYPE_F32,
+            parameters[j].here = true;
+        assert_ok(bench.context, replica_create(bench.context, bench.mesh, &bench.engine, &list, DTYPE_F32,
                                                 cases[i].bucket_bytes, true, &replica));
         struct mesh_traffic before = mesh_traffic(bench.mesh, MESH_TENSOR);
         replica_begin(replica);

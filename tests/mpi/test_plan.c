@@ -21,8 +21,9 @@ static int64_t own_memory(const struct bench *bench)
     const struct batch *batch = &bench->trainer.batch;
     int64_t own = batch->micro_batches * (int64_t)sizeof *bench->eyes;
     own += batch->mine.count * batch->length * KIND_VOCABULARY * (int64_t)sizeof *bench->logits;
-    if (bench->streams.size == 0)
-        own += 2 * bench->config.model.layers * (int64_t)sizeof *bench->streams.memory.before;
+    if (bench->streams->size == 0)
+        own += (int64_t)sizeof *bench->streams +
+               2 * bench->config.model.layers * (int64_t)sizeof *bench->streams->memory.before;
     return own;
 }
 

@@ -2,7 +2,10 @@
 #include <string.h>
 
 #include "src/core/random.h"
-#include "src/train/generate.h"
+#include "src/generate/generate.h"
+#include "src/train/trainer.h"
+#include "tests/support/fields.h"
+#include "tests/support/held.h"
 #include "tests/support/mpi_main.h"
 
 /* An odd model: uneven heads, kv heads that tensor ranks share, odd vocabulary and layer count. */
@@ -50,10 +53,10 @@ static void bench_start(struct bench *bench, void **state, struct mesh_config me
     uint64_t key = random_key(5, "tokens");
     for (int64_t i = 0; i < batch->mine.count * batch->length; i++) {
         uint64_t global = (uint64_t)(batch->mine.begin * batch->length + i);
-        batch->inputs[i] = (int32_t)(random_bits(key, global) % 53);
-        batch->targets[i] = (int32_t)(random_bits(key, global + 1000) % 53);
+        batch_tokens(batch)[i] = (int32_t)(random_bits(key, global) % 53);
+        batch_targets(batch)[i] = (int32_t)(random_bits(key, global + 1000) % 53);
     }
-    trainer_scale_batch(&bench->trainer, batch->rows * batch->length, batch->rows * batch->length);
+    batch_ready(&bench->trainer.batch, batch->rows * batch->length, batch->rows * batch->length);
 }
 
 /* `vocabulary` 0 is the odd model's own. */
@@ -95,12 +98,12 @@ static int list_meshes(int ranks, struct mesh_config *meshes)
 
 static void check_initial_values(struct bench *bench)
 {
-    const struct decoder *decoder = bench->trainer.decoder;
-    for (int i = 0; i < decoder->parameter_count; i++) {
-        const struct parameter *parameter = &decoder->parameters[i];
+    const struct decoder *decoder = decoder_of(bench->trainer.model);
+    for (int i = 0; i < held_count(decoder->list); i++) {
+        const struct parameter *parameter = held(decoder->list, i);
         struct parameter whole = *parameter;
-        whole.axis = 0;
-        whole.slice = (struct range){.begin = 0, .count = whole.spec.shape[0]};
+        whole.division.axis = 0;
+        whole.division.slice = (struct range){.begin = 0, .count = whole.spec.shape[0]};
         struct box box = parameter_box(parameter);
         int64_t columns = box.extent[parameter->spec.rank - 1];
         for (int64_t e = 0; e < box_count(&box, parameter->spec.rank); e++) {
@@ -125,7 +128,11 @@ static void initial_parameters_are_the_same_on_every_mesh(void **state)
         for (int type = COMPUTE_FP32; type <= COMPUTE_BF16; type++) {
             struct bench bench;
             bench_create(&bench, state, meshes[i], (enum compute_type)type);
-            assert_int_equal(bench.trainer.decoder->spec_count, 2 + 5 * 18 + 1);
+            const struct parameter_list *list = &bench.trainer.session.parameters;
+            int parameters = 0;
+            for (int p = 0; p < list->count; p++)
+                parameters += parameter_counts(list->item[p]);
+            assert_int_equal(parameters, 2 + 5 * 18 + 1);
             check_initial_values(&bench);
             bench_destroy(&bench);
         }
@@ -164,10 +171,11 @@ static void check_copies(struct bench *bench, const struct parameter *parameter,
     const float *mine = parameter->value.data;
     for (int64_t i = 0; i < count; i++)
         whole[i] = -INFINITY;
-    memcpy(whole + parameter->slice.begin * columns, mine, (size_t)(parameter->slice.count * columns) * sizeof *whole);
+    memcpy(whole + parameter->division.slice.begin * columns, mine,
+           (size_t)(parameter->division.slice.count * columns) * sizeof *whole);
     mesh_all_reduce(bench->mesh, axis, whole, count, DTYPE_F32, MESH_MAX);
-    for (int64_t i = 0; i < parameter->slice.count * columns; i++)
-        assert_true(mine[i] == whole[parameter->slice.begin * columns + i]);
+    for (int64_t i = 0; i < parameter->division.slice.count * columns; i++)
+        assert_true(mine[i] == whole[parameter->division.slice.begin * columns + i]);
     memory_free(bench->context, whole);
 }
 
@@ -181,12 +189,12 @@ static void copies_stay_equal_to_the_bit(void **state)
         bench_create(&bench, state, meshes[i], COMPUTE_FP32);
         for (int step = 0; step < 4; step++)
             assert_ok(bench.context, trainer_step(&bench.trainer, &result));
-        const struct decoder *decoder = bench.trainer.decoder;
-        for (int p = 0; p < decoder->parameter_count; p++) {
-            if (decoder->parameters[p].replicated)
-                check_copies(&bench, &decoder->parameters[p], MESH_TENSOR);
-            if (decoder->parameters[p].tied)
-                check_copies(&bench, &decoder->parameters[p], MESH_ENDS);
+        const struct decoder *decoder = decoder_of(bench.trainer.model);
+        for (int p = 0; p < held_count(decoder->list); p++) {
+            if (held(decoder->list, p)->division.replicated)
+                check_copies(&bench, held(decoder->list, p), MESH_TENSOR);
+            if (held(decoder->list, p)->tied)
+                check_copies(&bench, held(decoder->list, p), MESH_ENDS);
         }
         bench_destroy(&bench);
     }
@@ -206,7 +214,7 @@ static void a_heavy_head_gets_fewer_layers(void **state)
     assert_ok(bench.context, trainer_step(&bench.trainer, &whole));
     bench_destroy(&bench);
     bench_create_wide(&bench, state, (struct mesh_config){1, ranks, 1, 1, 1}, COMPUTE_FP32, VOCABULARY);
-    int64_t layers = bench.trainer.decoder->layers[0].count;
+    int64_t layers = decoder_of(bench.trainer.model)->layers[0].count;
     assert_true(mesh_rank(bench.mesh, MESH_PIPELINE) == ranks - 1 ? layers == 0 : layers > 0);
     mesh_all_reduce(bench.mesh, MESH_PIPELINE, &layers, 1, DTYPE_I64, MESH_SUM);
     assert_int_equal(layers, 5);
@@ -224,18 +232,18 @@ static void a_step_that_is_not_finite_is_skipped_by_all(void **state)
         struct bench bench;
         struct step_result result;
         bench_create(&bench, state, meshes[i], COMPUTE_FP32);
-        struct decoder *decoder = bench.trainer.decoder;
+        struct decoder *decoder = decoder_of(bench.trainer.model);
         /* One rank's part of one parameter goes bad. */
         float *spoiled = decoder->blocks[0].down.weight->value.data;
         float good = spoiled[0];
         if (mesh_rank(bench.mesh, MESH_TEAM) == 0)
             spoiled[0] = NAN;
-        float before = ((float *)decoder->parameters[0].value.data)[1];
+        float before = ((float *)held(decoder->list, 0)->value.data)[1];
         assert_ok(bench.context, trainer_step(&bench.trainer, &result));
         assert_true(result.skipped);
         assert_int_equal(bench.trainer.skipped, 1);
         assert_int_equal(bench.trainer.skipped_in_row, 1);
-        assert_true(((float *)decoder->parameters[0].value.data)[1] == before);
+        assert_true(((float *)held(decoder->list, 0)->value.data)[1] == before);
         spoiled[0] = good;
         assert_ok(bench.context, trainer_step(&bench.trainer, &result));
         assert_false(result.skipped);
@@ -255,7 +263,7 @@ static void run_prelude(struct bench *bench, enum prelude prelude)
     size_t bytes = (size_t)(batch->mine.count * batch->length) * sizeof(int32_t);
     int64_t tokens = batch->rows * batch->length;
     if (prelude == NOT_FINITE) {
-        float *spoiled = bench->trainer.decoder->blocks[0].down.weight->value.data;
+        float *spoiled = decoder_of(bench->trainer.model)->blocks[0].down.weight->value.data;
         float good = spoiled[0];
         if (mesh_rank(bench->mesh, MESH_TEAM) == 0)
             spoiled[0] = NAN;
@@ -264,9 +272,9 @@ static void run_prelude(struct bench *bench, enum prelude prelude)
         spoiled[0] = good;
     } else if (prelude == NO_TARGET) {
         int32_t *kept = memory_allocate(bench->context, bytes, MEMORY_OTHER);
-        memcpy(kept, batch->targets, bytes);
-        memset(batch->targets, 0xff, bytes);
-        trainer_scale_batch(&bench->trainer, 0, tokens - 3);
+        memcpy(kept, batch_targets(batch), bytes);
+        memset(batch_targets(batch), 0xff, bytes);
+        batch_ready(&bench->trainer.batch, 0, tokens - 3);
         assert_ok(bench->context, trainer_step(&bench->trainer, &result));
         assert_true(result.no_target && !result.skipped);
         assert_true(isnan(result.loss) && isnan(result.gradient_norm));
@@ -274,9 +282,9 @@ static void run_prelude(struct bench *bench, enum prelude prelude)
         assert_int_equal(bench->trainer.skipped, 0);
         assert_ok(bench->context, trainer_loss(&bench->trainer, &result));
         assert_true(isnan(result.loss));
-        memcpy(batch->targets, kept, bytes);
+        memcpy(batch_targets(batch), kept, bytes);
         memory_free(bench->context, kept);
-        trainer_scale_batch(&bench->trainer, tokens, tokens);
+        batch_ready(&bench->trainer.batch, tokens, tokens);
     }
     assert_int_equal(bench->trainer.updates, 0);
     assert_int_equal(bench->trainer.step, prelude != NOTHING);
@@ -299,9 +307,9 @@ static void steps_without_an_update_leave_no_trace(void **state)
             assert_ok(bench.context, trainer_step(&bench.trainer, &result));
             assert_int_equal(bench.trainer.updates, 1);
             losses[prelude] = result.loss;
-            const struct decoder *decoder = bench.trainer.decoder;
-            for (int p = 0; p < decoder->parameter_count; p++) {
-                const struct tensor *value = &decoder->parameters[p].value;
+            const struct decoder *decoder = decoder_of(bench.trainer.model);
+            for (int p = 0; p < held_count(decoder->list); p++) {
+                const struct tensor *value = &held(decoder->list, p)->value;
                 const uint32_t *bits = value->data;
                 for (int64_t e = 0; e < tensor_count(value); e++)
                     sums[prelude] = 31 * sums[prelude] + bits[e];
@@ -393,7 +401,7 @@ static void make_routed_config(struct config *config, enum depth_kind kind)
  * the router. */
 static int64_t chosen_so_far(const struct bench *bench, enum depth_kind kind)
 {
-    const struct decoder *decoder = bench->trainer.decoder;
+    const struct decoder *decoder = decoder_of(bench->trainer.model);
     bool here = kind == DEPTH_MOD ? decoder_holds_layer(decoder, 3) : decoder->recursion_routers[0] != NULL;
     int64_t rows = bench->trainer.batch.mine.count;
     return here && rows > 0 ? decoder->routing[kind == DEPTH_MOD ? 3 : 2].chosen / rows : -1;

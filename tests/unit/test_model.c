@@ -42,26 +42,26 @@ static struct model_config small(void)
                                  .depth = {.every = 2, .capacity = 0.25, .recursions = 2, .sharing = SHARING_CYCLE}};
 }
 
-static struct decoder *describe(struct context *context, const struct model_config *config)
+static void describe(struct context *context, const struct model_config *config, struct parameter_list *list)
 {
-    struct decoder *decoder;
     context_create(context);
-    assert_ok(context, decoder_describe(context, config, &decoder));
-    return decoder;
+    parameter_list_create(context, list);
+    assert_ok(context, decoder_describe(context, config, list));
 }
 
-static void forget(struct context *context, struct decoder *decoder)
+static void forget(struct context *context, struct parameter_list *list)
 {
-    decoder_destroy(&decoder);
+    parameter_list_destroy(list);
     assert_int_equal(context->memory.bytes_total, 0);
 }
 
 static struct parameter_totals totals_of(const struct model_config *config)
 {
     struct context context;
-    struct decoder *decoder = describe(&context, config);
-    struct parameter_totals totals = decoder->totals;
-    forget(&context, decoder);
+    struct parameter_list list;
+    describe(&context, config, &list);
+    struct parameter_totals totals = parameter_totals(&list);
+    forget(&context, &list);
     return totals;
 }
 
@@ -176,12 +176,11 @@ struct expected_spec {
 static void check_specs(const struct model_config *config, const struct expected_spec *expected, size_t count)
 {
     struct context context;
-    struct decoder *decoder = describe(&context, config);
+    struct parameter_list list;
+    describe(&context, config, &list);
     for (size_t i = 0; i < count; i++) {
-        const struct parameter_spec *spec = NULL;
-        for (int s = 0; s < decoder->spec_count && !spec; s++)
-            if (strcmp(decoder->specs[s].name, expected[i].name) == 0)
-                spec = &decoder->specs[s];
+        const struct parameter *parameter = parameter_find(&list, expected[i].name);
+        const struct parameter_spec *spec = parameter ? &parameter->spec : NULL;
         if (!spec)
             fail_msg("no %s", expected[i].name);
         assert_int_equal(spec->rank, expected[i].rank);
@@ -195,7 +194,7 @@ static void check_specs(const struct model_config *config, const struct expected
             fail_msg("%s: decay %d, keeps_float %d, is_gate %d", spec->name, spec->decay, spec->keeps_float,
                      spec->is_gate);
     }
-    forget(&context, decoder);
+    forget(&context, &list);
 }
 
 #define CHECK_SPECS(config, expected) check_specs(config, expected, sizeof(expected) / sizeof *(expected))

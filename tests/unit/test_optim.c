@@ -75,12 +75,11 @@ static void updates_follow_the_formula(void **state)
         .learning_rate = 0.1, .beta1 = 0.9, .beta2 = 0.97, .epsilon = 1e-6, .weight_decay = 0.2, .gate_lr_factor = 3.0};
     context_create(&context);
     assert_ok(&context, engine_create(&context, 2, &engine));
-    assert_ok(&context, optimizer_create(&context, &config, 2 * COUNT, &optimizer));
     struct parameter parameters[2] = {
-        {.spec = {.rank = 1, .shape = {COUNT}, .decay = true}, .slice = {0, COUNT}},
-        {.spec = {.rank = 1, .shape = {COUNT}, .is_gate = true}, .slice = {0, COUNT}},
+        {.spec = {.rank = 1, .shape = {COUNT}, .decay = true}, .division.slice = {0, COUNT}},
+        {.spec = {.rank = 1, .shape = {COUNT}, .is_gate = true}, .division.slice = {0, COUNT}},
     };
-    parameters[0].owned = parameters[0].slice;
+    parameters[0].division.owned = parameters[0].division.slice;
     float values[2][COUNT];
     float gradients[2][COUNT];
     double p[2][COUNT];
@@ -98,13 +97,14 @@ static void updates_follow_the_formula(void **state)
                                    .master = values[i],
                                    .gradient = gradients[i]};
     }
+    assert_ok(&context, optimizer_create(&context, &config, NULL, shards, 2, 2 * COUNT, &optimizer));
     double squares = 0.0;
     for (int e = 0; e < COUNT; e++)
         squares += (double)gradients[0][e] * (double)gradients[0][e];
     /* The second parameter belongs to another rank. */
     assert_close(optimizer_norm_squares(&engine, shards, 2), squares, 1e-12, 0.0);
     for (int t = 1; t <= STEPS; t++) {
-        optimizer_update(&optimizer, &engine, shards, 2, t, 0.05, 0.5);
+        assert_ok(&context, optimizer_update(&optimizer, &engine, NULL, t, 0.05, 0.5));
         for (int i = 0; i < 2; i++)
             for (int e = 0; e < COUNT; e++) {
                 double g = 0.5 * (double)gradients[i][e];
@@ -117,7 +117,7 @@ static void updates_follow_the_formula(void **state)
     for (int i = 0; i < 2; i++)
         for (int e = 0; e < COUNT; e++) {
             assert_close((double)values[i][e], p[i][e], 2e-5, 1e-6);
-            assert_close((double)optimizer.slot[0][i * COUNT + e], m[i][e], 1e-5, 1e-8);
+            assert_close((double)optimizer.state[i * OPTIMIZER_ARRAYS][e], m[i][e], 1e-5, 1e-8);
         }
     optimizer_destroy(&optimizer);
     engine_destroy(&engine);

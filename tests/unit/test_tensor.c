@@ -60,9 +60,9 @@ static struct parameter matrix_parameter(int axis, struct range slice)
 {
     struct parameter parameter = {
         .spec = {.name = "w", .rank = 2, .shape = {6, 8}, .initial = INITIAL_NORMAL, .deviation = 2.0},
-        .axis = axis,
-        .slice = slice,
-        .owned = slice,
+        .division.axis = axis,
+        .division.slice = slice,
+        .division.owned = slice,
     };
     return parameter;
 }
@@ -94,7 +94,7 @@ static void orthogonal_rows_share_no_column(void **state)
     enum { ROWS = 3, COLUMNS = 8, COUNT = 2 * ROWS * COLUMNS };
     struct parameter parameter = {
         .spec = {.rank = 3, .shape = {2, ROWS, COLUMNS}, .initial = INITIAL_ORTHOGONAL, .deviation = 0.25},
-        .slice = {0, 2},
+        .division.slice = {0, 2},
     };
     float whole[COUNT];
     float middle[20];
@@ -112,11 +112,11 @@ static void ownership_follows_the_owned_range(void **state)
     struct parameter parameter = matrix_parameter(0, (struct range){2, 3});
     struct range all = {.begin = 0, .count = 24};
     assert_int_equal(parameter_owned(&parameter, all).count, 24);
-    parameter.owned = (struct range){.begin = 3, .count = 2};
+    parameter.division.owned = (struct range){.begin = 3, .count = 2};
     struct range owned = parameter_owned(&parameter, (struct range){.begin = 4, .count = 10});
     assert_int_equal(owned.begin, 8);
     assert_int_equal(owned.count, 6);
-    parameter.owned.count = 0;
+    parameter.division.owned.count = 0;
     assert_int_equal(parameter_owned(&parameter, all).count, 0);
 }
 

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "src/train/watch.h"
+#include "src/model/decoder_scalars.h"
 
 static void gates_are_counted_by_tenths(void **state)
 {

@@ -1,9 +1,58 @@
-#include "src/train/watch.h"
+/* What metrics.jsonl tells of memories and routers beside the loss; nothing for models without them.
+ *
+ *   gate_histogram           [10] gates, as sigmoid(gate), of all heads and stored layers: 0 to 0.1, ..., 0.9 to 1
+ *   gate_mean, _min, _max    [stored layers] over the heads
+ *   memory_norm, memory_z    [layers with a memory] Frobenius norm of M and mean of z, over heads and carried streams
+ *   router_load              [routers] share of all tokens that was chosen: by routed layer, or by recursion
+ *   router_selected          [routers] how many tokens that is
+ *   router_agreement         [routers] share of the candidates of whom the causal router says the same as the choice
+ *   router_precision         [routers] share of those that the causal router lets in that were chosen
+ *   router_recall            [routers] share of the chosen that the causal router lets in
+ *   router_mean_depth        token choice: recursions that a token takes
+ *   router_max_violation     token choice: (tokens of the depth that most take - mean) / mean over the depths
+ *   router_entropy           token choice: of a token's probabilities, in nats, the mean; log(recursions) is undecided
+ *   router_dead_tokens       Mixture-of-Depths: share of tokens that no routed layer chose
+ *
+ * Of the step that was just done, over the whole mesh. */
+#include "src/model/decoder_scalars.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "src/model/decoder_model.h"
 #include "src/model/layers.h"
+#include "src/ops/ops.h"
+
+/* A micro-batch, and which of this rank's sequences is its first. */
+struct watch_rows {
+    struct watch *watch;
+    int64_t first;
+};
+
+struct watch {
+    struct model_scalars *shown;
+    struct batch *batch;
+    struct model *model;
+    const struct model_state *state; /* NULL: none is carried */
+    bool due;                        /* the step under way is one that is told of */
+    int64_t gate_layers, memory_layers, routers;
+
+    double *numbers;          /* all below */
+    int64_t summed;           /* how many of them are sums over the mesh: those up to `tokens` */
+    double *gates;            /* [gate_layers, heads] */
+    double *norm, *z;         /* [memory_layers] */
+    double *offered, *chosen; /* [routers], as in struct routing */
+    double *judged, *wanted, *admitted, *hits;
+    double *entropy; /* [2] its sum, and of how many tokens */
+    double *tokens;  /* [2] those that no routed layer chose, and all */
+    double *histogram;
+    double *gate_mean, *gate_min, *gate_max;
+    double *load, *selected, *agreement, *precision, *recall;
+
+    int32_t *taken;          /* [sequences of this rank, length] whether a routed layer chose the token */
+    struct watch_rows *rows; /* [micro-batches] */
+};
 
 /* -- The numbers --------------------------------------------------------------------------------------------------- */
 
@@ -48,12 +97,12 @@ static bool tokens_choose(const struct model_config *config)
 
 static void count_parts(struct watch *watch)
 {
-    const struct decoder *decoder = watch->trainer->decoder;
+    const struct decoder *decoder = decoder_of(watch->model);
     const struct model_config *config = &decoder->config;
     if (config->attention.kind == ATTENTION_INFINI)
         watch->gate_layers = layers_stored(config);
     for (int64_t layer = 0; layer < config->layers; layer++) {
-        watch->memory_layers += watch->streams->total > 0 && decoder_has_memory(decoder, layer);
+        watch->memory_layers += watch->state && decoder_has_memory(decoder, layer);
         watch->routers += routes(config, layer);
     }
 }
@@ -69,7 +118,7 @@ static double *name_part(struct watch *watch, int64_t *count, int64_t part)
 static int64_t name_parts(struct watch *watch)
 {
     int64_t count = 0;
-    watch->gates = name_part(watch, &count, watch->gate_layers * watch->trainer->decoder->config.heads);
+    watch->gates = name_part(watch, &count, watch->gate_layers * decoder_of(watch->model)->config.heads);
     watch->norm = name_part(watch, &count, watch->memory_layers);
     watch->z = name_part(watch, &count, watch->memory_layers);
     watch->offered = name_part(watch, &count, watch->routers);
@@ -95,13 +144,17 @@ static int64_t name_parts(struct watch *watch)
 
 static void add_list(struct watch *watch, const char *name, const double *values, int64_t count)
 {
-    if (count > 0)
-        watch->lists[watch->list_count++] = (struct metrics_list){name, values, count};
+    struct model_scalars *shown = watch->shown;
+    if (count == 0)
+        return;
+    shown->list[shown->list_count].name = name;
+    shown->list[shown->list_count].values = values;
+    shown->list[shown->list_count++].count = count;
 }
 
 static void name_lists(struct watch *watch)
 {
-    bool judged = !tokens_choose(&watch->trainer->decoder->config);
+    bool judged = !tokens_choose(&decoder_of(watch->model)->config);
     add_list(watch, "gate_histogram", watch->histogram, watch->gate_layers ? WATCH_BINS : 0);
     add_list(watch, "gate_mean", watch->gate_mean, watch->gate_layers);
     add_list(watch, "gate_min", watch->gate_min, watch->gate_layers);
@@ -115,18 +168,17 @@ static void name_lists(struct watch *watch)
     add_list(watch, "router_recall", watch->recall, judged ? watch->routers : 0);
 }
 
-enum status watch_create(struct context *context, struct trainer *trainer, const struct streams *streams,
-                         struct watch *watch)
+static enum status fill(struct watch *watch)
 {
-    const struct batch *batch = &trainer->batch;
-    *watch = (struct watch){.trainer = trainer, .streams = streams};
+    const struct batch *batch = watch->batch;
+    struct context *context = watch->model->context;
     count_parts(watch);
     watch->numbers = memory_allocate(context, (size_t)name_parts(watch) * sizeof *watch->numbers, MEMORY_OTHER);
     if (!watch->numbers)
         return STATUS_MEMORY;
     name_parts(watch);
     name_lists(watch);
-    if (watch->routers == 0 || trainer->decoder->config.depth.kind != DEPTH_MOD)
+    if (watch->routers == 0 || decoder_of(watch->model)->config.depth.kind != DEPTH_MOD)
         return STATUS_OK;
     size_t tokens = (size_t)(batch->mine.count * batch->length);
     watch->taken = memory_allocate(context, tokens * sizeof *watch->taken, MEMORY_OTHER);
@@ -134,16 +186,30 @@ enum status watch_create(struct context *context, struct trainer *trainer, const
     if (!watch->taken || !watch->rows)
         return STATUS_MEMORY;
     for (int64_t i = 0; i < batch->micro_batches; i++)
-        watch->rows[i] = (struct watch_rows){.watch = watch, .first = batch->micro[i].memory_row};
+        watch->rows[i] = (struct watch_rows){.watch = watch, .first = batch_micro(batch, i).begin};
     return STATUS_OK;
 }
 
-void watch_destroy(struct context *context, struct watch *watch)
+static enum status create(struct batch *batch, const struct model_state *state, struct model_scalars *scalars)
 {
+    struct watch *watch = memory_allocate(batch->model->context, sizeof *watch, MEMORY_OTHER);
+    *scalars = (struct model_scalars){.self = watch};
+    if (!watch)
+        return STATUS_MEMORY;
+    *watch = (struct watch){.shown = scalars, .batch = batch, .model = batch->model, .state = state};
+    return fill(watch);
+}
+
+static void destroy(struct context *context, struct model_scalars *scalars)
+{
+    struct watch *watch = scalars->self;
+    if (!watch)
+        return;
     memory_free(context, watch->numbers);
     memory_free(context, watch->taken);
     memory_free(context, watch->rows);
-    *watch = (struct watch){0};
+    memory_free(context, watch);
+    *scalars = (struct model_scalars){0};
 }
 
 /* -- A step -------------------------------------------------------------------------------------------------------- */
@@ -151,7 +217,7 @@ void watch_destroy(struct context *context, struct watch *watch)
 static void see_selection(void *self, const struct decoder_selection *selection)
 {
     const struct watch_rows *rows = self;
-    int64_t length = rows->watch->trainer->batch.length;
+    int64_t length = rows->watch->batch->length;
     for (int64_t row = 0; row < selection->rows; row++) {
         int32_t *taken = rows->watch->taken + (rows->first + row) * length;
         for (int64_t i = selection->begin[row]; i < selection->begin[row + 1]; i++)
@@ -161,22 +227,21 @@ static void see_selection(void *self, const struct decoder_selection *selection)
 
 static void look_at_selections(struct watch *watch, bool look)
 {
-    struct batch *batch = &watch->trainer->batch;
+    struct batch *batch = watch->batch;
+    struct decoder_input *micro = decoder_batch_of(batch)->micro;
     for (int64_t i = 0; watch->taken && i < batch->micro_batches; i++) {
-        batch->micro[i].see_selection = look ? see_selection : NULL;
-        batch->micro[i].see_self = look ? &watch->rows[i] : NULL;
+        micro[i].see_selection = look ? see_selection : NULL;
+        micro[i].see_self = look ? &watch->rows[i] : NULL;
     }
     if (watch->taken && look)
         memset(watch->taken, 0, (size_t)(batch->mine.count * batch->length) * sizeof *watch->taken);
 }
 
-void watch_begin(struct watch *watch)
+static void begin(struct model_scalars *scalars, bool due)
 {
-    const struct config *config = watch->trainer->config;
-    struct decoder *decoder = watch->trainer->decoder;
-    int64_t step = watch->trainer->step + 1;
-    bool logged = step % config->run.log_every == 0;
-    watch->due = watch->list_count > 0 && (logged || step == config->training.gate_warning_steps);
+    struct watch *watch = scalars->self;
+    struct decoder *decoder = decoder_of(watch->model);
+    watch->due = due && scalars->list_count > 0;
     memset(decoder->routing, 0, (size_t)decoder->config.layers * sizeof *decoder->routing);
     if (watch->due)
         look_at_selections(watch, true);
@@ -184,25 +249,25 @@ void watch_begin(struct watch *watch)
 
 static void add_gates(struct watch *watch)
 {
-    const struct decoder *decoder = watch->trainer->decoder;
+    const struct decoder *decoder = decoder_of(watch->model);
     if (mesh_rank(decoder->mesh, MESH_REPLICA) != 0)
         return;
     for (int i = 0; i < decoder->block_count; i++) {
         const struct parameter *gate = decoder->blocks[i].memory_gate;
         double *layer = watch->gates + decoder->blocks[i].layer * decoder->config.heads;
         const float *value = gate ? gate->value.data : NULL;
-        for (int64_t j = 0; gate && j < gate->owned.count; j++) {
-            int64_t head = gate->owned.begin + j;
-            layer[head] = 1.0 / (1.0 + exp(-(double)value[head - gate->slice.begin]));
+        for (int64_t j = 0; gate && j < gate->division.owned.count; j++) {
+            int64_t head = gate->division.owned.begin + j;
+            layer[head] = 1.0 / (1.0 + exp(-(double)value[head - gate->division.slice.begin]));
         }
     }
 }
 
 static void add_memory(const struct watch *watch, const float *memory, double *norm, double *z)
 {
-    const struct streams *streams = watch->streams;
+    const struct model_state *streams = watch->state;
     int64_t width = streams->decoder->config.head_width;
-    struct range heads = streams_own_heads(streams);
+    struct range heads = decoder_state_heads(streams);
     for (int64_t row = 0; row < streams->mine.count; row++)
         for (int64_t head = heads.begin; head < heads.begin + heads.count; head++) {
             const float *state = memory + row * streams->size + head * (width * width + width);
@@ -210,18 +275,18 @@ static void add_memory(const struct watch *watch, const float *memory, double *n
             for (int64_t i = 0; i < width; i++)
                 sum += state[width * width + i];
             *z += sum / (double)width;
-            *norm += sqrt(sum_of_squares(watch->trainer->engine, state, width * width));
+            *norm += sqrt(sum_of_squares(watch->model->engine, state, width * width));
         }
 }
 
 static void add_memories(struct watch *watch)
 {
-    const struct decoder *decoder = watch->trainer->decoder;
+    const struct decoder *decoder = decoder_of(watch->model);
     int64_t index = 0;
     for (int64_t layer = 0; watch->memory_layers > 0 && layer < decoder->config.layers; layer++) {
         if (!decoder_has_memory(decoder, layer))
             continue;
-        const float *memory = watch->streams->memory.before[layer];
+        const float *memory = watch->state->memory.before[layer];
         if (memory)
             add_memory(watch, memory, &watch->norm[index], &watch->z[index]);
         index++;
@@ -231,7 +296,7 @@ static void add_memories(struct watch *watch)
 /* Tensor and context ranks count offers and choices alike, which the shares do not see. */
 static void add_routing(struct watch *watch)
 {
-    const struct decoder *decoder = watch->trainer->decoder;
+    const struct decoder *decoder = decoder_of(watch->model);
     int64_t index = 0;
     for (int64_t i = 0; i < decoder->config.layers; i++) {
         const struct routing *routing = &decoder->routing[i];
@@ -251,17 +316,18 @@ static void add_routing(struct watch *watch)
 
 static void add_tokens(struct watch *watch)
 {
-    struct mesh *mesh = watch->trainer->mesh;
-    const struct batch *batch = &watch->trainer->batch;
+    struct mesh *mesh = watch->model->mesh;
+    const struct batch *batch = watch->batch;
+    const int64_t *valid = batch_field(batch, "valid");
     if (!watch->taken)
         return;
     /* Each stage has seen its own layers' routers. */
     if (mesh_size(mesh, MESH_PIPELINE) > 1)
         mesh_all_reduce(mesh, MESH_PIPELINE, watch->taken, batch->mine.count * batch->length, DTYPE_I32, MESH_MAX);
     for (int64_t row = 0; row < batch->mine.count; row++) {
-        for (int64_t i = 0; i < batch->valid[row]; i++)
+        for (int64_t i = 0; i < valid[row]; i++)
             watch->tokens[0] += watch->taken[row * batch->length + i] == 0;
-        watch->tokens[1] += (double)batch->valid[row];
+        watch->tokens[1] += (double)valid[row];
     }
 }
 
@@ -269,7 +335,7 @@ static void add_tokens(struct watch *watch)
 
 static void show_gates(struct watch *watch)
 {
-    int64_t heads = watch->trainer->decoder->config.heads;
+    int64_t heads = decoder_of(watch->model)->config.heads;
     watch_histogram(watch->gates, watch->gate_layers * heads, watch->histogram);
     for (int64_t layer = 0; layer < watch->gate_layers; layer++) {
         const double *gates = watch->gates + layer * heads;
@@ -286,7 +352,7 @@ static void show_gates(struct watch *watch)
 
 static void show_memories(struct watch *watch)
 {
-    double count = (double)(watch->streams->total * watch->trainer->decoder->config.kv_heads);
+    double count = (double)(watch->batch->rows * decoder_of(watch->model)->config.kv_heads);
     for (int64_t i = 0; i < watch->memory_layers; i++) {
         watch->norm[i] /= count;
         watch->z[i] /= count;
@@ -295,7 +361,9 @@ static void show_memories(struct watch *watch)
 
 static void add_field(struct watch *watch, const char *name, double value)
 {
-    watch->fields[watch->field_count++] = (struct metrics_field){name, value, false};
+    struct model_scalars *shown = watch->shown;
+    shown->number[shown->number_count].name = name;
+    shown->number[shown->number_count++].value = value;
 }
 
 static double share_of(double part, double whole)
@@ -305,7 +373,7 @@ static double share_of(double part, double whole)
 
 static void show_routing(struct watch *watch)
 {
-    const struct mesh *mesh = watch->trainer->mesh;
+    const struct mesh *mesh = watch->model->mesh;
     double alike = (double)(mesh_size(mesh, MESH_TENSOR) * mesh_size(mesh, MESH_CONTEXT)); /* ranks: add_routing */
     double depth = 0.0;
     for (int64_t i = 0; i < watch->routers; i++) {
@@ -317,8 +385,8 @@ static void show_routing(struct watch *watch)
         watch->recall[i] = share_of(watch->hits[i], watch->wanted[i]);
         depth += watch->load[i];
     }
-    watch->field_count = 0;
-    if (tokens_choose(&watch->trainer->decoder->config)) {
+    watch->shown->number_count = 0;
+    if (tokens_choose(&decoder_of(watch->model)->config)) {
         add_field(watch, "router_mean_depth", depth);
         add_field(watch, "router_max_violation", watch_max_violation(watch->chosen, watch->routers));
         add_field(watch, "router_entropy", share_of(watch->entropy[0], watch->entropy[1]));
@@ -327,8 +395,9 @@ static void show_routing(struct watch *watch)
         add_field(watch, "router_dead_tokens", watch->tokens[0] / watch->tokens[1]);
 }
 
-void watch_end(struct watch *watch)
+static void end(struct model_scalars *scalars)
 {
+    struct watch *watch = scalars->self;
     if (!watch->due)
         return;
     look_at_selections(watch, false);
@@ -337,26 +406,28 @@ void watch_end(struct watch *watch)
     add_memories(watch);
     add_routing(watch);
     add_tokens(watch);
-    mesh_all_reduce(watch->trainer->mesh, MESH_TEAM, watch->numbers, watch->summed, DTYPE_F64, MESH_SUM);
+    mesh_all_reduce(watch->model->mesh, MESH_TEAM, watch->numbers, watch->summed, DTYPE_F64, MESH_SUM);
     show_gates(watch);
     show_memories(watch);
     show_routing(watch);
 }
 
-void watch_warn(const struct watch *watch, struct progress *progress)
+static bool warning(const struct model_scalars *scalars, int64_t step, char *text, size_t size)
 {
-    const struct config *config = watch->trainer->config;
+    const struct watch *watch = scalars->self;
+    const struct config *config = watch->model->config;
     int64_t gates = watch->gate_layers * config->model.heads;
-    int64_t step = watch->trainer->step;
     if (step != config->training.gate_warning_steps || !watch_undecided(watch->gates, gates))
-        return;
-    progress_break(progress);
-    context_log(
-        watch->trainer->context,
-        "after %lld steps all %lld memory gates are still between 0.45 and 0.55, so no head has learned when to "
-        "use its memory: raise optimizer.gate_lr_factor (%g; 10 to 100 is usual), and give a sequence at least "
-        "16 segments (training.sequence_length / model.attention.segment is %.3g); "
-        "training.gate_warning_steps=0 silences this",
-        (long long)step, (long long)gates, config->optimizer.gate_lr_factor,
-        (double)config->training.sequence_length / (double)config->model.attention.segment);
+        return false;
+    snprintf(text, size,
+             "after %lld steps all %lld memory gates are still between 0.45 and 0.55, so no head has learned when to "
+             "use its memory: raise optimizer.gate_lr_factor (%g; 10 to 100 is usual), and give a sequence at least "
+             "16 segments (training.sequence_length / model.attention.segment is %.3g); "
+             "training.gate_warning_steps=0 silences this",
+             (long long)step, (long long)gates, config->optimizer.gate_lr_factor,
+             (double)config->training.sequence_length / (double)config->model.attention.segment);
+    return true;
 }
+
+const struct model_scalars_ops decoder_scalars_ops = {
+    .create = create, .destroy = destroy, .begin = begin, .end = end, .warning = warning};

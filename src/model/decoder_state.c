@@ -1,20 +1,30 @@
-#include "src/train/streams.h"
+/* Memories that sequences carry (Infini-attention): from step to step, emptied where a sequence begins. Every tensor
+ * rank holds its heads, every pipeline stage its layers, every context rank the same. */
+#include "src/model/decoder_model.h"
 
 #include <stdio.h>
 #include <string.h>
 
-bool streams_carried(const struct config *config)
+static bool carried(const struct config *config)
 {
     return config->model.attention.kind == ATTENTION_INFINI && config->data.sampling == SAMPLING_STREAM;
 }
 
-enum status streams_create(struct context *context, const struct decoder *decoder, struct range mine, int64_t total,
-                           struct streams *streams)
+static enum status create(const struct batch *batch, struct model_state **state)
 {
+    struct context *context = batch->model->context;
+    const struct decoder *decoder = decoder_of(batch->model);
     int64_t layers = decoder->config.layers;
-    *streams = (struct streams){
-        .context = context, .decoder = decoder, .mine = mine, .total = total, .size = decoder_memory_size(decoder)};
-    size_t bytes = (size_t)(mine.count * streams->size) * sizeof(float);
+    struct model_state *streams = memory_allocate(context, sizeof *streams, MEMORY_OTHER);
+    *state = streams;
+    if (!streams)
+        return STATUS_MEMORY;
+    *streams = (struct model_state){.context = context,
+                                    .decoder = decoder,
+                                    .mine = batch->mine,
+                                    .total = batch->rows,
+                                    .size = decoder_memory_size(decoder)};
+    size_t bytes = (size_t)(batch->mine.count * streams->size) * sizeof(float);
     struct decoder_memory *memory = &streams->memory;
     memory->before = memory_allocate(context, (size_t)layers * sizeof *memory->before, MEMORY_OTHER);
     memory->after = memory_allocate(context, (size_t)layers * sizeof *memory->after, MEMORY_OTHER);
@@ -29,8 +39,11 @@ enum status streams_create(struct context *context, const struct decoder *decode
     return context->status;
 }
 
-void streams_destroy(struct streams *streams)
+static void destroy(struct model_state **state)
 {
+    struct model_state *streams = *state;
+    if (!streams)
+        return;
     struct decoder_memory *memory = &streams->memory;
     for (int64_t layer = 0; memory->before && memory->after && layer < streams->decoder->config.layers; layer++) {
         memory_free(streams->context, memory->before[layer]);
@@ -38,23 +51,18 @@ void streams_destroy(struct streams *streams)
     }
     memory_free(streams->context, memory->before);
     memory_free(streams->context, memory->after);
-    *streams = (struct streams){0};
+    memory_free(streams->context, streams);
+    *state = NULL;
 }
 
-void streams_reset(struct streams *streams, int64_t row)
+static void reset(struct model_state *streams, int64_t row)
 {
     for (int64_t layer = 0; layer < streams->decoder->config.layers; layer++)
         if (streams->memory.before[layer])
             memset(streams->memory.before[layer] + row * streams->size, 0, (size_t)streams->size * sizeof(float));
 }
 
-void streams_empty(struct streams *streams)
-{
-    for (int64_t row = 0; row < streams->mine.count; row++)
-        streams_reset(streams, row);
-}
-
-void streams_advance(struct streams *streams)
+static void advance(struct model_state *streams)
 {
     float **before = streams->memory.before;
     streams->memory.before = streams->memory.after;
@@ -74,7 +82,7 @@ static int64_t part_size(const struct decoder *decoder, enum memory_part part)
 }
 
 /* A head that neighbours share belongs to the first of them, and what context ranks hold alike to the first of them. */
-struct range streams_own_heads(const struct streams *streams)
+struct range decoder_state_heads(const struct model_state *streams)
 {
     const struct decoder *decoder = streams->decoder;
     int64_t group = decoder->config.heads / decoder->config.kv_heads;
@@ -87,13 +95,14 @@ struct range streams_own_heads(const struct streams *streams)
 }
 
 /* The kv heads that go through an image. */
-static struct range image_heads(const struct streams *streams, bool writes)
+static struct range image_heads(const struct model_state *streams, bool writes)
 {
-    return writes ? streams_own_heads(streams) : (struct range){.begin = 0, .count = streams->decoder->kv_heads.count};
+    return writes ? decoder_state_heads(streams)
+                  : (struct range){.begin = 0, .count = streams->decoder->kv_heads.count};
 }
 
 /* Where an image's values begin that belong to a layer's part; they follow one another. */
-static void copy_part(const struct streams *streams, float *layer, struct range heads, enum memory_part part,
+static void copy_part(const struct model_state *streams, float *layer, struct range heads, enum memory_part part,
                       float *values, bool out)
 {
     int64_t width = streams->decoder->config.head_width;
@@ -107,12 +116,11 @@ static void copy_part(const struct streams *streams, float *layer, struct range 
         }
 }
 
-static struct checkpoint_dataset describe(const struct streams *streams, int64_t layer, enum memory_part part)
+static struct state_array describe(const struct model_state *streams, int64_t layer, enum memory_part part)
 {
     const struct model_config *config = &streams->decoder->config;
-    struct checkpoint_dataset dataset = {
-        .rank = part == PART_STATE ? 4 : 3,
-        .shape = {streams->total, config->kv_heads, config->head_width, config->head_width}};
+    struct state_array dataset = {.rank = part == PART_STATE ? 4 : 3,
+                                  .shape = {streams->total, config->kv_heads, config->head_width, config->head_width}};
     snprintf(dataset.name, sizeof dataset.name, "/memory/layers.%lld/%s", (long long)layer,
              part == PART_STATE ? "state" : "norm");
     if (part == PART_NORM)
@@ -120,7 +128,7 @@ static struct checkpoint_dataset describe(const struct streams *streams, int64_t
     return dataset;
 }
 
-static struct box image_box(const struct streams *streams, struct range heads, enum memory_part part)
+static struct box image_box(const struct model_state *streams, struct range heads, enum memory_part part)
 {
     const struct decoder *decoder = streams->decoder;
     int64_t width = decoder->config.head_width;
@@ -128,7 +136,16 @@ static struct box image_box(const struct streams *streams, struct range heads, e
                         .extent = {streams->mine.count, heads.count, width, part == PART_STATE ? width : 1}};
 }
 
-enum status streams_image_create(const struct streams *streams, bool writes, struct streams_image *image)
+/* Memories in a checkpoint: /memory/layers.I/state [streams, G, E, E] and norm [streams, G, E], by unrolled layer. */
+struct image {
+    bool writes;
+    int count; /* arrays, the same on every rank */
+    struct state_array *arrays;
+    struct state_piece *pieces;
+    float *values;
+};
+
+static enum status image_create(const struct model_state *streams, bool writes, void **created)
 {
     const struct decoder *decoder = streams->decoder;
     struct context *context = streams->context;
@@ -136,55 +153,82 @@ enum status streams_image_create(const struct streams *streams, bool writes, str
     struct range heads = image_heads(streams, writes);
     size_t most = (size_t)layers * MEMORY_PARTS;
     size_t each = (size_t)(streams->mine.count * streams->size);
-    *image = (struct streams_image){0};
-    image->datasets = memory_allocate(context, most * sizeof *image->datasets, MEMORY_OTHER);
+    struct image *image = memory_allocate(context, sizeof *image, MEMORY_OTHER);
+    *created = image;
+    if (!image)
+        return STATUS_MEMORY;
+    image->writes = writes;
+    image->arrays = memory_allocate(context, most * sizeof *image->arrays, MEMORY_OTHER);
     image->pieces = memory_allocate(context, most * sizeof *image->pieces, MEMORY_OTHER);
     image->values = memory_allocate(context, (size_t)layers * each * sizeof *image->values, MEMORY_BUFFERS);
-    if (!image->datasets || !image->pieces || !image->values)
+    if (!image->arrays || !image->pieces || !image->values)
         return STATUS_MEMORY;
     float *values = image->values;
     for (int64_t layer = 0; layer < layers; layer++)
         for (int part = 0; part < MEMORY_PARTS && decoder_has_memory(decoder, layer); part++) {
-            struct checkpoint_dataset *dataset = &image->datasets[image->count];
-            *dataset = describe(streams, layer, part);
-            dataset->pieces = &image->pieces[image->count++];
+            struct state_array *array = &image->arrays[image->count];
+            *array = describe(streams, layer, part);
+            array->pieces = &image->pieces[image->count++];
             if (!streams->memory.before[layer] || heads.count == 0 || streams->mine.count == 0)
                 continue;
-            dataset->piece_count = 1;
-            dataset->pieces[0] = (struct checkpoint_piece){.box = image_box(streams, heads, part), .data = values};
+            array->piece_count = 1;
+            array->pieces[0] = (struct state_piece){.box = image_box(streams, heads, part), .data = values};
             values += streams->mine.count * heads.count * part_size(decoder, part);
         }
     return STATUS_OK;
 }
 
-void streams_image_destroy(struct context *context, struct streams_image *image)
+static void image_destroy(struct context *context, void **created)
 {
-    memory_free(context, image->datasets);
+    struct image *image = *created;
+    if (!image)
+        return;
+    memory_free(context, image->arrays);
     memory_free(context, image->pieces);
     memory_free(context, image->values);
-    *image = (struct streams_image){0};
+    memory_free(context, image);
+    *created = NULL;
+}
+
+static enum status image_visit(const void *created, const struct state_visitor *visitor)
+{
+    const struct image *image = created;
+    for (int i = 0; i < image->count; i++)
+        CHECK(visitor->array(visitor->self, &image->arrays[i]));
+    return STATUS_OK;
 }
 
 /* Copies what the memories are now between them and an image. */
-static void image_copy(const struct streams *streams, const struct streams_image *image, bool writes)
+static void image_copy(const struct model_state *streams, const struct image *image)
 {
     const struct decoder *decoder = streams->decoder;
-    struct range heads = image_heads(streams, writes);
+    struct range heads = image_heads(streams, image->writes);
     int next = 0;
     for (int64_t layer = 0; layer < decoder->config.layers; layer++)
         for (int part = 0; part < MEMORY_PARTS && decoder_has_memory(decoder, layer); part++) {
-            const struct checkpoint_dataset *dataset = &image->datasets[next++];
-            if (dataset->piece_count > 0)
-                copy_part(streams, streams->memory.before[layer], heads, part, dataset->pieces[0].data, writes);
+            const struct state_array *array = &image->arrays[next++];
+            if (array->piece_count > 0)
+                copy_part(streams, streams->memory.before[layer], heads, part, array->pieces[0].data, image->writes);
         }
 }
 
-void streams_image_fill(const struct streams *streams, const struct streams_image *image)
+static void image_fill(const struct model_state *streams, void *image)
 {
-    image_copy(streams, image, true);
+    image_copy(streams, image);
 }
 
-void streams_restore(struct streams *streams, const struct streams_image *image)
+static void image_take(struct model_state *streams, const void *image)
 {
-    image_copy(streams, image, false);
+    image_copy(streams, image);
 }
+
+const struct model_state_ops decoder_state_ops = {.carried = carried,
+                                                  .create = create,
+                                                  .destroy = destroy,
+                                                  .reset = reset,
+                                                  .advance = advance,
+                                                  .image_create = image_create,
+                                                  .image_destroy = image_destroy,
+                                                  .image_visit = image_visit,
+                                                  .image_fill = image_fill,
+                                                  .image_take = image_take};

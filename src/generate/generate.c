@@ -1,10 +1,12 @@
-#include "src/train/generate.h"
+#include "src/generate/generate.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dist/parallel/pipeline.h"
 #include "src/core/random.h"
+#include "src/model/decoder_model.h"
 #include "src/model/depthwise.h"
 
 struct candidate {
@@ -77,7 +79,8 @@ struct row {
 };
 
 struct generation {
-    struct trainer *trainer;
+    struct session *session;
+    struct decoder *decoder; /* the session's model */
     const struct sampling *sampling;
     const struct continuation *continuations;
     int64_t count, next; /* continuations, and the first that is not yet begun */
@@ -101,7 +104,7 @@ static void form_packet(void *self, int64_t model_chunk, int64_t micro_batch, st
 {
     (void)micro_batch;
     const struct generation *generation = self;
-    decoder_form(generation->trainer->decoder, &generation->input, model_chunk, form);
+    decoder_form(generation->decoder, &generation->input, model_chunk, form);
 }
 
 static bool run_stage(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
@@ -109,7 +112,7 @@ static bool run_stage(void *self, struct tape *tape, int chunk, int64_t micro_ba
 {
     (void)micro_batch;
     struct generation *generation = self;
-    return decoder_forward(generation->trainer->decoder, tape, chunk, &generation->input, in, out);
+    return decoder_forward(generation->decoder, tape, chunk, &generation->input, in, out);
 }
 
 static bool run_depthwise(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
@@ -127,7 +130,7 @@ static bool run_depthwise(void *self, struct tape *tape, int chunk, int64_t micr
 static void see_logits(void *self, int64_t first, const struct tensor *logits)
 {
     struct generation *generation = self;
-    const struct decoder *decoder = generation->trainer->decoder;
+    const struct decoder *decoder = generation->decoder;
     int64_t vocabulary = decoder->config.vocabulary;
     int64_t columns = decoder->vocabulary.count;
     for (int64_t i = 0; i < tensor_rows(logits); i++) {
@@ -153,7 +156,7 @@ static int32_t token_at(const struct continuation *continuation, int64_t index)
 /* How far back a row whose cache is full goes on. */
 static void make_room(struct generation *generation, int64_t index)
 {
-    const struct decoder *decoder = generation->trainer->decoder;
+    const struct decoder *decoder = generation->decoder;
     int64_t window = decoder->max_length;
     struct row *row = &generation->row[index];
     if (decoder->config.attention.kind == ATTENTION_INFINI || decoder_cache_length(generation->cache, index) < window)
@@ -165,7 +168,7 @@ static void make_room(struct generation *generation, int64_t index)
 /* How many tokens a row passes next. */
 static int64_t next_count(struct generation *generation, int64_t index)
 {
-    const struct decoder *decoder = generation->trainer->decoder;
+    const struct decoder *decoder = generation->decoder;
     struct row *row = &generation->row[index];
     if (row->continuation < 0 || row->under_way)
         return 0;
@@ -230,7 +233,7 @@ static bool any_under_way(const struct generation *generation)
 /* Draws from the logits of each row whose sequence is known no further; -1 for the others. */
 static void draw(struct generation *generation)
 {
-    int64_t vocabulary = generation->trainer->decoder->config.vocabulary;
+    int64_t vocabulary = generation->decoder->config.vocabulary;
     const float *logits = generation->logits;
     for (int64_t i = 0; i < generation->rows; i++) {
         const struct row *row = &generation->row[i];
@@ -239,7 +242,7 @@ static void draw(struct generation *generation)
             continue;
         if (row->passed == generation->continuations[row->continuation].prompt_count + row->drawn)
             generation->drawn[i] = sampling_draw(generation->sampling, logits, vocabulary,
-                                                 (row->continuation << 32) + row->drawn, &generation->trainer->work);
+                                                 (row->continuation << 32) + row->drawn, &generation->session->work);
         logits += vocabulary;
     }
 }
@@ -259,10 +262,10 @@ static void deliver(struct generation *generation)
 /* Passes what was filled in, and draws where a sequence's end is reached. */
 static enum status pass(struct generation *generation, const struct pipeline_stage *stage)
 {
-    struct trainer *trainer = generation->trainer;
-    struct mesh *mesh = trainer->mesh;
+    struct session *session = generation->session;
+    struct mesh *mesh = session->mesh;
     int last = mesh_size(mesh, MESH_PIPELINE) - 1;
-    int64_t vocabulary = trainer->decoder->config.vocabulary;
+    int64_t vocabulary = generation->decoder->config.vocabulary;
     generation->input = (struct decoder_input){.tokens = generation->tokens,
                                                .rows = generation->rows,
                                                .length = generation->most,
@@ -282,7 +285,7 @@ static enum status pass(struct generation *generation, const struct pipeline_sta
     }
     mesh_broadcast(mesh, MESH_PIPELINE, last, generation->drawn, generation->rows, DTYPE_I32);
     deliver(generation);
-    return trainer->context->status;
+    return session->context->status;
 }
 
 /* Depth-wise, only what comes in numbers passes in step; single tokens go through the recursions with those that are
@@ -315,13 +318,13 @@ static enum status advance(struct generation *generation)
 /* Learned positions end somewhere, and a memory does not bring them back. */
 static enum status check_positions(const struct generation *generation)
 {
-    const struct model_config *config = &generation->trainer->decoder->config;
+    const struct model_config *config = &generation->decoder->config;
     if (config->positions != POSITIONS_LEARNED || config->attention.kind != ATTENTION_INFINI)
         return STATUS_OK;
     for (int64_t i = 0; i < generation->count; i++)
         if (generation->continuations[i].prompt_count + generation->continuations[i].count > config->max_positions)
             return context_fail(
-                generation->trainer->context, STATUS_USAGE,
+                generation->session->context, STATUS_USAGE,
                 "prompt and continuation have %lld tokens, but the model has learned positions for "
                 "%lld only (model.max_positions)",
                 (long long)(generation->continuations[i].prompt_count + generation->continuations[i].count),
@@ -331,9 +334,9 @@ static enum status check_positions(const struct generation *generation)
 
 static enum status generation_create(struct generation *generation)
 {
-    struct trainer *trainer = generation->trainer;
-    struct context *context = trainer->context;
-    struct decoder *decoder = trainer->decoder;
+    struct session *session = generation->session;
+    struct context *context = session->context;
+    struct decoder *decoder = generation->decoder;
     CHECK(check_positions(generation));
     size_t rows = (size_t)generation->rows;
     size_t tokens = rows * (size_t)generation->most;
@@ -362,21 +365,19 @@ static enum status generation_create(struct generation *generation)
                                    .micro_batches = 1,
                                    .packet_bytes = decoder_packet_bytes(decoder, &largest),
                                    .forward_only = true};
-    return pipeline_create(context, trainer->mesh, trainer->engine, &trainer->work, &trainer->pool, &shape,
+    return pipeline_create(context, session->mesh, session->engine, &session->work, &session->pool, &shape,
                            &generation->pipeline);
 }
 
 /* Whether a stop is asked for on some rank. Collective if the generation can be stopped. */
 static bool is_stopped(const struct generation *generation)
 {
-    const struct trainer *trainer = generation->trainer;
-    double votes[VOTES] = {0.0};
-    if (!generation->sampling->stoppable)
+    const struct sampling *sampling = generation->sampling;
+    if (!sampling->stops)
         return false;
-    if (trainer->voter.cast)
-        trainer->voter.cast(trainer->voter.self, votes);
-    mesh_all_reduce(trainer->mesh, MESH_TEAM, votes, VOTES, DTYPE_F64, MESH_SUM);
-    return votes[VOTE_STOP] > 0.0;
+    int32_t stops = sampling->stops(sampling->stops_self);
+    mesh_all_reduce(generation->session->mesh, MESH_TEAM, &stops, 1, DTYPE_I32, MESH_MAX);
+    return stops != 0;
 }
 
 static enum status run(struct generation *generation)
@@ -389,25 +390,28 @@ static enum status run(struct generation *generation)
     return STATUS_OK;
 }
 
-enum status generate(struct trainer *trainer, const struct sampling *sampling, const struct continuation *continuations,
+enum status generate(struct session *session, const struct sampling *sampling, const struct continuation *continuations,
                      int64_t count, int64_t rows, void (*see)(void *self, int64_t continuation, int32_t token),
                      void *see_self)
 {
-    struct context *context = trainer->context;
-    struct generation generation = {.trainer = trainer,
+    struct context *context = session->context;
+    struct generation generation = {.session = session,
+                                    .decoder = decoder_of(&session->model),
                                     .sampling = sampling,
                                     .continuations = continuations,
                                     .count = count,
                                     .rows = integer_max(1, integer_min(rows, count)),
-                                    .most = trainer->decoder->max_length,
+                                    .most = session->config->training.sequence_length,
                                     .see = see,
                                     .see_self = see_self};
     enum status status;
-    TRY(mesh_agree(trainer->mesh, context, generation_create(&generation)));
+    if (!generation.decoder)
+        return context_fail(context, STATUS_USAGE, "model.family: %s models do not generate", session->model.ops->name);
+    TRY(mesh_agree(session->mesh, context, generation_create(&generation)));
     TRY(run(&generation));
 done:
     depthwise_destroy(&generation.depthwise);
-    decoder_cache_destroy(trainer->decoder, &generation.cache);
+    decoder_cache_destroy(generation.decoder, &generation.cache);
     pipeline_destroy(&generation.pipeline);
     void *owned[] = {generation.row,    generation.tokens, generation.begin, generation.first_position,
                      generation.logits, generation.drawn,  generation.seen};

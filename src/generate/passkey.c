@@ -1,7 +1,7 @@
-#include "src/train/passkey.h"
+#include "src/generate/passkey.h"
 
 #include "src/core/clock.h"
-#include "src/train/generate.h"
+#include "src/generate/generate.h"
 
 /* Tokens of prompts that are held at once. */
 enum { HELD_TOKENS = 1 << 23 };
@@ -62,20 +62,20 @@ static void mark_group(const struct group *group, const struct passkey_task *tas
     score->tokens += count * task->length;
 }
 
-enum status passkey_evaluate(struct trainer *trainer, const struct passkey_task *task, int64_t samples, int64_t rows,
+enum status passkey_evaluate(struct session *session, const struct passkey_task *task, int64_t samples, int64_t rows,
                              bool memory_off, struct passkey_score *score)
 {
-    struct context *context = trainer->context;
+    struct context *context = session->context;
     struct sampling greedy = {.temperature = 0.0, .top_p = 1.0, .memory_off = memory_off};
     struct group group = {.rows = integer_max(1, integer_min(rows, HELD_TOKENS / task->length))};
     double start = clock_seconds();
     enum status status;
     *score = (struct passkey_score){0};
-    TRY(mesh_agree(trainer->mesh, context, group_create(context, task, &group)));
+    TRY(mesh_agree(session->mesh, context, group_create(context, task, &group)));
     for (int64_t first = 0; first < samples; first += group.rows) {
         int64_t count = integer_min(group.rows, samples - first);
         fill_group(&group, task, first, count);
-        TRY(generate(trainer, &greedy, group.continuations, count, count, NULL, NULL));
+        TRY(generate(session, &greedy, group.continuations, count, count, NULL, NULL));
         mark_group(&group, task, count, score);
     }
     score->seconds = clock_seconds() - start;

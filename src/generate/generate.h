@@ -1,18 +1,19 @@
 /* Generation: tokens are drawn one by one, with the keys and values (and memories) of earlier ones cached. Works on any
  * mesh; every rank learns every token. */
-#ifndef CAIRN_TRAIN_GENERATE_H
-#define CAIRN_TRAIN_GENERATE_H
+#ifndef CAIRN_GENERATE_H
+#define CAIRN_GENERATE_H
 
-#include "src/train/trainer.h"
+#include "src/session/session.h"
 
 struct sampling {
     double temperature; /* 0 takes the most likely token */
     int64_t top_k;      /* only the k most likely; 0 is all */
     double top_p;       /* only the most likely that make up this probability; 1 is all */
     uint64_t seed;
-    bool memory_off; /* attention sees its own segment only */
-    bool in_step;    /* all rows pass a layer together, also where tokens could be batched depth-wise */
-    bool stoppable;  /* ends before it is done when the trainer's voter asks for a stop */
+    bool memory_off;           /* attention sees its own segment only */
+    bool in_step;              /* all rows pass a layer together, also where tokens could be batched depth-wise */
+    bool (*stops)(void *self); /* asked on every rank between tokens: one that says yes ends it; NULL: nobody is */
+    void *stops_self;
 };
 
 /* Draws from logits [count]; `index` is the number of the draw. Local. */
@@ -34,7 +35,7 @@ struct continuation {
  * tokens of different depths pass the shared layers together (src/model/depthwise.h), so that rows do not go on in step
  * with one another. `see` (may be NULL) is called with each token as it is drawn. What a sequence gets depends neither
  * on the others nor on that, but for rounding. Collective. */
-enum status generate(struct trainer *trainer, const struct sampling *sampling, const struct continuation *continuations,
+enum status generate(struct session *session, const struct sampling *sampling, const struct continuation *continuations,
                      int64_t count, int64_t rows, void (*see)(void *self, int64_t continuation, int32_t token),
                      void *see_self) MUST_USE;
 

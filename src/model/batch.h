@@ -1,0 +1,59 @@
+/* The rows of a step, of which each data rank computes its part (range_partition) in micro-batches: named fields that a
+ * model asks for and a source of data fills. All ranks of a model hold the same. */
+#ifndef CAIRN_MODEL_BATCH_H
+#define CAIRN_MODEL_BATCH_H
+
+#include "src/core/context.h"
+#include "src/core/dtype.h"
+#include "src/core/integer.h"
+
+enum { BATCH_FIELDS = 4 };
+
+struct model;
+struct model_state;
+
+struct batch_field {
+    const char *name;
+    enum dtype dtype;
+    int64_t elements; /* of a row */
+    int64_t initial;  /* of every element */
+    void *data;       /* [mine.count, elements] */
+};
+
+struct batch {
+    struct model *model;
+    int64_t rows;          /* of the step, over all data ranks */
+    int64_t length;        /* of a sequence, where rows are sequences */
+    struct range mine;     /* rows of this data rank */
+    int64_t micro_rows;    /* the most rows of a micro-batch */
+    int64_t micro_batches; /* the same on every data rank; some may have no rows */
+    struct batch_field field[BATCH_FIELDS];
+    int field_count;
+    /* What the rows of this data rank go on from, and leave; NULL: they begin with nothing, and nobody wants what is
+     * left. */
+    struct model_state *state;
+    bool causal;     /* routers decide as when generating */
+    bool memory_off; /* attention sees its own segment only */
+
+    int64_t target_count; /* predictions that count, over all data ranks */
+    int64_t token_count;  /* inputs that are no padding, over all data ranks */
+    double work;          /* inputs that this rank computes, of all its rows */
+    void *prepared;       /* the model's own */
+};
+
+/* As the model's fields say, for `rows` in micro-batches of `micro_rows`. Local. To be destroyed whatever comes back.
+ */
+enum status batch_create(struct model *model, int64_t rows, int64_t micro_rows, struct batch *batch) MUST_USE;
+void batch_destroy(struct batch *batch);
+
+/* The memory of a field; NULL if the model has none of this name. */
+void *batch_field(const struct batch *batch, const char *name);
+
+/* Makes a filled batch ready for the next passes: the loss is averaged over the targets. Both counts are over all data
+ * ranks, and the same on all ranks. Local. */
+void batch_ready(struct batch *batch, int64_t target_count, int64_t token_count);
+
+/* The rows of a micro-batch, counted from mine.begin. */
+struct range batch_micro(const struct batch *batch, int64_t micro_batch);
+
+#endif
