@@ -74,7 +74,7 @@ static enum status read_window(struct reading *reading, int64_t first, int64_t b
     struct step_result result;
     for (int64_t row = 0; row < trainer->batch.rows; row++)
         targets += fill_row(reading, first + row, begin, row, &tokens);
-    CHECK(trainer->context->status);
+    CHECK(mesh_agree(trainer->mesh, trainer->context, trainer->context->status));
     batch_ready(&trainer->batch, targets, tokens);
     evaluation->tokens += tokens;
     CHECK(trainer_loss(trainer, &result));

@@ -12,7 +12,8 @@
 
 /* -- The loop ---------------------------------------------------------------------------------------------------- */
 
-static void fill_batch(struct train *train)
+/* Agreed: a file of the data that has shrunk is told of once. */
+static enum status fill_batch(struct train *train)
 {
     struct trainer *trainer = &train->trainer;
     struct batch *batch = &trainer->batch;
@@ -39,6 +40,7 @@ static void fill_batch(struct train *train)
     batch->state = train->carried;
     batch->causal = false;
     batch_ready(batch, targets, tokens);
+    return mesh_agree(train->mesh, train->context, train->context->status);
 }
 
 static void follow_evaluation(void *self, int64_t done, int64_t all)
@@ -283,8 +285,7 @@ static enum status run_step(struct train *train, double votes[VOTES])
     double start = clock_seconds();
     double waited = train->context->time.seconds[TIME_COMMUNICATION];
     struct step_result result;
-    fill_batch(train);
-    CHECK(train->context->status); /* a file of the data that has shrunk */
+    CHECK(fill_batch(train));
     begin_scalars(train);
     CHECK(trainer_step(trainer, &result));
     if (result.votes[VOTE_LOST] > 0.0)
@@ -352,7 +353,7 @@ static enum status prove_last(struct train *train, bool *good)
 {
     struct trainer *trainer = &train->trainer;
     struct step_result result;
-    fill_batch(train);
+    CHECK(fill_batch(train));
     train->life.evaluating = true;
     CHECK(trainer_loss(trainer, &result));
     train->life.evaluating = false;

@@ -134,6 +134,23 @@ done
     fail "damage: starts.jsonl: $(cat short/starts.jsonl)"
 rm -rf short
 
+# -- Data that shrinks while it is read ------------------------------------------------------------------------------------
+
+# Told once, however many ranks see it; in a step, and in an evaluation.
+for settings in "" "--set data.validation=shrinks.txt --set evaluation.every=1"; do
+    cp text.txt shrinks.txt
+    data=shrinks.txt
+    [ -z "$settings" ] || data=text.txt
+    start --set run.folder=shrunk --set data.train=$data $settings
+    wait_until '[ $(last shrunk) -ge 3 ]' || fail "shrinking data: does not begin: $(tail -n 1 log)"
+    truncate -s 1000 shrinks.txt
+    wait "$launcher"
+    code=$?
+    [ $code -eq 1 ] && [ "$(grep -c '^cairn' log)" -eq 1 ] && grep -q '^cairn: .*shrinks.txt: has shrunk from [0-9]* to 1000 bytes' log ||
+        fail "shrinking data, $settings: ends with $code: $(grep '^cairn' log)"
+    rm -rf shrunk
+done
+
 # -- A disk that is full for a while, a folder that is gone ------------------------------------------------------------------
 
 # disturbed NAME COMMAND [COMMAND]: a run of many short steps beside which the commands are done, some steps after each
