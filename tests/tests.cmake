@@ -134,7 +134,7 @@ cairn_mpi(kinds_generate RANKS 1 2 LABELS LINKS kinds)
 cairn_mpi(kinds_routers RANKS 1 2 3 4 8 LABELS LINKS kinds)
 
 # Watch what they send.
-foreach(NAME mesh parallel pipeline memory)
+foreach(NAME mesh parallel pipeline memory model train)
   target_sources(test_mpi_${NAME} PRIVATE tests/mpi/in_flight.c)
 endforeach()
 
