@@ -225,9 +225,15 @@ static void states_survive_their_files(void **state)
     assert_memory_equal(read.begun, written->begun, sizeof read.begun);
     assert_int_equal(read.event_count, 2);
     for (int i = 0; i < 2; i++) {
-        assert_close(read.events[i].begun, written->events[i].begun, 0.0, 2.0);
-        read.events[i].begun = written->events[i].begun;
-        assert_memory_equal(&read.events[i], &written->events[i], sizeof read.events[i]);
+        /* One by one: what lies between fields is anything. */
+        const struct mesh_event *event = &read.events[i];
+        const struct mesh_event *expected = &written->events[i];
+        assert_close(event->begun, expected->begun, 0.0, 2.0);
+        assert_true(event->number == expected->number && event->axis == expected->axis);
+        assert_true(event->call == expected->call && event->sequence == expected->sequence);
+        assert_true(event->bytes == expected->bytes && event->peer == expected->peer && event->tag == expected->tag);
+        assert_true(event->done == expected->done);
+        assert_memory_equal(&event->place, &expected->place, sizeof event->place);
     }
     assert_int_equal(read.waits.axis, MESH_PIPELINE);
     assert_int_equal(read.waits.call, CALL_RECEIVE);
