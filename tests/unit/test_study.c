@@ -370,6 +370,10 @@ static void programs_succeed_or_say_why(void **state)
     assert_string_equal(why, "exit status 3: no memory");
     launch_shell(fixture, "echo ---- >&2; echo there are not enough slots >&2; exit 1", 60, why, sizeof why);
     assert_string_equal(why, "exit status 1: there are not enough slots");
+    launch_shell(fixture, "echo mpirun: not found >&2; exit 127", 60, why, sizeof why);
+    assert_string_equal(why, "exit status 127: mpirun: not found");
+    launch_shell(fixture, "exit 127", 60, why, sizeof why);
+    assert_non_null(strstr(why, " cannot be started: No such file or directory"));
     launch_shell(fixture, "kill -9 $$", 60, why, sizeof why);
     assert_string_equal(why, "signal 9");
     launch_shell(fixture, "exec sleep 30", 0, why, sizeof why);
