@@ -1,4 +1,5 @@
 /* An engine has the threads that parallel regions really get, and its products are whole with any of them. */
+#include <errno.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,10 +124,12 @@ static void test_thread_limit(void **state)
     if (child == 0) {
         setenv("OMP_THREAD_LIMIT", "2", 1);
         execl(self, self, "3", (char *)NULL);
-        _exit(99);
+        _exit(errno == ENOEXEC ? 77 : 99); /* a program for another machine, run by an emulator */
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        skip();
     assert_int_equal(WEXITSTATUS(status), 2);
 }
 
