@@ -160,7 +160,7 @@ static void rows_multiply(struct tape *tape, struct exchange *exchange, const st
         product.a = operation_at(x, row * product.k, weight->dtype);
         product.c = operation_at_mutable(y, row * product.n, weight->dtype);
         /* A failed product leaves its message in the context; the messages have to go on. */
-        (void)matmul_run(tape->engine, &product);
+        context_keep(tape->context, matmul_run(tape->engine, &product));
         if (product.m == BLOCK_ROWS)
             exchange_progress(exchange);
     }
@@ -173,19 +173,19 @@ static void weight_multiply(struct tape *tape, struct tensor *weight, const void
     int64_t outputs = tensor_rows(weight);
     int64_t inputs = tensor_columns(weight);
     if (dw.data)
-        (void)matmul_run(tape->engine, &(struct matmul){.m = outputs,
-                                                        .n = inputs,
-                                                        .k = tokens,
-                                                        .a = dy,
-                                                        .b = x,
-                                                        .c = dw.data,
-                                                        .lda = outputs,
-                                                        .ldb = inputs,
-                                                        .ldc = inputs,
-                                                        .type = weight->dtype,
-                                                        .c_type = dw.dtype,
-                                                        .a_transposed = true,
-                                                        .beta = dw.beta});
+        context_keep(tape->context, matmul_run(tape->engine, &(struct matmul){.m = outputs,
+                                                                              .n = inputs,
+                                                                              .k = tokens,
+                                                                              .a = dy,
+                                                                              .b = x,
+                                                                              .c = dw.data,
+                                                                              .lda = outputs,
+                                                                              .ldb = inputs,
+                                                                              .ldc = inputs,
+                                                                              .type = weight->dtype,
+                                                                              .c_type = dw.dtype,
+                                                                              .a_transposed = true,
+                                                                              .beta = dw.beta}));
 }
 
 /* -- Gather, then multiply ------------------------------------------------------------------------------------------

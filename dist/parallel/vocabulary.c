@@ -35,19 +35,19 @@ static double chunk_loss(const struct vocabulary_pass *pass, int64_t row, int64_
     struct engine *engine = pass->tape->engine;
     const int32_t *tokens = pass->targets->tokens + row;
     struct tensor logits = {.dtype = DTYPE_F32, .rank = 2, .shape = {count, pass->columns}, .data = pass->logits};
-    (void)matmul_run(engine, &(struct matmul){.m = count,
-                                              .n = pass->columns,
-                                              .k = pass->width,
-                                              .a = token_at(pass->n, row),
-                                              .b = pass->weight->data,
-                                              .c = pass->logits,
-                                              .lda = pass->width,
-                                              .ldb = pass->width,
-                                              .ldc = pass->columns,
-                                              .type = pass->n->dtype,
-                                              .c_type = DTYPE_F32,
-                                              .b_transposed = true,
-                                              .b_lasts = pass->weight->parameter != NULL});
+    context_keep(engine->context, matmul_run(engine, &(struct matmul){.m = count,
+                                                                      .n = pass->columns,
+                                                                      .k = pass->width,
+                                                                      .a = token_at(pass->n, row),
+                                                                      .b = pass->weight->data,
+                                                                      .c = pass->logits,
+                                                                      .lda = pass->width,
+                                                                      .ldb = pass->width,
+                                                                      .ldc = pass->columns,
+                                                                      .type = pass->n->dtype,
+                                                                      .c_type = DTYPE_F32,
+                                                                      .b_transposed = true,
+                                                                      .b_lasts = pass->weight->parameter != NULL}));
     if (pass->targets->see)
         pass->targets->see(pass->targets->see_self, row, &logits);
     cross_entropy_max(engine, &logits, pass->log_sum);
@@ -77,32 +77,34 @@ static void block_gradients(const struct vocabulary_pass *pass, int64_t row, int
     struct engine *engine = pass->tape->engine;
     enum dtype dtype = pass->n->dtype;
     if (dn)
-        (void)matmul_run(engine, &(struct matmul){.m = count,
-                                                  .n = pass->width,
-                                                  .k = pass->columns,
-                                                  .a = pass->slopes,
-                                                  .b = pass->weight->data,
-                                                  .c = (char *)dn + (size_t)(row * pass->width) * dtype_size(dtype),
-                                                  .lda = pass->columns,
-                                                  .ldb = pass->width,
-                                                  .ldc = pass->width,
-                                                  .type = dtype,
-                                                  .c_type = dtype,
-                                                  .b_lasts = pass->weight->parameter != NULL});
+        context_keep(
+            engine->context,
+            matmul_run(engine, &(struct matmul){.m = count,
+                                                .n = pass->width,
+                                                .k = pass->columns,
+                                                .a = pass->slopes,
+                                                .b = pass->weight->data,
+                                                .c = (char *)dn + (size_t)(row * pass->width) * dtype_size(dtype),
+                                                .lda = pass->columns,
+                                                .ldb = pass->width,
+                                                .ldc = pass->width,
+                                                .type = dtype,
+                                                .c_type = dtype,
+                                                .b_lasts = pass->weight->parameter != NULL}));
     if (dweight->data)
-        (void)matmul_run(engine, &(struct matmul){.m = pass->columns,
-                                                  .n = pass->width,
-                                                  .k = count,
-                                                  .a = pass->slopes,
-                                                  .b = token_at(pass->n, row),
-                                                  .c = dweight->data,
-                                                  .lda = pass->columns,
-                                                  .ldb = pass->width,
-                                                  .ldc = pass->width,
-                                                  .type = dtype,
-                                                  .c_type = dweight->dtype,
-                                                  .a_transposed = true,
-                                                  .beta = row == 0 ? dweight->beta : 1.0f});
+        context_keep(engine->context, matmul_run(engine, &(struct matmul){.m = pass->columns,
+                                                                          .n = pass->width,
+                                                                          .k = count,
+                                                                          .a = pass->slopes,
+                                                                          .b = token_at(pass->n, row),
+                                                                          .c = dweight->data,
+                                                                          .lda = pass->columns,
+                                                                          .ldb = pass->width,
+                                                                          .ldc = pass->width,
+                                                                          .type = dtype,
+                                                                          .c_type = dweight->dtype,
+                                                                          .a_transposed = true,
+                                                                          .beta = row == 0 ? dweight->beta : 1.0f}));
 }
 
 /* The gradients were computed on the way; what is left is to hand on that of n. */

@@ -55,6 +55,19 @@ static enum status derive_heads(const struct setting_source *source, struct mode
     return STATUS_OK;
 }
 
+static enum status derive_depth(const struct setting_source *source, struct model_config *model)
+{
+    if (model->depth.kind != DEPTH_RECURSIVE)
+        return STATUS_OK;
+    if (model->depth.routing != ROUTING_NONE &&
+        is_given(source, setting_at(offsetof(struct config, model.depth.routing))))
+        return setting_fail(source, setting_at(offsetof(struct config, model.depth.routing)),
+                            "expected none with model.depth.kind recursive; model.depth.kind mor has routing");
+    model->depth.kind = DEPTH_MOR;
+    model->depth.routing = ROUTING_NONE;
+    return STATUS_OK;
+}
+
 static enum status check_attention(const struct setting_source *source, const struct model_config *model)
 {
     if (model->heads % model->kv_heads != 0)
@@ -200,6 +213,7 @@ enum status config_check(const struct setting_source *source, struct config *con
     CHECK(check_model_only(source));
     CHECK(check_required(source));
     CHECK(derive_heads(source, &config->model));
+    CHECK(derive_depth(source, &config->model));
     CHECK(check_attention(source, &config->model));
     CHECK(check_residual(source, &config->model));
     CHECK(check_depth(source, &config->model));

@@ -105,16 +105,16 @@ struct setting_source {
 
 /* USAGE error about a setting, led by the override or the file, line and key it came from. */
 enum status setting_fail(const struct setting_source *source, const struct setting *setting, const char *format, ...)
-    PRINTF_LIKE(3, 4);
+    PRINTF_LIKE(3, 4) MUST_USE;
 
 /* USAGE error about a value that setting_read or setting_assign refused. */
 enum status setting_refuse(const struct setting_source *source, const struct setting *setting, const char *text,
-                           size_t length);
+                           size_t length) MUST_USE;
 
 /* USAGE error about the key path `key` that no row has; `place` leads the message. */
-enum status setting_refuse_key(struct context *context, const char *place, const char *key);
+enum status setting_refuse_key(struct context *context, const char *place, const char *key) MUST_USE;
 
 /* Computes derived defaults and refuses settings that are missing or do not go together. */
-enum status config_check(const struct setting_source *source, struct config *config);
+enum status config_check(const struct setting_source *source, struct config *config) MUST_USE;
 
 #endif

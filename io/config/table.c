@@ -85,8 +85,10 @@ const struct setting setting_table[] = {
      HELP = "laurel: number of states of the stream that are used, the present one included (PA); 0 is off."},
 
     {WORD(model.depth.kind), DEFAULT = "fixed",
-     .words = {[DEPTH_FIXED] = "fixed", [DEPTH_MOD] = "mod", [DEPTH_MOR] = "mor"},
-     HELP = "Every token takes every layer, or Mixture-of-Depths, or Mixture-of-Recursions."},
+     .words = {[DEPTH_FIXED] = "fixed", [DEPTH_MOD] = "mod", [DEPTH_MOR] = "mor",
+               [DEPTH_RECURSIVE] = "recursive"},
+     HELP = "Every token takes every layer, or Mixture-of-Depths, or Mixture-of-Recursions; recursive: mor with "
+            "model.depth.routing none, where every token takes every recursion."},
     {INTEGER(model.depth.every, 1, 65536), DEFAULT = "2",
      HELP = "mod: every how many layers one is routed."},
     {REAL(model.depth.capacity, 0, 1), .above = true, DEFAULT = "0.125",

@@ -151,7 +151,8 @@ static enum status summarize(struct trainer *trainer, const struct step_sample *
     const struct step_sample *median = &samples[choose_median(trainer->mesh, samples, count)];
     report->tokens = trainer->batch.rows * trainer->batch.length;
     report->parameters = parameter_list_elements(&trainer->session.parameters);
-    report->useful_per_token = trainer->model->ops->flops(&config->model, trainer->batch.length, 0.0);
+    report->useful_per_token =
+        trainer->model->ops->flops(&config->model, trainer->batch.length, 0.0, &trainer->session.parameters);
     report->seconds = median->seconds;
     report->loss = median->loss;
     report->executed = median->executed;

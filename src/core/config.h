@@ -21,7 +21,8 @@ enum attention_kind { ATTENTION_CAUSAL, ATTENTION_INFINI };
 enum memory_update { MEMORY_UPDATE_LINEAR, MEMORY_UPDATE_DELTA };
 enum residual_kind { RESIDUAL_PLAIN, RESIDUAL_LAUREL };
 enum residual_scope { RESIDUAL_SUBLAYER, RESIDUAL_LAYER };
-enum depth_kind { DEPTH_FIXED, DEPTH_MOD, DEPTH_MOR };
+/* DEPTH_RECURSIVE is another way to write mor with routing none, and never left in a configuration. */
+enum depth_kind { DEPTH_FIXED, DEPTH_MOD, DEPTH_MOR, DEPTH_RECURSIVE };
 enum gate_kind { GATE_LINEAR, GATE_SIGMOID };
 enum causal_router { CAUSAL_ROUTER_LOSS, CAUSAL_ROUTER_PREDICTOR };
 enum sharing_kind { SHARING_CYCLE, SHARING_SEQUENCE, SHARING_MIDDLE_CYCLE, SHARING_MIDDLE_SEQUENCE };

@@ -38,6 +38,12 @@ enum status context_fail(struct context *context, enum status status, const char
     return status;
 }
 
+void context_keep(struct context *context, enum status status)
+{
+    if (status != STATUS_OK && context->status == STATUS_OK)
+        context_fail(context, status, "a call failed and gave no reason");
+}
+
 void context_clear(struct context *context)
 {
     context->status = STATUS_OK;

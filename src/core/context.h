@@ -60,6 +60,9 @@ void context_create(struct context *context);
 /* Records an error and returns its status. The first error wins: what follows is mostly its consequence. */
 enum status context_fail(struct context *context, enum status status, const char *format, ...) PRINTF_LIKE(3, 4);
 
+/* For functions that return no status: the error of a call stands in the context, for whoever looks next. */
+void context_keep(struct context *context, enum status status);
+
 /* Forgets the error, for a caller that has dealt with it. */
 void context_clear(struct context *context);
 

@@ -198,8 +198,11 @@ enum status decoder_describe(struct context *context, const struct model_config 
  * k is T but for layers of MoD (section 4) and recursions (section 5; token choice as if balanced), whose capacity has
  * this surplus (layers_tokens; 0 after its warm-up). With the shared cache later recursions project no keys and values,
  * write no memory and see all keys: k (T + 1) / 2 pairs. Norms, gates, softmax and other work on single elements do not
- * count. */
-double decoder_flops_per_token(const struct model_config *config, int64_t length, double surplus);
+ * count.
+ *
+ * With a list, layers whose parameters are frozen count without the products that this spares; NULL: all learn. */
+double decoder_flops_per_token(const struct model_config *config, int64_t length, double surplus,
+                               const struct parameter_list *list);
 
 /* The cost of head and loss by the same count, in layers (the mean of all). */
 double decoder_head_cost(const struct model_config *config, int64_t length);

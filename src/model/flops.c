@@ -1,4 +1,7 @@
 /* Multiplications (each with an addition) that a token takes, on average over its sequence, and the FLOPs they make. */
+#include <stdio.h>
+#include <string.h>
+
 #include "src/model/decoder.h"
 #include "src/model/layers.h"
 
@@ -110,6 +113,58 @@ static double head_products(const struct model_config *config)
     return (double)config->width * (double)config->vocabulary;
 }
 
+/* What of a layer learns, or of what lies around the layers: `prefix` begins the names. */
+struct learning {
+    bool any;
+    double share; /* of the elements of its matrices */
+};
+
+static struct learning learning_of(const struct parameter_list *list, const char *prefix)
+{
+    struct learning learning = {.share = 1.0};
+    double all = 0.0;
+    double learned = 0.0;
+    for (int i = 0; i < list->count; i++) {
+        const struct parameter_spec *spec = &list->item[i]->spec;
+        if (strncmp(spec->name, prefix, strlen(prefix)) != 0 || !parameter_counts(list->item[i]))
+            continue;
+        bool learns = parameter_learns(list->item[i]);
+        double elements = spec->rank > 1 ? (double)parameter_elements(spec) : 0.0;
+        learning.any = learning.any || learns;
+        all += elements;
+        learned += learns ? elements : 0.0;
+    }
+    if (all > 0.0)
+        learning.share = learned / all;
+    return learning;
+}
+
+/* Of three products forward and backward those that are needed: that of the input's gradient where something up to here
+ * learns, that of the weights' for the share of them that does. */
+static double needed(struct learning learning, bool before)
+{
+    return (1.0 + (before || learning.any ? 1.0 : 0.0) + learning.share) / 3.0;
+}
+
+/* What of the layers' and the head's products a model with frozen parameters takes. */
+static double learned_products(const struct model_config *config, int64_t length, double surplus,
+                               const struct parameter_list *list)
+{
+    bool before = learning_of(list, "model.embed_").any || learning_of(list, "model.router").any ||
+                  learning_of(list, "model.recursions.").any;
+    double products = 0.0;
+    for (int64_t layer = 0; layer < config->layers; layer++) {
+        char prefix[48];
+        snprintf(prefix, sizeof prefix, "model.layers.%lld.", (long long)layers_stored_of(config, layer));
+        struct learning learning = learning_of(list, prefix);
+        products += needed(learning, before) * layer_products(config, layer, length, surplus);
+        before = before || learning.any;
+    }
+    struct learning head = learning_of(list, config->tied_embeddings ? "model.embed_tokens." : "lm_head.");
+    head.any = false; /* of a single map the input's gradient is for what lies before */
+    return products + needed(head, before) * head_products(config);
+}
+
 static double layers_products(const struct model_config *config, int64_t length, double surplus)
 {
     double products = 0.0;
@@ -118,11 +173,13 @@ static double layers_products(const struct model_config *config, int64_t length,
     return products;
 }
 
-double decoder_flops_per_token(const struct model_config *config, int64_t length, double surplus)
+double decoder_flops_per_token(const struct model_config *config, int64_t length, double surplus,
+                               const struct parameter_list *list)
 {
+    double products = list ? learned_products(config, length, surplus, list)
+                           : layers_products(config, length, surplus) + head_products(config);
     /* A multiplication and an addition, forward once and backward twice. */
-    return 6.0 * (layers_products(config, length, surplus) + router_products(config, length, surplus) +
-                  head_products(config));
+    return 6.0 * (products + router_products(config, length, surplus));
 }
 
 double decoder_head_cost(const struct model_config *config, int64_t length)

@@ -74,14 +74,16 @@ struct model_ops {
     const char *name; /* model.family */
 
     /* USAGE error, with what would fit, when a mesh cannot split the model. Local. */
-    enum status (*check)(struct context *context, const struct model_config *config, const struct mesh_config *mesh);
+    enum status (*check)(struct context *context, const struct model_config *config,
+                         const struct mesh_config *mesh) MUST_USE;
 
     /* Declares the parameters, on one rank, without memory for them: the largest model can be described anywhere. */
-    enum status (*describe)(struct context *context, const struct model_config *config, struct parameter_list *list);
+    enum status (*describe)(struct context *context, const struct model_config *config,
+                            struct parameter_list *list) MUST_USE;
 
     /* Declares the parameters in model->parameters, and fills in self and chunks. Local; every rank of a mesh comes to
      * the same verdict. */
-    enum status (*create)(struct model *model);
+    enum status (*create)(struct model *model) MUST_USE;
     void (*destroy)(struct model *model);
 
     /* The fields of a batch, with names, types and sizes; returns their number. */
@@ -89,7 +91,7 @@ struct model_ops {
 
     /* What it keeps for a batch, in batch->prepared and batch->work; and brings up to date when that is filled. The
      * three may be NULL. */
-    enum status (*batch_create)(struct batch *batch);
+    enum status (*batch_create)(struct batch *batch) MUST_USE;
     void (*batch_destroy)(struct batch *batch);
     void (*batch_ready)(struct batch *batch);
 
@@ -101,8 +103,10 @@ struct model_ops {
     bool (*forward)(struct tape *tape, struct batch *batch, int64_t micro_batch, int chunk, const struct packet *in,
                     struct packet *out);
 
-    /* Useful floating-point operations of a training step for a token (an image where rows are those). */
-    double (*flops)(const struct model_config *config, int64_t length, double surplus);
+    /* Useful floating-point operations of a training step for a token (an image where rows are those); `list`: less
+     * what its frozen parameters spare, NULL: all learn. */
+    double (*flops)(const struct model_config *config, int64_t length, double surplus,
+                    const struct parameter_list *list);
 
     /* What rows carry from step to step; all NULL where they carry nothing. */
     const struct model_state_ops *state;
@@ -113,22 +117,22 @@ struct model_ops {
 
 struct model_state_ops {
     bool (*carried)(const struct config *config);
-    enum status (*create)(const struct batch *batch, struct model_state **state); /* begins with nothing */
+    enum status (*create)(const struct batch *batch, struct model_state **state) MUST_USE; /* begins with nothing */
     void (*destroy)(struct model_state **state);
     void (*reset)(struct model_state *state, int64_t row); /* a row begins anew */
     void (*advance)(struct model_state *state);            /* what rows left is what they go on from */
     /* Its arrays for a checkpoint: an image of what this rank writes (only what no other rank does) or reads; filled
      * before it is written, taken after it was read. */
-    enum status (*image_create)(const struct model_state *state, bool writes, void **image);
+    enum status (*image_create)(const struct model_state *state, bool writes, void **image) MUST_USE;
     void (*image_destroy)(struct context *context, void **image);
-    enum status (*image_visit)(const void *image, const struct state_visitor *visitor);
+    enum status (*image_visit)(const void *image, const struct state_visitor *visitor) MUST_USE;
     void (*image_fill)(const struct model_state *state, void *image);
     void (*image_take)(struct model_state *state, const void *image);
 };
 
 struct model_scalars_ops {
     /* batch and state (NULL: none) must outlive it. Local; to be destroyed whatever comes back. */
-    enum status (*create)(struct batch *batch, const struct model_state *state, struct model_scalars *scalars);
+    enum status (*create)(struct batch *batch, const struct model_state *state, struct model_scalars *scalars) MUST_USE;
     void (*destroy)(struct context *context, struct model_scalars *scalars);
     void (*begin)(struct model_scalars *scalars, bool due); /* before a step; `due`: its numbers are wanted */
     void (*end)(struct model_scalars *scalars);             /* after it: brings them up to date. Collective if due */

@@ -60,6 +60,6 @@ struct matmul {
     float beta;   /* 0 or 1 */
 };
 
-enum status matmul_run(struct engine *engine, const struct matmul *product);
+enum status matmul_run(struct engine *engine, const struct matmul *product) MUST_USE;
 
 #endif

@@ -30,34 +30,34 @@ static void linear_backward(struct tape *tape, const struct tape_record *record)
     /* A failed product leaves its message in the context, which ends the backward pass. */
     struct gradient_target dw = tape_target(tape, weight);
     if (dw.data)
-        (void)matmul_run(tape->engine, &(struct matmul){.m = outputs,
-                                                        .n = inputs,
-                                                        .k = rows,
-                                                        .a = dy,
-                                                        .b = x->data,
-                                                        .c = dw.data,
-                                                        .lda = outputs,
-                                                        .ldb = inputs,
-                                                        .ldc = inputs,
-                                                        .type = x->dtype,
-                                                        .c_type = dw.dtype,
-                                                        .a_transposed = true,
-                                                        .beta = dw.beta});
+        context_keep(tape->context, matmul_run(tape->engine, &(struct matmul){.m = outputs,
+                                                                              .n = inputs,
+                                                                              .k = rows,
+                                                                              .a = dy,
+                                                                              .b = x->data,
+                                                                              .c = dw.data,
+                                                                              .lda = outputs,
+                                                                              .ldb = inputs,
+                                                                              .ldc = inputs,
+                                                                              .type = x->dtype,
+                                                                              .c_type = dw.dtype,
+                                                                              .a_transposed = true,
+                                                                              .beta = dw.beta}));
     struct gradient_target dx = tape_target(tape, x);
     if (dx.data)
-        (void)matmul_run(tape->engine, &(struct matmul){.m = rows,
-                                                        .n = inputs,
-                                                        .k = outputs,
-                                                        .a = dy,
-                                                        .b = weight->data,
-                                                        .c = dx.data,
-                                                        .lda = outputs,
-                                                        .ldb = inputs,
-                                                        .ldc = inputs,
-                                                        .type = x->dtype,
-                                                        .c_type = dx.dtype,
-                                                        .b_lasts = weight->parameter != NULL,
-                                                        .beta = dx.beta});
+        context_keep(tape->context, matmul_run(tape->engine, &(struct matmul){.m = rows,
+                                                                              .n = inputs,
+                                                                              .k = outputs,
+                                                                              .a = dy,
+                                                                              .b = weight->data,
+                                                                              .c = dx.data,
+                                                                              .lda = outputs,
+                                                                              .ldb = inputs,
+                                                                              .ldc = inputs,
+                                                                              .type = x->dtype,
+                                                                              .c_type = dx.dtype,
+                                                                              .b_lasts = weight->parameter != NULL,
+                                                                              .beta = dx.beta}));
     arena_rewind(tape->work, mark);
 }
 

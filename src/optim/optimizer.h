@@ -42,7 +42,7 @@ struct optimizer_ops {
                   struct optimizer_array *arrays);
     /* Steps a shard's masters, and its values where these are apart; state[i] is array i of it: of the shard's
      * elements, or whole. Collective where it communicates; allocates nothing. */
-    enum status (*step)(const struct optimizer_step *step, const struct shard *shard, float *const *state);
+    enum status (*step)(const struct optimizer_step *step, const struct shard *shard, float *const *state) MUST_USE;
 };
 
 extern const struct optimizer_ops adamw_ops;

@@ -159,8 +159,8 @@ enum status plan_parameters(struct context *context, const struct config *whole,
     plain.depth.kind = DEPTH_FIXED;
     CHECK(count(context, config, &plan.model));
     CHECK(count(context, &plain, &plan.plain));
-    plan.flops = model_find(config)->flops(config, plan.length, 0.0);
-    plan.plain_flops = model_find(config)->flops(&plain, plan.length, 0.0);
+    plan.flops = model_find(config)->flops(config, plan.length, 0.0, NULL);
+    plan.plain_flops = model_find(config)->flops(&plain, plan.length, 0.0, NULL);
     if (json)
         return print_object(context, &plan);
     print_table(&plan);

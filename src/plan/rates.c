@@ -37,7 +37,7 @@ static int64_t least_layers(const struct model_config *model)
 static double step_flops(const struct config *config)
 {
     const struct training_config *training = &config->training;
-    return model_find(&config->model)->flops(&config->model, training->sequence_length, 0.0) *
+    return model_find(&config->model)->flops(&config->model, training->sequence_length, 0.0, NULL) *
            (double)(training->batch * training->sequence_length);
 }
 

@@ -30,7 +30,7 @@ struct state_array {
 struct state_visitor {
     void *self;
     bool writes; /* only what this rank owns is wanted; else all that it holds */
-    enum status (*array)(void *self, const struct state_array *array); /* copies what it wants to keep */
+    enum status (*array)(void *self, const struct state_array *array) MUST_USE; /* copies what it wants to keep */
 };
 
 #endif

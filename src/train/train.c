@@ -192,7 +192,8 @@ static enum status report_step(struct train *train, const struct step_result *re
 {
     const struct trainer *trainer = &train->trainer;
     double tokens = (double)trainer->batch.token_count;
-    double flops = tokens * trainer->model->ops->flops(&train->config->model, trainer->batch.length, result->surplus);
+    double flops = tokens * trainer->model->ops->flops(&train->config->model, trainer->batch.length, result->surplus,
+                                                       &trainer->session.parameters);
     /* What a step reached is possible, whatever the looks at products saw. */
     train->peak = fmax(train->peak, fmax(flops, result->executed) / seconds);
     struct progress_line line = {.step = trainer->step,

@@ -138,10 +138,12 @@ static bool forward(struct tape *tape, struct batch *batch, int64_t micro_batch,
     return out->tensor[0] != NULL;
 }
 
-static double flops(const struct model_config *config, int64_t length, double surplus)
+static double flops(const struct model_config *config, int64_t length, double surplus,
+                    const struct parameter_list *list)
 {
     (void)length;
     (void)surplus;
+    (void)list;
     return 6.0 * (double)(config->hidden * (TOY_IN + TOY_OUT));
 }
 

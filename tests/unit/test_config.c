@@ -584,6 +584,19 @@ static void check_round_trip(struct fixture *fixture)
     assert_string_equal(fixture->text, fixture->again);
 }
 
+/* The plain recursive transformer has a word of its own for what mor with routing none is. */
+static void test_recursive(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_ok(&fixture->context, parse(fixture, MODEL, "model.depth.kind=recursive"));
+    assert_int_equal(fixture->config.model.depth.kind, DEPTH_MOR);
+    assert_int_equal(fixture->config.model.depth.routing, ROUTING_NONE);
+    check_round_trip(fixture);
+    assert_fails(&fixture->context, parse(fixture, MODEL "  depth: {kind: recursive, routing: token}\n", NULL),
+                 STATUS_USAGE, "expected none with model.depth.kind recursive");
+    assert_ok(&fixture->context, parse(fixture, MODEL "  depth: {kind: recursive, routing: none}\n", NULL));
+}
+
 static void test_round_trip(void **state)
 {
     struct fixture *fixture = *state;
@@ -909,6 +922,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_combinations_of_a_run, setup, teardown),
         cmocka_unit_test_setup_teardown(test_overrides, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_overrides, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_recursive, setup, teardown),
         cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
         cmocka_unit_test_setup_teardown(test_format_cuts_like_snprintf, setup, teardown),
         cmocka_unit_test_setup_teardown(test_model_only, setup, teardown),

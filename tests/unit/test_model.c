@@ -1,6 +1,7 @@
 #include "tests/support/support.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "src/model/decoder.h"
@@ -317,7 +318,7 @@ enum { MAPS = 2 * 24 * 12 + 2 * 12 * 12 + 3 * 20 * 12, KV_MAPS = 2 * 12 * 12, PA
 
 static double products(const struct model_config *config, int64_t length)
 {
-    return decoder_flops_per_token(config, length, 0.0) * (double)length / 6.0;
+    return decoder_flops_per_token(config, length, 0.0, NULL) * (double)length / 6.0;
 }
 
 static void dense_layers_cost_their_weights_and_half_the_pairs(void **state)
@@ -400,10 +401,80 @@ static void expert_choice_saves_what_the_paper_says(void **state)
     const double head = 6.0 * 960.0 * 49152.0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct model_config config = recursive_360m(cases[i].layers, cases[i].recursions, ROUTING_EXPERT);
-        double ratio =
-            (decoder_flops_per_token(&dense, 2048, 0.0) - head) / (decoder_flops_per_token(&config, 2048, 0.0) - head);
+        double ratio = (decoder_flops_per_token(&dense, 2048, 0.0, NULL) - head) /
+                       (decoder_flops_per_token(&config, 2048, 0.0, NULL) - head);
         assert_close(ratio, cases[i].steps / 9438.0, 5e-3, 0.0);
     }
+}
+
+/* What is frozen spares the products of its gradients, and of all gradients where nothing before it learns. */
+static void frozen_parameters_spare_products(void **state)
+{
+    (void)state;
+    struct context context;
+    struct parameter_list list;
+    struct model_config config = small();
+    config.tied_embeddings = false;
+    describe(&context, &config, &list);
+    double head = (double)(config.width * config.vocabulary);
+    double all = decoder_flops_per_token(&config, 16, 0.0, NULL);
+    double layer = (all / 6.0 - head) / 4.0;
+    assert_close(decoder_flops_per_token(&config, 16, 0.0, &list), all, 1e-12, 0.0);
+    for (int i = 0; i < list.count; i++)
+        list.item[i]->frozen = strncmp(list.item[i]->spec.name, "model.layers.2.", 15) < 0 &&
+                               strcmp(list.item[i]->spec.name, "lm_head.weight") != 0;
+    assert_true(parameter_find(&list, "model.embed_tokens.weight")->frozen);
+    assert_true(parameter_find(&list, "model.layers.1.mlp.up_proj.weight")->frozen);
+    assert_false(parameter_find(&list, "model.layers.2.mlp.up_proj.weight")->frozen);
+    assert_close(decoder_flops_per_token(&config, 16, 0.0, &list), 2.0 * 2.0 * layer + 6.0 * (2.0 * layer + head),
+                 1e-12, 0.0);
+    for (int i = 0; i < list.count; i++)
+        list.item[i]->frozen = strcmp(list.item[i]->spec.name, "lm_head.weight") != 0;
+    assert_close(decoder_flops_per_token(&config, 16, 0.0, &list), 2.0 * 4.0 * layer + 4.0 * head, 1e-12, 0.0);
+    /* Gradients pass through what is frozen to the table before it. */
+    for (int i = 0; i < list.count; i++)
+        list.item[i]->frozen = strcmp(list.item[i]->spec.name, "model.embed_tokens.weight") != 0;
+    assert_close(decoder_flops_per_token(&config, 16, 0.0, &list), 4.0 * (4.0 * layer + head), 1e-12, 0.0);
+    forget(&context, &list);
+}
+
+/* A second of a name, a lent one of another shape, and lending what learns are mistakes; what is lent is shared. */
+static void parameters_are_declared_once_or_lent(void **state)
+{
+    (void)state;
+    struct context context;
+    struct parameter_list owner;
+    struct parameter_list list;
+    struct parameter_spec spec = {.name = "a", .rank = 1, .shape = {5}};
+    struct parameter_division whole = {.slice = {0, 5}, .owned = {0, 5}};
+    context_create(&context);
+    parameter_list_create(&context, &owner);
+    parameter_list_create(&context, &list);
+    struct parameter *first = parameter_declare(&owner, &spec, &whole, true, 3);
+    assert_int_equal(parameter_list_lowest(&owner), 3);
+    assert_null(parameter_declare(&owner, &spec, &whole, true, 3));
+    assert_non_null(strstr(context.text, "a is declared twice"));
+    context_clear(&context);
+    assert_fails(&context, parameter_borrow(&list, first), STATUS_INTERNAL, "only frozen parameters can be lent");
+    first->frozen = true;
+    assert_int_equal(parameter_list_lowest(&owner), INT64_MAX);
+    assert_ok(&context, parameter_borrow(&list, first));
+    assert_ptr_equal(parameter_declare(&list, &spec, &whole, true, 0), first);
+    spec.shape[0] = 6;
+    assert_null(parameter_declare(&list, &spec, &whole, true, 0));
+    context_clear(&context);
+    for (int i = 0; i < 200; i++) {
+        snprintf(spec.name, sizeof spec.name, "b%d", i);
+        assert_true((parameter_declare(&list, &spec, &whole, i % 2 == 0, 0) != NULL) == (i % 2 == 0));
+    }
+    assert_int_equal(list.count, 201);
+    assert_int_equal(parameter_list_elements(&list), 5 + 200 * 6);
+    assert_string_equal(parameter_find(&list, "b199")->spec.name, "b199");
+    assert_fails(&context, parameter_borrow(&list, first), STATUS_INTERNAL, "before others");
+    parameter_list_destroy(&list);
+    assert_int_equal(first->spec.shape[0], 5);
+    parameter_list_destroy(&owner);
+    assert_int_equal(context.memory.bytes_total, 0);
 }
 
 int main(void)
@@ -422,6 +493,8 @@ int main(void)
         cmocka_unit_test(memories_cost_reads_and_writes_and_pairs_in_segments),
         cmocka_unit_test(learned_residuals_cost_their_low_rank_maps),
         cmocka_unit_test(expert_choice_saves_what_the_paper_says),
+        cmocka_unit_test(frozen_parameters_spare_products),
+        cmocka_unit_test(parameters_are_declared_once_or_lent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

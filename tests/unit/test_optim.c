@@ -124,6 +124,53 @@ static void updates_follow_the_formula(void **state)
     assert_int_equal(context.memory.bytes_total, 0);
 }
 
+/* Stochastic gradient descent, plain and looking ahead, against the formula in double; bf16 copies are its rounding. */
+static void descent_follows_the_formula(void **state)
+{
+    (void)state;
+    enum { COUNT = 131, STEPS = 4 };
+    for (int nesterov = 0; nesterov <= 1; nesterov++) {
+        struct context context;
+        struct engine engine;
+        struct optimizer optimizer;
+        struct optimizer_config config = {
+            .kind = OPTIMIZER_SGD, .momentum = 0.8, .nesterov = nesterov, .weight_decay = 0.3};
+        context_create(&context);
+        assert_ok(&context, engine_create(&context, 2, &engine));
+        struct parameter parameter = {.spec = {.rank = 1, .shape = {COUNT}, .decay = true},
+                                      .division.slice = {0, COUNT}};
+        float values[COUNT];
+        float gradient[COUNT];
+        bf16 copy[COUNT];
+        double p[COUNT];
+        double v[COUNT] = {0};
+        fill_random(values, COUNT, "values");
+        fill_random(gradient, COUNT, "gradient");
+        for (int e = 0; e < COUNT; e++)
+            p[e] = (double)values[e];
+        struct shard shard = {
+            .parameter = &parameter, .flat = {0, COUNT}, .master = values, .gradient = gradient, .values = copy};
+        assert_ok(&context, optimizer_create(&context, &config, NULL, &shard, 1, COUNT, &optimizer));
+        assert_ptr_equal(optimizer.ops, &sgd_ops);
+        for (int t = 1; t <= STEPS; t++) {
+            assert_ok(&context, optimizer_update(&optimizer, &engine, NULL, t, 0.1, 0.25));
+            for (int e = 0; e < COUNT; e++) {
+                double g = 0.25 * (double)gradient[e] + 0.3 * p[e];
+                v[e] = 0.8 * v[e] + g;
+                p[e] -= 0.1 * (nesterov ? g + 0.8 * v[e] : v[e]);
+            }
+        }
+        for (int e = 0; e < COUNT; e++) {
+            assert_close((double)values[e], p[e], 1e-5, 1e-6);
+            assert_close((double)optimizer.state[0][e], v[e], 1e-5, 1e-6);
+            assert_int_equal(copy[e], bf16_from_float(values[e]));
+        }
+        optimizer_destroy(&optimizer);
+        engine_destroy(&engine);
+        assert_int_equal(context.memory.bytes_total, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -133,6 +180,7 @@ int main(void)
         cmocka_unit_test(degenerate_schedules_stay_finite),
         cmocka_unit_test(clipping_scales_to_the_limit),
         cmocka_unit_test(updates_follow_the_formula),
+        cmocka_unit_test(descent_follows_the_formula),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

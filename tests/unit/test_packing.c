@@ -1,6 +1,7 @@
 /* Products with parameters whose packed form is kept from one to the next. */
 #include "tests/support/support.h"
 
+#include <omp.h>
 #include <string.h>
 
 #include "src/ops/engine.h"
@@ -198,6 +199,38 @@ static void many_parameters(void **state)
         }
 }
 
+/* Prepared products keep accounts that one thread may touch: another is told so, and the error stays in the context. */
+static void bf16_is_for_the_first_thread(void **state)
+{
+    struct fixture *fixture = *state;
+    float c[M * N];
+    const struct matmul product = {.m = M,
+                                   .n = N,
+                                   .k = K,
+                                   .a = fixture->a,
+                                   .b = fixture->b,
+                                   .c = c,
+                                   .lda = K,
+                                   .ldb = N,
+                                   .ldc = N,
+                                   .type = DTYPE_BF16};
+    enum status statuses[2];
+#pragma omp parallel num_threads(2)
+    statuses[omp_get_thread_num()] = matmul_run(&fixture->engine, &product);
+    assert_int_equal(statuses[0], STATUS_INTERNAL);
+    assert_int_equal(statuses[1], STATUS_INTERNAL);
+    assert_int_equal(fixture->context.status, STATUS_INTERNAL);
+    assert_string_equal(fixture->context.text,
+                        "a product of 45 x 70 x 53 in bf16 cannot be computed: plans of bf16 are "
+                        "for the first thread alone");
+    context_clear(&fixture->context);
+    context_keep(&fixture->context, STATUS_OK);
+    assert_int_equal(fixture->context.status, STATUS_OK);
+    context_keep(&fixture->context, STATUS_FILE);
+    assert_int_equal(fixture->context.status, STATUS_FILE);
+    context_clear(&fixture->context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +239,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(new_values_are_seen_once_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(steps_do_not_allocate, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_parameters, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(bf16_is_for_the_first_thread, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
