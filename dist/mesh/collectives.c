@@ -224,7 +224,7 @@ void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all
     mesh_leave(mesh, mark);
 }
 
-/* -- What runs behind the computation ---------------------------------------------------------------------------- */
+/* -- What runs behind the computation -- */
 
 _Static_assert(sizeof(MPI_Request) <= sizeof(void *), "a request must fit in struct mesh_request");
 

@@ -64,7 +64,7 @@ const char *mesh_axis_name(enum mesh_axis axis)
     return names[axis];
 }
 
-/* -- Writing ------------------------------------------------------------------------------------------------------- */
+/* -- Writing -- */
 
 enum status mesh_ring_create(struct mesh *mesh)
 {
@@ -95,8 +95,8 @@ struct mesh_mark mesh_enter_message(struct mesh *mesh, enum mesh_axis axis, enum
     put(&entry->sequence, sequence);
     put(&entry->bytes, (uint64_t)bytes);
     put(&entry->begun, begun);
-    put(&entry->where, place_where(&context->place));
-    put(&entry->position, place_position(&context->place));
+    put(&entry->where, location_where(&context->location));
+    put(&entry->position, location_position(&context->location));
     put(&entry->done, 0);
     put(&entry->number, mark.number);
     put(last, sequence);
@@ -131,7 +131,7 @@ void mesh_leave(struct mesh *mesh, struct mesh_mark mark)
     mesh_leave_started(mesh, mark);
 }
 
-/* -- Reading ------------------------------------------------------------------------------------------------------- */
+/* -- Reading -- */
 
 /* False if the entry was overwritten meanwhile. */
 static bool read_entry(const struct entry *entry, uint64_t number, struct mesh_event *event)
@@ -148,7 +148,7 @@ static bool read_entry(const struct entry *entry, uint64_t number, struct mesh_e
         .tag = (int)(kind >> TAG_SHIFT) - 1,
         .sequence = (int64_t)get(&entry->sequence),
         .bytes = (int64_t)get(&entry->bytes),
-        .place = place_unpack(get(&entry->where), get(&entry->position)),
+        .place = location_unpack(get(&entry->where), get(&entry->position)),
         .done = get(&entry->done) != 0,
     };
     memcpy(&event->begun, &begun, sizeof begun);

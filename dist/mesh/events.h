@@ -28,7 +28,7 @@ struct mesh_event {
     int64_t bytes;    /* payload of this rank */
     int peer;         /* of messages: the rank on the axis, and the tag; else -1 */
     int tag;
-    struct place place;
+    struct location place;
     double begun; /* clock_seconds */
     bool done;
 };

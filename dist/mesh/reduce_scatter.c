@@ -51,7 +51,7 @@ static void *allocate_or_stop(struct mesh *mesh, size_t bytes)
     return memory;
 }
 
-/* -- Rounds -------------------------------------------------------------------------------------------------------- */
+/* -- Rounds -- */
 
 static bool halves(const struct mesh *mesh, enum mesh_axis axis)
 {
@@ -108,7 +108,7 @@ static int source_of(const struct mesh *mesh, const struct mesh_reduction *reduc
                               : peer_of(mesh, axis, source + 1);
 }
 
-/* -- Chunks -------------------------------------------------------------------------------------------------------- */
+/* -- Chunks -- */
 
 /* Elements of a chunk, the same on all ranks. */
 static int64_t chunk_most(const struct mesh *mesh, enum mesh_axis axis)
@@ -230,7 +230,7 @@ static void add_chunk(const struct mesh *mesh, const struct mesh_reduction *redu
     }
 }
 
-/* -- The queue of an axis ------------------------------------------------------------------------------------------ */
+/* -- The queue of an axis -- */
 
 /* Goes on to the next round, or is done. */
 static void end_round(struct mesh *mesh, struct mesh_reduction *reduction)

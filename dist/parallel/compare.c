@@ -102,7 +102,7 @@ void comparison_forget(struct comparison *comparison)
         comparison->is_noted = false;
 }
 
-/* -- What a rank sees for itself ----------------------------------------------------------------------------------- */
+/* -- What a rank sees for itself -- */
 
 static enum status blame(struct comparison *comparison, const struct parameter *parameter, const char *why)
 {
@@ -140,8 +140,7 @@ static enum status check_own(struct comparison *comparison)
     return STATUS_OK;
 }
 
-/* -- What ranks see together -----------------------------------------------------------------------------------------
- */
+/* -- What ranks see together -- */
 
 /* All members of the group know that the parameter's copies differ, and come to the same verdict. */
 static enum status find_wrong(struct comparison *comparison, enum mesh_axis axis, int index, bool guilty)

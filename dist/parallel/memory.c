@@ -16,7 +16,7 @@ static int64_t blocks_of(const struct memory_keys *keys)
     return keys->rows * keys->segments * keys->kv_heads;
 }
 
-/* -- Along the segments of all ranks ----------------------------------------------------------------------------- */
+/* -- Along the segments of all ranks -- */
 
 /* In blocks of states: a chain of M with the delta rule's maps, */
 static struct memory_chain chain_of_m(const struct memory_keys *keys, float *states, const float *maps, bool reverse)
@@ -90,7 +90,7 @@ static bool chain_scan(struct tape *tape, struct mesh *mesh, const struct memory
     return done;
 }
 
-/* -- The operation ------------------------------------------------------------------------------------------------- */
+/* -- The operation -- */
 
 /* d loss / d state behind each segment comes from all that read later. The delta rule's divisors need M's, and add to
  * z's before each segment, which goes the same way after. */

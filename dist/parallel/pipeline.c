@@ -51,8 +51,7 @@ struct run {
 
 enum { TAG_ACTIVATION, TAG_GRADIENT, TAGS };
 
-/* -- Life -----------------------------------------------------------------------------------------------------------
- */
+/* -- Creation and end -- */
 
 static enum status visit_create(struct pipeline *pipeline, const struct chunk *chunk, struct visit *visit)
 {
@@ -151,8 +150,7 @@ double pipeline_bubble(const struct pipeline *pipeline)
     return pipeline->schedule.bubble;
 }
 
-/* -- Messages -------------------------------------------------------------------------------------------------------
- */
+/* -- Messages -- */
 
 static int tag_of(int64_t model_chunk, int kind)
 {
@@ -288,8 +286,7 @@ static enum status take_loss(struct run *run, const struct packet *out)
     return STATUS_OK;
 }
 
-/* -- Forward and backward -------------------------------------------------------------------------------------------
- */
+/* -- Forward and backward -- */
 
 /* The tape of a micro-batch, in a chunk's part of its memory. What the chunk sent from there the last time has left
  * before it is used again. */
@@ -299,7 +296,7 @@ static struct tape *enter_chunk(const struct run *run, const struct pipeline_act
     struct tape *tape = &p->tape[action->micro_batch % p->tapes];
     bool backward = action->pass == PIPELINE_BACKWARD;
     tape->arena = &visit->arena;
-    place_pass(&p->context->place, backward ? PLACE_BACKWARD : PLACE_FORWARD, action->micro_batch);
+    location_pass(&p->context->location, backward ? LOCATION_BACKWARD : LOCATION_FORWARD, action->micro_batch);
     if (backward)
         return tape;
     mesh_wait(&visit->out_leaves);

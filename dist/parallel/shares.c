@@ -48,8 +48,7 @@ const struct shares *shares_of_stretches(struct tape *tape, const struct mesh *m
     return shares;
 }
 
-/* -- Rows between the order of the list and that of the ranks, each rank's padded to the most -----------------------
- */
+/* -- Rows between the order of the list and that of the ranks, each rank's padded to the most -- */
 
 static size_t row_bytes(const struct tensor *x)
 {
@@ -111,8 +110,7 @@ static void *scatter(struct tape *tape, struct mesh *mesh, const struct shares *
     return own;
 }
 
-/* -- Operations ------------------------------------------------------------------------------------------------------
- */
+/* -- Operations -- */
 
 struct shares_saved {
     struct mesh *mesh;

@@ -8,8 +8,7 @@
 /* Messages move on after so many rows; products of fewer are over before a look at the messages is worth its time. */
 enum { BLOCK_ROWS = 512, TAG_GATHER = 31, TAG_SCATTER = 32 };
 
-/* -- An exchange of parts between all ranks of the tensor axis ------------------------------------------------------
- */
+/* -- An exchange of parts between all ranks of the tensor axis -- */
 
 struct exchange {
     struct mesh *mesh;
@@ -135,8 +134,7 @@ static void scatter_finish(struct tape *tape, struct exchange *exchange, void *o
     exchange_finish(exchange);
 }
 
-/* -- Products of rows ------------------------------------------------------------------------------------------------
- */
+/* -- Products of rows -- */
 
 /* y = x W^T (forward) or y = beta y + x W (backward) for `rows` of x. */
 static void rows_multiply(struct tape *tape, struct exchange *exchange, const struct tensor *weight, bool backward,
@@ -188,8 +186,7 @@ static void weight_multiply(struct tape *tape, struct tensor *weight, const void
                                                                               .beta = dw.beta}));
 }
 
-/* -- Gather, then multiply ------------------------------------------------------------------------------------------
- */
+/* -- Gather, then multiply -- */
 
 struct column_saved {
     struct mesh *mesh;
@@ -342,8 +339,7 @@ bool column_linear(struct tape *tape, struct mesh *mesh, struct tensor *x, int64
     return tape_push(tape, record) != NULL;
 }
 
-/* -- Multiply, then scatter -----------------------------------------------------------------------------------------
- */
+/* -- Multiply, then scatter -- */
 
 /* The output's gradient of all ranks arrives while the rows that are there are multiplied. */
 static void row_backward(struct tape *tape, const struct tape_record *record)

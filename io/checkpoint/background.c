@@ -78,7 +78,7 @@ static enum stage stage_get(struct checkpoint_background *background)
     return stage;
 }
 
-/* -- The thread --------------------------------------------------------------------------------------------------- */
+/* -- The thread -- */
 
 /* It may run wherever any thread of this process may, not only where the one that started it is pinned. */
 static void use_all_cores(void)
@@ -158,7 +158,7 @@ static enum status thread_start(struct checkpoint_background *background)
     return STATUS_OK;
 }
 
-/* -- Set-up ------------------------------------------------------------------------------------------------------- */
+/* -- Set-up -- */
 
 static enum status take_memory(struct checkpoint_background *background)
 {
@@ -250,7 +250,7 @@ void checkpoint_background_destroy(struct checkpoint_background **background)
     *background = NULL;
 }
 
-/* -- Use ---------------------------------------------------------------------------------------------------------- */
+/* -- Use -- */
 
 bool checkpoint_background_active(const struct checkpoint_background *background)
 {
@@ -265,12 +265,12 @@ bool checkpoint_background_busy(struct checkpoint_background *background)
 void checkpoint_background_wait(struct checkpoint_background *background)
 {
     double start = clock_seconds();
-    place_enter_files(&background->context->place);
+    location_enter_files(&background->context->location);
     pthread_mutex_lock(&background->mutex);
     while (stage_busy(background->stage))
         pthread_cond_wait(&background->changed, &background->mutex);
     pthread_mutex_unlock(&background->mutex);
-    place_leave_files(&background->context->place);
+    location_leave_files(&background->context->location);
     background->held += clock_seconds() - start;
 }
 

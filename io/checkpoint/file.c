@@ -62,9 +62,9 @@ enum status file_write(struct context *context, int descriptor, const char *path
 enum status file_sync(struct context *context, int descriptor, const char *path)
 {
     /* File systems that cannot synchronise (EINVAL, for folders) do not lose what was written either. */
-    place_enter_files(&context->place);
+    location_enter_files(&context->location);
     bool failed = fsync(descriptor) != 0 && errno != EINVAL;
-    place_leave_files(&context->place);
+    location_leave_files(&context->location);
     if (failed)
         return context_fail(context, STATUS_FILE, "%s: cannot be written to disk: %s", path, strerror(errno));
     return STATUS_OK;

@@ -60,7 +60,7 @@ const char *layout_shape_text(int rank, const int64_t *shape, char text[LAYOUT_S
     return text;
 }
 
-/* -- Writing ------------------------------------------------------------------------------------------------------ */
+/* -- Writing -- */
 
 static bool attribute_write(hid_t object, const char *name, hid_t file_type, hid_t memory_type, const void *value)
 {
@@ -238,7 +238,7 @@ enum status layout_hashes(struct context *context, const char *path, const struc
     return status;
 }
 
-/* -- Reading ------------------------------------------------------------------------------------------------------ */
+/* -- Reading -- */
 
 hid_t layout_open(const char *path)
 {

@@ -15,7 +15,7 @@ enum measure { MEASURE_Z, MEASURE_USED, MEASURE_NORM, MEASURE_RANK, MEASURES };
 
 static const char *const MEASURE_NAMES[MEASURES] = {"mean z", "share of z above 0", "norm of M", "effective rank"};
 
-enum { PLACE_WIDTH = 28 }; /* columns of the table */
+enum { LOCATION_WIDTH = 28 }; /* columns of the table */
 static const int MEASURE_WIDTHS[MEASURES] = {29, 22, 29, 0};
 
 /* One layer's memories, and room for one of them. */
@@ -124,7 +124,7 @@ static void print_each(const struct memories *memories)
     for (int64_t i = 0; i < memories->count; i++) {
         char place[64];
         snprintf(place, sizeof place, "  stream %" PRId64 " head %" PRId64, i / memories->heads, i % memories->heads);
-        printf("%-*s", PLACE_WIDTH, place);
+        printf("%-*s", LOCATION_WIDTH, place);
         for (int measure = 0; measure < MEASURES; measure++)
             printf(" %-*.4g", MEASURE_WIDTHS[measure], memories->measures[measure * memories->count + i]);
         printf("\n");
@@ -138,7 +138,7 @@ static void print_summary(const struct memories *memories)
     char shape[LAYOUT_SHAPE];
     int length = (int)strlen(state->name + 8) - (int)strlen("/state");
     snprintf(place, sizeof place, "%.*s %s", length, state->name + 8, layout_shape_text(4, state->shape, shape));
-    printf("%-*s", PLACE_WIDTH, place);
+    printf("%-*s", LOCATION_WIDTH, place);
     for (int measure = 0; measure < MEASURES; measure++) {
         double *values = memories->sorted;
         memcpy(values, memories->measures + measure * memories->count, (size_t)memories->count * sizeof *values);
@@ -154,7 +154,7 @@ static void print_summary(const struct memories *memories)
 static void print_heading(void)
 {
     printf("\nmemories: smallest / median / largest over streams and heads; a token adds about 1 to the mean z\n");
-    printf("%-*s", PLACE_WIDTH, "layer");
+    printf("%-*s", LOCATION_WIDTH, "layer");
     for (int measure = 0; measure < MEASURES; measure++)
         printf(" %-*s", MEASURE_WIDTHS[measure], MEASURE_NAMES[measure]);
     printf("\n");

@@ -15,7 +15,7 @@
  * them busy, and not so much that it cannot be cancelled. */
 enum { PAGE = 4096, DIRECT_LEAST = 16 * PAGE, CALL_BYTES = 16 << 20, FLOAT = sizeof(float) };
 
-/* -- Layout ------------------------------------------------------------------------------------------------------- */
+/* -- Layout -- */
 
 static int piece_total(const struct state_array *datasets, int count)
 {
@@ -76,7 +76,7 @@ void snapshot_destroy(struct context *context, struct snapshot *snapshot)
     *snapshot = (struct snapshot){0};
 }
 
-/* -- Use ---------------------------------------------------------------------------------------------------------- */
+/* -- Use -- */
 
 void snapshot_take(struct snapshot *snapshot)
 {
@@ -108,7 +108,7 @@ void snapshot_hash(const struct snapshot *snapshot, uint64_t *hashes)
     }
 }
 
-/* -- Writing ------------------------------------------------------------------------------------------------------ */
+/* -- Writing -- */
 
 /* What follows each other in memory and in the file is written together. */
 struct stretch {

@@ -5,105 +5,11 @@
 #include <unistd.h>
 
 #include "dist/mesh/mesh_mpi.h"
+#include "io/checkpoint/cursor.h"
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/hash.h"
 #include "io/checkpoint/layout.h"
 #include "io/checkpoint/runs.h"
-
-/* Where the walk over a dataset's pieces stands: every piece is cut in parts of at most `limit` elements, one after
- * the other in memory. */
-struct cursor {
-    const struct state_array *dataset;
-    int64_t limit;
-    int piece;
-    int64_t done; /* elements of that piece */
-};
-
-struct part {
-    struct box box;
-    float *data;
-    int64_t count;
-};
-
-static int64_t flat_index(const struct state_array *dataset, const struct box *box, bool last)
-{
-    int64_t index = 0;
-    for (int i = 0; i < dataset->rank; i++)
-        index = index * dataset->shape[i] + box->offset[i] + (last ? box->extent[i] - 1 : 0);
-    return index;
-}
-
-/* The part that begins at the cursor: whole slabs of the first dimension whose slab is small enough, as many as fit;
- * of the dimensions before it one index. */
-static struct part part_at(const struct cursor *cursor)
-{
-    const struct state_piece *piece = &cursor->dataset->pieces[cursor->piece];
-    int rank = cursor->dataset->rank;
-    struct part part = {.box = piece->box, .data = piece->data + cursor->done};
-    int cut = 0;
-    int64_t slab = box_count(&piece->box, rank) / piece->box.extent[0];
-    while (slab > cursor->limit)
-        slab /= piece->box.extent[++cut];
-    int64_t left = cursor->done / slab;
-    int64_t at = left % piece->box.extent[cut];
-    part.box.offset[cut] += at;
-    part.box.extent[cut] = integer_min(piece->box.extent[cut] - at, cursor->limit / slab);
-    part.count = part.box.extent[cut] * slab;
-    left /= piece->box.extent[cut];
-    for (int i = cut - 1; i >= 0; i--) {
-        part.box.offset[i] += left % piece->box.extent[i];
-        part.box.extent[i] = 1;
-        left /= piece->box.extent[i];
-    }
-    return part;
-}
-
-/* Moves past empty pieces; false at the end. */
-static bool cursor_settle(struct cursor *cursor)
-{
-    const struct state_array *dataset = cursor->dataset;
-    while (cursor->piece < dataset->piece_count &&
-           cursor->done >= box_count(&dataset->pieces[cursor->piece].box, dataset->rank)) {
-        cursor->piece++;
-        cursor->done = 0;
-    }
-    return cursor->piece < dataset->piece_count;
-}
-
-/* Takes the next transfer: parts that follow each other both in memory and in the order of the dataset, so that one
- * selection of the file matches one block of memory. Selects them in `space` unless that is negative. */
-static bool cursor_next(struct cursor *cursor, hid_t space, float **data, int64_t *count)
-{
-    int64_t last = -1;
-    bool done = true;
-    *data = NULL;
-    *count = 0;
-    while (cursor_settle(cursor)) {
-        struct part part = part_at(cursor);
-        if (*count > 0 && (part.data != *data + *count || flat_index(cursor->dataset, &part.box, false) <= last ||
-                           *count + part.count > cursor->limit))
-            break;
-        if (*count == 0)
-            *data = part.data;
-        if (space >= 0) {
-            hsize_t start[TENSOR_RANK];
-            hsize_t extent[TENSOR_RANK];
-            static const hsize_t one[TENSOR_RANK] = {1, 1, 1, 1};
-            for (int i = 0; i < cursor->dataset->rank; i++) {
-                start[i] = (hsize_t)part.box.offset[i];
-                extent[i] = (hsize_t)part.box.extent[i];
-            }
-            H5S_seloper_t operation = *count ? H5S_SELECT_OR : H5S_SELECT_SET;
-            done = done && H5Sselect_hyperslab(space, operation, start, NULL, one, extent) >= 0;
-        }
-        last = flat_index(cursor->dataset, &part.box, true);
-        *count += part.count;
-        cursor->done += part.count;
-    }
-    if (space >= 0 && *count == 0)
-        done = H5Sselect_none(space) >= 0;
-    return done;
-}
 
 static int64_t limit_elements(int64_t bytes)
 {
@@ -221,7 +127,7 @@ static enum status dataset_move(struct context *context, const struct transfer *
         int64_t count;
         float nothing = 0;
         bool done = cursor_next(&cursor, space, &data, &count);
-        place_touch(&context->place);
+        location_touch(&context->location);
         hsize_t size = (hsize_t)integer_max(count, 1);
         hid_t memory = H5Screate_simple(1, &size, NULL);
         if (count == 0)
@@ -240,8 +146,7 @@ static enum status dataset_move(struct context *context, const struct transfer *
     return status;
 }
 
-/* -- All together ---------------------------------------------------------------------------------------------------
- */
+/* -- All together -- */
 
 /* Collective; local status. */
 static enum status file_open_all(struct context *context, struct mesh *mesh, const struct transfer *transfer,
@@ -288,8 +193,7 @@ done:
     return status;
 }
 
-/* -- Each rank by itself --------------------------------------------------------------------------------------------
- */
+/* -- Each rank by itself -- */
 
 static enum status read_alone(struct context *context, const struct transfer *transfer)
 {
@@ -316,7 +220,7 @@ static enum status write_alone(struct context *context, const struct transfer *t
         for (int p = 0; p < dataset->piece_count; p++) {
             const struct state_piece *piece = &dataset->pieces[p];
             struct runs runs = runs_of_box(&piece->box, dataset->rank, dataset->shape);
-            place_touch(&context->place);
+            location_touch(&context->location);
             for (int64_t r = 0; r < runs.count; r++) {
                 int64_t begin = runs_begin(&runs, &piece->box, dataset->rank, dataset->shape, r);
                 TRY(file_write(context, descriptor, transfer->path, transfer->offsets[i] + begin * bytes,
@@ -336,8 +240,8 @@ enum status transfer_run(struct context *context, struct mesh *mesh, const struc
     /* Here ranks wait for each other as well as for the disk. */
     if (transfer->collective)
         return run_together(context, mesh, transfer);
-    place_enter_files(&context->place);
+    location_enter_files(&context->location);
     enum status status = transfer->write ? write_alone(context, transfer) : read_alone(context, transfer);
-    place_leave_files(&context->place);
+    location_leave_files(&context->location);
     return mesh_agree(mesh, context, status);
 }

@@ -52,8 +52,7 @@ static const struct signature signatures[] = {
     AT(0, "\xfe\xff", "text in UTF-16", "convert it with iconv -f UTF-16 -t UTF-8"),
 };
 
-/* -- Counts over the pieces -----------------------------------------------------------------------------------------
- */
+/* -- Counts over the pieces -- */
 
 struct looks {
     int64_t bytes;
@@ -111,8 +110,7 @@ static bool is_text(const struct looks *looks)
     return looks->control == 0 && 1000 * looks->broken <= looks->bytes;
 }
 
-/* -- What it is -----------------------------------------------------------------------------------------------------
- */
+/* -- What it is -- */
 
 static bool is_json(const struct mapping *mapping)
 {

@@ -36,8 +36,7 @@ struct lock {
     pthread_cond_t wake;
 };
 
-/* -- The file --------------------------------------------------------------------------------------------------------
- */
+/* -- The file -- */
 
 /* What the file at the path is now. */
 struct look {
@@ -106,8 +105,7 @@ static bool claim(struct lock *lock)
     return create(lock, lock->path);
 }
 
-/* -- Waiting for an owner --------------------------------------------------------------------------------------------
- */
+/* -- Waiting for an owner -- */
 
 static void sleep_seconds(double seconds)
 {
@@ -124,7 +122,7 @@ static bool touched(const struct look *before, const struct look *now)
 /* Watches the owner of the file until it is clear what it is; *last is the last look. */
 static enum owner_state watch_owner(const struct lock *lock, struct look *last)
 {
-    enum { SIGNS = 2 }; /* of life: one may be the last */
+    enum { SIGNS = 2 }; /* of lifecycle: one may be the last */
     double began = clock_seconds();
     double sign = began;
     int signs = 0;
@@ -227,8 +225,7 @@ static enum status acquire(struct lock *lock)
     return STATUS_OK;
 }
 
-/* -- Signs of life
- * ----------------------------------------------------------------------------------------------------- */
+/* -- Signs of life -- */
 
 static void give_sign(struct lock *lock)
 {
@@ -286,8 +283,7 @@ static enum status start_thread(struct lock *lock)
     return STATUS_OK;
 }
 
-/* -- Life
- * -------------------------------------------------------------------------------------------------------------- */
+/* -- Creation and end -- */
 
 enum status lock_take_tuned(struct context *context, const char *folder, const struct lock_tuning *tuning,
                             struct lock **lock)

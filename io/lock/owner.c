@@ -10,7 +10,7 @@
 
 #include "io/json/json.h"
 
-/* -- This process -------------------------------------------------------------------------------------------------- */
+/* -- This process -- */
 
 static void take_word(char to[OWNER_WORD], const char *from)
 {
@@ -74,7 +74,7 @@ void owner_self(struct owner *owner)
     take_word(owner->restarts, getenv("SLURM_RESTART_COUNT"));
 }
 
-/* -- Its file ------------------------------------------------------------------------------------------------------ */
+/* -- Its file -- */
 
 size_t owner_write(const struct owner *owner, char text[OWNER_TEXT])
 {
@@ -120,8 +120,7 @@ void owner_describe(const struct owner *owner, char *text, size_t size)
              owner->job[0] ? " (job " : "", owner->job, owner->job[0] ? ")" : "", when);
 }
 
-/* -- Judgement -------------------------------------------------------------------------------------------------------
- */
+/* -- Judgement -- */
 
 bool owner_same(const struct owner *a, const struct owner *b)
 {

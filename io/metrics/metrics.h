@@ -36,7 +36,7 @@ enum status metrics_write_text(struct metrics *metrics, const struct metrics_fie
                                const char *text) MUST_USE;
 void metrics_close(struct metrics **metrics);
 
-/* -- Reading ------------------------------------------------------------------------------------------------------- */
+/* -- Reading -- */
 
 /* A field of a line: a number, for which all three are the same, or the mean and the range of a list; "time" in seconds
  * since 1970. */

@@ -54,8 +54,7 @@ static bool take_value(const char *name, const json_t *json, struct metrics_valu
     return count > 0;
 }
 
-/* -- Which lines count ------------------------------------------------------------------------------------------------
- */
+/* -- Which lines count -- */
 
 struct counted_line {
     int64_t number; /* among those with a step */
@@ -123,8 +122,7 @@ static bool count_line(void *self, const struct record_piece *piece)
     return !reading->failed;
 }
 
-/* -- Showing them
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Showing them -- */
 
 static bool show_line(void *self, const struct record_piece *piece)
 {

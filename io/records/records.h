@@ -7,7 +7,7 @@
 
 #include "src/core/context.h"
 
-/* -- Reading ------------------------------------------------------------------------------------------------------- */
+/* -- Reading -- */
 
 /* A line, or a part of one that is damaged: where an object begins inside of it, it is taken for a line of its own. */
 struct record_piece {
@@ -24,7 +24,7 @@ struct record_piece {
 enum status records_read(struct context *context, const char *path,
                          bool (*see)(void *self, const struct record_piece *piece), void *self) MUST_USE;
 
-/* -- Writing ------------------------------------------------------------------------------------------------------- */
+/* -- Writing -- */
 
 struct record;
 

@@ -35,7 +35,7 @@ bool record_no_room(int code)
     return code == ENOSPC || code == EDQUOT || code == EFBIG || code == EIO;
 }
 
-/* -- The file ------------------------------------------------------------------------------------------------------ */
+/* -- The file -- */
 
 /* Takes a file that was just opened. */
 static bool begin_file(struct record *record, int file)
@@ -139,8 +139,7 @@ static bool write_waiting(struct record *record)
     return false;
 }
 
-/* -- Lines -----------------------------------------------------------------------------------------------------------
- */
+/* -- Lines -- */
 
 static void flush(struct record *record)
 {
@@ -215,8 +214,7 @@ void record_retry(struct record *record)
         flush(record);
 }
 
-/* -- Life ------------------------------------------------------------------------------------------------------------
- */
+/* -- Creation and end -- */
 
 enum status record_open(struct context *context, const char *path, int digits, struct record **record)
 {

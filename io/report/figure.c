@@ -129,7 +129,7 @@ static enum status close_script(struct context *context, struct report_file *fil
     return gnuplot_run(context, plot->folder, plot->name, drawn);
 }
 
-/* -- Lines --------------------------------------------------------------------------------------------------------- */
+/* -- Lines -- */
 
 static void put_points(FILE *out, int index, const struct report_line *line, const struct report_figure *figure)
 {
@@ -258,7 +258,7 @@ enum status report_figure_draw(struct context *context, const char *folder, cons
     return close_script(context, &file, &plot, drawn);
 }
 
-/* -- Stacks -------------------------------------------------------------------------------------------------------- */
+/* -- Stacks -- */
 
 static void plot_stack(FILE *out, const void *self)
 {

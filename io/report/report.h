@@ -9,7 +9,7 @@
 
 enum { REPORT_CELL = 256, REPORT_PATH = 1024 };
 
-/* -- Folders and files --------------------------------------------------------------------------------------------- */
+/* -- Folders and files -- */
 
 /* Makes the folder and those above it; it may be there already. */
 enum status report_folder(struct context *context, const char *path) MUST_USE;
@@ -23,7 +23,7 @@ struct report_file {
 enum status report_file_open(struct context *context, const char *path, struct report_file *file) MUST_USE;
 enum status report_file_close(struct context *context, struct report_file *file) MUST_USE;
 
-/* -- CSV, as RFC 4180 has it --------------------------------------------------------------------------------------- */
+/* -- CSV, as RFC 4180 has it -- */
 
 /* One cell, in quotes where it needs them. */
 void csv_write(FILE *out, const char *text, bool last);
@@ -32,7 +32,7 @@ void csv_write(FILE *out, const char *text, bool last);
  * 0 at the end of the file, and -1 for a row that is longer than `size` or `most`, or whose quotes do not close. */
 int csv_read(FILE *in, char *text, size_t size, char **cells, int most);
 
-/* -- Tables -------------------------------------------------------------------------------------------------------- */
+/* -- Tables -- */
 
 struct report_table {
     struct context *context;
@@ -53,7 +53,7 @@ void report_cell(struct report_table *table, const char *format, ...) PRINTF_LIK
 /* In columns; those of numbers are aligned to the right. */
 void report_table_print(const struct report_table *table, FILE *out);
 
-/* -- Figures ------------------------------------------------------------------------------------------------------- */
+/* -- Figures -- */
 
 enum report_style {
     REPORT_CURVE,  /* a line, and the range from low to high as a band behind it */
@@ -110,7 +110,7 @@ enum status report_stack_draw(struct context *context, const char *folder, const
 /* What to do about a gnuplot that is not there. */
 extern const char report_without_gnuplot[];
 
-/* -- Pages --------------------------------------------------------------------------------------------------------- */
+/* -- Pages -- */
 
 /* HTML in one file, light or dark as the reader's system is. */
 struct report_page {

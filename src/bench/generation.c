@@ -49,8 +49,8 @@ static double mean_depth(struct session *session, double *sums)
     const struct model_config *config = &decoder->config;
     bool recursive = config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE;
     for (int64_t i = 0; i < config->layers; i++) {
-        sums[2 * i] = (double)decoder->routing[i].offered;
-        sums[2 * i + 1] = (double)decoder->routing[i].chosen;
+        sums[2 * i] = (double)decoder->router_counts[i].offered;
+        sums[2 * i + 1] = (double)decoder->router_counts[i].chosen;
     }
     mesh_all_reduce(session->mesh, MESH_TEAM, sums, 2 * config->layers, DTYPE_F64, MESH_SUM);
     double depth = 0.0;
@@ -74,7 +74,7 @@ static void see_token(void *self, int64_t continuation, int32_t token)
         watch->prompt = now - watch->begin;
         watch->account = watch->session->context->time;
         watch->processor = clock_process_seconds();
-        memset(decoder->routing, 0, (size_t)decoder->config.layers * sizeof *decoder->routing);
+        memset(decoder->router_counts, 0, (size_t)decoder->config.layers * sizeof *decoder->router_counts);
     } else {
         watch->seconds[watch->seen - 1] = now - watch->previous;
     }
@@ -165,8 +165,7 @@ static enum status summarize(struct watch *watch, struct generation_report *repo
     return STATUS_OK;
 }
 
-/* -- Showing ---------------------------------------------------------------------------------------------------------
- */
+/* -- Showing -- */
 
 static bool is_routed(const struct generation_report *report)
 {

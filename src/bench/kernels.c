@@ -14,7 +14,7 @@ struct tensor *kernel_leaf(struct kernel_bench *bench, void *data, int64_t rows,
     return tape_leaf(&bench->tape, bench->dtype, 2, (int64_t[]){rows, columns}, data, needs_gradient);
 }
 
-/* -- Timing -------------------------------------------------------------------------------------------------------- */
+/* -- Timing -- */
 
 static bool enough(const struct kernel_bench *bench, int samples, double begin)
 {
@@ -105,7 +105,7 @@ void kernel_measure_call(struct kernel_bench *bench, void (*call)(struct kernel_
         add_row(bench, row, samples, taken, bandwidth);
 }
 
-/* -- What is measured ---------------------------------------------------------------------------------------------- */
+/* -- What is measured -- */
 
 static struct kernel_sizes choose_sizes(bool quick)
 {
@@ -191,7 +191,7 @@ static enum status run_all(struct kernel_bench *bench)
     return mesh_agree(bench->mesh, bench->context, bench->context->status);
 }
 
-/* -- Showing it ---------------------------------------------------------------------------------------------------- */
+/* -- Showing it -- */
 
 static double share_of(const struct kernel_row *row, const struct ceilings *best)
 {

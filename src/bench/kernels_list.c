@@ -24,7 +24,7 @@ static void parameter_set(struct kernel_bench *bench, struct parameter *paramete
                                        .parameter = parameter};
 }
 
-/* -- Products: y [tokens, O] = x [tokens, I] W^T ------------------------------------------------------------------- */
+/* -- Products: y [tokens, O] = x [tokens, I] W^T -- */
 
 static struct tensor *build_forward(struct kernel_bench *bench, int64_t inputs, int64_t outputs)
 {
@@ -93,8 +93,7 @@ void kernel_products(struct kernel_bench *bench)
     engine_forget(bench->engine);
 }
 
-/* -- Attention -------------------------------------------------------------------------------------------------------
- */
+/* -- Attention -- */
 
 static struct tensor *build_attention(struct kernel_bench *bench, int64_t length, int64_t width)
 {
@@ -132,8 +131,7 @@ void kernel_attentions(struct kernel_bench *bench)
     }
 }
 
-/* -- Operations that memory limits ------------------------------------------------------------------------------------
- */
+/* -- Operations that memory limits -- */
 
 static struct tensor *build_norm(struct kernel_bench *bench, int64_t rows, int64_t columns, enum norm_kind kind)
 {
@@ -221,8 +219,7 @@ void kernel_elementwise(struct kernel_bench *bench)
     }
 }
 
-/* -- Functions of arrays ---------------------------------------------------------------------------------------------
- */
+/* -- Functions of arrays -- */
 
 static void call_narrow(struct kernel_bench *bench, int64_t count)
 {

@@ -34,8 +34,7 @@ struct eval {
     int64_t samples; /* of each length and place */
 };
 
-/* -- Options ---------------------------------------------------------------------------------------------------------
- */
+/* -- Options -- */
 
 /* One of two words, the second of which sets *second. NULL text leaves the value. */
 static enum status read_word(struct command *command, const char *option, const char *text, const char *first_word,
@@ -126,8 +125,7 @@ static enum status read_options(struct eval *eval, const struct eval_options *op
     return read_task(eval, options);
 }
 
-/* -- Text ------------------------------------------------------------------------------------------------------------
- */
+/* -- Text -- */
 
 /* Which files, and from which share of them on. */
 static enum status choose_text(struct eval *eval, const char *data, struct text_list *files, double *begin)
@@ -241,8 +239,7 @@ static enum status measure_loss(struct eval *eval)
     return print_json(&eval->command->context, object);
 }
 
-/* -- Passkey ---------------------------------------------------------------------------------------------------------
- */
+/* -- Passkey -- */
 
 enum { PLACES = PASSKEY_ANY }; /* start, middle, end */
 
@@ -305,8 +302,7 @@ static enum status measure_passkey(struct eval *eval)
                                 "seed", (json_int_t)task.seed, "memory", memory_name(eval), "lengths", lengths));
 }
 
-/* -- The command -----------------------------------------------------------------------------------------------------
- */
+/* -- The command -- */
 
 static enum status run(struct eval *eval, const struct eval_options *options)
 {

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "src/core/clock.h"
-#include "src/core/place.h"
+#include "src/core/location.h"
 
 #define MUST_USE __attribute__((warn_unused_result))
 #define PRINTF_LIKE(string, first) __attribute__((format(printf, string, first)))
@@ -52,7 +52,7 @@ struct context {
     bool dry;   /* for plans: memory is counted and hardly touched, operations are counted and compute nothing */
     struct memory_account memory;
     struct time_account time;
-    struct place_mark place;
+    struct location_mark location;
 };
 
 void context_create(struct context *context);

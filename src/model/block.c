@@ -19,8 +19,7 @@ static struct tensor *normalize(struct tape *tape, const struct decoder *decoder
                 decoder->config.norm_epsilon);
 }
 
-/* -- Tokens between the ranks of the tensor axis ---------------------------------------------------------------------
- */
+/* -- Tokens between the ranks of the tensor axis -- */
 
 /* Where several parts of the layer take the same tokens, or few of them, they are gathered before. */
 static bool gathers_first(const struct block_call *call)
@@ -67,7 +66,7 @@ static struct tensor *sum_parts(struct tape *tape, const struct block_call *call
     return add_bias(tape, parameters, row_linear(tape, call->decoder->mesh, x, parameter_value(parameters->weight)));
 }
 
-/* -- Attention: sections 2 and 3 --------------------------------------------------------------------------------- */
+/* -- Attention: sections 2 and 3 -- */
 
 struct tensor *block_turn(struct tape *tape, const struct decoder *decoder, struct tensor *x, const int32_t *rows)
 {
@@ -181,7 +180,7 @@ static struct tensor *mlp_part(struct tape *tape, const struct block_call *call,
     return gated ? swiglu(tape, inner[1], inner[0]) : gelu(tape, inner[0]);
 }
 
-/* -- Connections: section 6 -------------------------------------------------------------------------------------- */
+/* -- Connections: section 6 -- */
 
 int block_connections(const struct model_config *config)
 {
@@ -232,8 +231,7 @@ static struct tensor *connect(struct tape *tape, const struct block_call *call,
     return residual_sum(tape, f, g, parameter_value(parameters->weights));
 }
 
-/* -- The layer
- * --------------------------------------------------------------------------------------------------------- */
+/* -- The layer -- */
 
 static struct tensor *forward(struct tape *tape, const struct block_call *call, struct tensor *h,
                               struct history *history, struct lent_keys *lent)
@@ -263,8 +261,7 @@ static struct tensor *forward(struct tape *tape, const struct block_call *call, 
                         : connect(tape, call, &block->mlp_residual, m, middle, history);
 }
 
-/* -- Recomputation
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Recomputation -- */
 
 /* With a cache the borrowed keys are there. */
 static bool borrows_tensors(const struct block_call *call)

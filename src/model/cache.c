@@ -30,8 +30,7 @@ struct decoder_cache {
     int64_t row_bytes, memory_size;
 };
 
-/* -- Life ------------------------------------------------------------------------------------------------------------
- */
+/* -- Creation and end -- */
 
 /* Recursions of a layer that keep keys. */
 static int64_t kept_recursions(const struct decoder *decoder, int64_t layer)
@@ -182,8 +181,7 @@ const int64_t *decoder_cache_rows(const struct decoder *decoder, const struct de
     return cache->numbers + (decoder_lends(decoder) ? 0 : recursion * cache->rows);
 }
 
-/* -- Keeping ---------------------------------------------------------------------------------------------------------
- */
+/* -- Keeping -- */
 
 static void move_rows(char *data, int64_t to, int64_t from, int64_t count, int64_t bytes)
 {
@@ -289,8 +287,7 @@ static void fold(const struct block_call *call, const struct token_view *plan, c
     }
 }
 
-/* -- Attention -------------------------------------------------------------------------------------------------------
- */
+/* -- Attention -- */
 
 static struct tensor *kept_tensor(struct tape *tape, const struct decoder *decoder, const struct layer_cache *layer,
                                   void *data)

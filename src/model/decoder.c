@@ -5,52 +5,53 @@
 
 #include "dist/parallel/vocabulary.h"
 #include "src/model/decoder_private.h"
-#include "src/model/flow.h"
 #include "src/model/layers.h"
+#include "src/model/microbatch.h"
+#include "src/model/stages.h"
 
-/* -- The two ends: section 2 ------------------------------------------------------------------------------------- */
+/* -- The two ends: section 2 -- */
 
 /* Positions of this rank's part of the tokens. */
-static const int32_t *own_positions(struct tape *tape, const struct flow *flow)
+static const int32_t *own_positions(struct tape *tape, const struct microbatch *microbatch)
 {
-    if (!flow->shares)
-        return flow->stream.position + flow->part.begin;
-    int32_t *positions = tape_save(tape, (size_t)flow->part.count * sizeof *positions);
-    for (int64_t n = 0; positions && n < flow->part.count; n++)
-        positions[n] = flow->stream.position[flow->shares->own[flow->part.begin + n]];
+    if (!microbatch->shares)
+        return microbatch->stream.position + microbatch->part.begin;
+    int32_t *positions = tape_save(tape, (size_t)microbatch->part.count * sizeof *positions);
+    for (int64_t n = 0; positions && n < microbatch->part.count; n++)
+        positions[n] = microbatch->stream.position[microbatch->shares->own[microbatch->part.begin + n]];
     return positions;
 }
 
 struct tensor *decoder_embed(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                             const struct flow *flow)
+                             const struct microbatch *microbatch)
 {
-    struct tensor *h =
-        embedding(tape, parameter_value(decoder->embedding), input->tokens, flow->count, decoder->vocabulary.begin);
+    struct tensor *h = embedding(tape, parameter_value(decoder->embedding), input->tokens, microbatch->count,
+                                 decoder->vocabulary.begin);
     h = sequence_scatter(tape, decoder->mesh, h);
-    const int32_t *positions = decoder->positions ? own_positions(tape, flow) : NULL;
+    const int32_t *positions = decoder->positions ? own_positions(tape, microbatch) : NULL;
     if (!positions)
         return decoder->positions ? NULL : h;
-    return add(tape, h, embedding(tape, parameter_value(decoder->positions), positions, flow->part.count, 0));
+    return add(tape, h, embedding(tape, parameter_value(decoder->positions), positions, microbatch->part.count, 0));
 }
 
 /* The last token of each row that has any. */
-static struct tensor *last_tokens(struct tape *tape, const struct flow *flow, struct tensor *n)
+static struct tensor *last_tokens(struct tape *tape, const struct microbatch *microbatch, struct tensor *n)
 {
-    int32_t *index = tape_save(tape, (size_t)flow->stream.rows * sizeof *index);
+    int32_t *index = tape_save(tape, (size_t)microbatch->stream.rows * sizeof *index);
     int64_t count = 0;
-    for (int64_t row = 0; index && row < flow->stream.rows; row++)
-        if (flow->stream.end[row] > flow->stream.begin[row])
-            index[count++] = (int32_t)flow->stream.end[row] - 1;
+    for (int64_t row = 0; index && row < microbatch->stream.rows; row++)
+        if (microbatch->stream.end[row] > microbatch->stream.begin[row])
+            index[count++] = (int32_t)microbatch->stream.end[row] - 1;
     return index ? token_take(tape, n, index, count) : NULL;
 }
 
 bool decoder_head(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                  const struct flow *flow, struct packet *out)
+                  const struct microbatch *microbatch, struct packet *out)
 {
     struct tensor *n =
-        norm(tape, flow->h, parameter_value(decoder->final_norm.weight), parameter_value(decoder->final_norm.bias),
-             decoder->config.norm, decoder->config.norm_epsilon);
-    n = sequence_gather(tape, decoder->mesh, n, flow->count);
+        norm(tape, microbatch->h, parameter_value(decoder->final_norm.weight),
+             parameter_value(decoder->final_norm.bias), decoder->config.norm, decoder->config.norm_epsilon);
+    n = sequence_gather(tape, decoder->mesh, n, microbatch->count);
     if (input->targets) {
         struct vocabulary_targets targets = {.tokens = input->targets,
                                              .vocabulary = decoder->config.vocabulary,
@@ -63,15 +64,14 @@ bool decoder_head(struct tape *tape, struct decoder *decoder, const struct decod
         return out->tensor[0] != NULL;
     }
     if (input->cache)
-        n = last_tokens(tape, flow, n);
+        n = last_tokens(tape, microbatch, n);
     struct tensor *logits = linear(tape, n, parameter_value(decoder->head), NULL, DTYPE_F32);
     if (logits && input->see_logits)
         input->see_logits(input->see_self, 0, logits);
     return logits != NULL;
 }
 
-/* -- A chunk ---------------------------------------------------------------------------------------------------------
- */
+/* -- A chunk -- */
 
 static int64_t model_chunk_of(const struct decoder *decoder, int chunk)
 {
@@ -81,11 +81,11 @@ static int64_t model_chunk_of(const struct decoder *decoder, int chunk)
 static bool begin_chunk(struct tape *tape, struct decoder *decoder, int64_t model_chunk, struct decoder_input *input,
                         const struct packet *in)
 {
-    struct flow *flow = input->flow;
+    struct microbatch *microbatch = input->microbatch;
     if (model_chunk > 0)
-        return flow_unpack(tape, decoder, input, flow, model_chunk, in);
-    flow->h = decoder_embed(tape, decoder, input, flow);
-    return flow->h != NULL;
+        return microbatch_unpack(tape, decoder, input, microbatch, model_chunk, in);
+    microbatch->h = decoder_embed(tape, decoder, input, microbatch);
+    return microbatch->h != NULL;
 }
 
 bool decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, struct decoder_input *input,
@@ -95,23 +95,24 @@ bool decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, stru
     bool last = model_chunk == decoder_model_chunks(decoder) - 1;
     out->count = 0;
     if (chunk == 0)
-        input->flow = flow_create(tape, decoder, input);
-    if (!input->flow || !begin_chunk(tape, decoder, model_chunk, input, in))
+        input->microbatch = microbatch_create(tape, decoder, input);
+    if (!input->microbatch || !begin_chunk(tape, decoder, model_chunk, input, in))
         return false;
     struct range layers = decoder->layers[chunk];
     for (int64_t layer = layers.begin; layer < layers.begin + layers.count; layer++)
-        if (!flow_run_layer(tape, decoder, input, input->flow, layer))
+        if (!microbatch_run_layer(tape, decoder, input, input->microbatch, layer))
             return false;
-    place_enter_layer(&decoder->context->place, -1);
+    location_enter_layer(&decoder->context->location, -1);
     if (!last)
-        return flow_pack(tape, decoder, input->flow, model_chunk + 1, out);
-    return flow_leave(tape, decoder, input->flow) && decoder_head(tape, decoder, input, input->flow, out);
+        return microbatch_pack(tape, decoder, input->microbatch, model_chunk + 1, out);
+    return microbatch_leave(tape, decoder, input->microbatch) &&
+           decoder_head(tape, decoder, input, input->microbatch, out);
 }
 
 void decoder_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
                   struct packet_form *form)
 {
-    flow_form(decoder, input, model_chunk, form);
+    microbatch_form(decoder, input, model_chunk, form);
 }
 
 int64_t decoder_packet_bytes(const struct decoder *decoder, const struct decoder_input *largest)
@@ -120,14 +121,13 @@ int64_t decoder_packet_bytes(const struct decoder *decoder, const struct decoder
     int64_t most = 0;
     for (int64_t chunk = 1; chunk < chunks; chunk++) {
         struct packet_form form;
-        flow_form(decoder, largest, chunk, &form);
+        microbatch_form(decoder, largest, chunk, &form);
         most = integer_max(most, packet_bytes(&form));
     }
     return most;
 }
 
-/* -- What the model is made of --------------------------------------------------------------------------------------
- */
+/* -- What the model is made of -- */
 
 int64_t decoder_model_chunks(const struct decoder *decoder)
 {
@@ -182,8 +182,7 @@ int64_t decoder_own_tokens(const struct decoder *decoder, const struct decoder_i
                                            ranks == 1 ? 0 : mesh_rank(decoder->mesh, MESH_CONTEXT), NULL);
 }
 
-/* -- Life -----------------------------------------------------------------------------------------------------------
- */
+/* -- Creation and end -- */
 
 static enum status check_support(struct context *context, const struct model_config *config)
 {
@@ -200,7 +199,7 @@ enum status decoder_check(struct context *context, const struct model_config *co
         return context_fail(context, STATUS_USAGE,
                             "mesh.tensor: %lld ranks cannot share %lld heads; use at most %lld and more of mesh.data",
                             (long long)mesh->tensor, (long long)config->heads, (long long)config->heads);
-    return layers_check_mesh(context, mesh, config);
+    return stages_check(context, mesh, config);
 }
 
 static void find_parts(struct decoder *decoder)
@@ -218,8 +217,8 @@ static void find_parts(struct decoder *decoder)
     }
     int64_t stages = mesh_size(decoder->mesh, MESH_PIPELINE);
     for (int i = 0; i < decoder->chunks; i++)
-        decoder->layers[i] = layers_of_chunk(config, mesh_config(decoder->mesh),
-                                             i * stages + mesh_rank(decoder->mesh, MESH_PIPELINE), decoder->max_length);
+        decoder->layers[i] = stages_layers(config, mesh_config(decoder->mesh),
+                                           i * stages + mesh_rank(decoder->mesh, MESH_PIPELINE), decoder->max_length);
 }
 
 static void fill_tables(struct decoder *decoder)
@@ -262,7 +261,7 @@ enum status decoder_create(struct model *model, struct decoder **decoder)
     d->recompute = model->config->compute.recompute;
     d->max_length = max_length;
     d->rotary_rows = config->attention.kind == ATTENTION_INFINI ? config->attention.segment : max_length;
-    d->chunks = layers_chunks(config, mesh_config(mesh));
+    d->chunks = stages_chunks(config, mesh_config(mesh));
     d->layers = memory_allocate(context, (size_t)d->chunks * sizeof *d->layers, MEMORY_OTHER);
     if (!d->layers)
         return STATUS_MEMORY;
@@ -271,8 +270,8 @@ enum status decoder_create(struct model *model, struct decoder **decoder)
     d->kv_of_head = memory_allocate(context, (size_t)d->heads.count * sizeof *d->kv_of_head, MEMORY_OTHER);
     d->cosine = memory_allocate(context, table, MEMORY_OTHER);
     d->sine = memory_allocate(context, table, MEMORY_OTHER);
-    d->routing = memory_allocate(context, (size_t)config->layers * sizeof *d->routing, MEMORY_OTHER);
-    if (!d->kv_of_head || !d->cosine || !d->sine || !d->routing)
+    d->router_counts = memory_allocate(context, (size_t)config->layers * sizeof *d->router_counts, MEMORY_OTHER);
+    if (!d->kv_of_head || !d->cosine || !d->sine || !d->router_counts)
         return STATUS_MEMORY;
     fill_tables(d);
     return decoder_declare(d);
@@ -284,7 +283,8 @@ void decoder_destroy(struct decoder **decoder)
     if (!d)
         return;
     struct context *context = d->context;
-    void *owned[] = {d->blocks, d->recursion_routers, d->layers, d->kv_of_head, d->cosine, d->sine, d->routing, d};
+    void *owned[] = {d->blocks, d->recursion_routers, d->layers, d->kv_of_head, d->cosine,
+                     d->sine,   d->router_counts,     d};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         memory_free(context, owned[i]);
     *decoder = NULL;

@@ -38,7 +38,7 @@ struct block {
 };
 
 /* What a router did since somebody last looked; this rank's share of it. */
-struct routing {
+struct router_counts {
     int64_t offered, chosen; /* tokens */
     /* The causal router against the choice that it learns to foretell, on this rank's own tokens: those it was asked
      * about, those of them that were chosen, those that it lets in, and those that are both. */
@@ -76,7 +76,7 @@ struct decoder {
     int64_t rotary_rows;  /* of the tables */
     float *cosine, *sine; /* [rotary_rows, head_width / 2] */
 
-    struct routing *routing; /* [layers], by unrolled layer or recursion */
+    struct router_counts *router_counts; /* [layers], by unrolled layer or recursion */
 };
 
 /* Validates that the mesh fits the model and declares its parameters in the list, which must outlive it. No sequence
@@ -115,7 +115,7 @@ struct decoder_selection {
     const int32_t *position; /* of slots in their sequences */
 };
 
-struct flow;
+struct microbatch;
 
 /* One micro-batch, the same on all tensor ranks; each context rank has its own tokens of every sequence, those that
  * decoder_tokens_of_context names. Lives until backward is through. */
@@ -145,7 +145,7 @@ struct decoder_input {
     void (*see_selection)(void *self, const struct decoder_selection *selection);
     void *see_self;
 
-    struct flow *flow; /* the decoder's own, between chunks */
+    struct microbatch *microbatch; /* the decoder's own, between chunks */
 };
 
 /* The tokens of a sequence of `length` that a context rank computes, ascending; returns their number. */

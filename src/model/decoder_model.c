@@ -29,8 +29,7 @@ static void destroy(struct model *model)
     decoder_destroy(&decoder);
 }
 
-/* -- Batches --------------------------------------------------------------------------------------------------------
- */
+/* -- Batches -- */
 
 /* Targets that are negative do not count; `valid` are a row's tokens before padding. */
 static int fields(const struct config *config, struct batch_field fields[BATCH_FIELDS])
@@ -127,8 +126,7 @@ static void ready_batch(struct batch *batch)
     }
 }
 
-/* -- Passes ---------------------------------------------------------------------------------------------------------
- */
+/* -- Passes -- */
 
 static void form(const struct batch *batch, int64_t micro_batch, int64_t model_chunk, struct packet_form *form)
 {

@@ -35,11 +35,11 @@ int64_t decoder_own_tokens(const struct decoder *decoder, const struct decoder_i
 struct layer_cache *decoder_layer_cache(struct decoder_cache *cache, int64_t layer);
 const int64_t *decoder_cache_rows(const struct decoder *decoder, const struct decoder_cache *cache, int64_t layer);
 
-/* The two ends of the model, for all tokens of a flow that starts and has run all layers. */
+/* The two ends of the model, for all tokens of a microbatch that starts and has run all layers. */
 struct tensor *decoder_embed(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                             const struct flow *flow);
+                             const struct microbatch *microbatch);
 bool decoder_head(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                  const struct flow *flow, struct packet *out);
+                  const struct microbatch *microbatch, struct packet *out);
 
 /* n [tokens, D] -> a [tokens, heads * E] against what the cache keeps and the new tokens, which it keeps, too. */
 struct tensor *cache_attend(struct tape *tape, const struct block_call *call, struct tensor *n);

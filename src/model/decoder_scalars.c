@@ -42,7 +42,7 @@ struct watch {
     int64_t summed;           /* how many of them are sums over the mesh: those up to `tokens` */
     double *gates;            /* [gate_layers, heads] */
     double *norm, *z;         /* [memory_layers] */
-    double *offered, *chosen; /* [routers], as in struct routing */
+    double *offered, *chosen; /* [routers], as in struct router_counts */
     double *judged, *wanted, *admitted, *hits;
     double *entropy; /* [2] its sum, and of how many tokens */
     double *tokens;  /* [2] those that no routed layer chose, and all */
@@ -54,7 +54,7 @@ struct watch {
     struct watch_rows *rows; /* [micro-batches] */
 };
 
-/* -- The numbers --------------------------------------------------------------------------------------------------- */
+/* -- The numbers -- */
 
 void watch_histogram(const double *values, int64_t count, double bins[WATCH_BINS])
 {
@@ -81,7 +81,7 @@ double watch_max_violation(const double *taken, int64_t depths)
     return depths > 0 && taken[0] > 0.0 ? largest * (double)depths / taken[0] - 1.0 : 0.0;
 }
 
-/* -- Life ---------------------------------------------------------------------------------------------------------- */
+/* -- Creation and end -- */
 
 static bool routes(const struct model_config *config, int64_t index)
 {
@@ -212,7 +212,7 @@ static void destroy(struct context *context, struct model_scalars *scalars)
     *scalars = (struct model_scalars){0};
 }
 
-/* -- A step -------------------------------------------------------------------------------------------------------- */
+/* -- A step -- */
 
 static void see_selection(void *self, const struct decoder_selection *selection)
 {
@@ -242,7 +242,7 @@ static void begin(struct model_scalars *scalars, bool due)
     struct watch *watch = scalars->self;
     struct decoder *decoder = decoder_of(watch->model);
     watch->due = due && scalars->list_count > 0;
-    memset(decoder->routing, 0, (size_t)decoder->config.layers * sizeof *decoder->routing);
+    memset(decoder->router_counts, 0, (size_t)decoder->config.layers * sizeof *decoder->router_counts);
     if (watch->due)
         look_at_selections(watch, true);
 }
@@ -299,7 +299,7 @@ static void add_routing(struct watch *watch)
     const struct decoder *decoder = decoder_of(watch->model);
     int64_t index = 0;
     for (int64_t i = 0; i < decoder->config.layers; i++) {
-        const struct routing *routing = &decoder->routing[i];
+        const struct router_counts *routing = &decoder->router_counts[i];
         if (!routes(&decoder->config, i))
             continue;
         watch->offered[index] = (double)routing->offered;
@@ -331,7 +331,7 @@ static void add_tokens(struct watch *watch)
     }
 }
 
-/* -- What is shown ------------------------------------------------------------------------------------------------- */
+/* -- What is shown -- */
 
 static void show_gates(struct watch *watch)
 {

@@ -69,8 +69,7 @@ static void advance(struct model_state *streams)
     streams->memory.after = before;
 }
 
-/* -- Checkpoints -----------------------------------------------------------------------------------------------------
- */
+/* -- Checkpoints -- */
 
 /* The two datasets of a memory. */
 enum memory_part { PART_STATE, PART_NORM, MEMORY_PARTS };

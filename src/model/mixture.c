@@ -1,7 +1,7 @@
 /* Mixture-of-Depths (src/model/README.md section 4): a layer that a router sends some tokens through. */
 #include "src/model/decoder_private.h"
-#include "src/model/flow.h"
 #include "src/model/layers.h"
+#include "src/model/microbatch.h"
 
 /* p_t = W2 silu(W1 h_t), which nothing but the predictor learns from. */
 static struct tensor *predict(struct tape *tape, const struct block *block, const struct tensor *h)
@@ -14,40 +14,41 @@ static struct tensor *predict(struct tape *tape, const struct block *block, cons
 }
 
 /* Which tokens enter: the largest r_t of each sequence, or those that the causal router lets in. */
-static bool choose(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
-                   int64_t layer, const struct tensor *scores, const struct tensor *causal, struct choice *choice)
+static bool choose(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                   struct microbatch *microbatch, int64_t layer, const struct tensor *scores,
+                   const struct tensor *causal, struct choice *choice)
 {
     if (!scores || !causal)
         return false;
     struct arena_mark mark = arena_mark(tape->work);
     int64_t most = layers_tokens(&decoder->config, layer, input->length, decoder->model->surplus);
-    float *all = route_collect(tape, decoder, flow, input->causal ? causal->data : scores->data);
+    float *all = route_collect(tape, decoder, microbatch, input->causal ? causal->data : scores->data);
     if (all)
-        route_balance(decoder, input, flow, most, layer, all);
-    bool chosen = all && route_choose(tape, decoder, input, flow, all, NULL, most, choice);
+        route_balance(decoder, input, microbatch, most, layer, all);
+    bool chosen = all && route_choose(tape, decoder, input, microbatch, all, NULL, most, choice);
     arena_rewind(tape->work, mark);
     return chosen;
 }
 
-bool mixture_run_layer(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
-                       int64_t layer)
+bool mixture_run_layer(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                       struct microbatch *microbatch, int64_t layer)
 {
     const struct model_config *config = &decoder->config;
     const struct block *block = decoder_block(decoder, layer);
     struct choice choice;
-    struct active active;
+    struct active_tokens active;
 
-    struct tensor *r = router_scores(tape, flow->h, parameter_value(block->router));
-    struct tensor *causal = block->predictor_in ? predict(tape, block, flow->h) : r;
-    if (!choose(tape, decoder, input, flow, layer, r, causal, &choice))
+    struct tensor *r = router_scores(tape, microbatch->h, parameter_value(block->router));
+    struct tensor *causal = block->predictor_in ? predict(tape, block, microbatch->h) : r;
+    if (!choose(tape, decoder, input, microbatch, layer, r, causal, &choice))
         return false;
-    route_account(decoder, input, flow, SELECTION_LAYER, layer, &choice);
+    route_account(decoder, input, microbatch, SELECTION_LAYER, layer, &choice);
     double mean = config->depth.router_loss / (double)(input->batch_rows * input->length);
-    if (!input->causal && !route_learn(tape, decoder, input, flow, causal, NULL, &choice, mean, layer))
+    if (!input->causal && !route_learn(tape, decoder, input, microbatch, causal, NULL, &choice, mean, layer))
         return false;
 
-    if (!active_create(tape, decoder, input, flow, choice.slot, choice.begin, choice.total, &active) ||
-        !active_take(tape, decoder, flow, &active))
+    if (!active_tokens_create(tape, decoder, input, microbatch, choice.slot, choice.begin, choice.total, &active) ||
+        !active_tokens_take(tape, decoder, microbatch, &active))
         return false;
     struct block_call call = {.decoder = decoder,
                               .block = block,
@@ -59,10 +60,10 @@ bool mixture_run_layer(struct tape *tape, struct decoder *decoder, const struct 
                               .cache_kept = input->rows};
     if (!block_run(tape, &call, &active.h, &active.history, NULL))
         return false;
-    if (!active_return_history(tape, decoder, flow, &active, block_connections(config)))
+    if (!active_tokens_return_history(tape, decoder, microbatch, &active, block_connections(config)))
         return false;
-    struct tensor *y = active_gather(tape, decoder, &active, active.h);
+    struct tensor *y = active_tokens_gather(tape, decoder, &active, active.h);
     struct tensor *gate = router_gate(tape, r, config->depth.gate, 1.0f);
-    flow->h = token_update(tape, flow->h, y, gate, active.source, true);
-    return flow->h != NULL;
+    microbatch->h = token_update(tape, microbatch->h, y, gate, active.source, true);
+    return microbatch->h != NULL;
 }

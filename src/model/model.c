@@ -33,8 +33,7 @@ bool model_carries(const struct model_ops *ops, const struct config *config)
     return ops->state && ops->state->carried(config);
 }
 
-/* -- What parameters are for ----------------------------------------------------------------------------------------
- */
+/* -- What parameters are for -- */
 
 const char *parameter_group_name(enum parameter_group group)
 {

@@ -6,12 +6,12 @@
 
 #include "src/model/decoder_private.h"
 #include "src/model/layers.h"
+#include "src/model/stages.h"
 
 /* Deviation of most initial values. */
 static const double usual = 0.02;
 
-/* -- Declaring one ---------------------------------------------------------------------------------------------------
- */
+/* -- Declaring one -- */
 
 enum { PREFIX = 40 };
 
@@ -57,8 +57,7 @@ static struct parameter *declare_whole(struct decoder *decoder, const struct par
     return declare(decoder, part, group, spec, division_whole(decoder, spec->shape[0]));
 }
 
-/* -- Layers ----------------------------------------------------------------------------------------------------------
- */
+/* -- Layers -- */
 
 static struct linear_parameters declare_norm(struct decoder *decoder, const struct part *part, const char *name)
 {
@@ -229,8 +228,7 @@ static void declare_block(struct decoder *decoder, const struct part *layer, str
         block->residual = declare_residual(decoder, layer, "residual");
 }
 
-/* -- The model -------------------------------------------------------------------------------------------------------
- */
+/* -- The model -- */
 
 /* How many of the unrolled layers in a range use a stored layer. */
 static int64_t count_uses(const struct model_config *config, struct range layers, int64_t stored)
@@ -254,7 +252,7 @@ static int64_t chunk_of(const struct decoder *decoder, int64_t layer)
 {
     int64_t chunks = decoder_model_chunks(decoder);
     for (int64_t chunk = 0; decoder->mesh && chunk < chunks; chunk++) {
-        struct range layers = layers_of_chunk(&decoder->config, mesh_config(decoder->mesh), chunk, decoder->max_length);
+        struct range layers = stages_layers(&decoder->config, mesh_config(decoder->mesh), chunk, decoder->max_length);
         if (layer >= layers.begin && layer < layers.begin + layers.count)
             return chunk;
     }

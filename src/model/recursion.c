@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "src/model/decoder_private.h"
-#include "src/model/flow.h"
 #include "src/model/layers.h"
+#include "src/model/microbatch.h"
 
 static int64_t recursion_tokens(const struct decoder *decoder, int recursion, int64_t length)
 {
@@ -21,9 +21,9 @@ double recursion_share(const struct decoder *decoder, int recursion, int64_t len
 
 /* Lists the running tokens. */
 static bool list_running(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
-                         const struct flow *flow, int64_t most, struct choice *choice)
+                         const struct microbatch *microbatch, int64_t most, struct choice *choice)
 {
-    const struct token_list *stream = &flow->stream;
+    const struct token_list *stream = &microbatch->stream;
     int32_t *slots = tape_save(tape, (size_t)stream->total * sizeof *slots);
     int64_t *begin = tape_save(tape, (size_t)(stream->rows + 1) * sizeof *begin);
     if (!slots || !begin)
@@ -32,55 +32,56 @@ static bool list_running(struct tape *tape, const struct decoder *decoder, const
     for (int64_t row = 0; row < stream->rows; row++) {
         begin[row] = count;
         for (int64_t slot = stream->begin[row]; slot < stream->end[row]; slot++)
-            if (flow->running[slot])
+            if (microbatch->running[slot])
                 slots[count++] = (int32_t)slot;
     }
     begin[stream->rows] = count;
-    *choice = (struct choice){.slot = slots, .begin = begin, .total = route_slots(decoder, input, flow, begin, most)};
+    *choice =
+        (struct choice){.slot = slots, .begin = begin, .total = route_slots(decoder, input, microbatch, begin, most)};
     for (int64_t i = count; i < choice->total; i++)
         slots[i] = -1;
     return true;
 }
 
-/* -- Expert choice ----------------------------------------------------------------------------------------------------
- */
+/* -- Expert choice -- */
 
 static bool choose_by_expert(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                             struct flow *flow, int recursion, const struct tensor *z, struct choice *choice)
+                             struct microbatch *microbatch, int recursion, const struct tensor *z,
+                             struct choice *choice)
 {
     int64_t most = recursion_tokens(decoder, recursion, input->length);
     if (recursion == 0)
-        return list_running(tape, decoder, input, flow, most, choice);
+        return list_running(tape, decoder, input, microbatch, most, choice);
     struct arena_mark mark = arena_mark(tape->work);
-    float *all = route_collect(tape, decoder, flow, z->data);
+    float *all = route_collect(tape, decoder, microbatch, z->data);
     if (all)
-        route_balance(decoder, input, flow, most, 0, all);
-    bool chosen = all && route_choose(tape, decoder, input, flow, all, flow->running, most, choice);
+        route_balance(decoder, input, microbatch, most, 0, all);
+    bool chosen = all && route_choose(tape, decoder, input, microbatch, all, microbatch->running, most, choice);
     arena_rewind(tape->work, mark);
     return chosen;
 }
 
 static bool route_by_expert(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                            struct flow *flow, int recursion, struct choice *choice)
+                            struct microbatch *microbatch, int recursion, struct choice *choice)
 {
     const struct model_config *config = &decoder->config;
-    struct tensor *z = router_scores(tape, flow->h, parameter_value(decoder->recursion_routers[recursion]));
-    if (!z || !choose_by_expert(tape, decoder, input, flow, recursion, z, choice))
+    struct tensor *z = router_scores(tape, microbatch->h, parameter_value(decoder->recursion_routers[recursion]));
+    if (!z || !choose_by_expert(tape, decoder, input, microbatch, recursion, z, choice))
         return false;
-    route_account(decoder, input, flow, SELECTION_RECURSION, recursion, choice);
+    route_account(decoder, input, microbatch, SELECTION_RECURSION, recursion, choice);
     int64_t candidates = recursion_tokens(decoder, recursion > 0 ? recursion - 1 : 0, input->length);
     double mean = config->depth.router_loss / (double)(input->batch_rows * candidates);
-    if (!input->causal && !route_learn(tape, decoder, input, flow, z, flow->running, choice, mean, recursion))
+    if (!input->causal &&
+        !route_learn(tape, decoder, input, microbatch, z, microbatch->running, choice, mean, recursion))
         return false;
-    memset(flow->running, 0, (size_t)flow->stream.total);
-    for (int64_t i = 0; i < choice->begin[flow->stream.rows]; i++)
-        flow->running[choice->slot[i]] = 1;
-    flow->gate = router_gate(tape, z, GATE_SIGMOID, (float)config->depth.alpha);
-    return flow->gate != NULL;
+    memset(microbatch->running, 0, (size_t)microbatch->stream.total);
+    for (int64_t i = 0; i < choice->begin[microbatch->stream.rows]; i++)
+        microbatch->running[choice->slot[i]] = 1;
+    microbatch->gate = router_gate(tape, z, GATE_SIGMOID, (float)config->depth.alpha);
+    return microbatch->gate != NULL;
 }
 
-/* -- Token choice -----------------------------------------------------------------------------------------------------
- */
+/* -- Token choice -- */
 
 void recursion_depths(const struct tensor *s, float *depth)
 {
@@ -96,15 +97,15 @@ void recursion_depths(const struct tensor *s, float *depth)
 }
 
 /* Each depth for as many tokens as any other. */
-static void balance_depths(const struct model_config *config, const struct flow *flow, int32_t *depth)
+static void balance_depths(const struct model_config *config, const struct microbatch *microbatch, int32_t *depth)
 {
-    for (int64_t row = 0; row < flow->stream.rows; row++)
-        for (int64_t slot = flow->stream.begin[row]; slot < flow->stream.end[row]; slot++)
+    for (int64_t row = 0; row < microbatch->stream.rows; row++)
+        for (int64_t slot = microbatch->stream.begin[row]; slot < microbatch->stream.end[row]; slot++)
             depth[slot] =
-                1 + (int32_t)((double)config->depth.recursions * route_draw(row, flow->stream.position[slot], 0));
+                1 + (int32_t)((double)config->depth.recursions * route_draw(row, microbatch->stream.position[slot], 0));
 }
 
-static void account_entropy(struct routing *routing, const struct tensor *s)
+static void account_entropy(struct router_counts *routing, const struct tensor *s)
 {
     const float *p = s->data;
     for (int64_t i = 0; i < tensor_count(s); i++)
@@ -114,23 +115,24 @@ static void account_entropy(struct routing *routing, const struct tensor *s)
 
 /* R sum_i f_i P_i of each sequence, averaged over the rows: linear in s, as the fractions f are constants. */
 static bool balance(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                    const struct flow *flow, struct tensor *s)
+                    const struct microbatch *microbatch, struct tensor *s)
 {
     const struct model_config *config = &decoder->config;
     int64_t recursions = config->depth.recursions;
-    float *coefficient = tape_save(tape, (size_t)(flow->part.count * recursions) * sizeof *coefficient);
+    float *coefficient = tape_save(tape, (size_t)(microbatch->part.count * recursions) * sizeof *coefficient);
     int64_t *taken = tape_save(tape, (size_t)recursions * sizeof *taken);
     if (!coefficient || !taken)
         return false;
-    for (int64_t row = 0; row < flow->stream.rows; row++) {
-        int64_t begin = flow->stream.begin[row];
-        int64_t end = flow->stream.end[row];
+    for (int64_t row = 0; row < microbatch->stream.rows; row++) {
+        int64_t begin = microbatch->stream.begin[row];
+        int64_t end = microbatch->stream.end[row];
         memset(taken, 0, (size_t)recursions * sizeof *taken);
         for (int64_t slot = begin; slot < end; slot++)
-            taken[flow->depth[slot] - 1]++;
+            taken[microbatch->depth[slot] - 1]++;
         for (int64_t slot = begin; slot < end; slot++)
-            for (int64_t i = 0; flow->local[slot] >= 0 && i < recursions; i++)
-                coefficient[flow->local[slot] * recursions + i] = (float)((double)taken[i] / (double)(end - begin));
+            for (int64_t i = 0; microbatch->local[slot] >= 0 && i < recursions; i++)
+                coefficient[microbatch->local[slot] * recursions + i] =
+                    (float)((double)taken[i] / (double)(end - begin));
     }
     double scale = config->depth.router_loss * (double)recursions / (double)(input->batch_rows * input->length);
     return router_balance(tape, s, coefficient, (float)scale, &decoder->model->auxiliary_loss);
@@ -138,117 +140,119 @@ static bool balance(struct tape *tape, struct decoder *decoder, const struct dec
 
 /* One decision, on the stream that enters the first recursion. */
 static bool decide_depths(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                          struct flow *flow)
+                          struct microbatch *microbatch)
 {
-    struct tensor *s = router_softmax(tape, router_scores(tape, flow->h, parameter_value(decoder->depth_router)));
-    int32_t *depth = tape_save(tape, (size_t)flow->stream.total * sizeof *depth);
-    int32_t *column = tape_save(tape, (size_t)flow->part.count * sizeof *column);
+    struct tensor *s = router_softmax(tape, router_scores(tape, microbatch->h, parameter_value(decoder->depth_router)));
+    int32_t *depth = tape_save(tape, (size_t)microbatch->stream.total * sizeof *depth);
+    int32_t *column = tape_save(tape, (size_t)microbatch->part.count * sizeof *column);
     struct arena_mark mark = arena_mark(tape->work);
-    float *own = arena_allocate(tape->work, (size_t)flow->part.count * sizeof *own);
+    float *own = arena_allocate(tape->work, (size_t)microbatch->part.count * sizeof *own);
     if (!s || !depth || !column || !own)
         return false;
     recursion_depths(s, own);
-    const float *all = route_collect(tape, decoder, flow, own);
+    const float *all = route_collect(tape, decoder, microbatch, own);
     if (!all)
         return false;
-    for (int64_t slot = 0; slot < flow->stream.total; slot++)
+    for (int64_t slot = 0; slot < microbatch->stream.total; slot++)
         depth[slot] = (int32_t)all[slot];
     if (decoder->model->balanced)
-        balance_depths(&decoder->config, flow, depth);
-    for (int64_t slot = 0; slot < flow->stream.total; slot++)
-        if (flow->local[slot] >= 0)
-            column[flow->local[slot]] = depth[slot] - 1;
+        balance_depths(&decoder->config, microbatch, depth);
+    for (int64_t slot = 0; slot < microbatch->stream.total; slot++)
+        if (microbatch->local[slot] >= 0)
+            column[microbatch->local[slot]] = depth[slot] - 1;
     arena_rewind(tape->work, mark);
-    flow->depth = depth;
-    flow->entered = flow->h;
-    flow->gate = router_pick(tape, s, column);
-    account_entropy(&decoder->routing[0], s);
-    return flow->gate && (input->causal || balance(tape, decoder, input, flow, s));
+    microbatch->depth = depth;
+    microbatch->entered = microbatch->h;
+    microbatch->gate = router_pick(tape, s, column);
+    account_entropy(&decoder->router_counts[0], s);
+    return microbatch->gate && (input->causal || balance(tape, decoder, input, microbatch, s));
 }
 
 static bool route_by_token(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                           struct flow *flow, int recursion, struct choice *choice)
+                           struct microbatch *microbatch, int recursion, struct choice *choice)
 {
-    if (recursion == 0 && !decide_depths(tape, decoder, input, flow))
+    if (recursion == 0 && !decide_depths(tape, decoder, input, microbatch))
         return false;
-    for (int64_t slot = 0; slot < flow->stream.total; slot++)
-        flow->running[slot] = flow->depth[slot] > recursion;
-    if (!list_running(tape, decoder, input, flow, input->length, choice))
+    for (int64_t slot = 0; slot < microbatch->stream.total; slot++)
+        microbatch->running[slot] = microbatch->depth[slot] > recursion;
+    if (!list_running(tape, decoder, input, microbatch, input->length, choice))
         return false;
-    route_account(decoder, input, flow, SELECTION_DEPTH, recursion, choice);
+    route_account(decoder, input, microbatch, SELECTION_DEPTH, recursion, choice);
     return true;
 }
 
-/* -- In and out -------------------------------------------------------------------------------------------------------
- */
+/* -- In and out -- */
 
-bool recursion_enter(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
-                     int recursion)
+bool recursion_enter(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                     struct microbatch *microbatch, int recursion)
 {
     struct choice choice;
     bool by_expert = decoder->config.depth.routing == ROUTING_EXPERT;
     if (recursion == 0)
-        memset(flow->running, 1, (size_t)flow->stream.total);
-    if (!(by_expert ? route_by_expert : route_by_token)(tape, decoder, input, flow, recursion, &choice))
+        memset(microbatch->running, 1, (size_t)microbatch->stream.total);
+    if (!(by_expert ? route_by_expert : route_by_token)(tape, decoder, input, microbatch, recursion, &choice))
         return false;
-    flow->recursion = recursion;
+    microbatch->recursion = recursion;
     if (recursion == 0) {
-        flow->active = (struct active){.set = flow->whole, .whole = true, .h = flow->h, .history = flow->history};
+        microbatch->active = (struct active_tokens){
+            .set = microbatch->whole, .whole = true, .h = microbatch->h, .history = microbatch->history};
         return true;
     }
-    return active_create(tape, decoder, input, flow, choice.slot, choice.begin, choice.total, &flow->active) &&
-           recursion_borrow(tape, decoder, input, flow) && active_take(tape, decoder, flow, &flow->active);
+    return active_tokens_create(tape, decoder, input, microbatch, choice.slot, choice.begin, choice.total,
+                                &microbatch->active) &&
+           recursion_borrow(tape, decoder, input, microbatch) &&
+           active_tokens_take(tape, decoder, microbatch, &microbatch->active);
 }
 
 bool recursion_borrow(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
-                      struct flow *flow)
+                      struct microbatch *microbatch)
 {
     if (!decoder_lends(decoder) || input->cache)
         return true;
-    return token_view_create(tape, decoder, input, flow->active.set, flow->whole, &flow->borrowed);
+    return token_view_create(tape, decoder, input, microbatch->active.set, microbatch->whole, &microbatch->borrowed);
 }
 
 /* h_t + p_t block(h)_t */
-static struct tensor *leave_by_expert(struct tape *tape, const struct flow *flow, struct tensor *y,
+static struct tensor *leave_by_expert(struct tape *tape, const struct microbatch *microbatch, struct tensor *y,
                                       const int32_t *source)
 {
-    return token_update(tape, flow->h, y, flow->gate, source, false);
+    return token_update(tape, microbatch->h, y, microbatch->gate, source, false);
 }
 
 /* A token that goes on takes its output along; one that ends its depth here leaves with h_t^1 + s_t out_t. */
-static struct tensor *leave_by_token(struct tape *tape, const struct flow *flow, struct tensor *y,
+static struct tensor *leave_by_token(struct tape *tape, const struct microbatch *microbatch, struct tensor *y,
                                      const int32_t *source)
 {
-    int32_t *goes_on = tape_save(tape, (size_t)flow->part.count * sizeof *goes_on);
-    int32_t *ends = tape_save(tape, (size_t)flow->part.count * sizeof *ends);
-    int32_t *itself = tape_save(tape, (size_t)flow->part.count * sizeof *itself);
+    int32_t *goes_on = tape_save(tape, (size_t)microbatch->part.count * sizeof *goes_on);
+    int32_t *ends = tape_save(tape, (size_t)microbatch->part.count * sizeof *ends);
+    int32_t *itself = tape_save(tape, (size_t)microbatch->part.count * sizeof *itself);
     if (!goes_on || !ends || !itself)
         return NULL;
-    for (int64_t slot = 0; slot < flow->stream.total; slot++) {
-        int32_t n = flow->local[slot];
+    for (int64_t slot = 0; slot < microbatch->stream.total; slot++) {
+        int32_t n = microbatch->local[slot];
         if (n < 0)
             continue;
-        int32_t depth = flow->depth[slot];
-        goes_on[n] = depth > flow->recursion + 1 ? source[n] : -1;
-        ends[n] = depth == flow->recursion + 1 ? source[n] : -1;
-        itself[n] = depth == flow->recursion + 1 ? n : -1;
+        int32_t depth = microbatch->depth[slot];
+        goes_on[n] = depth > microbatch->recursion + 1 ? source[n] : -1;
+        ends[n] = depth == microbatch->recursion + 1 ? source[n] : -1;
+        itself[n] = depth == microbatch->recursion + 1 ? n : -1;
     }
-    struct tensor *left = token_update(tape, flow->entered, y, flow->gate, ends, false);
-    return token_place(tape, token_place(tape, flow->h, y, goes_on), left, itself);
+    struct tensor *left = token_update(tape, microbatch->entered, y, microbatch->gate, ends, false);
+    return token_place(tape, token_place(tape, microbatch->h, y, goes_on), left, itself);
 }
 
-bool recursion_leave(struct tape *tape, struct decoder *decoder, struct flow *flow)
+bool recursion_leave(struct tape *tape, struct decoder *decoder, struct microbatch *microbatch)
 {
-    const struct active *active = &flow->active;
+    const struct active_tokens *active = &microbatch->active;
     int64_t first;
     int64_t count;
     layers_shared(&decoder->config, &first, &count);
-    if (!active_return_history(tape, decoder, flow, active, count * block_connections(&decoder->config)))
+    if (!active_tokens_return_history(tape, decoder, microbatch, active, count * block_connections(&decoder->config)))
         return false;
-    struct tensor *y = active->whole ? active->h : active_gather(tape, decoder, active, active->h);
-    const int32_t *source = active->whole ? flow->itself : active->source;
+    struct tensor *y = active->whole ? active->h : active_tokens_gather(tape, decoder, active, active->h);
+    const int32_t *source = active->whole ? microbatch->itself : active->source;
     bool by_expert = decoder->config.depth.routing == ROUTING_EXPERT;
-    flow->h = (by_expert ? leave_by_expert : leave_by_token)(tape, flow, y, source);
-    flow->recursion = -1;
-    return flow->h != NULL;
+    microbatch->h = (by_expert ? leave_by_expert : leave_by_token)(tape, microbatch, y, source);
+    microbatch->recursion = -1;
+    return microbatch->h != NULL;
 }

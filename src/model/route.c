@@ -3,16 +3,16 @@
 
 #include "src/core/random.h"
 #include "src/model/decoder_private.h"
-#include "src/model/flow.h"
+#include "src/model/microbatch.h"
 
-float *route_collect(struct tape *tape, struct decoder *decoder, const struct flow *flow, const float *part)
+float *route_collect(struct tape *tape, struct decoder *decoder, const struct microbatch *microbatch, const float *part)
 {
-    float *own = arena_allocate(tape->work, (size_t)flow->count * sizeof *own);
-    float *all = flow->shares ? arena_allocate(tape->work, (size_t)flow->stream.total * sizeof *all) : own;
+    float *own = arena_allocate(tape->work, (size_t)microbatch->count * sizeof *own);
+    float *all = microbatch->shares ? arena_allocate(tape->work, (size_t)microbatch->stream.total * sizeof *all) : own;
     if (!own || !all)
         return NULL;
-    mesh_all_gather(decoder->mesh, MESH_TENSOR, part, own, flow->count, 1, DTYPE_F32);
-    if (flow->shares && !shares_collect(tape, decoder->mesh, own, flow->shares, all))
+    mesh_all_gather(decoder->mesh, MESH_TENSOR, part, own, microbatch->count, 1, DTYPE_F32);
+    if (microbatch->shares && !shares_collect(tape, decoder->mesh, own, microbatch->shares, all))
         return NULL;
     return all;
 }
@@ -23,39 +23,39 @@ double route_draw(int64_t row, int64_t position, int64_t index)
     return random_uniform(key, (uint64_t)row << 32 | (uint64_t)position);
 }
 
-void route_balance(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
-                   int64_t most, int64_t index, float *scores)
+void route_balance(const struct decoder *decoder, const struct decoder_input *input,
+                   const struct microbatch *microbatch, int64_t most, int64_t index, float *scores)
 {
     if (!decoder->model->balanced || !input->causal)
         return;
     double share = (double)most / (double)input->length;
-    for (int64_t row = 0; row < flow->stream.rows; row++)
-        for (int64_t slot = flow->stream.begin[row]; slot < flow->stream.end[row]; slot++)
-            scores[slot] = route_draw(row, flow->stream.position[slot], index) < share ? 1.0f : -1.0f;
+    for (int64_t row = 0; row < microbatch->stream.rows; row++)
+        for (int64_t slot = microbatch->stream.begin[row]; slot < microbatch->stream.end[row]; slot++)
+            scores[slot] = route_draw(row, microbatch->stream.position[slot], index) < share ? 1.0f : -1.0f;
 }
 
-bool route_may_choose(const struct flow *flow, const struct decoder_input *input, int64_t row, int64_t slot)
+bool route_may_choose(const struct microbatch *microbatch, const struct decoder_input *input, int64_t row, int64_t slot)
 {
-    return !input->valid || flow->stream.position[slot] < input->valid[row];
+    return !input->valid || microbatch->stream.position[slot] < input->valid[row];
 }
 
-int64_t route_slots(const struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
-                    const int64_t *begin, int64_t most)
+int64_t route_slots(const struct decoder *decoder, const struct decoder_input *input,
+                    const struct microbatch *microbatch, const int64_t *begin, int64_t most)
 {
     const struct mesh *mesh = decoder->mesh;
     bool alone =
         mesh_size(mesh, MESH_TENSOR) == 1 && mesh_size(mesh, MESH_CONTEXT) == 1 && mesh_size(mesh, MESH_PIPELINE) == 1;
     /* A product's rounding may depend on its size, and that of a causal pass must not depend on later tokens. */
     if (alone && (input->cache || !input->causal))
-        return begin[flow->stream.rows];
-    return input->begin ? flow->stream.total : flow->stream.rows * most;
+        return begin[microbatch->stream.rows];
+    return input->begin ? microbatch->stream.total : microbatch->stream.rows * most;
 }
 
 bool route_choose(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
-                  const struct flow *flow, const float *scores, const uint8_t *candidates, int64_t most,
+                  const struct microbatch *microbatch, const float *scores, const uint8_t *candidates, int64_t most,
                   struct choice *choice)
 {
-    const struct token_list *stream = &flow->stream;
+    const struct token_list *stream = &microbatch->stream;
     int32_t *chosen = tape_save(tape, (size_t)stream->total * sizeof *chosen);
     int64_t *begin = tape_save(tape, (size_t)(stream->rows + 1) * sizeof *begin);
     struct arena_mark mark = arena_mark(tape->work);
@@ -69,7 +69,7 @@ bool route_choose(struct tape *tape, const struct decoder *decoder, const struct
         int64_t found = 0;
         int32_t *into = chosen + begin[row];
         for (int64_t slot = first; slot < first + count; slot++)
-            allowed[slot] = (!candidates || candidates[slot]) && route_may_choose(flow, input, row, slot);
+            allowed[slot] = (!candidates || candidates[slot]) && route_may_choose(microbatch, input, row, slot);
         if (!input->causal) {
             found = token_select(tape->work, scores + first, allowed + first, count, most, into);
         } else {
@@ -83,49 +83,49 @@ bool route_choose(struct tape *tape, const struct decoder *decoder, const struct
     }
     arena_rewind(tape->work, mark);
     int64_t longest = input->causal ? input->length : most;
-    *choice =
-        (struct choice){.slot = chosen, .begin = begin, .total = route_slots(decoder, input, flow, begin, longest)};
+    *choice = (struct choice){
+        .slot = chosen, .begin = begin, .total = route_slots(decoder, input, microbatch, begin, longest)};
     for (int64_t i = begin[stream->rows]; i < choice->total; i++)
         chosen[i] = -1;
     return true;
 }
 
-void route_account(struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
+void route_account(struct decoder *decoder, const struct decoder_input *input, const struct microbatch *microbatch,
                    enum selection_kind kind, int64_t index, const struct choice *choice)
 {
-    struct routing *routing = &decoder->routing[index];
-    routing->offered += flow->stream.total;
-    routing->chosen += choice->begin[flow->stream.rows];
+    struct router_counts *routing = &decoder->router_counts[index];
+    routing->offered += microbatch->stream.total;
+    routing->chosen += choice->begin[microbatch->stream.rows];
     if (!input->see_selection)
         return;
     struct decoder_selection selection = {.kind = kind,
                                           .index = index,
-                                          .rows = flow->stream.rows,
+                                          .rows = microbatch->stream.rows,
                                           .begin = choice->begin,
                                           .slot = choice->slot,
-                                          .position = flow->stream.position};
+                                          .position = microbatch->stream.position};
     input->see_selection(input->see_self, &selection);
 }
 
-bool route_learn(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, const struct flow *flow,
-                 struct tensor *scores, const uint8_t *candidates, const struct choice *choice, double scale,
-                 int64_t index)
+bool route_learn(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                 const struct microbatch *microbatch, struct tensor *scores, const uint8_t *candidates,
+                 const struct choice *choice, double scale, int64_t index)
 {
-    int8_t *target = tape_save(tape, (size_t)flow->part.count);
+    int8_t *target = tape_save(tape, (size_t)microbatch->part.count);
     if (!target || !scores)
         return false;
-    for (int64_t row = 0; row < flow->stream.rows; row++)
-        for (int64_t slot = flow->stream.begin[row]; slot < flow->stream.end[row]; slot++) {
-            bool candidate = (!candidates || candidates[slot]) && route_may_choose(flow, input, row, slot);
-            if (flow->local[slot] >= 0)
-                target[flow->local[slot]] = candidate ? 0 : -1;
+    for (int64_t row = 0; row < microbatch->stream.rows; row++)
+        for (int64_t slot = microbatch->stream.begin[row]; slot < microbatch->stream.end[row]; slot++) {
+            bool candidate = (!candidates || candidates[slot]) && route_may_choose(microbatch, input, row, slot);
+            if (microbatch->local[slot] >= 0)
+                target[microbatch->local[slot]] = candidate ? 0 : -1;
         }
-    for (int64_t i = 0; i < choice->begin[flow->stream.rows]; i++)
-        if (flow->local[choice->slot[i]] >= 0)
-            target[flow->local[choice->slot[i]]] = 1;
-    struct routing *routing = &decoder->routing[index];
+    for (int64_t i = 0; i < choice->begin[microbatch->stream.rows]; i++)
+        if (microbatch->local[choice->slot[i]] >= 0)
+            target[microbatch->local[choice->slot[i]]] = 1;
+    struct router_counts *routing = &decoder->router_counts[index];
     const float *score = scores->data;
-    for (int64_t n = 0; n < flow->part.count; n++) {
+    for (int64_t n = 0; n < microbatch->part.count; n++) {
         routing->judged += target[n] >= 0;
         routing->wanted += target[n] > 0;
         routing->admitted += target[n] >= 0 && score[n] > 0.0f;

@@ -41,8 +41,7 @@ struct token_list token_list_of(int64_t rows, const int64_t *begin, int64_t tota
     return (struct token_list){.rows = rows, .total = total, .begin = begin, .end = begin + 1, .position = position};
 }
 
-/* -- The stream ------------------------------------------------------------------------------------------------------
- */
+/* -- The stream -- */
 
 static const struct shares *stream_shares(struct tape *tape, const struct decoder *decoder,
                                           const struct decoder_input *input)
@@ -94,8 +93,7 @@ bool stream_create(struct tape *tape, const struct decoder *decoder, const struc
     return *shares != NULL;
 }
 
-/* -- Sets ------------------------------------------------------------------------------------------------------------
- */
+/* -- Sets -- */
 
 /* This context rank's part of the stream as a list of its own, with its own segments of each row. */
 static bool localize(struct tape *tape, const struct token_list *stream, const struct shares *shares,
@@ -170,8 +168,7 @@ struct token_set *token_set_create(struct tape *tape, const struct decoder *deco
     return input->cache || token_view_create(tape, decoder, input, set, set, &set->plan) ? set : NULL;
 }
 
-/* -- Plans ------------------------------------------------------------------------------------------------------------
- */
+/* -- Plans -- */
 
 /* A walk over the keys and queries of one row. */
 struct walk {

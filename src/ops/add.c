@@ -18,7 +18,7 @@ struct tensor *add(struct tape *tape, struct tensor *x, struct tensor *y)
         return NULL;
     struct engine *engine = tape->engine;
     enum dtype dtype = x->dtype;
-    bool stream = operation_streams(engine, count, dtype);
+    bool stream = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);

@@ -11,7 +11,7 @@ static float *floats_take(float **scratch, int64_t count)
     return taken;
 }
 
-/* -- Forward --------------------------------------------------------------------------------------------------- */
+/* -- Forward -- */
 
 /* Scores are kept transposed, [keys, queries]: the softmax then runs down columns, many queries at a time. */
 struct forward_tiles {
@@ -148,7 +148,7 @@ bool attention_floats_forward(struct tape *tape, const struct attention_pass *pa
     return true;
 }
 
-/* -- Backward -------------------------------------------------------------------------------------------------- */
+/* -- Backward -- */
 
 /* Scores are [queries, keys] here. */
 struct backward_tiles {

@@ -2,7 +2,7 @@
 
 enum { SPLITS_LIMIT = 8 };
 
-/* -- Blocks of queries --------------------------------------------------------------------------------------------- */
+/* -- Blocks of queries -- */
 
 int64_t attention_blocks_count(const struct attention_shape *shape, int64_t rows, int64_t size)
 {
@@ -30,7 +30,7 @@ bool attention_blocks_create(struct tape *tape, const struct attention_shape *sh
     return true;
 }
 
-/* -- Keys ---------------------------------------------------------------------------------------------------------- */
+/* -- Keys -- */
 
 /* Sorts by counting how many spans begin at each key. */
 static bool plan_order(struct tape *tape, const struct attention_pass *pass, struct attention_plan *plan)
@@ -74,7 +74,7 @@ static void plan_clusters(const struct attention_pass *pass, int64_t key_block, 
     }
 }
 
-/* -- Tasks --------------------------------------------------------------------------------------------------------- */
+/* -- Tasks -- */
 
 /* Where there are few kv heads for the threads, the clusters with much to do are divided. */
 static void plan_splits(const struct engine *engine, const struct attention_pass *pass, int64_t padding,

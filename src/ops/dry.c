@@ -3,8 +3,7 @@
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-/* -- Tiles of bf16 ---------------------------------------------------------------------------------------------------
- */
+/* -- Tiles of bf16 -- */
 
 static void half_begin(void)
 {
@@ -46,8 +45,7 @@ static void half_slopes(const struct half_slopes *step)
 static const struct half_kernels dry_half = {HALF};
 static const struct half_kernels dry_whole_rows = {HALF, .whole_rows = true};
 
-/* -- All others ------------------------------------------------------------------------------------------------------
- */
+/* -- All others -- */
 
 static void convert(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream)
 {

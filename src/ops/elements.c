@@ -3,7 +3,7 @@
 
 void convert(struct engine *engine, void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count)
 {
-    bool stream = operation_streams(engine, count, to_type);
+    bool stream = operation_bypasses_cache(engine, count, to_type);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);

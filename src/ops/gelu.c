@@ -10,7 +10,7 @@ static void gelu_backward(struct tape *tape, const struct tape_record *record)
     struct gradient_target dx = tape_target(tape, x);
     if (!dx.data)
         return;
-    bool stream = operation_streams(engine, count, dtype);
+    bool stream = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
@@ -32,7 +32,7 @@ struct tensor *gelu(struct tape *tape, struct tensor *x)
     struct engine *engine = tape->engine;
     enum dtype dtype = x->dtype;
     int64_t count = tensor_count(x);
-    bool stream = operation_streams(engine, count, dtype);
+    bool stream = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);

@@ -1,7 +1,7 @@
 #include "src/ops/matmul_plans.h"
 #include "src/ops/operation.h"
 
-/* -- fp32 ------------------------------------------------------------------------------------------------------ */
+/* -- fp32 -- */
 
 static void row_multiply(const struct matmul *p, int64_t row)
 {
@@ -113,8 +113,7 @@ static enum status multiply_floats(struct engine *engine, const struct matmul *p
     return apart > 0 ? multiply_padded(engine, p, apart) : STATUS_OK;
 }
 
-/* -- BF16 widened to fp32 tile by tile, for machines whose library has no product of BF16
- * ------------------------------ */
+/* -- BF16 widened to fp32 tile by tile, for machines whose library has no product of BF16 -- */
 
 enum { WIDE = 512 };
 
@@ -187,8 +186,7 @@ static enum status multiply_widened(struct engine *engine, const struct matmul *
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-/* -- A few rows by a parameter, as in generation: B comes from memory -----------------------------------------------
- */
+/* -- A few rows by a parameter, as in generation: B comes from memory -- */
 
 /* The library reads a panel for its first block of rows as fast as memory gives it, and computes the others meanwhile
  * memory rests. With many rows the next panel can come during these. Measured on AMD Zen 5, 32 x 2048 x 768 with

@@ -14,7 +14,7 @@ static inline int64_t memory_elements(int64_t width)
     return width * width + width;
 }
 
-/* -- Reading ------------------------------------------------------------------------------------------------------ */
+/* -- Reading -- */
 
 struct memory_read_shape {
     int64_t spans;

@@ -146,7 +146,7 @@ static bool tasks_run(struct engine *engine, const struct read_pass *pass, const
     return true;
 }
 
-/* -- Forward --------------------------------------------------------------------------------------------------- */
+/* -- Forward -- */
 
 static void forward_begin(const struct read_pass *pass, const struct read_tiles *tiles, const float *state)
 {
@@ -176,7 +176,7 @@ static void forward_block(const struct read_pass *pass, const struct read_tiles 
     block_scatter(pass, output, block, tiles->output, NULL);
 }
 
-/* -- Backward -------------------------------------------------------------------------------------------------- */
+/* -- Backward -- */
 
 static void backward_begin(const struct read_pass *pass, const struct read_tiles *tiles, const float *state)
 {

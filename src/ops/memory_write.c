@@ -84,7 +84,7 @@ static void features_divide(const struct write_pass *pass, float *tile, const fl
     pass->kernels->tile_scale(tile, pass->ld, rows, pass->ld, inverse);
 }
 
-/* -- Forward --------------------------------------------------------------------------------------------------- */
+/* -- Forward -- */
 
 /* z += the columns of the features. A block of tokens is summed first: rounding then grows with the blocks. */
 static void columns_add(const struct write_pass *pass, float *z, float *part, const float *features, int64_t count,
@@ -195,7 +195,7 @@ bool memory_maps(struct engine *engine, const struct memory_keys *keys, float *s
     return true;
 }
 
-/* -- Backward --------------------------------------------------------------------------------------------------- */
+/* -- Backward -- */
 
 /* P and q are d loss / d M and d loss / d z behind the segment; M and z are those before it. */
 

@@ -55,7 +55,7 @@ static void norm_backward(struct tape *tape, const struct tape_record *record)
     struct gradient_target dweight = tape_target(tape, record->input[1]);
     struct gradient_target dbias = tape_target(tape, record->input[2]);
     struct gradient_target dx = tape_target(tape, x);
-    bool stream = operation_streams(engine, tensor_count(x), x->dtype);
+    bool stream = operation_bypasses_cache(engine, tensor_count(x), x->dtype);
 #pragma omp parallel num_threads(operation_threads(engine, tensor_count(x)))
     {
         struct range rows = operation_range(tensor_rows(x), 1);
@@ -95,7 +95,7 @@ struct tensor *norm(struct tape *tape, struct tensor *x, struct tensor *weight, 
     const float *biases = operation_floats(tape, bias);
     if (!weights || (bias && !biases))
         return NULL;
-    bool stream = operation_streams(engine, tensor_count(x), x->dtype);
+    bool stream = operation_bypasses_cache(engine, tensor_count(x), x->dtype);
 #pragma omp parallel num_threads(operation_threads(engine, tensor_count(x)))
     {
         struct range rows = operation_range(tensor_rows(x), 1);

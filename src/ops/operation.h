@@ -38,7 +38,7 @@ static inline struct range operation_range(int64_t total, int64_t multiple)
 
 /* Whether so many elements of output should go around the caches. What is larger than they are has left them before it
  * is read; what is smaller is best read from there. */
-static inline bool operation_streams(const struct engine *engine, int64_t elements, enum dtype dtype)
+static inline bool operation_bypasses_cache(const struct engine *engine, int64_t elements, enum dtype dtype)
 {
     return (uint64_t)elements * dtype_size(dtype) > engine->cache;
 }

@@ -61,8 +61,7 @@ __attribute__((target("avx512f,avx512bf16"))) static float run_dot(int64_t round
     return _mm512_cvtss_f32(sum[0]);
 }
 
-/* -- AMX: the kernel grants the tiles to a process that asks for them -----------------------------------------------
- */
+/* -- AMX: the kernel grants the tiles to a process that asks for them -- */
 
 struct tile_shapes {
     uint8_t palette;
@@ -131,8 +130,7 @@ const struct peak_loop *peak_loop_x86(const char *isa, bool half)
     return strcmp(isa, "avx2") == 0 ? &narrow : NULL;
 }
 
-/* -- Memory ----------------------------------------------------------------------------------------------------------
- */
+/* -- Memory -- */
 
 __attribute__((target("avx2,fma"))) static void update256(float *y, const float *x, int64_t count)
 {

@@ -19,7 +19,7 @@ static void element_add(const struct tape *tape, struct gradient_target target, 
                                       DTYPE_F32, target.beta, 1);
 }
 
-/* -- Backward, one pass over the gradient of the output ---------------------------------------------------------- */
+/* -- Backward, one pass over the gradient of the output -- */
 
 struct residual_pass {
     const struct tensor *output;
@@ -83,7 +83,7 @@ static struct tensor *scaled_sum(struct tape *tape, float a, const struct tensor
     return sum;
 }
 
-/* -- a f + b g --------------------------------------------------------------------------------------------------- */
+/* -- a f + b g -- */
 
 struct shares {
     float a, b;
@@ -134,7 +134,7 @@ struct tensor *residual_sum(struct tape *tape, struct tensor *f, struct tensor *
         tape, (struct tape_record){.backward = sum_backward, .input = {f, g, weights}, .output = sum, .saved = shares});
 }
 
-/* -- x + gamma[index] y -------------------------------------------------------------------------------------------- */
+/* -- x + gamma[index] y -- */
 
 struct term_saved {
     int index;

@@ -9,7 +9,7 @@ static float sigmoid(float x)
     return 1.0f / (1.0f + expf(-x));
 }
 
-/* -- Scores ---------------------------------------------------------------------------------------------------- */
+/* -- Scores -- */
 
 /* The account of executed operations: a product of all tokens with the weights. */
 static void scores_count(struct tape *tape, const struct tensor *x, const struct tensor *scores)
@@ -113,7 +113,7 @@ struct tensor *router_scores(struct tape *tape, struct tensor *x, struct tensor 
     return tape_push(tape, (struct tape_record){.backward = scores_backward, .input = {x, weight}, .output = scores});
 }
 
-/* -- What the scores mean -------------------------------------------------------------------------------------- */
+/* -- What the scores mean -- */
 
 struct gate_saved {
     float alpha;

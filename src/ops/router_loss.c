@@ -55,7 +55,7 @@ static bool loss_end(struct tape *tape, struct tape_record record, loss_term ter
     return tape->context->status == STATUS_OK;
 }
 
-/* -- Cross entropy --------------------------------------------------------------------------------------------- */
+/* -- Cross entropy -- */
 
 /* The score that grows with the probability of the target. */
 static double score_for(const struct loss_saved *saved, const float *scores, int64_t n)
@@ -108,7 +108,7 @@ bool router_cross_entropy(struct tape *tape, struct tensor *scores, const int8_t
     return loss_end(tape, record, cross_entropy_term, value);
 }
 
-/* -- Balance --------------------------------------------------------------------------------------------------- */
+/* -- Balance -- */
 
 static double balance_term(const struct loss_saved *saved, const float *probabilities, int64_t i)
 {

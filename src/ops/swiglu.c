@@ -10,7 +10,7 @@ static void swiglu_backward(struct tape *tape, const struct tape_record *record)
     const void *dy = tape_gradient(record->output);
     struct gradient_target dgate = tape_target(tape, record->input[0]);
     struct gradient_target dup = tape_target(tape, record->input[1]);
-    bool stream = operation_streams(engine, count, dtype);
+    bool stream = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
@@ -34,7 +34,7 @@ struct tensor *swiglu(struct tape *tape, struct tensor *gate, struct tensor *up)
         return NULL;
     struct engine *engine = tape->engine;
     enum dtype dtype = gate->dtype;
-    bool stream = operation_streams(engine, count, dtype);
+    bool stream = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);

@@ -30,7 +30,7 @@ static struct gradient_target named_target(struct tape *tape, struct tensor *x, 
     return target;
 }
 
-/* -- Out ------------------------------------------------------------------------------------------------------- */
+/* -- Out -- */
 
 struct take_saved {
     const int32_t *index;
@@ -78,7 +78,7 @@ struct tensor *token_take(struct tape *tape, struct tensor *x, const int32_t *in
     return tape_push(tape, (struct tape_record){.backward = take_backward, .input = {x}, .output = y, .saved = saved});
 }
 
-/* -- And back -------------------------------------------------------------------------------------------------- */
+/* -- And back -- */
 
 struct update {
     const struct tensor *h, *y, *gate;

@@ -18,8 +18,7 @@ void optimizer_prepare(const struct optimizer_ops *ops, const struct parameter_l
         list->item[i]->uncut = ops->layout == LAYOUT_WHOLE;
 }
 
-/* -- State ----------------------------------------------------------------------------------------------------------
- */
+/* -- State -- */
 
 static int64_t array_elements(const struct optimizer_array *array, const struct shard *shard)
 {
@@ -30,7 +29,7 @@ static int64_t array_elements(const struct optimizer_array *array, const struct 
 }
 
 /* Where each array of each shard lies; returns the elements of all. Flat ones lie as the shards do. */
-static int64_t place_state(struct optimizer *optimizer, int64_t state_count)
+static int64_t location_state(struct optimizer *optimizer, int64_t state_count)
 {
     struct optimizer_array arrays[OPTIMIZER_ARRAYS];
     int64_t used = 0;
@@ -63,11 +62,11 @@ enum status optimizer_create(struct context *context, const struct optimizer_con
     optimizer->state = memory_allocate(context, pointers * sizeof(float *), MEMORY_OTHER);
     if (!optimizer->state)
         return STATUS_MEMORY;
-    size_t elements = (size_t)place_state(optimizer, state_count);
+    size_t elements = (size_t)location_state(optimizer, state_count);
     optimizer->memory = memory_allocate(context, elements * sizeof(float), MEMORY_OPTIMIZER);
     if (!optimizer->memory)
         return STATUS_MEMORY;
-    (void)place_state(optimizer, state_count);
+    (void)location_state(optimizer, state_count);
     return STATUS_OK;
 }
 
@@ -123,8 +122,7 @@ enum status optimizer_visit(const struct optimizer *optimizer, const struct para
     return STATUS_OK;
 }
 
-/* -- Steps ----------------------------------------------------------------------------------------------------------
- */
+/* -- Steps -- */
 
 float optimizer_rate(const struct optimizer_step *step, const struct shard *shard)
 {

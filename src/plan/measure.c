@@ -9,7 +9,7 @@
 #include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/core/random.h"
-#include "src/train/saver.h"
+#include "src/train/checkpointer.h"
 
 enum { REST_TAG = 7100, MESSAGE_TAG = 7101, SAMPLES = 9 };
 
@@ -24,11 +24,11 @@ struct rank {
     struct engine engine;
     struct trainer trainer;
     struct model_state *carried;
-    struct saver saver;
+    struct checkpointer checkpointer;
     struct rehearsal *rehearsal; /* what was planned for it */
 };
 
-/* -- Messages ------------------------------------------------------------------------------------------------------ */
+/* -- Messages -- */
 
 struct exchange {
     struct mesh *mesh;
@@ -146,7 +146,7 @@ static enum status measure_network(struct rank *rank)
     return STATUS_OK;
 }
 
-/* -- The plan, made while the others leave the cores alone --------------------------------------------------------- */
+/* -- The plan, made while the others leave the cores alone -- */
 
 static enum status make_plan(struct rank *rank, const struct mesh_config *mesh, struct plan *plan)
 {
@@ -186,7 +186,7 @@ static enum status make_again(struct rank *rank, const struct mesh_config *mesh,
     return STATUS_OK;
 }
 
-/* -- Steps --------------------------------------------------------------------------------------------------------- */
+/* -- Steps -- */
 
 static enum status create_trainer(struct rank *rank)
 {
@@ -198,7 +198,7 @@ static enum status create_trainer(struct rank *rank)
         CHECK(mesh_agree(rank->mesh, &rank->context, trainer->model->ops->state->create(batch, &rank->carried)));
     batch->state = rank->carried;
     if (config->checkpoint.background)
-        CHECK(saver_create(trainer, rank->carried, "", &rank->saver));
+        CHECK(checkpointer_create(trainer, rank->carried, "", &rank->checkpointer));
     int32_t *tokens = batch_field(batch, "tokens");
     int32_t *targets = batch_field(batch, "targets");
     uint64_t key = random_key(0, "measured tokens");
@@ -279,7 +279,7 @@ static enum status measure_steps(struct rank *rank, int steps, struct plan_measu
     return status;
 }
 
-/* -- All of it ----------------------------------------------------------------------------------------------------- */
+/* -- All of it -- */
 
 static enum status measure_rank(struct rank *rank, const struct mesh_config *mesh, int steps, struct plan *plan,
                                 struct plan_measured *measured)
@@ -322,7 +322,7 @@ enum status plan_measure(struct planner *planner, const struct mesh_config *mesh
         context_fail(context, status, "%s", rank.context.text);
         context->agreed = rank.context.agreed;
     }
-    saver_destroy(&rank.saver);
+    checkpointer_destroy(&rank.checkpointer);
     if (rank.carried)
         rank.trainer.model->ops->state->destroy(&rank.carried);
     trainer_destroy(&rank.trainer);
@@ -332,7 +332,7 @@ enum status plan_measure(struct planner *planner, const struct mesh_config *mesh
     return status;
 }
 
-/* -- Shown --------------------------------------------------------------------------------------------------------- */
+/* -- Shown -- */
 
 static double off(double planned, double found)
 {

@@ -13,7 +13,7 @@ struct network network_assumed(void)
                             .between = {.latency = 5e-6, .bandwidth = 10e9}};
 }
 
-/* -- What a person states ------------------------------------------------------------------------------------------ */
+/* -- What a person states -- */
 
 static enum status take_setting(struct context *context, const char *word, struct network *network)
 {
@@ -76,7 +76,7 @@ enum status network_parse(struct context *context, const char *text, struct netw
     return status;
 }
 
-/* -- Costs --------------------------------------------------------------------------------------------------------- */
+/* -- Costs -- */
 
 const char *network_axis_name(enum mesh_axis axis)
 {

@@ -22,7 +22,7 @@ struct planner_rates {
     struct rates rates;
 };
 
-/* -- The planner --------------------------------------------------------------------------------------------------- */
+/* -- The planner -- */
 
 enum status planner_create(struct context *context, const struct config *config, struct planner *planner)
 {
@@ -119,8 +119,7 @@ static enum status find_rates(struct planner *planner, const struct mesh_config 
     return STATUS_OK;
 }
 
-/* -- What the ranks of a stage hold and do --------------------------------------------------------------------------
- */
+/* -- What the ranks of a stage hold and do -- */
 
 static enum status rehearse_rank(struct planner *planner, const struct mesh_config *mesh, int64_t rank,
                                  struct rehearsal *rehearsal)
@@ -171,7 +170,7 @@ static bool is_counted(int64_t stages, int64_t stage)
     return stages <= PLAN_STAGES || stage < 3 || stage >= stages - 3 || stage == stages / 2;
 }
 
-/* -- Time ---------------------------------------------------------------------------------------------------------- */
+/* -- Time -- */
 
 /* What is known of all stages for the simulation. */
 struct timing {
@@ -305,7 +304,7 @@ enum status plan_make(struct planner *planner, const struct mesh_config *mesh, s
     return STATUS_OK;
 }
 
-/* -- All meshes ---------------------------------------------------------------------------------------------------- */
+/* -- All meshes -- */
 
 static int compare(const void *a, const void *b)
 {

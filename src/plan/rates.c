@@ -11,7 +11,7 @@ static const double most_flops = 2e10;
 enum { LEAST_TOKENS = 128, LEAST_VOCABULARY = 4096, MICRO_BATCHES = 2 };
 static const double seconds_each = 0.4;
 
-/* -- The model that is measured ------------------------------------------------------------------------------------ */
+/* -- The model that is measured -- */
 
 /* The part of the first tensor rank. */
 static void narrow(struct model_config *model, int64_t tensor)
@@ -74,7 +74,7 @@ static void choose_model(const struct config *config, const struct mesh_config *
     shrink(probe);
 }
 
-/* -- Side by side -------------------------------------------------------------------------------------------------- */
+/* -- Side by side -- */
 
 struct probe {
     pthread_t thread;
@@ -174,7 +174,7 @@ done:
     return status;
 }
 
-/* -- Work ---------------------------------------------------------------------------------------------------------- */
+/* -- Work -- */
 
 double rates_pass(const struct rates *rates, int pass, const struct rehearsal_work *work)
 {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "src/core/random.h"
-#include "src/train/saver.h"
+#include "src/train/checkpointer.h"
 
 struct stage {
     struct context *context;
@@ -12,12 +12,12 @@ struct stage {
     struct engine engine;
     struct trainer trainer;
     struct model_state *carried;
-    struct saver saver; /* where it holds a copy of the state */
+    struct checkpointer checkpointer; /* where it holds a copy of the state */
     struct rehearsal *rehearsal;
     struct rehearsal_work last; /* the counts when it was looked at last */
 };
 
-/* -- Counts ------------------------------------------------------------------------------------------------------- */
+/* -- Counts -- */
 
 static struct rehearsal_work counts_now(const struct stage *stage)
 {
@@ -60,7 +60,7 @@ static void after_pass(void *self, const struct pipeline_action *action)
         add_counts(stage, 1.0, &stage->rehearsal->rest);
 }
 
-/* -- Steps -------------------------------------------------------------------------------------------------------- */
+/* -- Steps -- */
 
 static void fill_tokens(const struct trainer *trainer)
 {
@@ -86,7 +86,7 @@ static enum status create(struct stage *stage, const struct config *config, int 
         CHECK(trainer->model->ops->state->create(&trainer->batch, &stage->carried));
     trainer->batch.state = stage->carried;
     if (config->checkpoint.background)
-        CHECK(saver_create(trainer, stage->carried, "", &stage->saver));
+        CHECK(checkpointer_create(trainer, stage->carried, "", &stage->checkpointer));
     trainer->acted = after_pass;
     trainer->acted_self = stage;
     /* Nobody has written the scores that a dry run's routers read. */
@@ -191,7 +191,7 @@ static enum status run_timed(struct stage *stage, double seconds)
 
 static void destroy(struct stage *stage)
 {
-    saver_destroy(&stage->saver);
+    checkpointer_destroy(&stage->checkpointer);
     if (stage->carried)
         stage->trainer.model->ops->state->destroy(&stage->carried);
     trainer_destroy(&stage->trainer);
@@ -222,7 +222,7 @@ static enum status run(struct context *context, bool dry, const struct config *c
     return status == STATUS_OK ? STATUS_OK : context_fail(context, status, "%s", inner.text);
 }
 
-/* -- Many micro-batches -------------------------------------------------------------------------------------------- */
+/* -- Many micro-batches -- */
 
 /* Once as many micro-batches as ever are in flight, each further group of them, one a stage, adds the same to what is
  * counted: with how many a step is compared to one with a group more, so that whole groups are left; 0 where all have

@@ -43,7 +43,7 @@ static void print_basis(const struct planner *planner)
     }
 }
 
-/* -- One mesh ------------------------------------------------------------------------------------------------------ */
+/* -- One mesh -- */
 
 static void print_memory(const struct plan *plan)
 {
@@ -112,7 +112,7 @@ void plan_print(const struct planner *planner, const struct plan *plan)
     print_basis(planner);
 }
 
-/* -- All meshes ---------------------------------------------------------------------------------------------------- */
+/* -- All meshes -- */
 
 void plan_print_all(const struct planner *planner, const struct plan *plans, int count)
 {
@@ -142,7 +142,7 @@ void plan_print_all(const struct planner *planner, const struct plan *plans, int
     print_basis(planner);
 }
 
-/* -- JSON ---------------------------------------------------------------------------------------------------------- */
+/* -- JSON -- */
 
 static json_t *stage_json(const struct plan_stage *stage)
 {

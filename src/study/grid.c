@@ -31,7 +31,7 @@ struct plan {
     struct scale_grid *grid;
 };
 
-/* -- Options ------------------------------------------------------------------------------------------------------- */
+/* -- Options -- */
 
 /* The next item of a list with commas; false at its end, or when an item is too long. */
 static bool next_item(const char **list, char item[ROW_TEXT])
@@ -138,7 +138,7 @@ static enum status read_layouts(struct plan *plan)
     return STATUS_OK;
 }
 
-/* -- The runs ------------------------------------------------------------------------------------------------------ */
+/* -- The runs -- */
 
 static void skip(struct plan *plan, const struct scale_run *run, const char *reason)
 {

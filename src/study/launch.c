@@ -14,7 +14,7 @@
 
 extern char **environ;
 
-/* -- Words --------------------------------------------------------------------------------------------------------- */
+/* -- Words -- */
 
 void arguments_add(struct arguments *arguments, const char *format, ...)
 {
@@ -63,7 +63,7 @@ void arguments_format(const struct arguments *arguments, char *text, size_t size
     }
 }
 
-/* -- The process --------------------------------------------------------------------------------------------------- */
+/* -- The process -- */
 
 static void pause_briefly(void)
 {

@@ -10,7 +10,7 @@
 #include "src/study/launch.h"
 #include "src/study/scale.h"
 
-/* -- What is started ----------------------------------------------------------------------------------------------- */
+/* -- What is started -- */
 
 /* The run's name among its study's files: the same wherever the grid holds it. */
 static void name_file(const struct scale_options *options, const struct scale_run *run, const char *ending, char *path,
@@ -60,7 +60,7 @@ static void make_arguments(const struct scale_options *options, const struct sca
     add_setting(arguments, "mesh.virtual_stages", mesh->virtual_stages);
 }
 
-/* -- What it found ------------------------------------------------------------------------------------------------- */
+/* -- What it found -- */
 
 /* The value at a path of keys with points between them. */
 static const json_t *value_at(const json_t *object, const char *path)
@@ -167,7 +167,7 @@ static void find_warning(const char *path, char *note, size_t size)
         fclose(file);
 }
 
-/* -- The row ------------------------------------------------------------------------------------------------------- */
+/* -- The row -- */
 
 static void name_job(char *text, size_t size)
 {

@@ -54,7 +54,7 @@ struct output {
     bool without_gnuplot;
 };
 
-/* -- Figures ------------------------------------------------------------------------------------------------------- */
+/* -- Figures -- */
 
 struct lines {
     struct report_line line[FIGURE_LINES];
@@ -140,7 +140,7 @@ static enum status draw_figures(struct output *output, struct lines *lines)
     return STATUS_OK;
 }
 
-/* -- The summary --------------------------------------------------------------------------------------------------- */
+/* -- The summary -- */
 
 static void put_last(struct report_table *table, const struct run *run, const char *field, const char *format)
 {
@@ -236,7 +236,7 @@ static enum status make_changes(const struct output *output, const char *heads[C
     return STATUS_OK;
 }
 
-/* -- The page ------------------------------------------------------------------------------------------------------ */
+/* -- The page -- */
 
 static void put_notes(const struct output *output, struct report_page *page)
 {

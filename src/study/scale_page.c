@@ -29,7 +29,7 @@ static const struct scale_point *base_of(const struct output *output, const stru
     return &output->summary->points[section->base];
 }
 
-/* -- Figures ------------------------------------------------------------------------------------------------------- */
+/* -- Figures -- */
 
 /* A file's name of a section: "strong-efficiency", with the number of the section where there are variants. */
 static void name_figure(const struct output *output, int section, const char *what, char *name)
@@ -186,7 +186,7 @@ static enum status draw_shares(struct output *output, int section)
     return STATUS_OK;
 }
 
-/* -- The page ------------------------------------------------------------------------------------------------------ */
+/* -- The page -- */
 
 static const char formulas[] =
     "Efficiency is t0 N0 / (N t) for strong scaling (the same batch on more cores) and t0 / t for weak scaling (a "
@@ -319,7 +319,7 @@ static enum status write_page(const struct output *output)
     return status == STATUS_OK ? closed : status;
 }
 
-/* -- Everything ---------------------------------------------------------------------------------------------------- */
+/* -- Everything -- */
 
 static enum status print_tables(const struct output *output, FILE *out)
 {

@@ -6,7 +6,7 @@
 
 const char *const share_names[4] = {"compute", "communication", "bubble", "io"};
 
-/* -- Points -------------------------------------------------------------------------------------------------------- */
+/* -- Points -- */
 
 static bool is_good(const struct scale_row *row)
 {
@@ -116,7 +116,7 @@ static void make_points(struct summary *summary)
     qsort(summary->points, (size_t)summary->point_count, sizeof *summary->points, compare_points);
 }
 
-/* -- Beside the base ----------------------------------------------------------------------------------------------- */
+/* -- Beside the base -- */
 
 static void compare_with(const struct scale_point *base, bool weak, struct scale_point *point)
 {
@@ -170,7 +170,7 @@ void summary_destroy(struct summary *summary)
     *summary = (struct summary){0};
 }
 
-/* -- Tables -------------------------------------------------------------------------------------------------------- */
+/* -- Tables -- */
 
 static void put_share(struct report_table *table, double share)
 {

@@ -160,7 +160,7 @@ bool tape_recompute(struct tape *tape, tape_function function, const void *argum
     return true;
 }
 
-/* -- One in, one out --------------------------------------------------------------------------------------------- */
+/* -- One in, one out -- */
 
 struct map_call {
     tape_map map;

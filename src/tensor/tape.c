@@ -154,7 +154,7 @@ struct tensor *tape_push(struct tape *tape, struct tape_record record)
     if (!pushed)
         return NULL;
     *pushed = record;
-    pushed->layer = (int)place_layer(&tape->context->place);
+    pushed->layer = (int)location_layer(&tape->context->location);
     pushed->previous = tape->last;
     tape->last = pushed;
     return pushed->output;
@@ -296,7 +296,7 @@ static bool has_gradient(const struct tape_record *record)
 void tape_backward_to(struct tape *tape, struct tape_mark mark)
 {
     for (struct tape_record *record = tape->last; record != mark.record; record = record->previous) {
-        place_enter_layer(&tape->context->place, record->layer);
+        location_enter_layer(&tape->context->location, record->layer);
         if (has_gradient(record) && tape->context->status == STATUS_OK)
             record->backward(tape, record);
         release_outputs(tape, record);

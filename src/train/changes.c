@@ -59,7 +59,7 @@ static void review_one(void *self, const char *key, const char (*values)[CONFIG_
                                          "# after step %lld: %s\n", (long long)review->step, change);
 }
 
-/* -- Data ---------------------------------------------------------------------------------------------------------- */
+/* -- Data -- */
 
 static const char *const data_keys[] = {"data.train content", "data.validation content"};
 enum { DATA_KEYS = sizeof data_keys / sizeof *data_keys };

@@ -27,7 +27,7 @@ static const struct model_config *target_of(const struct conversion *conversion)
     return &conversion->trainer->config->model;
 }
 
-/* -- Which layer goes where --------------------------------------------------------------------------------------- */
+/* -- Which layer goes where -- */
 
 /* Layers outside of the shared ones at each end. */
 static int64_t end_layers(const struct model_config *config)
@@ -112,8 +112,7 @@ static enum status check_depths(const struct conversion *conversion)
     return STATUS_OK;
 }
 
-/* -- Which parameter is which ---------------------------------------------------------------------------------------
- */
+/* -- Which parameter is which -- */
 
 /* Takes "model.layers.I.REST" apart, `rest` with its dot. */
 static bool split_name(const char *name, int64_t *layer, const char **rest)
@@ -208,8 +207,7 @@ static enum status check_rest(const struct conversion *conversion)
     return config_same_model(conversion->trainer->context, &source, target, conversion->path, "the configuration");
 }
 
-/* -- The values -----------------------------------------------------------------------------------------------------
- */
+/* -- The values -- */
 
 /* The parameters' names in the source, empty where nothing is taken. */
 static void find_names(struct conversion *conversion, int64_t index)

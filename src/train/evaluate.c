@@ -128,7 +128,7 @@ enum status evaluate(struct trainer *trainer, const struct corpus *corpus, const
         reading.shown = integer_min(reading.shown, plan->batches * batch->rows);
     if (reading.contexts.longest > batch->length)
         TRY(mesh_agree(trainer->mesh, context, trainer->model->ops->state->create(batch, &reading.state)));
-    place_work(&context->place, PLACE_EVALUATION);
+    location_work(&context->location, LOCATION_EVALUATION);
     batch->causal = !plan->whole_routes;
     batch->memory_off = plan->memory_off;
     TRY(read_contexts(&reading, evaluation));

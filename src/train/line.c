@@ -13,8 +13,7 @@
 
 enum { PATH_LENGTH = 700 };
 
-/* -- The instruction ------------------------------------------------------------------------------------------------
- */
+/* -- The instruction -- */
 
 /* The same for each start of the same command. */
 static void describe_instruction(const struct config *config, const struct resume *resume, char *text, size_t size)
@@ -72,8 +71,7 @@ enum status line_note(struct context *context, const struct config *config, cons
     return run_folder_write(context, path, text);
 }
 
-/* -- Choosing -------------------------------------------------------------------------------------------------------
- */
+/* -- Choosing -- */
 
 static enum status find_newest(struct context *context, struct mesh *mesh, const struct config *config,
                                struct line *line)
@@ -164,8 +162,7 @@ enum status line_choose(struct context *context, struct mesh *mesh, const struct
     return checkpoint_verify(context, mesh, line->path);
 }
 
-/* -- Beginning ------------------------------------------------------------------------------------------------------
- */
+/* -- Beginning -- */
 
 enum status line_begin(struct context *context, const struct config *config, const struct line *line, int64_t step)
 {

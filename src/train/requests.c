@@ -31,7 +31,7 @@ struct requests {
     char reason[REASON_LENGTH];
 };
 
-/* -- Signals ----------------------------------------------------------------------------------------------------- */
+/* -- Signals -- */
 
 static sigset_t signal_set(void)
 {
@@ -79,7 +79,7 @@ static const char *signal_word(int number)
     return number == SIGUSR1 ? "USR1" : number == SIGUSR2 ? "USR2" : "TERM";
 }
 
-/* -- Life -------------------------------------------------------------------------------------------------------- */
+/* -- Creation and end -- */
 
 enum status requests_create(struct context *context, const char *folder, struct requests **requests)
 {
@@ -136,7 +136,7 @@ void requests_drop_old(struct requests *requests)
     }
 }
 
-/* -- Votes ------------------------------------------------------------------------------------------------------- */
+/* -- Votes -- */
 
 static void look_for_files(struct requests *requests)
 {

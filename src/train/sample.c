@@ -48,7 +48,7 @@ enum status sample_show(struct trainer *trainer, bool speaks)
     CHECK(mesh_agree(trainer->mesh, context, context->status));
     if (speaks)
         printf("\n%s", run->prompt);
-    place_work(&context->place, PLACE_END);
+    location_work(&context->location, LOCATION_END);
     struct continuation continuation = {
         .prompt = prompt, .prompt_count = length, .count = run->prompt_tokens, .tokens = tokens, .kept = kept};
     struct shown shown = {.speaks = speaks};

@@ -95,7 +95,7 @@ static enum status restore(struct train *train, const struct resume *resume)
     CHECK(state_load(&train->trainer, train->carried, line->path));
     if (line->brought)
         train->trainer.loss_limit = 0.0; /* perhaps other data: its first loss says what is much */
-    train->saver.saved_step = line->own ? train->trainer.step : -1;
+    train->checkpointer.saved_step = line->own ? train->trainer.step : -1;
     context_log(train->context, "resuming after step %lld from %s", (long long)train->trainer.step, line->path);
     return STATUS_OK;
 }
@@ -147,7 +147,7 @@ static enum status open_outputs(struct train *train)
     /* It says what the steps had: a start without any changes nothing. */
     if (step < train_end(train) || !train->line.found)
         CHECK(train_write_config(train));
-    CHECK(life_begin(&train->life, train_end(train), train->validation != NULL));
+    CHECK(lifecycle_begin(&train->lifecycle, train_end(train), train->validation != NULL));
     /* An instruction to go back leaves a line of history, which is set aside with its checkpoints. */
     run_folder_free_name(path, aside, sizeof aside);
     return metrics_open(context, path, step, train->line.instruction[0] ? aside : NULL, &train->metrics);
@@ -179,8 +179,8 @@ void train_measure_peak(struct train *train)
 static void cast_votes(void *self, double votes[VOTES])
 {
     struct train *train = self;
-    saver_cast(&train->saver, votes);
-    life_cast(&train->life, saver_active(&train->saver), votes);
+    checkpointer_cast(&train->checkpointer, votes);
+    lifecycle_cast(&train->lifecycle, checkpointer_active(&train->checkpointer), votes);
     if (lock_lost(train->lock))
         votes[VOTE_LOST] += 1.0;
 }
@@ -189,7 +189,7 @@ static enum status take_folder(struct train *train)
 {
     CHECK(run_folder_make(train->context, train->config->run.folder));
     CHECK(lock_take(train->context, train->config->run.folder, &train->lock));
-    requests_drop_old(train->life.requests);
+    requests_drop_old(train->lifecycle.requests);
     return STATUS_OK;
 }
 
@@ -224,7 +224,7 @@ static enum status save_brought(struct train *train)
     struct context *context = train->context;
     enum status status = state_save(&train->trainer, train->carried, train->checkpoints);
     if (status == STATUS_OK)
-        train->saver.saved_step = train->trainer.step;
+        train->checkpointer.saved_step = train->trainer.step;
     if (status != STATUS_FILE)
         return status;
     context_log(context, "checkpoint of step %lld failed: %s; training goes on", (long long)train->trainer.step,
@@ -241,7 +241,7 @@ enum status train_start(struct train *train, const struct resume *resume)
     CHECK(share_folder(train));
     CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
     CHECK(mesh_agree(train->mesh, context, create_state(train)));
-    CHECK(saver_create(&train->trainer, train->carried, train->checkpoints, &train->saver));
+    CHECK(checkpointer_create(&train->trainer, train->carried, train->checkpoints, &train->checkpointer));
     train->trainer.data_lines = train->data_lines;
     train->trainer.voter = (struct voter){.self = train, .cast = cast_votes};
     CHECK(restore(train, resume));
@@ -251,5 +251,5 @@ enum status train_start(struct train *train, const struct resume *resume)
         CHECK(save_brought(train));
     train_measure_peak(train);
     describe_run(train);
-    return guard_create(&train->trainer, train->config->run.folder, &train->guard);
+    return watches_create(&train->trainer, train->config->run.folder, &train->watches);
 }

@@ -10,7 +10,7 @@
 #include "src/train/run_folder.h"
 #include "src/train/sample.h"
 
-/* -- The loop ---------------------------------------------------------------------------------------------------- */
+/* -- The loop -- */
 
 /* Agreed: a file of the data that has shrunk is told of once. */
 static enum status fill_batch(struct train *train)
@@ -57,13 +57,13 @@ static enum status run_evaluation(struct train *train, int64_t batches, bool *st
                                    .self = &train->progress};
     bool routed = evaluation_routed(&train->config->model);
     struct evaluation evaluation;
-    train->life.evaluating = true;
+    train->lifecycle.evaluating = true;
     CHECK(evaluate(&train->trainer, train->validation, &plan, &evaluation));
-    train->life.evaluating = false;
+    train->lifecycle.evaluating = false;
     *stopped = evaluation.stopped;
     if (*stopped)
         return STATUS_OK;
-    life_evaluated(&train->life, evaluation.seconds);
+    lifecycle_evaluated(&train->lifecycle, evaluation.seconds);
     train_measure_peak(train);
     progress_break(&train->progress);
     if (evaluation.targets == 0)
@@ -94,7 +94,7 @@ static enum status report_saving(struct train *train, const struct saving *savin
     enum status status = STATUS_OK;
     if (!saving->done)
         return status;
-    life_saved(&train->life, saving->held, saving->seconds);
+    lifecycle_saved(&train->lifecycle, saving->held, saving->seconds);
     if (train->root) {
         const struct metrics_field fields[] = {
             {"step", (double)train->trainer.step, true},       {"checkpoint_step", (double)saving->step, true},
@@ -124,15 +124,15 @@ static bool parameters_sound(struct train *train)
 static enum status save(struct train *train, bool last)
 {
     struct saving saving;
-    if (train->saver.saved_step != train->trainer.step)
+    if (train->checkpointer.saved_step != train->trainer.step)
         CHECK(trainer_compare(&train->trainer));
-    place_work(&train->context->place, PLACE_CHECKPOINT);
+    location_work(&train->context->location, LOCATION_CHECKPOINT);
     if (last) {
-        CHECK(saver_settle(&train->saver, &train->progress, &saving));
+        CHECK(checkpointer_settle(&train->checkpointer, &train->progress, &saving));
         CHECK(report_saving(train, &saving));
     }
-    CHECK(saver_save(&train->saver, last, &train->progress, &saving));
-    life_save_begun(&train->life);
+    CHECK(checkpointer_save(&train->checkpointer, last, &train->progress, &saving));
+    lifecycle_save_begun(&train->lifecycle);
     return report_saving(train, &saving);
 }
 
@@ -140,7 +140,7 @@ static enum status save(struct train *train, bool last)
 static enum status follow_saving(struct train *train, const struct step_result *result)
 {
     struct saving saving;
-    CHECK(saver_follow(&train->saver, result->votes, &train->progress, &saving));
+    CHECK(checkpointer_follow(&train->checkpointer, result->votes, &train->progress, &saving));
     return report_saving(train, &saving);
 }
 
@@ -251,11 +251,11 @@ static enum status go_back(struct train *train)
     struct rewind rewind;
     struct saving saving;
     progress_break(&train->progress);
-    CHECK(saver_settle(&train->saver, &train->progress, &saving));
+    CHECK(checkpointer_settle(&train->checkpointer, &train->progress, &saving));
     CHECK(report_saving(train, &saving));
     CHECK(rewind_run(&train->trainer, train->carried, train->checkpoints, &rewind));
     if (rewind.done)
-        train->saver.saved_step = rewind.saved ? rewind.to : -1;
+        train->checkpointer.saved_step = rewind.saved ? rewind.to : -1;
     return mesh_agree(train->mesh, train->context,
                       rewind_tell(train->context, &rewind, train->config->run.folder, &train->metrics));
 }
@@ -266,8 +266,8 @@ static void watch_soundness(struct train *train, const struct step_result *resul
     struct trainer *trainer = &train->trainer;
     if (result->no_target)
         return;
-    if (trainer->sound && trainer->step > train->saver.saved_step)
-        saver_prove(&train->saver);
+    if (trainer->sound && trainer->step > train->checkpointer.saved_step)
+        checkpointer_prove(&train->checkpointer);
     if (!trainer->sound && !result->skipped && !train->ruined) {
         progress_break(&train->progress);
         context_log(train->context,
@@ -298,9 +298,9 @@ static enum status run_step(struct train *train, double votes[VOTES])
     waited = train->context->time.seconds[TIME_COMMUNICATION] - waited;
     CHECK(report_step(train, &result, seconds, train->context->memory.allocations - allocations));
     CHECK(follow_saving(train, &result));
-    life_stepped(&train->life, clock_seconds() - start);
+    lifecycle_stepped(&train->lifecycle, clock_seconds() - start);
     memcpy(votes, result.votes, sizeof result.votes);
-    CHECK(guard_step(&train->guard, trainer, seconds - waited, &train->progress, train->metrics));
+    CHECK(watches_step(&train->watches, trainer, seconds - waited, &train->progress, train->metrics));
     watch_soundness(train, &result);
     if (!result.no_target && spike_step(&trainer->spikes, result.loss, !result.skipped))
         return go_back(train);
@@ -344,7 +344,7 @@ static enum status run_between(struct train *train, const double votes[VOTES], b
     if ((due || asked) && parameters_sound(train))
         CHECK(save(train, *stopped));
     if (asked)
-        life_obeyed(&train->life, VOTE_SAVE);
+        lifecycle_obeyed(&train->lifecycle, VOTE_SAVE);
     return STATUS_OK;
 }
 
@@ -355,17 +355,17 @@ static enum status prove_last(struct train *train, bool *good)
     struct trainer *trainer = &train->trainer;
     struct step_result result;
     CHECK(fill_batch(train));
-    train->life.evaluating = true;
+    train->lifecycle.evaluating = true;
     CHECK(trainer_loss(trainer, &result));
-    train->life.evaluating = false;
+    train->lifecycle.evaluating = false;
     bool judged = trainer->batch.target_count > 0 && trainer->loss_limit > 0.0;
     *good = !judged || result.loss <= trainer->loss_limit;
     if (*good) {
-        saver_prove(&train->saver);
+        checkpointer_prove(&train->checkpointer);
         return STATUS_OK;
     }
     enum status status = STATUS_OK;
-    if (train->root && train->saver.saved_step == trainer->step) {
+    if (train->root && train->checkpointer.saved_step == trainer->step) {
         char aside[RUN_PATH + 16];
         run_folder_free_name(train->checkpoints, aside, sizeof aside);
         status = checkpoint_set_aside(train->context, train->checkpoints, trainer->step - 1, aside);
@@ -379,14 +379,14 @@ static enum status save_last(struct train *train, bool stopped, bool moved)
 {
     const struct trainer *trainer = &train->trainer;
     struct saving saving;
-    bool good = trainer->sound && (train->saver.saved_step == trainer->step || parameters_sound(train));
+    bool good = trainer->sound && (train->checkpointer.saved_step == trainer->step || parameters_sound(train));
     if (good)
         CHECK(save(train, true));
     if (good && moved)
         CHECK(prove_last(train, &good));
     if (good)
         return STATUS_OK;
-    CHECK(saver_settle(&train->saver, &train->progress, &saving));
+    CHECK(checkpointer_settle(&train->checkpointer, &train->progress, &saving));
     CHECK(report_saving(train, &saving));
     if (stopped) {
         context_log(train->context, "step %lld was not sound, and is not kept; the next start goes on before it",
@@ -410,7 +410,7 @@ static enum status run_steps(struct train *train, bool *stopped)
     bool runs = train->trainer.step < end;
     bool seen = evaluation_seen(train);
     /* A stop may have come between a step and its evaluation. */
-    if (runs && train->saver.saved_step > 0 && !seen && evaluation_due(train))
+    if (runs && train->checkpointer.saved_step > 0 && !seen && evaluation_due(train))
         CHECK(run_evaluation(train, train->config->evaluation.batches, stopped));
     while (train->trainer.step < end && !*stopped) {
         double votes[VOTES];
@@ -422,12 +422,12 @@ static enum status run_steps(struct train *train, bool *stopped)
     }
     progress_break(&train->progress);
     CHECK(save_last(train, *stopped, runs));
-    life_obeyed(&train->life, VOTE_SAVE);
+    lifecycle_obeyed(&train->lifecycle, VOTE_SAVE);
     /* A run that was finished before may have its last evaluation, too. */
     if (!*stopped && train->validation && (runs || !seen))
         CHECK(run_evaluation(train, train->config->evaluation.final_batches, stopped));
-    life_obeyed(&train->life, VOTE_STOP);
-    return mesh_agree(train->mesh, train->context, *stopped ? life_stopped(&train->life) : STATUS_OK);
+    lifecycle_obeyed(&train->lifecycle, VOTE_STOP);
+    return mesh_agree(train->mesh, train->context, *stopped ? lifecycle_stopped(&train->lifecycle) : STATUS_OK);
 }
 
 enum status train_run(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
@@ -445,20 +445,20 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     train->trainer.engine = engine;
     snprintf(train->checkpoints, sizeof train->checkpoints, "%s/checkpoints", config->run.folder);
     progress_create(&train->progress, train->root);
-    TRY(mesh_agree(mesh, context, life_create(context, &train->trainer, config, train->root, &train->life)));
+    TRY(mesh_agree(mesh, context, lifecycle_create(context, &train->trainer, config, train->root, &train->lifecycle)));
     TRY(train_start(train, resume));
     TRY(run_steps(train, stopped));
     TRY(retry_records(train, 0.0));
-    train->life.evaluating = true;
+    train->lifecycle.evaluating = true;
     if (!*stopped)
         TRY(sample_show(&train->trainer, train->root));
-    life_obeyed(&train->life, VOTE_STOP);
+    lifecycle_obeyed(&train->lifecycle, VOTE_STOP);
 done:
     progress_break(&train->progress);
-    guard_destroy(&train->guard);
+    watches_destroy(&train->watches);
     bool again = status == STATUS_OK ? *stopped : status == STATUS_AGAIN;
-    life_destroy(&train->life, again ? TRAIN_AGAIN : status != STATUS_OK ? 1 : 0);
-    saver_destroy(&train->saver);
+    lifecycle_destroy(&train->lifecycle, again ? TRAIN_AGAIN : status != STATUS_OK ? 1 : 0);
+    checkpointer_destroy(&train->checkpointer);
     metrics_close(&train->metrics);
     lock_release(&train->lock);
     destroy_state(train);

@@ -6,13 +6,13 @@
 #include "io/lock/lock.h"
 #include "io/metrics/metrics.h"
 #include "src/train/changes.h"
-#include "src/train/guard.h"
-#include "src/train/life.h"
+#include "src/train/checkpointer.h"
+#include "src/train/lifecycle.h"
 #include "src/train/line.h"
 #include "src/train/progress.h"
-#include "src/train/saver.h"
 #include "src/train/train.h"
 #include "src/train/trainer.h"
+#include "src/train/watches.h"
 
 enum { RUN_PATH = 700 };
 
@@ -31,8 +31,8 @@ struct train {
     struct trainer trainer;
     struct model_state *carried; /* from step to step; NULL: nothing is */
     struct model_scalars scalars;
-    struct guard guard;
-    struct life life;
+    struct watches watches;
+    struct lifecycle lifecycle;
     struct lock *lock;       /* of the run's folder; root only */
     struct metrics *metrics; /* root only */
     int64_t first_step;      /* that was done before this start */
@@ -40,7 +40,7 @@ struct train {
     bool note_waits;         /* RUN/resumed could not */
     double records_tried;    /* when */
     struct progress progress;
-    struct saver saver;
+    struct checkpointer checkpointer;
     double size_limit; /* of parameters that have not been ruined: their root mean square */
     bool ruined;       /* losses are finite, but say that the parameters are of no use */
     double peak;       /* FLOP/s of all ranks, the most that products or steps have reached */

@@ -24,8 +24,7 @@ static void tell_acted(void *self, const struct pipeline_action *action)
     trainer->acted(trainer->acted_self, action);
 }
 
-/* -- Life ------------------------------------------------------------------------------------------------------------
- */
+/* -- Creation and end -- */
 
 static enum status pipelines_create(struct trainer *trainer)
 {
@@ -95,8 +94,7 @@ void trainer_destroy(struct trainer *trainer)
     session_destroy(&trainer->session);
 }
 
-/* -- Steps -----------------------------------------------------------------------------------------------------------
- */
+/* -- Steps -- */
 
 /* The last stage knows the loss of its tokens; one of its tensor ranks brings it to the sum. Routers' losses belong to
  * the tokens of each rank. */
@@ -213,11 +211,11 @@ static enum status pass_forward(struct trainer *trainer, struct step_result *res
 enum status trainer_step(struct trainer *trainer, struct step_result *result)
 {
     struct replica *replica = trainer->session.replica;
-    struct place_mark *place = &trainer->context->place;
-    place_step(place, trainer->step + 1);
+    struct location_mark *place = &trainer->context->location;
+    location_step(place, trainer->step + 1);
     result->no_target = trainer->batch.target_count == 0;
     CHECK(result->no_target ? pass_forward(trainer, result) : trainer_gradients(trainer, result));
-    place_work(place, PLACE_OPTIMIZER);
+    location_work(place, LOCATION_OPTIMIZER);
     trainer->step++;
     trainer->sequences += trainer->batch.rows;
     trainer->tokens += trainer->batch.token_count;

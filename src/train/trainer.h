@@ -5,9 +5,9 @@
 
 #include "dist/parallel/compare.h"
 #include "dist/parallel/pipeline.h"
-#include "src/guard/spike.h"
 #include "src/optim/optimizer.h"
 #include "src/session/session.h"
+#include "src/watch/spike.h"
 
 /* What a rank may want all ranks to do after a step. Its wishes travel with the sum of the losses, so that all ranks
  * know the sum over the mesh after the same step, and no collective is added. */

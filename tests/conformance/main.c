@@ -12,8 +12,7 @@
 #include "tests/conformance/run.h"
 #include "tests/support/fields.h"
 
-/* -- A case ----------------------------------------------------------------------------------------------------------
- */
+/* -- A case -- */
 
 static enum status set_up(struct run *run)
 {

@@ -22,8 +22,7 @@ void run_see_logits(void *self, int64_t first, const struct tensor *logits)
     }
 }
 
-/* -- What routers chose ----------------------------------------------------------------------------------------------
- */
+/* -- What routers chose -- */
 
 /* All tensor and context ranks see the same. */
 static bool speaks_for_selections(const struct run *run)
@@ -76,8 +75,7 @@ void run_compare_selections(struct run *run)
     }
 }
 
-/* -- Memories --------------------------------------------------------------------------------------------------------
- */
+/* -- Memories -- */
 
 /* A part of the memories of a layer: a kv head's M or z in a row of this rank. */
 static float *memory_part(const struct run *run, float *layer, int64_t row, int64_t head, bool norm)

@@ -5,8 +5,7 @@
 
 #include "tests/conformance/run.h"
 
-/* -- Between the reference's whole tensors and this rank's parts ----------------------------------------------------
- */
+/* -- Between the reference's whole tensors and this rank's parts -- */
 
 /* Calls `visit` for each element of a box, in order, with its index in the whole tensor. */
 static void visit_box(const struct box *box, const struct parameter_spec *spec,
@@ -111,8 +110,7 @@ static void collect(struct run *run, const char *name, bool gradient, double *wh
     mesh_all_reduce(run->runner->mesh, MESH_TEAM, whole, size, DTYPE_F64, MESH_SUM);
 }
 
-/* -- Comparison ------------------------------------------------------------------------------------------------------
- */
+/* -- Comparison -- */
 
 void run_compare(struct run *run, struct case_tensor *expected, const double *values, double scale)
 {

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "dist/mesh/events.h"
-#include "src/guard/watchdog.h"
+#include "src/watch/watchdog.h"
 
 enum { STEPS = 6, LAYERS = 5, BAD_STEP = 4, BAD_LAYER = 3 };
 
@@ -35,16 +35,16 @@ static void misbehave(struct play *play)
     double end = clock_seconds() + 4.0 * play->seconds;
     bool disk = strncmp(play->what, "disk", 4) == 0;
     if (disk)
-        place_enter_files(&play->context.place);
+        location_enter_files(&play->context.location);
     while (disk && clock_seconds() < end)
         wait_a_moment();
     if (disk)
-        place_leave_files(&play->context.place);
+        location_leave_files(&play->context.location);
     while (strcmp(play->what, "stay") == 0)
         wait_a_moment();
     while (strcmp(play->what, "slow") == 0 && clock_seconds() < end) {
         wait_a_moment();
-        place_touch(&play->context.place);
+        location_touch(&play->context.location);
     }
 }
 
@@ -58,20 +58,20 @@ static void reduce(struct play *play, enum mesh_axis axis, bool bad)
 
 static void run(struct play *play)
 {
-    struct place_mark *place = &play->context.place;
+    struct location_mark *place = &play->context.location;
     for (int step = 1; step <= STEPS; step++) {
         bool guilty = mesh_rank(play->mesh, MESH_TEAM) == play->rank || strcmp(play->what, "disks") == 0;
         bool bad = step == BAD_STEP && guilty;
-        place_step(place, step);
-        place_pass(place, PLACE_BACKWARD, 1);
+        location_step(place, step);
+        location_pass(place, LOCATION_BACKWARD, 1);
         for (int layer = 0; layer < LAYERS; layer++) {
-            place_enter_layer(place, layer);
+            location_enter_layer(place, layer);
             if (bad && layer == BAD_LAYER)
                 misbehave(play);
             reduce(play, MESH_TENSOR, bad && layer == BAD_LAYER);
             wait_a_moment();
         }
-        place_work(place, PLACE_OPTIMIZER);
+        location_work(place, LOCATION_OPTIMIZER);
         reduce(play, MESH_REPLICA, bad);
         reduce(play, MESH_TEAM, bad);
     }

@@ -148,7 +148,7 @@ void file_change_first(struct world *world, const char *path, int64_t offset)
     mesh_barrier(world->mesh, MESH_TEAM);
 }
 
-/* -- Main --------------------------------------------------------------------------------------------------------- */
+/* -- Main -- */
 
 static int world_create(struct world *world)
 {

@@ -6,6 +6,7 @@
 #include "io/config/config.h"
 #include "src/core/random.h"
 #include "src/model/layers.h"
+#include "src/model/stages.h"
 #include "tests/support/fields.h"
 
 const struct kind kinds[KINDS] = {
@@ -158,7 +159,7 @@ bool bench_create(struct bench *bench, void **state, const struct kind *kind, co
     make_config(context, kind, options, &bench->config);
     struct mesh_config ring = options->mesh;
     ring.recursions = RECURSIONS_RING;
-    if (options->mesh.recursions != RECURSIONS_RING && !layers_circular(&bench->config.model, &ring))
+    if (options->mesh.recursions != RECURSIONS_RING && !stages_circular(&bench->config.model, &ring))
         return false; /* the same mesh as without */
     bench->mesh = mpi_mesh(fixture, options->mesh);
     assert_ok(context, engine_create(context, 1, &bench->engine));

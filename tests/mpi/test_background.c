@@ -148,7 +148,7 @@ static void folder_of(const struct world *world, const char *name, char folder[C
     snprintf(folder, CHECKPOINT_PATH, "%.600s/%s", world->folder, name);
 }
 
-/* -- Tests -------------------------------------------------------------------------------------------------------- */
+/* -- Tests -- */
 
 static void the_file_is_that_of_a_synchronous_write(struct world *world)
 {
@@ -347,7 +347,7 @@ static void an_end_in_the_middle_leaves_nothing(struct world *world)
     free(world->values);
 }
 
-/* -- Main --------------------------------------------------------------------------------------------------------- */
+/* -- Main -- */
 
 static void with_world(void **state, void (*test)(struct world *))
 {

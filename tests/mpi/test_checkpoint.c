@@ -37,7 +37,7 @@ static void hashes_of(struct world *world, const char *path, uint64_t hashes[DAT
     memory_free(&world->context, entries);
 }
 
-/* -- Tests -------------------------------------------------------------------------------------------------------- */
+/* -- Tests -- */
 
 static void test_any_division_reads_any(void **state)
 {
@@ -289,7 +289,7 @@ static void test_tools(void **state)
     free(model);
 }
 
-/* -- Main --------------------------------------------------------------------------------------------------------- */
+/* -- Main -- */
 
 static int run(struct world *world)
 {

@@ -256,7 +256,7 @@ static void test_wrong_length(void **state)
                  "damaged");
 }
 
-/* -- Main --------------------------------------------------------------------------------------------------------- */
+/* -- Main -- */
 
 static int run(struct world *world)
 {

@@ -90,8 +90,7 @@ static struct mesh_config mesh_of(int ranks, int stages)
     return (struct mesh_config){ranks / stages, stages, 1, 1, 1};
 }
 
-/* -- The toy ---------------------------------------------------------------------------------------------------------
- */
+/* -- The toy -- */
 
 /* The loss before the first step, by hand. */
 static double first_loss(const struct run *run)
@@ -181,8 +180,7 @@ static void check_refuses_what_does_not_fit(void **state)
     run_destroy(&run);
 }
 
-/* -- Two at the same time -------------------------------------------------------------------------------------------
- */
+/* -- Two at the same time -- */
 
 /* Even ranks train a decoder, odd ones a toy: each as if it were alone. */
 static void two_models_train_side_by_side(void **state)
@@ -212,8 +210,7 @@ static void two_models_train_side_by_side(void **state)
     team_destroy(&team);
 }
 
-/* -- Frozen parameters ----------------------------------------------------------------------------------------------
- */
+/* -- Frozen parameters -- */
 
 enum { FREEZING = 2 };
 static const char *const lower_half[] = {"training.freeze=model.embed_tokens.*,model.layers.[01].*",
@@ -402,8 +399,7 @@ static void what_was_frozen_can_learn_again(void **state)
     run_destroy(&other);
 }
 
-/* -- Optimisers -----------------------------------------------------------------------------------------------------
- */
+/* -- Optimisers -- */
 
 static int whole_arrays(const struct optimizer_config *config, const struct parameter_spec *spec,
                         struct optimizer_array *arrays)

@@ -39,8 +39,7 @@ static float *look(struct bench *bench)
     return copy;
 }
 
-/* -- Some tokens at once ---------------------------------------------------------------------------------------------
- */
+/* -- Some tokens at once -- */
 
 struct decoding {
     struct bench *bench;
@@ -175,8 +174,7 @@ static void tokens_may_come_in_any_portions(void **state)
         }
 }
 
-/* -- Sequences side by side ------------------------------------------------------------------------------------------
- */
+/* -- Sequences side by side -- */
 
 enum { SEQUENCES = 6 };
 
@@ -231,8 +229,7 @@ static void sequences_do_not_disturb_each_other(void **state)
         }
 }
 
-/* -- Depth-wise batching ---------------------------------------------------------------------------------------------
- */
+/* -- Depth-wise batching -- */
 
 enum { QUEUE = 9, DRAWN = 13 };
 
@@ -248,18 +245,21 @@ static void draw_queue(struct bench *bench, const struct sampling *sampling, int
         continuations[s] = (struct continuation){
             .prompt = prompt[s], .prompt_count = 1 + (s * 3) % 5, .count = DRAWN - s % 4, .tokens = tokens[s]};
     }
-    memset(decoder_of(bench->trainer.model)->routing, 0, (size_t)bench->config.model.layers * sizeof(struct routing));
+    memset(decoder_of(bench->trainer.model)->router_counts, 0,
+           (size_t)bench->config.model.layers * sizeof(struct router_counts));
     assert_ok(bench->context, generate(&bench->trainer.session, sampling, continuations, QUEUE, rows, NULL, NULL));
 }
 
 /* Tokens in different recursions did pass together: some took the second one, and some did not. */
-static void check_depths(const struct bench *bench, const char *name, struct routing *routing)
+static void check_depths(const struct bench *bench, const char *name, struct router_counts *routing)
 {
     const struct decoder *decoder = decoder_of(bench->trainer.model);
     for (int64_t r = 0; r < decoder->config.depth.recursions; r++) {
-        if (decoder->routing[r].offered != routing[r].offered || decoder->routing[r].chosen != routing[r].chosen)
-            fail_msg("%s: %d of %d tokens take recursion %d; in step %d of %d", name, (int)decoder->routing[r].chosen,
-                     (int)decoder->routing[r].offered, (int)r, (int)routing[r].chosen, (int)routing[r].offered);
+        if (decoder->router_counts[r].offered != routing[r].offered ||
+            decoder->router_counts[r].chosen != routing[r].chosen)
+            fail_msg("%s: %d of %d tokens take recursion %d; in step %d of %d", name,
+                     (int)decoder->router_counts[r].chosen, (int)decoder->router_counts[r].offered, (int)r,
+                     (int)routing[r].chosen, (int)routing[r].offered);
         if (decoder->model->balanced && r > 0 && routing[r].offered > 0) /* on the stage with the routers */
             assert_in_range(routing[r].chosen, 1, routing[r].offered - 1);
     }
@@ -270,9 +270,9 @@ static void compare_batching(struct bench *bench, const char *name, double tempe
     enum { MOST = 4 };
     static int32_t in_step[QUEUE][DRAWN], depthwise[QUEUE][DRAWN];
     struct sampling sampling = {.temperature = temperature, .top_p = 0.95, .seed = 5, .in_step = true};
-    struct routing routing[MOST];
+    struct router_counts routing[MOST];
     draw_queue(bench, &sampling, rows, in_step);
-    memcpy(routing, decoder_of(bench->trainer.model)->routing, sizeof routing);
+    memcpy(routing, decoder_of(bench->trainer.model)->router_counts, sizeof routing);
     sampling.in_step = false;
     draw_queue(bench, &sampling, rows, depthwise);
     for (int s = 0; s < QUEUE; s++)

@@ -69,8 +69,7 @@ static void corrupt(struct bench *bench, enum adversary adversary)
     replica_gather(bench->trainer.session.replica);
 }
 
-/* -- What can be foretold --------------------------------------------------------------------------------------------
- */
+/* -- What can be foretold -- */
 
 /* Routed layers, or recursions. */
 static bool has_router(const struct model_config *model, int64_t index)
@@ -114,13 +113,11 @@ static void check_selections(struct bench *bench, enum adversary adversary, bool
                  causal ? "token by token" : "over whole sequences");
 }
 
-/* -- What the causal router is told to be worth
- * --------------------------------------------------------------------------
- */
+/* -- What the causal router is told to be worth -- */
 
 static void add_routing(const struct bench *bench, int64_t index, double sums[4])
 {
-    const struct routing *routing = &decoder_of(bench->trainer.model)->routing[index];
+    const struct router_counts *routing = &decoder_of(bench->trainer.model)->router_counts[index];
     const double own[4] = {(double)routing->judged, (double)routing->wanted, (double)routing->admitted,
                            (double)routing->hits};
     memcpy(sums, own, sizeof own);
@@ -135,8 +132,8 @@ static void check_accounts(const struct bench *bench, enum adversary adversary, 
     int64_t count;
     layers_shared(model, &first, &count);
     bool by_token = model->depth.kind == DEPTH_MOR && model->depth.routing == ROUTING_TOKEN;
-    double entropy[2] = {decoder_of(bench->trainer.model)->routing[0].entropy,
-                         (double)decoder_of(bench->trainer.model)->routing[0].decided};
+    double entropy[2] = {decoder_of(bench->trainer.model)->router_counts[0].entropy,
+                         (double)decoder_of(bench->trainer.model)->router_counts[0].decided};
     for (int64_t index = 0; !by_token && index < model->layers; index++) {
         double sums[4];
         if (!has_router(model, index))
@@ -162,9 +159,7 @@ static void check_accounts(const struct bench *bench, enum adversary adversary, 
         assert_true(entropy[1] == (double)(KIND_ROWS * KIND_LENGTH));
 }
 
-/* -- On every mesh
- * -----------------------------------------------------------------------------------------------------
- */
+/* -- On every mesh -- */
 
 static bool is_routed(const struct model_config *model)
 {

@@ -64,8 +64,7 @@ static void share_logits(struct bench *bench, float *logits)
     mesh_all_reduce(bench->mesh, MESH_TENSOR, logits, logit_count(bench), DTYPE_F32, MESH_SUM);
 }
 
-/* -- Nothing later ---------------------------------------------------------------------------------------------------
- */
+/* -- Nothing later -- */
 
 static void check_causality(struct bench *bench, const char *name)
 {
@@ -109,8 +108,7 @@ static void no_token_sees_a_later_one(void **state)
         }
 }
 
-/* -- No other row, no padding ----------------------------------------------------------------------------------------
- */
+/* -- No other row, no padding -- */
 
 /* Whether a row's memories after the pass are those that were kept, on all ranks. */
 static bool same_memory(struct bench *bench, int64_t row, float *const *kept)

@@ -8,8 +8,7 @@
 #include "src/ops/memory.h"
 #include "tests/mpi/tape_bench.h"
 
-/* -- Scans -----------------------------------------------------------------------------------------------------------
- */
+/* -- Scans -- */
 
 static void sums_of_the_ranks_before(void **state)
 {
@@ -57,8 +56,7 @@ static void joins_keep_the_order(void **state)
     mesh_destroy(&mesh);
 }
 
-/* -- States ----------------------------------------------------------------------------------------------------------
- */
+/* -- States -- */
 
 enum { ROWS = 2, HEADS = 2, SEGMENTS = 7, WIDTH = 10, STATE = WIDTH * WIDTH + WIDTH, VECTOR = HEADS * WIDTH };
 

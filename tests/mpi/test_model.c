@@ -4,6 +4,7 @@
 
 #include "src/model/decoder_private.h"
 #include "src/model/layers.h"
+#include "src/model/stages.h"
 #include "src/optim/optimizer.h"
 #include "tests/support/held.h"
 #include "tests/support/mpi_main.h"
@@ -89,11 +90,11 @@ static void bench_create(struct bench *bench, void **state, const struct mesh_co
     d->kv_heads.begin = d->heads.begin / group;
     d->kv_heads.count = (d->heads.begin + d->heads.count - 1) / group - d->kv_heads.begin + 1;
     d->vocabulary = range_partition(config->vocabulary, ranks, rank);
-    d->chunks = layers_chunks(config, mesh);
+    d->chunks = stages_chunks(config, mesh);
     d->layers = memory_allocate(bench->context, (size_t)d->chunks * sizeof *d->layers, MEMORY_OTHER);
     for (int64_t chunk = 0; chunk < d->chunks; chunk++)
         d->layers[chunk] =
-            layers_of_chunk(config, mesh, chunk * mesh->pipeline + mesh_rank(bench->mesh, MESH_PIPELINE), 8);
+            stages_layers(config, mesh, chunk * mesh->pipeline + mesh_rank(bench->mesh, MESH_PIPELINE), 8);
     assert_ok(bench->context, decoder_declare(d));
     assert_ok(bench->context, replica_create(bench->context, bench->mesh, &bench->engine, &bench->list, dtype, 2048,
                                              true, &bench->replica));

@@ -43,8 +43,7 @@ static void gathering_and_scattering_are_each_others_backward(void **state)
     bench_destroy(&bench);
 }
 
-/* -- Linear layers whose messages run under their products -----------------------------------------------------------
- */
+/* -- Linear layers whose messages run under their products -- */
 
 enum { LAYERS = 3, WIDTH = 6, FEATURES = 7 };
 
@@ -237,8 +236,7 @@ static void the_loss_does_not_depend_on_who_holds_the_vocabulary(void **state)
     bench_destroy(&bench);
 }
 
-/* -- Replicas --------------------------------------------------------------------------------------------------------
- */
+/* -- Replicas -- */
 
 enum { PARAMETERS = 8 };
 

@@ -378,8 +378,7 @@ static void a_model_that_the_mesh_cannot_split_is_refused(void **state)
     assert_int_equal(context->memory.bytes_total, 0);
 }
 
-/* -- Capacity warm-up -------------------------------------------------------------------------------------------------
- */
+/* -- Capacity warm-up -- */
 
 enum { WARMUP = 4, WARM_STEPS = 6 };
 
@@ -404,7 +403,7 @@ static int64_t chosen_so_far(const struct bench *bench, enum depth_kind kind)
     const struct decoder *decoder = decoder_of(bench->trainer.model);
     bool here = kind == DEPTH_MOD ? decoder_holds_layer(decoder, 3) : decoder->recursion_routers[0] != NULL;
     int64_t rows = bench->trainer.batch.mine.count;
-    return here && rows > 0 ? decoder->routing[kind == DEPTH_MOD ? 3 : 2].chosen / rows : -1;
+    return here && rows > 0 ? decoder->router_counts[kind == DEPTH_MOD ? 3 : 2].chosen / rows : -1;
 }
 
 static void train_through_warmup(void **state, struct mesh_config mesh, enum depth_kind kind, double *losses)

@@ -139,7 +139,7 @@ static inline void check_corpus(struct fixture *fixture, struct corpus *corpus, 
     corpus_close(&corpus);
 }
 
-/* -- Writers of the formats ---------------------------------------------------------------------------------------- */
+/* -- Writers of the formats -- */
 
 static inline void write_uint16(struct fixture *fixture, const char *name, const int32_t *tokens, int64_t count)
 {

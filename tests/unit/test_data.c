@@ -1,7 +1,7 @@
 /* Corpora: every format and every error. */
 #include "tests/unit/data_support.h"
 
-/* -- Formats ------------------------------------------------------------------------------------------------------- */
+/* -- Formats -- */
 
 static void test_bytes(void **state)
 {
@@ -358,7 +358,7 @@ static void test_parts(void **state)
     }
 }
 
-/* -- Errors -------------------------------------------------------------------------------------------------------- */
+/* -- Errors -- */
 
 static void test_errors_of_files(void **state)
 {

@@ -412,7 +412,7 @@ static void test_hosts_alike(void **state)
     json_decref(json);
 }
 
-/* -- A machine of files ------------------------------------------------------------------------------------------- */
+/* -- A machine of files -- */
 
 struct tree {
     char root[64];

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/model/layers.h"
+#include "src/model/stages.h"
 
 static struct model_config recursive(enum sharing_kind sharing, int64_t layers, int64_t recursions)
 {
@@ -29,8 +30,7 @@ static const char *const names[] = {[SHARING_CYCLE] = "cycle",
                                     [SHARING_MIDDLE_CYCLE] = "middle_cycle",
                                     [SHARING_MIDDLE_SEQUENCE] = "middle_sequence"};
 
-/* -- Unrolled and stored ---------------------------------------------------------------------------------------------
- */
+/* -- Unrolled and stored -- */
 
 /* Nine layers that share and three recursions, as written out in the paper; -1 ends a row. */
 static void layers_are_shared_as_the_paper_says(void **state)
@@ -145,8 +145,7 @@ static void a_surplus_makes_room_for_more_tokens(void **state)
     }
 }
 
-/* -- The pipeline ----------------------------------------------------------------------------------------------------
- */
+/* -- The pipeline -- */
 
 static struct mesh_config pipeline(int64_t stages, int64_t chunks)
 {
@@ -156,12 +155,12 @@ static struct mesh_config pipeline(int64_t stages, int64_t chunks)
 /* All chunks of the model in order, without a gap, and what is stored once lies on one stage. */
 static void check_chunks(const struct model_config *config, const struct mesh_config *mesh)
 {
-    int64_t chunks = mesh->pipeline * layers_chunks(config, mesh);
+    int64_t chunks = mesh->pipeline * stages_chunks(config, mesh);
     int64_t next = 0;
     int64_t stage_of[64];
     memset(stage_of, -1, sizeof stage_of);
     for (int64_t chunk = 0; chunk < chunks; chunk++) {
-        struct range layers = layers_of_chunk(config, mesh, chunk, 8);
+        struct range layers = stages_layers(config, mesh, chunk, 8);
         assert_true(layers.count >= 0);
         assert_int_equal(layers.begin, next);
         next = layers.begin + layers.count;
@@ -190,12 +189,12 @@ static void every_layer_is_in_one_chunk(void **state)
                         int64_t ends = sharing >= SHARING_MIDDLE_CYCLE ? 2 : 0;
                         struct model_config config =
                             recursive((enum sharing_kind)sharing, ends + shared * recursions, recursions);
-                        if (layers_check_mesh(&context, &mesh, &config) == STATUS_OK)
+                        if (stages_check(&context, &mesh, &config) == STATUS_OK)
                             check_chunks(&config, &mesh);
                         context_clear(&context);
                     }
             struct model_config config = plain(stages * chunks + 1);
-            assert_ok(&context, layers_check_mesh(&context, &mesh, &config));
+            assert_ok(&context, stages_check(&context, &mesh, &config));
             check_chunks(&config, &mesh);
         }
 }
@@ -207,18 +206,18 @@ static void recursions_go_around_the_stages(void **state)
     static const struct range expected[] = {{0, 3}, {3, 1}, {4, 1}, {5, 2}, {7, 1}, {8, 1}, {9, 2}, {11, 1}, {12, 2}};
     struct model_config config = recursive(SHARING_MIDDLE_CYCLE, 14, 3);
     struct mesh_config mesh = pipeline(3, 1);
-    assert_int_equal(layers_chunks(&config, &mesh), 3);
+    assert_int_equal(stages_chunks(&config, &mesh), 3);
     for (int64_t chunk = 0; chunk < 9; chunk++) {
-        struct range layers = layers_of_chunk(&config, &mesh, chunk, 8);
+        struct range layers = stages_layers(&config, &mesh, chunk, 8);
         assert_int_equal(layers.begin, expected[chunk].begin);
         assert_int_equal(layers.count, expected[chunk].count);
     }
     /* Alone, a rank needs no chunks; layers that repeat at once are placed like others. */
     mesh = pipeline(1, 1);
-    assert_int_equal(layers_chunks(&config, &mesh), 1);
+    assert_int_equal(stages_chunks(&config, &mesh), 1);
     config = recursive(SHARING_MIDDLE_SEQUENCE, 14, 3);
     mesh = pipeline(3, 2);
-    assert_int_equal(layers_chunks(&config, &mesh), 2);
+    assert_int_equal(stages_chunks(&config, &mesh), 2);
 }
 
 /* Fewer shared layers than stages: some stages have none of them, in any recursion. */
@@ -229,7 +228,7 @@ static void a_stage_may_have_no_layer(void **state)
     struct mesh_config mesh = pipeline(3, 1);
     static const struct range expected[] = {{0, 2}, {2, 0}, {2, 0}, {2, 1}, {3, 0}, {3, 1}};
     for (int64_t chunk = 0; chunk < 6; chunk++) {
-        struct range layers = layers_of_chunk(&config, &mesh, chunk, 8);
+        struct range layers = stages_layers(&config, &mesh, chunk, 8);
         assert_int_equal(layers.begin, expected[chunk].begin);
         assert_int_equal(layers.count, expected[chunk].count);
     }
@@ -243,11 +242,11 @@ static void a_heavy_head_counts_in_stored_layers(void **state)
     struct mesh_config mesh = pipeline(2, 1);
     config.vocabulary = 2 * 4 * (4 * 16 + 2 * 24 + 9); /* a layer: 4 maps of attention, 2 of the MLP, 9 keys */
     config.mlp = MLP_GELU;
-    struct range last = layers_of_chunk(&config, &mesh, 1, 8);
+    struct range last = stages_layers(&config, &mesh, 1, 8);
     assert_int_equal(last.begin, 16);
     assert_int_equal(last.count, 8);
     config.vocabulary = 1;
-    last = layers_of_chunk(&config, &mesh, 1, 8);
+    last = stages_layers(&config, &mesh, 1, 8);
     assert_int_equal(last.begin, 12);
     assert_int_equal(last.count, 12);
 }
@@ -259,19 +258,19 @@ static void pipelines_that_do_not_fit_are_refused(void **state)
     context_create(&context);
     struct model_config config = recursive(SHARING_MIDDLE_CYCLE, 8, 3);
     struct mesh_config mesh = pipeline(4, 1);
-    assert_ok(&context, layers_check_mesh(&context, &mesh, &config));
+    assert_ok(&context, stages_check(&context, &mesh, &config));
     mesh = pipeline(5, 1);
-    assert_fails(&context, layers_check_mesh(&context, &mesh, &config), STATUS_USAGE, "share 4 stored layers");
+    assert_fails(&context, stages_check(&context, &mesh, &config), STATUS_USAGE, "share 4 stored layers");
     mesh = pipeline(2, 2);
-    assert_fails(&context, layers_check_mesh(&context, &mesh, &config), STATUS_USAGE,
+    assert_fails(&context, stages_check(&context, &mesh, &config), STATUS_USAGE,
                  "mesh.virtual_stages: 2; each recursion is a chunk already, use 1");
     config = recursive(SHARING_SEQUENCE, 8, 2);
-    assert_ok(&context, layers_check_mesh(&context, &mesh, &config));
+    assert_ok(&context, stages_check(&context, &mesh, &config));
     mesh = pipeline(2, 3);
-    assert_fails(&context, layers_check_mesh(&context, &mesh, &config), STATUS_USAGE,
+    assert_fails(&context, stages_check(&context, &mesh, &config), STATUS_USAGE,
                  "pipeline x virtual_stages may be at most 4");
     config = plain(5);
-    assert_fails(&context, layers_check_mesh(&context, &mesh, &config), STATUS_USAGE, "cannot share 5 layers");
+    assert_fails(&context, stages_check(&context, &mesh, &config), STATUS_USAGE, "cannot share 5 layers");
 }
 
 /* One recursion cannot be cut: what lies before and after is all that other stages can have. */
@@ -290,20 +289,20 @@ static void all_recursions_may_be_on_one_stage(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct mesh_config mesh = pipeline(cases[i].stages, 1);
         mesh.recursions = RECURSIONS_STAGE;
-        assert_ok(&context, layers_check_mesh(&context, &mesh, cases[i].config));
-        assert_int_equal(layers_chunks(cases[i].config, &mesh), 1);
+        assert_ok(&context, stages_check(&context, &mesh, cases[i].config));
+        assert_int_equal(stages_chunks(cases[i].config, &mesh), 1);
         for (int64_t chunk = 0; chunk < cases[i].stages; chunk++) {
-            struct range layers = layers_of_chunk(cases[i].config, &mesh, chunk, 8);
+            struct range layers = stages_layers(cases[i].config, &mesh, chunk, 8);
             assert_int_equal(layers.begin, cases[i].chunk[chunk].begin);
             assert_int_equal(layers.count, cases[i].chunk[chunk].count);
         }
         mesh.pipeline++;
         if (cases[i].config == &cycle || cases[i].stages == 3)
-            assert_fails(&context, layers_check_mesh(&context, &mesh, cases[i].config), STATUS_USAGE,
+            assert_fails(&context, stages_check(&context, &mesh, cases[i].config), STATUS_USAGE,
                          "or mesh.recursions ring");
         mesh = pipeline(2, 2);
         mesh.recursions = RECURSIONS_STAGE;
-        assert_fails(&context, layers_check_mesh(&context, &mesh, cases[i].config), STATUS_USAGE,
+        assert_fails(&context, stages_check(&context, &mesh, cases[i].config), STATUS_USAGE,
                      "mesh.virtual_stages: 2; with mesh.recursions stage");
     }
 }

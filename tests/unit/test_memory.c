@@ -1,7 +1,7 @@
 /* Infini-attention's memory against a plain loop over segments in double precision (src/model/README.md section 3). */
 #include "tests/unit/memory_support.h"
 
-/* -- The reference --------------------------------------------------------------------------------------------- */
+/* -- The reference -- */
 
 static double feature(double x)
 {
@@ -76,7 +76,7 @@ static void reference_run(const struct problem *p, double *const *input, double 
     }
 }
 
-/* -- Output, final state and gradients against the reference ------------------------------------------------------- */
+/* -- Output, final state and gradients against the reference -- */
 
 struct expected {
     double *value[INPUTS], *output, *after;

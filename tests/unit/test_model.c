@@ -74,8 +74,7 @@ static int64_t sum_groups(const int64_t *groups)
     return sum;
 }
 
-/* -- Numbers of parameters -------------------------------------------------------------------------------------------
- */
+/* -- Numbers of parameters -- */
 
 static void recursive_models_have_the_size_of_the_paper(void **state)
 {
@@ -162,8 +161,7 @@ static void every_group_counts_its_own(void **state)
     }
 }
 
-/* -- Names, initial values, decay ------------------------------------------------------------------------------------
- */
+/* -- Names, initial values, decay -- */
 
 struct expected_spec {
     const char *name;
@@ -310,8 +308,7 @@ static void learned_residuals_start_as_the_plain_sum(void **state)
     CHECK_SPECS(&config, sums);
 }
 
-/* -- FLOPs -----------------------------------------------------------------------------------------------------------
- */
+/* -- FLOPs -- */
 
 /* Products of a layer of small() for each of these tokens: its maps, and those with a key and a value for each pair. */
 enum { MAPS = 2 * 24 * 12 + 2 * 12 * 12 + 3 * 20 * 12, KV_MAPS = 2 * 12 * 12, PAIR = 2 * 24, HEAD = 64 * 12 };

@@ -1,7 +1,7 @@
 /* Operations on tokens, each against a plain double-precision computation. */
 #include "tests/unit/ops_support.h"
 
-/* -- linear ---------------------------------------------------------------------------------------------------- */
+/* -- linear -- */
 
 static struct tensor *linear_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
@@ -52,7 +52,7 @@ static void test_linear(void **state)
                              .samples = 3});
 }
 
-/* -- sums ------------------------------------------------------------------------------------------------------ */
+/* -- sums -- */
 
 static struct tensor *bias_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
@@ -106,7 +106,7 @@ static void test_sums(void **state)
     }
 }
 
-/* -- norm ------------------------------------------------------------------------------------------------------ */
+/* -- norm -- */
 
 static struct tensor *norm_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
@@ -192,7 +192,7 @@ static void test_norm_far(void **state)
     }
 }
 
-/* -- activations ----------------------------------------------------------------------------------------------- */
+/* -- activations -- */
 
 static struct tensor *swiglu_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
@@ -352,7 +352,7 @@ static void test_activations_nan(void **state)
     }
 }
 
-/* -- streaming ------------------------------------------------------------------------------------------------- */
+/* -- streaming -- */
 
 /* Every kernel that can go around the caches, over COUNT elements of `dtype` at `shift` bytes off a line. */
 enum { STREAM_ROWS = 5, STREAM_COLUMNS = 192, STREAM_COUNT = STREAM_ROWS * STREAM_COLUMNS + 7, STREAM_OUTPUTS = 10 };
@@ -416,7 +416,7 @@ static void test_streaming(void **state)
     }
 }
 
-/* -- embedding ------------------------------------------------------------------------------------------------- */
+/* -- embedding -- */
 
 struct embedding_argument {
     int32_t tokens[600];
@@ -464,7 +464,7 @@ static void test_embedding(void **state)
     }
 }
 
-/* -- rope ------------------------------------------------------------------------------------------------------ */
+/* -- rope -- */
 
 enum { ROPE_POSITIONS = 11, ROPE_ROWS = 1000 };
 
@@ -525,7 +525,7 @@ static void test_rope(void **state)
     }
 }
 
-/* -- errors ---------------------------------------------------------------------------------------------------- */
+/* -- errors -- */
 
 static void test_refusals(void **state)
 {

@@ -3,7 +3,7 @@
 
 #include <omp.h>
 
-/* -- engine ---------------------------------------------------------------------------------------------------- */
+/* -- engine -- */
 
 static void test_engine_choice(void **state)
 {
@@ -44,7 +44,7 @@ static void test_scratch(void **state)
     bench_destroy(&bench);
 }
 
-/* -- matmul ---------------------------------------------------------------------------------------------------- */
+/* -- matmul -- */
 
 /* Leading dimensions are a little larger than they have to be, and what lies between stays untouched. */
 static void matmul_check(struct bench *bench, struct matmul p)
@@ -182,7 +182,7 @@ static void test_matmul_in_parallel(void **state)
     }
 }
 
-/* -- arrays ---------------------------------------------------------------------------------------------------- */
+/* -- arrays -- */
 
 static void test_convert(void **state)
 {
@@ -259,7 +259,7 @@ static void test_exponential(void **state)
     free(y);
 }
 
-/* -- cross entropy --------------------------------------------------------------------------------------------- */
+/* -- cross entropy -- */
 
 static void cross_entropy_check(struct bench *bench, int64_t rows, int64_t columns, int64_t first)
 {
@@ -332,7 +332,7 @@ static void test_cross_entropy(void **state)
     }
 }
 
-/* -- optimiser ------------------------------------------------------------------------------------------------- */
+/* -- optimiser -- */
 
 static void adamw_check(struct bench *bench, int64_t count, bool values)
 {

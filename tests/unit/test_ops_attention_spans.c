@@ -31,7 +31,7 @@ static int64_t array_count(const struct spans_case *c, int array)
     return array_rows(c, array) * array_columns(c, array);
 }
 
-/* -- In double precision ------------------------------------------------------------------------------------------- */
+/* -- In double precision -- */
 
 static int64_t span_seen(const struct attention_shape *s, const struct attention_span *span, int64_t i)
 {
@@ -90,7 +90,7 @@ static void spans_reference(const struct spans_case *c, double *const *array)
                                 span_seen(s, &s->span[n], i));
 }
 
-/* -- On the tape --------------------------------------------------------------------------------------------------- */
+/* -- On the tape -- */
 
 struct variant {
     const char *cpu;
@@ -160,7 +160,7 @@ static bool spans_run(const struct spans_case *c, const struct variant *variant,
     return true;
 }
 
-/* -- Checks -------------------------------------------------------------------------------------------------------- */
+/* -- Checks -- */
 
 static void arrays_create(const struct spans_case *c, float **array)
 {
@@ -286,7 +286,7 @@ static void spans_check(const struct spans_case *c)
     arrays_free(given);
 }
 
-/* -- Uses ---------------------------------------------------------------------------------------------------------- */
+/* -- Uses -- */
 
 #define COUNT(array) ((int64_t)(sizeof(array) / sizeof(array)[0]))
 #define SPANS(list) .spans = COUNT(list), .span = (list)
@@ -388,7 +388,7 @@ static void test_generation(void **state)
 }
 
 /* A query's bits are the same alone and with others behind it. */
-static void test_company(void **state)
+static void test_cohort(void **state)
 {
     (void)state;
     enum { QUERIES = 3, KEYS = 9, WIDTH = 20 };
@@ -397,7 +397,7 @@ static void test_company(void **state)
         float *alone = NULL;
         for (int64_t queries = 1; queries <= QUERIES; queries++) {
             struct attention_span span = {0, queries, 0, KEYS};
-            struct spans_case c = {.name = "company",
+            struct spans_case c = {.name = "cohort",
                                    .queries = queries,
                                    .keys = KEYS,
                                    .shape = {.spans = 1,
@@ -471,7 +471,7 @@ static void test_nothing(void **state)
     spans_check(&c);
 }
 
-/* -- At random ----------------------------------------------------------------------------------------------------- */
+/* -- At random -- */
 
 struct dice {
     uint64_t key, thrown;
@@ -527,7 +527,7 @@ static void test_random(void **state)
     }
 }
 
-/* -- The account, and mistakes ------------------------------------------------------------------------------------- */
+/* -- The account, and mistakes -- */
 
 /* 2 products forward and 5 backward, of 2 operations for each of the pairs that are seen, heads and elements. */
 static void test_account(void **state)
@@ -595,7 +595,7 @@ int main(void)
         cmocka_unit_test(test_segments),   cmocka_unit_test(test_routed),   cmocka_unit_test(test_chosen_queries),
         cmocka_unit_test(test_pieces),     cmocka_unit_test(test_caches),   cmocka_unit_test(test_many),
         cmocka_unit_test(test_generation), cmocka_unit_test(test_nothing),  cmocka_unit_test(test_random),
-        cmocka_unit_test(test_account),    cmocka_unit_test(test_refusals), cmocka_unit_test(test_company),
+        cmocka_unit_test(test_account),    cmocka_unit_test(test_refusals), cmocka_unit_test(test_cohort),
     };
     return cmocka_run_group_tests(tests, bench_begin, NULL);
 }

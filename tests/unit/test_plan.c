@@ -141,7 +141,7 @@ static void distance_and_bytes_cost(void **state)
     assert_close(network_seconds(&network, &mesh, MESH_TENSOR, 3.0, 8.0), 7.0, 1e-12, 0.0);
 }
 
-/* -- A machine that is busy ---------------------------------------------------------------------------------------- */
+/* -- A machine that is busy -- */
 
 static struct busy_look look_of(const char *text)
 {

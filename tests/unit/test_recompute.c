@@ -2,8 +2,7 @@
 
 #include "tests/unit/tape_support.h"
 
-/* -- An operation with two outputs -----------------------------------------------------------------------------------
- */
+/* -- An operation with two outputs -- */
 
 static void both_backward(struct tape *tape, const struct tape_record *record)
 {
@@ -106,8 +105,7 @@ static void bf16_seeds_add_up(void **state)
     assert_true(bf16_to_float(gradient[0]) == 4.0f && bf16_to_float(gradient[1]) == 5.0f);
 }
 
-/* -- Marks -----------------------------------------------------------------------------------------------------------
- */
+/* -- Marks -- */
 
 static bool same_place(const struct tape *tape, struct tape_mark mark)
 {
@@ -145,8 +143,7 @@ static void later_records_run_before_earlier_ones(void **state)
     assert_null(tape->leaves);
 }
 
-/* -- Recomputation of several tensors -------------------------------------------------------------------------------
- */
+/* -- Recomputation of several tensors -- */
 
 enum { X, ABSENT, Y, NUMBERS, INPUTS };
 enum { PRODUCT, PASSED, SUM, COPIED, CONSTANT, NOTHING, OUTPUTS };

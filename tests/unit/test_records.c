@@ -301,7 +301,7 @@ static void how_many_lines_waited_is_told(void **state)
     close(before);
 }
 
-/* -- Reading ------------------------------------------------------------------------------------------------------- */
+/* -- Reading -- */
 
 struct expected_piece {
     const char *text;

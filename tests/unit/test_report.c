@@ -50,7 +50,7 @@ static bool has(struct fixture *fixture, const char *name, const char *words)
     return text && strstr(text, words);
 }
 
-/* -- CSV ----------------------------------------------------------------------------------------------------------- */
+/* -- CSV -- */
 
 static int read_text(const char *written, char *text, size_t size, char **cells, int most)
 {
@@ -99,7 +99,7 @@ static void broken_rows_are_refused(void **state)
     assert_int_equal(read_text("longer than sixteen\n", text, sizeof text, cells, 2), -1);
 }
 
-/* -- Tables -------------------------------------------------------------------------------------------------------- */
+/* -- Tables -- */
 
 static void columns_are_aligned(void **state)
 {
@@ -137,7 +137,7 @@ static void columns_of_words_begin_on_the_left(void **state)
     assert_string_equal(printed, "sign  number\n-       -1.5\n+           \n.         .5\n");
 }
 
-/* -- Figures ------------------------------------------------------------------------------------------------------- */
+/* -- Figures -- */
 
 static enum status draw(struct fixture *fixture, const char *title, bool *drawn)
 {
@@ -248,7 +248,7 @@ static void a_gnuplot_that_refuses_is_quoted(void **state)
     assert_false(drawn);
 }
 
-/* -- Pages and files ----------------------------------------------------------------------------------------------- */
+/* -- Pages and files -- */
 
 static void a_page_is_whole_in_itself(void **state)
 {

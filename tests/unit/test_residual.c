@@ -1,7 +1,7 @@
 /* Learned residual connections: their sums, slices of their parameters, and silu. */
 #include "tests/unit/ops_support.h"
 
-/* -- silu ------------------------------------------------------------------------------------------------------ */
+/* -- silu -- */
 
 static struct tensor *silu_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
@@ -33,7 +33,7 @@ static void test_silu(void **state)
     }
 }
 
-/* -- Sums ------------------------------------------------------------------------------------------------------ */
+/* -- Sums -- */
 
 static struct tensor *sum_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
@@ -179,7 +179,7 @@ static void test_start_is_plain(void **state)
     }
 }
 
-/* -- Slices of a parameter ------------------------------------------------------------------------------------- */
+/* -- Slices of a parameter -- */
 
 enum { SLICES = 3, RANK = 5, WIDTH = 32, TOKENS = 40, DOWN = SLICES * RANK * WIDTH };
 
@@ -301,7 +301,7 @@ static void test_low_rank_starts(void **state)
     bench_destroy(&bench);
 }
 
-/* -- Threads --------------------------------------------------------------------------------------------------- */
+/* -- Threads -- */
 
 enum { LARGE = 500, LARGE_WIDTH = 100 };
 
@@ -360,7 +360,7 @@ static void test_threads(void **state)
     }
 }
 
-/* -- errors ---------------------------------------------------------------------------------------------------- */
+/* -- errors -- */
 
 static void test_refusals(void **state)
 {

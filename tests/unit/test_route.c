@@ -3,7 +3,7 @@
 
 #include "src/ops/route.h"
 
-/* -- The choice of tokens -------------------------------------------------------------------------------------- */
+/* -- The choice of tokens -- */
 
 static bool score_above(float a, float b)
 {
@@ -77,7 +77,7 @@ static void test_select(void **state)
     bench_destroy(&bench);
 }
 
-/* -- Out of the stream and back -------------------------------------------------------------------------------- */
+/* -- Out of the stream and back -- */
 
 enum { MOST_TOKENS = 600 };
 
@@ -133,7 +133,7 @@ static void update_reference(double *const *input, double *output, const struct 
     }
 }
 
-static struct tensor *place_run(struct tape *tape, struct tensor **input, const struct check *check)
+static struct tensor *location_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
     const struct move_argument *argument = check->argument;
     return token_place(tape, input[0], input[1], argument->index);
@@ -175,7 +175,7 @@ static void test_moves(void **state)
                 check_all(check);
                 if (difference && !gated) {
                     check.name = "place";
-                    check.run = place_run;
+                    check.run = location_run;
                     check_all(check);
                 }
             }
@@ -223,7 +223,7 @@ static void test_update_is_exact(void **state)
     }
 }
 
-/* -- A routed layer -------------------------------------------------------------------------------------------- */
+/* -- A routed layer -- */
 
 /* src/model/README.md section 4 with the block h + silu(h): router, choice, gate, loss. */
 struct layer {
@@ -403,7 +403,7 @@ static void test_threads(void **state)
     }
 }
 
-/* -- errors ---------------------------------------------------------------------------------------------------- */
+/* -- errors -- */
 
 static void test_refusals(void **state)
 {

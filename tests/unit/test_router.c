@@ -3,7 +3,7 @@
 
 #include "src/ops/route.h"
 
-/* -- Routers --------------------------------------------------------------------------------------------------- */
+/* -- Routers -- */
 
 static struct tensor *scores_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
@@ -159,7 +159,7 @@ static void test_gates_far(void **state)
     bench_destroy(&bench);
 }
 
-/* -- Losses ---------------------------------------------------------------------------------------------------- */
+/* -- Losses -- */
 
 /* p = 1/2, 3/4, 1/4, 1/4 and a token that takes no part. */
 static void test_cross_entropy_by_hand(void **state)
@@ -290,7 +290,7 @@ static void test_losses_at_the_edge(void **state)
     bench_destroy(&bench);
 }
 
-/* -- errors ---------------------------------------------------------------------------------------------------- */
+/* -- errors -- */
 
 static void test_refusals(void **state)
 {

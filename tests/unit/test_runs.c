@@ -35,7 +35,7 @@ static int tear_down(void **state)
     return system(command) == 0 && fixture->context.memory.bytes_total == 0 ? 0 : -1;
 }
 
-/* -- Series -------------------------------------------------------------------------------------------------------- */
+/* -- Series -- */
 
 static void add(struct series *series, int64_t step, double value)
 {
@@ -97,7 +97,7 @@ static void a_file_that_goes_back_is_no_disaster(void **state)
     assert_true(fixture->points[0].low == 1.0 && fixture->points[0].high == 2.0 && fixture->points[0].y == 1.5);
 }
 
-/* -- The page ------------------------------------------------------------------------------------------------------ */
+/* -- The page -- */
 
 static void write_file(const struct fixture *fixture, const char *name, const char *text)
 {

@@ -1,7 +1,7 @@
 /* Samplers and evaluation windows: which tokens a run sees in which order. */
 #include "tests/unit/data_support.h"
 
-/* -- Order --------------------------------------------------------------------------------------------------------- */
+/* -- Order -- */
 
 /* A text in which every token names its place. */
 static struct corpus *open_counted(struct fixture *fixture, int64_t count)

@@ -69,7 +69,7 @@ static void assert_has(struct fixture *fixture, const char *name, const char *wo
         fail_msg("%s lacks \"%s\"", name, words);
 }
 
-/* -- Rows and what they say ---------------------------------------------------------------------------------------- */
+/* -- Rows and what they say -- */
 
 /* A row of so many ranks of one thread, with half, a quarter, an eighth and an eighth of the time in the four parts. */
 static void write_row(const struct fixture *fixture, const char *study, const char *layout, int ranks, int repeat,
@@ -199,7 +199,7 @@ static void broken_rows_are_named(void **state)
                  "holds no rows");
 }
 
-/* -- The grid ------------------------------------------------------------------------------------------------------ */
+/* -- The grid -- */
 
 static const char configuration[] = "model: {vocabulary: 64, width: 32, layers: 2, heads: 2, hidden: 48}\n"
                                     "training: {batch: 6, micro_batch: 1, sequence_length: 16}\n";
@@ -322,7 +322,7 @@ static void wrong_options_are_named(void **state)
     }
 }
 
-/* -- Starting programs --------------------------------------------------------------------------------------------- */
+/* -- Starting programs -- */
 
 static void templates_are_taken_apart(void **state)
 {
@@ -384,8 +384,7 @@ static void programs_succeed_or_say_why(void **state)
     assert_string_equal(why, "no-such-program-anywhere cannot be started: No such file or directory");
 }
 
-/* -- A run ----------------------------------------------------------------------------------------------------------
- */
+/* -- A run -- */
 
 /* What a run prints: no number is there twice. */
 static const char result[] =

@@ -3,8 +3,7 @@
 #include "src/core/random.h"
 #include "tests/unit/tape_support.h"
 
-/* -- Boxes -----------------------------------------------------------------------------------------------------------
- */
+/* -- Boxes -- */
 
 /* Walks the boxes and checks that they visit exactly the elements of the range, in order. */
 static void check_boxes(const struct box *block, int rank, const int64_t *global, struct range flat)
@@ -120,8 +119,7 @@ static void ownership_follows_the_owned_range(void **state)
     assert_int_equal(parameter_owned(&parameter, all).count, 0);
 }
 
-/* -- The tape --------------------------------------------------------------------------------------------------------
- */
+/* -- The tape -- */
 
 static void multiply_backward(struct tape *tape, const struct tape_record *record)
 {

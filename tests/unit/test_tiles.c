@@ -253,8 +253,7 @@ static void test_tiles_model(void **state)
     assert_close((double)sum[4][6], 0.0, 0.0, 0.0);
 }
 
-/* -- Attention ------------------------------------------------------------------------------------------------------
- */
+/* -- Attention -- */
 
 struct attention_result {
     float *value[4]; /* output, and gradients of query, key and value */

@@ -88,7 +88,7 @@ void KERNEL(sum_columns)(float *sum, const void *x, int64_t rows, int64_t column
     DISPATCH(sum_columns_worker, dtype, sum, x, rows, columns, stride);
 }
 
-/* -- Activations --------------------------------------------------------------------------------------------------- */
+/* -- Activations -- */
 
 #define LOG2_E 1.4426950408889634f
 
@@ -231,8 +231,7 @@ void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, 
     stream_end(stream);
 }
 
-/* -- Rotary positions ------------------------------------------------------------------------------------------------
- */
+/* -- Rotary positions -- */
 
 WORKER void rope_worker(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
                         float sign, bool add, enum dtype dtype)

@@ -30,7 +30,7 @@ WORKER float wide_total(const struct wide_sum *sum)
     return (total[0] + total[1]) + (total[2] + total[3]);
 }
 
-/* -- Forward ------------------------------------------------------------------------------------------------------- */
+/* -- Forward -- */
 
 WORKER void moments_add(vector value, vector *sum, vector *squares)
 {

@@ -1,4 +1,4 @@
-#include "src/guard/watchdog.h"
+#include "src/watch/watchdog.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "dist/mesh/members.h"
-#include "src/guard/hang.h"
+#include "src/watch/hang.h"
 
 /* A disk may take so many times as long as anything else before it is taken for dead. */
 #define FILES_PATIENCE 10.0
@@ -46,7 +46,7 @@ struct watchdog {
     pthread_cond_t wake;
 };
 
-/* -- The folder ---------------------------------------------------------------------------------------------------- */
+/* -- The folder -- */
 
 static void clean(const char *folder)
 {
@@ -71,14 +71,14 @@ static void remove_folder(const char *folder)
         clean(gone);
 }
 
-/* -- Judgement ----------------------------------------------------------------------------------------------------- */
+/* -- Judgement -- */
 
 static bool moved(struct watchdog *watchdog)
 {
-    const struct place_mark *place = &watchdog->context->place;
+    const struct location_mark *place = &watchdog->context->location;
     struct signs now = {.events = mesh_event_count(watchdog->mesh),
-                        .where = place_where(place),
-                        .position = place_position(place),
+                        .where = location_where(place),
+                        .position = location_position(place),
                         .touches = atomic_load_explicit(&place->touches, memory_order_relaxed)};
     struct signs before = watchdog->signs;
     watchdog->signs = now;
@@ -167,7 +167,7 @@ static void look(struct watchdog *watchdog)
     if (moved(watchdog))
         watchdog->still = 0.0;
     bool stuck = access(watchdog->folder, F_OK) == 0;
-    double patience = watchdog->seconds * (place_in_files(&watchdog->context->place) ? FILES_PATIENCE : 1.0);
+    double patience = watchdog->seconds * (location_in_files(&watchdog->context->location) ? FILES_PATIENCE : 1.0);
     if (!stuck && watchdog->noticed > 0.0) /* somebody found that it is not */
         watchdog->noticed = watchdog->still = 0.0;
     if (!stuck && watchdog->still < patience)
@@ -202,7 +202,7 @@ static void *watch(void *argument)
     return NULL;
 }
 
-/* -- Life ---------------------------------------------------------------------------------------------------------- */
+/* -- Creation and end -- */
 
 /* Signals are for the thread that trains. */
 static enum status start_thread(struct context *context, struct watchdog *watchdog)

@@ -1,4 +1,4 @@
-#include "src/guard/straggler.h"
+#include "src/watch/straggler.h"
 
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 /* Spikes of the loss: values far above what was usual lately, by median and median absolute deviation, which a few
  * outliers do not move. Plain arithmetic on numbers that all ranks have alike; they are kept as float, so that what a
  * checkpoint holds of them goes on exactly. */
-#ifndef CAIRN_GUARD_SPIKE_H
-#define CAIRN_GUARD_SPIKE_H
+#ifndef CAIRN_WATCH_SPIKE_H
+#define CAIRN_WATCH_SPIKE_H
 
 #include "src/core/config.h"
 #include "src/core/context.h"

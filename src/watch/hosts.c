@@ -1,4 +1,4 @@
-#include "src/guard/hosts.h"
+#include "src/watch/hosts.h"
 
 #include <unistd.h>
 

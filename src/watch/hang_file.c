@@ -3,25 +3,25 @@
 #include <unistd.h>
 
 #include "io/json/json.h"
-#include "src/guard/hang.h"
+#include "src/watch/hang.h"
 
 enum { PATH_LENGTH = 800 };
 
 static const char *const work_names[] = {
-    [PLACE_START] = "start",           [PLACE_TRAINING] = "training",     [PLACE_OPTIMIZER] = "optimizer",
-    [PLACE_EVALUATION] = "evaluation", [PLACE_CHECKPOINT] = "checkpoint", [PLACE_END] = "end",
+    [LOCATION_START] = "start",           [LOCATION_TRAINING] = "training",     [LOCATION_OPTIMIZER] = "optimizer",
+    [LOCATION_EVALUATION] = "evaluation", [LOCATION_CHECKPOINT] = "checkpoint", [LOCATION_END] = "end",
 };
 static const char *const pass_names[] = {
-    [PLACE_NO_PASS] = "", [PLACE_FORWARD] = "forward", [PLACE_BACKWARD] = "backward"};
+    [LOCATION_NO_PASS] = "", [LOCATION_FORWARD] = "forward", [LOCATION_BACKWARD] = "backward"};
 
-/* -- Writing ------------------------------------------------------------------------------------------------------- */
+/* -- Writing -- */
 
 static void put_integer(json_t *object, const char *name, int64_t value)
 {
     json_object_set_new(object, name, json_integer(value));
 }
 
-static void put_place(json_t *object, const struct place *place)
+static void put_place(json_t *object, const struct location *place)
 {
     put_integer(object, "step", place->step);
     put_integer(object, "moves", place->moves);
@@ -90,7 +90,7 @@ bool hang_write(const char *folder, int rank, const char *host, const struct han
     return written && rename(partial, path) == 0;
 }
 
-/* -- Reading ------------------------------------------------------------------------------------------------------- */
+/* -- Reading -- */
 
 static int64_t take_integer(const json_t *object, const char *name)
 {
@@ -126,13 +126,13 @@ static const char *pass_name(int pass)
     return pass_names[pass];
 }
 
-static struct place take_place(const json_t *object)
+static struct location take_place(const json_t *object)
 {
-    return (struct place){
+    return (struct location){
         .step = take_integer(object, "step"),
         .moves = take_integer(object, "moves"),
-        .work = (enum place_work)take_name(object, "work", work_name, PLACE_END + 1),
-        .pass = (enum place_pass)take_name(object, "pass", pass_name, PLACE_BACKWARD + 1),
+        .work = (enum location_work)take_name(object, "work", work_name, LOCATION_END + 1),
+        .pass = (enum location_pass)take_name(object, "pass", pass_name, LOCATION_BACKWARD + 1),
         .micro_batch = take_integer(object, "micro_batch"),
         .layer = take_integer(object, "layer"),
     };

@@ -3,8 +3,8 @@
  *
  * Peers are the ranks of the same pipeline stage. Their work need not be equal, since not everything divides, so the
  * time is taken relative to the share of the work that each has. */
-#ifndef CAIRN_GUARD_STRAGGLER_H
-#define CAIRN_GUARD_STRAGGLER_H
+#ifndef CAIRN_WATCH_STRAGGLER_H
+#define CAIRN_WATCH_STRAGGLER_H
 
 #include "dist/mesh/mesh.h"
 

@@ -1,58 +1,59 @@
-#include "src/model/flow.h"
+#include "src/model/microbatch.h"
 
 #include <string.h>
 
 #include "src/model/decoder_private.h"
 #include "src/model/layers.h"
+#include "src/model/stages.h"
 
 /* Where the tokens of the stream are on this rank. */
-static bool find_local(struct tape *tape, struct flow *flow)
+static bool find_local(struct tape *tape, struct microbatch *microbatch)
 {
-    int32_t *local = tape_save(tape, (size_t)flow->stream.total * sizeof *local);
-    int32_t *itself = tape_save(tape, (size_t)flow->part.count * sizeof *itself);
-    flow->running = tape_save(tape, (size_t)flow->stream.total);
-    if (!local || !itself || !flow->running)
+    int32_t *local = tape_save(tape, (size_t)microbatch->stream.total * sizeof *local);
+    int32_t *itself = tape_save(tape, (size_t)microbatch->part.count * sizeof *itself);
+    microbatch->running = tape_save(tape, (size_t)microbatch->stream.total);
+    if (!local || !itself || !microbatch->running)
         return false;
-    for (int64_t slot = 0; slot < flow->stream.total; slot++)
+    for (int64_t slot = 0; slot < microbatch->stream.total; slot++)
         local[slot] = -1;
-    for (int64_t n = 0; n < flow->part.count; n++) {
-        int64_t token = flow->part.begin + n;
-        local[flow->shares ? flow->shares->own[token] : token] = (int32_t)n;
+    for (int64_t n = 0; n < microbatch->part.count; n++) {
+        int64_t token = microbatch->part.begin + n;
+        local[microbatch->shares ? microbatch->shares->own[token] : token] = (int32_t)n;
         itself[n] = (int32_t)n;
     }
-    flow->local = local;
-    flow->itself = itself;
+    microbatch->local = local;
+    microbatch->itself = itself;
     return true;
 }
 
-struct flow *flow_create(struct tape *tape, struct decoder *decoder, const struct decoder_input *input)
+struct microbatch *microbatch_create(struct tape *tape, struct decoder *decoder, const struct decoder_input *input)
 {
     const struct model_config *config = &decoder->config;
-    struct flow *flow = tape_save(tape, sizeof *flow);
-    if (!flow)
+    struct microbatch *microbatch = tape_save(tape, sizeof *microbatch);
+    if (!microbatch)
         return NULL;
-    *flow = (struct flow){.recursion = -1};
-    if (!stream_create(tape, decoder, input, &flow->stream, &flow->shares))
+    *microbatch = (struct microbatch){.recursion = -1};
+    if (!stream_create(tape, decoder, input, &microbatch->stream, &microbatch->shares))
         return NULL;
-    flow->count = flow->shares ? flow->shares->count : flow->stream.total;
-    flow->part = sequence_part(decoder->mesh, flow->count);
-    flow->whole = token_set_create(tape, decoder, input, &flow->stream, flow->shares, true);
-    if (!flow->whole)
+    microbatch->count = microbatch->shares ? microbatch->shares->count : microbatch->stream.total;
+    microbatch->part = sequence_part(decoder->mesh, microbatch->count);
+    microbatch->whole = token_set_create(tape, decoder, input, &microbatch->stream, microbatch->shares, true);
+    if (!microbatch->whole)
         return NULL;
     if (decoder_lends(decoder)) {
         int64_t first;
         int64_t count;
         layers_shared(config, &first, &count);
-        flow->lent = tape_save(tape, (size_t)count * sizeof *flow->lent);
-        if (!flow->lent)
+        microbatch->lent = tape_save(tape, (size_t)count * sizeof *microbatch->lent);
+        if (!microbatch->lent)
             return NULL;
     }
-    return decoder_routes(decoder) && !find_local(tape, flow) ? NULL : flow;
+    return decoder_routes(decoder) && !find_local(tape, microbatch) ? NULL : microbatch;
 }
 
-bool flow_leave(struct tape *tape, struct decoder *decoder, struct flow *flow)
+bool microbatch_leave(struct tape *tape, struct decoder *decoder, struct microbatch *microbatch)
 {
-    return flow->recursion < 0 || recursion_leave(tape, decoder, flow);
+    return microbatch->recursion < 0 || recursion_leave(tape, decoder, microbatch);
 }
 
 /* The routed recursion of a layer, or -1. */
@@ -62,50 +63,49 @@ static int recursion_of(const struct model_config *config, int64_t layer)
     return routed ? (int)layers_recursion(config, layer) : -1;
 }
 
-bool flow_run_layer(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
-                    int64_t layer)
+bool microbatch_run_layer(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                          struct microbatch *microbatch, int64_t layer)
 {
     const struct model_config *config = &decoder->config;
     int recursion = recursion_of(config, layer);
-    place_enter_layer(&tape->context->place, layer);
-    if (recursion != flow->recursion && !flow_leave(tape, decoder, flow))
+    location_enter_layer(&tape->context->location, layer);
+    if (recursion != microbatch->recursion && !microbatch_leave(tape, decoder, microbatch))
         return false;
-    if (recursion != flow->recursion && !recursion_enter(tape, decoder, input, flow, recursion))
+    if (recursion != microbatch->recursion && !recursion_enter(tape, decoder, input, microbatch, recursion))
         return false;
     if (layers_routed(config, layer))
-        return mixture_run_layer(tape, decoder, input, flow, layer);
+        return mixture_run_layer(tape, decoder, input, microbatch, layer);
 
     struct block_call call = {.decoder = decoder,
                               .block = decoder_block(decoder, layer),
                               .input = input,
-                              .set = flow->whole,
+                              .set = microbatch->whole,
                               .layer = layer,
                               .cache = decoder_layer_cache(input->cache, layer),
                               .cache_rows = decoder_cache_rows(decoder, input->cache, layer),
                               .cache_kept = input->rows};
     if (recursion < 0)
-        return block_run(tape, &call, &flow->h, &flow->history, NULL);
+        return block_run(tape, &call, &microbatch->h, &microbatch->history, NULL);
     int64_t first;
     int64_t count;
     layers_shared(config, &first, &count);
-    call.set = flow->active.set;
+    call.set = microbatch->active.set;
     call.lends = decoder_lends(decoder) && recursion == 0 && !input->cache;
     call.borrows = decoder_lends(decoder) && recursion > 0;
     if (call.borrows) {
-        call.borrowed = &flow->borrowed;
+        call.borrowed = &microbatch->borrowed;
         call.cache_kept = 0;
     }
-    struct lent_keys *lent = call.lends || (call.borrows && !call.cache) ? &flow->lent[(layer - first) % count] : NULL;
-    return block_run(tape, &call, &flow->active.h, &flow->active.history, lent);
+    struct lent_keys *lent =
+        call.lends || (call.borrows && !call.cache) ? &microbatch->lent[(layer - first) % count] : NULL;
+    return block_run(tape, &call, &microbatch->active.h, &microbatch->active.history, lent);
 }
 
-/* -- Between chunks
- * ----------------------------------------------------------------------------------------------------
- */
+/* -- Between chunks -- */
 
 /* What a chunk of the model begins with. */
 struct boundary {
-    int recursion;   /* that the flow is in, or -1 */
+    int recursion;   /* that the microbatch is in, or -1 */
     bool listed;     /* the tokens in it come as a list */
     bool carried;    /* the stream comes along, for who will leave the recursion */
     int states;      /* of the history of what runs */
@@ -121,10 +121,10 @@ static struct boundary find_boundary(const struct decoder *decoder, int64_t mode
 {
     const struct model_config *config = &decoder->config;
     int64_t stages = mesh_size(decoder->mesh, MESH_PIPELINE);
-    struct range layers = layers_of_chunk(config, mesh_config(decoder->mesh), model_chunk, decoder->max_length);
+    struct range layers = stages_layers(config, mesh_config(decoder->mesh), model_chunk, decoder->max_length);
     struct boundary boundary = {.recursion = -1, .states = states_before(config, layers.begin)};
     if (config->depth.kind != DEPTH_MOR || config->depth.routing == ROUTING_NONE ||
-        !layers_circular(config, mesh_config(decoder->mesh)))
+        !stages_circular(config, mesh_config(decoder->mesh)))
         return boundary;
     int64_t first;
     int64_t count;
@@ -192,8 +192,8 @@ static void form_all(const struct decoder *decoder, const struct decoder_input *
         form_add(form, DTYPE_I32, list_total(decoder, input, 0), 1, 1);
 }
 
-void flow_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
-               struct packet_form *form)
+void microbatch_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
+                     struct packet_form *form)
 {
     form_all(decoder, input, model_chunk, form);
     bool needless = parameter_list_lowest(decoder->list) >= model_chunk;
@@ -220,28 +220,28 @@ static struct tensor *numbers(struct tape *tape, const int32_t *values, int64_t 
     return tape_leaf(tape, DTYPE_I32, 2, shape, (void *)(uintptr_t)values, false);
 }
 
-bool flow_pack(struct tape *tape, struct decoder *decoder, struct flow *flow, int64_t model_chunk,
-               struct packet *packet)
+bool microbatch_pack(struct tape *tape, struct decoder *decoder, struct microbatch *microbatch, int64_t model_chunk,
+                     struct packet *packet)
 {
     struct boundary boundary = find_boundary(decoder, model_chunk);
     packet->count = 0;
-    if (boundary.recursion < 0 && !flow_leave(tape, decoder, flow))
+    if (boundary.recursion < 0 && !microbatch_leave(tape, decoder, microbatch))
         return false;
     if (boundary.recursion < 0)
-        put_stream(packet, flow->h, &flow->history);
+        put_stream(packet, microbatch->h, &microbatch->history);
     else
-        put_stream(packet, flow->active.h, &flow->active.history);
+        put_stream(packet, microbatch->active.h, &microbatch->active.history);
     if (boundary.listed)
-        put(packet, numbers(tape, flow->active.slot, flow->active.set->list.total));
+        put(packet, numbers(tape, microbatch->active.slot, microbatch->active.set->list.total));
     if (!boundary.carried)
         return true;
     bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
-    put_stream(packet, flow->h, &flow->history);
+    put_stream(packet, microbatch->h, &microbatch->history);
     if (by_token)
-        put(packet, flow->entered);
-    put(packet, flow->gate);
+        put(packet, microbatch->entered);
+    put(packet, microbatch->gate);
     if (by_token)
-        put(packet, numbers(tape, flow->depth, flow->stream.total));
+        put(packet, numbers(tape, microbatch->depth, microbatch->stream.total));
     return true;
 }
 
@@ -265,24 +265,24 @@ static void take_stream(struct reader *reader, int states, struct tensor **h, st
 
 /* The active tokens of a recursion that another stage chose. */
 static bool follow_choice(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                          struct flow *flow, const int32_t *slot, int64_t total)
+                          struct microbatch *microbatch, const int32_t *slot, int64_t total)
 {
-    int64_t *begin = tape_save(tape, (size_t)(flow->stream.rows + 1) * sizeof *begin);
+    int64_t *begin = tape_save(tape, (size_t)(microbatch->stream.rows + 1) * sizeof *begin);
     if (!begin)
         return false;
     int64_t n = 0;
-    for (int64_t row = 0; row < flow->stream.rows; row++) {
+    for (int64_t row = 0; row < microbatch->stream.rows; row++) {
         begin[row] = n;
-        while (n < total && slot[n] >= 0 && slot[n] < flow->stream.end[row])
+        while (n < total && slot[n] >= 0 && slot[n] < microbatch->stream.end[row])
             n++;
     }
-    begin[flow->stream.rows] = n;
-    return active_create(tape, decoder, input, flow, slot, begin, total, &flow->active) &&
-           recursion_borrow(tape, decoder, input, flow);
+    begin[microbatch->stream.rows] = n;
+    return active_tokens_create(tape, decoder, input, microbatch, slot, begin, total, &microbatch->active) &&
+           recursion_borrow(tape, decoder, input, microbatch);
 }
 
-bool flow_unpack(struct tape *tape, struct decoder *decoder, const struct decoder_input *input, struct flow *flow,
-                 int64_t model_chunk, const struct packet *packet)
+bool microbatch_unpack(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                       struct microbatch *microbatch, int64_t model_chunk, const struct packet *packet)
 {
     struct boundary boundary = find_boundary(decoder, model_chunk);
     struct reader reader = {.packet = packet};
@@ -290,28 +290,28 @@ bool flow_unpack(struct tape *tape, struct decoder *decoder, const struct decode
     struct history history;
     take_stream(&reader, boundary.states, &h, &history);
     if (boundary.recursion < 0) {
-        flow->h = h;
-        flow->history = history;
+        microbatch->h = h;
+        microbatch->history = history;
         return true;
     }
     if (boundary.listed) {
         const struct tensor *slots = take(&reader);
-        if (!follow_choice(tape, decoder, input, flow, slots->data, tensor_count(slots)))
+        if (!follow_choice(tape, decoder, input, microbatch, slots->data, tensor_count(slots)))
             return false;
     } else if (boundary.recursion == 0) {
-        flow->active = (struct active){.set = flow->whole, .whole = true};
+        microbatch->active = (struct active_tokens){.set = microbatch->whole, .whole = true};
     }
-    flow->recursion = boundary.recursion;
-    flow->active.h = h;
-    flow->active.history = history;
+    microbatch->recursion = boundary.recursion;
+    microbatch->active.h = h;
+    microbatch->active.history = history;
     if (!boundary.carried)
         return true;
     bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
-    take_stream(&reader, boundary.states_then, &flow->h, &flow->history);
+    take_stream(&reader, boundary.states_then, &microbatch->h, &microbatch->history);
     if (by_token)
-        flow->entered = take(&reader);
-    flow->gate = take(&reader);
+        microbatch->entered = take(&reader);
+    microbatch->gate = take(&reader);
     if (by_token)
-        flow->depth = take(&reader)->data;
+        microbatch->depth = take(&reader)->data;
     return true;
 }

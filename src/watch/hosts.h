@@ -1,6 +1,6 @@
 /* The hosts of all ranks by name, so that a rank can be named that no longer answers. */
-#ifndef CAIRN_GUARD_HOSTS_H
-#define CAIRN_GUARD_HOSTS_H
+#ifndef CAIRN_WATCH_HOSTS_H
+#define CAIRN_WATCH_HOSTS_H
 
 #include "dist/mesh/mesh.h"
 

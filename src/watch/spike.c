@@ -1,4 +1,4 @@
-#include "src/guard/spike.h"
+#include "src/watch/spike.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -9,29 +9,29 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "src/train/life.h"
+#include "src/train/lifecycle.h"
 
 struct fixture {
     struct context context;
     char stop[128], save[128], starts[128];
     struct config *config;
     struct trainer trainer;
-    struct life life;
+    struct lifecycle lifecycle;
 };
 
 /* A run that is at step 5 of 1000, on its first rank; `begun`: with a history. */
 static void begin(struct fixture *fixture, bool begun)
 {
     assert_ok(&fixture->context,
-              life_create(&fixture->context, &fixture->trainer, fixture->config, true, &fixture->life));
+              lifecycle_create(&fixture->context, &fixture->trainer, fixture->config, true, &fixture->lifecycle));
     if (!begun)
         return;
     struct history_summary past;
     assert_ok(&fixture->context,
-              history_open(&fixture->context, fixture->config->run.folder, 5, &past, &fixture->life.history));
-    fixture->life.last_step = 1000;
-    const struct pilot_history none = {0};
-    pilot_create(&fixture->life.pilot, clock_seconds(), INFINITY, 24.0, 0, &none);
+              history_open(&fixture->context, fixture->config->run.folder, 5, &past, &fixture->lifecycle.history));
+    fixture->lifecycle.last_step = 1000;
+    const struct timekeeper_history none = {0};
+    timekeeper_create(&fixture->lifecycle.timekeeper, clock_seconds(), INFINITY, 24.0, 0, &none);
 }
 
 static int set_up(void **state)
@@ -42,7 +42,7 @@ static int set_up(void **state)
     fixture.context.quiet = true;
     fixture.config = calloc(1, sizeof *fixture.config);
     char *folder = fixture.config->run.folder;
-    strcpy(folder, "/tmp/cairn-life-XXXXXX");
+    strcpy(folder, "/tmp/cairn-lifecycle-XXXXXX");
     if (!mkdtemp(folder))
         return -1;
     snprintf(fixture.stop, sizeof fixture.stop, "%s/stop", folder);
@@ -56,7 +56,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *fixture = *state;
-    life_destroy(&fixture->life, 0);
+    lifecycle_destroy(&fixture->lifecycle, 0);
     unlink(fixture->stop);
     unlink(fixture->save);
     unlink(fixture->starts);
@@ -79,7 +79,7 @@ static bool votes_for(struct fixture *fixture, enum vote vote)
 {
     for (double end = clock_seconds() + 10.0; clock_seconds() < end; usleep(5000)) {
         double votes[VOTES] = {0};
-        life_cast(&fixture->life, false, votes);
+        lifecycle_cast(&fixture->lifecycle, false, votes);
         if (votes[vote] > 0.0)
             return true;
     }
@@ -89,7 +89,7 @@ static bool votes_for(struct fixture *fixture, enum vote vote)
 static bool votes_now(struct fixture *fixture, enum vote vote, bool writing)
 {
     double votes[VOTES] = {0};
-    life_cast(&fixture->life, writing, votes);
+    lifecycle_cast(&fixture->lifecycle, writing, votes);
     return votes[vote] > 0.0;
 }
 
@@ -101,12 +101,12 @@ static void a_file_asks_until_it_is_obeyed(void **state)
     touch(fixture->save);
     assert_true(votes_for(fixture, VOTE_SAVE));
     assert_false(votes_now(fixture, VOTE_STOP, false));
-    life_obeyed(&fixture->life, VOTE_SAVE);
+    lifecycle_obeyed(&fixture->lifecycle, VOTE_SAVE);
     assert_int_not_equal(access(fixture->save, F_OK), 0);
     assert_false(votes_now(fixture, VOTE_SAVE, false));
     touch(fixture->stop);
     assert_true(votes_for(fixture, VOTE_STOP));
-    assert_string_equal(requests_reason(fixture->life.requests) + strlen("the file "), fixture->stop);
+    assert_string_equal(requests_reason(fixture->lifecycle.requests) + strlen("the file "), fixture->stop);
 }
 
 /* Nor does it stand in the way of one that comes later. */
@@ -116,12 +116,12 @@ static void a_file_from_before_the_start_is_not_obeyed(void **state)
     touch(fixture->stop);
     touch(fixture->save);
     begin(fixture, true);
-    requests_drop_old(fixture->life.requests);
+    requests_drop_old(fixture->lifecycle.requests);
     assert_int_not_equal(access(fixture->stop, F_OK), 0);
     assert_int_not_equal(access(fixture->save, F_OK), 0);
     assert_false(votes_now(fixture, VOTE_STOP, false) || votes_now(fixture, VOTE_SAVE, false));
     touch(fixture->stop);
-    requests_drop_old(fixture->life.requests); /* it is of the same start */
+    requests_drop_old(fixture->lifecycle.requests); /* it is of the same start */
     assert_true(votes_for(fixture, VOTE_STOP));
 }
 
@@ -131,7 +131,7 @@ static void a_file_of_this_start_is_obeyed(void **state)
     struct fixture *fixture = *state;
     begin(fixture, true);
     touch(fixture->stop);
-    requests_drop_old(fixture->life.requests);
+    requests_drop_old(fixture->lifecycle.requests);
     assert_int_equal(access(fixture->stop, F_OK), 0);
     assert_true(votes_for(fixture, VOTE_STOP));
 }
@@ -146,23 +146,23 @@ static void a_sign_of_the_launcher_saves_once(void **state)
     assert_false(votes_now(fixture, VOTE_STOP, false));
     kill(getpid(), SIGTERM);
     assert_true(votes_for(fixture, VOTE_STOP));
-    assert_string_equal(requests_reason(fixture->life.requests), "TERM");
+    assert_string_equal(requests_reason(fixture->lifecycle.requests), "TERM");
 }
 
 /* A write of 100 s, and 250 s are left: for one write behind the step, and not for one on its way and another. */
 static void a_write_on_its_way_is_waited_for(void **state)
 {
     struct fixture *fixture = *state;
-    const struct pilot_history none = {0};
+    const struct timekeeper_history none = {0};
     begin(fixture, true);
     double now = clock_seconds();
-    pilot_create(&fixture->life.pilot, now, now + 250.0, 24.0, 0, &none);
-    pilot_learn(&fixture->life.pilot, PILOT_STEP, 0.01);
-    life_saved(&fixture->life, 0.1, 100.0);
+    timekeeper_create(&fixture->lifecycle.timekeeper, now, now + 250.0, 24.0, 0, &none);
+    timekeeper_learn(&fixture->lifecycle.timekeeper, TIMEKEEPER_STEP, 0.01);
+    lifecycle_saved(&fixture->lifecycle, 0.1, 100.0);
     assert_false(votes_now(fixture, VOTE_STOP, false));
-    assert_false(fixture->life.limited);
+    assert_false(fixture->lifecycle.limited);
     assert_true(votes_now(fixture, VOTE_STOP, true));
-    assert_true(fixture->life.limited);
+    assert_true(fixture->lifecycle.limited);
     /* The last step is the end in any case. */
     fixture->trainer.step = 999;
     assert_false(votes_now(fixture, VOTE_STOP, true));
@@ -171,35 +171,35 @@ static void a_write_on_its_way_is_waited_for(void **state)
 static void a_save_that_is_due_is_counted_with(void **state)
 {
     struct fixture *fixture = *state;
-    const struct pilot_history none = {0};
+    const struct timekeeper_history none = {0};
     begin(fixture, true);
     double now = clock_seconds();
-    pilot_create(&fixture->life.pilot, now, now + 200.0, 24.0, 0, &none);
-    pilot_learn(&fixture->life.pilot, PILOT_STEP, 0.01);
-    life_saved(&fixture->life, 100.0, 100.0);
+    timekeeper_create(&fixture->lifecycle.timekeeper, now, now + 200.0, 24.0, 0, &none);
+    timekeeper_learn(&fixture->lifecycle.timekeeper, TIMEKEEPER_STEP, 0.01);
+    lifecycle_saved(&fixture->lifecycle, 100.0, 100.0);
     fixture->config->checkpoint.every = 7;
     assert_false(votes_now(fixture, VOTE_STOP, false));
     fixture->config->checkpoint.every = 6;
     assert_true(votes_now(fixture, VOTE_STOP, false));
 }
 
-static void the_pilot_saves_where_it_chooses(void **state)
+static void the_timekeeper_saves_where_it_chooses(void **state)
 {
     struct fixture *fixture = *state;
-    const struct pilot_history none = {0};
+    const struct timekeeper_history none = {0};
     begin(fixture, true);
-    pilot_create(&fixture->life.pilot, clock_seconds() - 3600.0, INFINITY, 24.0, 0, &none);
+    timekeeper_create(&fixture->lifecycle.timekeeper, clock_seconds() - 3600.0, INFINITY, 24.0, 0, &none);
     assert_false(votes_now(fixture, VOTE_SAVE, false));
-    fixture->life.pilot.chooses = true;
+    fixture->lifecycle.timekeeper.chooses = true;
     assert_true(votes_now(fixture, VOTE_SAVE, false));
-    life_save_begun(&fixture->life);
+    lifecycle_save_begun(&fixture->lifecycle);
     assert_false(votes_now(fixture, VOTE_SAVE, false));
 }
 
 static double seconds_to_end(struct fixture *fixture, const char *end)
 {
     setenv("SLURM_JOB_END_TIME", end, 1);
-    return life_job_seconds(&fixture->context);
+    return lifecycle_job_seconds(&fixture->context);
 }
 
 static void an_end_of_another_job_is_none(void **state)
@@ -226,7 +226,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_sign_of_the_launcher_saves_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_write_on_its_way_is_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_save_that_is_due_is_counted_with, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_pilot_saves_where_it_chooses, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_timekeeper_saves_where_it_chooses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_end_of_another_job_is_none, set_up, tear_down),
     };
     requests_hold_signals();

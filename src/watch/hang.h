@@ -2,11 +2,11 @@
  *
  * Ranks of a communicator call its collectives in the same order, so each counts them. A rank whose count is lower
  * than the number in which others wait has not come there yet, or has left one out. */
-#ifndef CAIRN_GUARD_HANG_H
-#define CAIRN_GUARD_HANG_H
+#ifndef CAIRN_WATCH_HANG_H
+#define CAIRN_WATCH_HANG_H
 
 #include "dist/mesh/events.h"
-#include "src/guard/hosts.h"
+#include "src/watch/hosts.h"
 
 enum { HANG_EVENTS = 64 };
 
@@ -16,7 +16,7 @@ struct hang_state {
     int64_t pid;
     bool files;   /* it waits for a file system */
     double still; /* seconds since it last did anything that another thread can see */
-    struct place place;
+    struct location place;
     int64_t begun[MESH_AXES]; /* number of the last collective that it began on each axis; 0: none */
     struct mesh_event waits;  /* where it waits inside of MPI; number 0: nowhere */
     struct mesh_event events[HANG_EVENTS];

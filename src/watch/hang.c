@@ -1,4 +1,4 @@
-#include "src/guard/hang.h"
+#include "src/watch/hang.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -8,8 +8,8 @@
 void hang_observe(const struct context *context, const struct mesh *mesh, struct hang_state *state)
 {
     *state = (struct hang_state){.present = true, .pid = (int64_t)getpid()};
-    state->place = place_unpack(place_where(&context->place), place_position(&context->place));
-    state->files = place_in_files(&context->place);
+    state->place = location_unpack(location_where(&context->location), location_position(&context->location));
+    state->files = location_in_files(&context->location);
     state->event_count = mesh_events(mesh, state->events, HANG_EVENTS);
     for (int axis = 0; axis < MESH_AXES; axis++)
         state->begun[axis] = mesh_collectives(mesh, (enum mesh_axis)axis);
@@ -19,7 +19,7 @@ void hang_observe(const struct context *context, const struct mesh *mesh, struct
         state->waits = (struct mesh_event){0};
 }
 
-/* -- Who waits for whom -------------------------------------------------------------------------------------------- */
+/* -- Who waits for whom -- */
 
 static int rank_count(const struct hang *hang)
 {
@@ -41,8 +41,8 @@ static bool waits_for(const struct hang *hang, int waiting, int other)
 /* Where a rank is in the program against another of the same stage; of other stages only the steps compare. */
 static bool is_later(const struct hang *hang, int rank, int other)
 {
-    const struct place *a = &hang->states[rank].place;
-    const struct place *b = &hang->states[other].place;
+    const struct location *a = &hang->states[rank].place;
+    const struct location *b = &hang->states[other].place;
     bool alike = members_stage(hang->mesh, rank) == members_stage(hang->mesh, other);
     return a->step > b->step || (alike && a->step == b->step && a->moves > b->moves);
 }
@@ -57,8 +57,7 @@ static int mark_silent(const struct hang *hang, bool *culprits)
     return count;
 }
 
-/* -- A collective that ranks do not agree about ---------------------------------------------------------------------
- */
+/* -- A collective that ranks do not agree about -- */
 
 static const struct mesh_event *find_collective(const struct hang_state *state, enum mesh_axis axis, int64_t sequence)
 {
@@ -133,8 +132,7 @@ static int mark_disagreeing(const struct hang *hang, bool *culprits)
     return 0;
 }
 
-/* -- A collective that was left out ---------------------------------------------------------------------------------
- */
+/* -- A collective that was left out -- */
 
 /* Ranks that are further on in the program than one that waits for them have left its collective out. Where they are
  * the most of its group it is the one that waits in a collective that nobody else knows. */
@@ -164,8 +162,7 @@ static int mark_skipping(const struct hang *hang, bool *culprits)
     return 0;
 }
 
-/* -- Anything else ---------------------------------------------------------------------------------------------------
- */
+/* -- Anything else -- */
 
 /* Those that somebody waits for: that are not in MPI themselves, or else that most wait for. */
 static int mark_awaited(const struct hang *hang, bool outside, bool *culprits)

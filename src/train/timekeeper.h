@@ -11,29 +11,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum pilot_part {
-    PILOT_STEP,       /* with everything between it and the next but evaluations and checkpoints */
-    PILOT_EVALUATION, /* during training */
-    PILOT_HOLD,       /* how long a checkpoint holds the training up */
-    PILOT_WRITE,      /* how long it takes until the file is there; the same unless it is written in the background */
-    PILOT_PARTS,
+enum timekeeper_part {
+    TIMEKEEPER_STEP,       /* with everything between it and the next but evaluations and checkpoints */
+    TIMEKEEPER_EVALUATION, /* during training */
+    TIMEKEEPER_HOLD,       /* how long a checkpoint holds the training up */
+    TIMEKEEPER_WRITE, /* how long it takes until the file is there; the same unless it is written in the background */
+    TIMEKEEPER_PARTS,
 };
 
-enum { PILOT_SAMPLES = 64 };
+enum { TIMEKEEPER_SAMPLES = 64 };
 
-struct pilot_samples {
-    double seconds[PILOT_SAMPLES]; /* a ring */
-    int64_t count;                 /* ever */
+struct timekeeper_samples {
+    double seconds[TIMEKEEPER_SAMPLES]; /* a ring */
+    int64_t count;                      /* ever */
 };
 
 /* How the run has fared in its starts so far. */
-struct pilot_history {
+struct timekeeper_history {
     double seconds;       /* that it ran */
     int64_t failures;     /* ends that lost what came after the last checkpoint */
     double write_seconds; /* of a checkpoint, the last time; 0 if it was never seen */
 };
 
-struct pilot {
+struct timekeeper {
     double begin;       /* of the program */
     double end;         /* of the job; infinity when it has none */
     double margin;      /* seconds to spare at the end */
@@ -42,8 +42,8 @@ struct pilot {
     double prior_write; /* seconds of a write before there was one */
     double saved;       /* when training went on behind the last checkpoint, or began */
     bool tried;         /* to save, in this start */
-    struct pilot_history history;
-    struct pilot_samples parts[PILOT_PARTS];
+    struct timekeeper_history history;
+    struct timekeeper_samples parts[TIMEKEEPER_PARTS];
     double told_interval; /* what was last said; 0: nothing yet */
     double told_steps;    /* that fit into the job, all its steps together */
 };
@@ -51,21 +51,21 @@ struct pilot {
 /* -- What it is told -- */
 
 /* end: of the job, infinity for none. mean_hours: between failures, expected. bytes: of a checkpoint. */
-void pilot_create(struct pilot *pilot, double begin, double end, double mean_hours, int64_t bytes,
-                  const struct pilot_history *history);
+void timekeeper_create(struct timekeeper *timekeeper, double begin, double end, double mean_hours, int64_t bytes,
+                       const struct timekeeper_history *history);
 
-void pilot_learn(struct pilot *pilot, enum pilot_part part, double seconds);
+void timekeeper_learn(struct timekeeper *timekeeper, enum timekeeper_part part, double seconds);
 
 /* A checkpoint was tried, and training goes on at `now`. One that failed is tried again an interval later. */
-void pilot_saved(struct pilot *pilot, double now);
+void timekeeper_saved(struct timekeeper *timekeeper, double now);
 
 /* -- What it answers -- */
 
 /* Seconds that a part is expected to take; 0 for one that was never seen, but for writes. */
-double pilot_expect(const struct pilot *pilot, enum pilot_part part);
+double timekeeper_expect(const struct timekeeper *timekeeper, enum timekeeper_part part);
 
 /* What comes between the step or batch that is nearly done and the next. */
-struct pilot_outlook {
+struct timekeeper_outlook {
     bool evaluates;
     bool saves;
     bool writing; /* a checkpoint is on its way, behind the training: a stop waits for it, and writes its own */
@@ -73,23 +73,23 @@ struct pilot_outlook {
 
 /* Whether all has to end with the step or batch that is nearly done at `now`, because what comes next, one step more
  * and the write at the end would not fit. */
-bool pilot_must_stop(const struct pilot *pilot, double now, const struct pilot_outlook *outlook);
+bool timekeeper_must_stop(const struct timekeeper *timekeeper, double now, const struct timekeeper_outlook *outlook);
 
 /* Whether the step that is nearly done at `now` is the one to save: nearest to the interval behind the last; the
  * first of a start comes within a minute, and early in a job with a limit, to learn what a write takes. Always false
  * when it does not choose. */
-bool pilot_must_save(const struct pilot *pilot, double now);
+bool timekeeper_must_save(const struct timekeeper *timekeeper, double now);
 
 /* Mean time between failures in seconds: what was observed, with the expectation weighing as much as one failure
  * ((prior + observed seconds) / (1 + failures), the mean of a Gamma-distributed rate's inverse scale). */
-double pilot_mean_between_failures(const struct pilot *pilot, double now);
+double timekeeper_mean_between_failures(const struct timekeeper *timekeeper, double now);
 
 /* Seconds of training between checkpoints. */
-double pilot_interval(const struct pilot *pilot, double now);
+double timekeeper_interval(const struct timekeeper *timekeeper, double now);
 
 /* Whether there is something new to say of what will matter in the `steps` to go (a first time, or a change by a
  * quarter): then writes a line for the log. `size` of 300 is enough. */
-bool pilot_describe(struct pilot *pilot, double now, int64_t steps, char *text, size_t size);
+bool timekeeper_describe(struct timekeeper *timekeeper, double now, int64_t steps, char *text, size_t size);
 
 /* -- The numbers -- */
 
@@ -97,6 +97,6 @@ bool pilot_describe(struct pilot *pilot, double now, int64_t steps, char *text, 
  * failure every `mean` seconds. J. W. Young, CACM 17 (1974) 530: sqrt(2 hold mean); with the terms of higher order of
  * J. T. Daly, Future Generation Computer Systems 22 (2006) 303, equation 37:
  * sqrt(2 hold mean) (1 + sqrt(hold / 2 mean) / 3 + hold / 2 mean / 9) - hold, and mean for hold >= 2 mean. */
-double pilot_daly(double hold, double mean);
+double timekeeper_daly(double hold, double mean);
 
 #endif

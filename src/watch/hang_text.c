@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "dist/mesh/members.h"
-#include "src/guard/hang.h"
+#include "src/watch/hang.h"
 
 enum { SHOWN = 6, LIST = 160, PLACE = 160 };
 
@@ -24,15 +24,15 @@ static void PRINTF_LIKE(2, 3) add(struct text *text, const char *format, ...)
     text->length += length > 0 ? (size_t)length : 0;
 }
 
-static void describe_place(const struct place *place, char *to, size_t size)
+static void describe_place(const struct location *place, char *to, size_t size)
 {
     static const char *const work[] = {
-        [PLACE_START] = "at the start",         [PLACE_TRAINING] = "in training",
-        [PLACE_OPTIMIZER] = "in the optimiser", [PLACE_EVALUATION] = "in an evaluation",
-        [PLACE_CHECKPOINT] = "in a checkpoint", [PLACE_END] = "at the end",
+        [LOCATION_START] = "at the start",         [LOCATION_TRAINING] = "in training",
+        [LOCATION_OPTIMIZER] = "in the optimiser", [LOCATION_EVALUATION] = "in an evaluation",
+        [LOCATION_CHECKPOINT] = "in a checkpoint", [LOCATION_END] = "at the end",
     };
     static const char *const pass[] = {
-        [PLACE_NO_PASS] = "", [PLACE_FORWARD] = ", forward", [PLACE_BACKWARD] = ", backward"};
+        [LOCATION_NO_PASS] = "", [LOCATION_FORWARD] = ", forward", [LOCATION_BACKWARD] = ", backward"};
     struct text text = {.to = to, .size = size};
     add(&text, "step %lld, %s", (long long)place->step, work[place->work]);
     if (place->micro_batch >= 0)

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "dist/mesh/members.h"
-#include "src/guard/hang.h"
-#include "src/guard/straggler.h"
+#include "src/watch/hang.h"
+#include "src/watch/straggler.h"
 #include "tests/mpi/kinds.h"
 #include "tests/support/fields.h"
 #include "tests/support/held.h"
@@ -49,9 +49,9 @@ static void communications_are_noted(void **state)
         skip();
     int64_t before = mesh_event_count(mesh);
     int64_t collectives = mesh_collectives(mesh, MESH_TEAM);
-    place_step(&context->place, 5);
-    place_pass(&context->place, PLACE_FORWARD, 3);
-    place_enter_layer(&context->place, 2);
+    location_step(&context->location, 5);
+    location_pass(&context->location, LOCATION_FORWARD, 3);
+    location_enter_layer(&context->location, 2);
     mesh_all_reduce(mesh, MESH_TEAM, values, 3, DTYPE_F32, MESH_SUM);
     mesh_receive(mesh, MESH_DATA, (rank + ranks - 1) % ranks, 17, others, 3, DTYPE_F32, &received);
     assert_int_equal(mesh_events(mesh, events, 1), 1);
@@ -156,8 +156,7 @@ static void slow_ranks_are_named(void **state)
     assert_int_equal(fixture->context.memory.bytes_total, 0);
 }
 
-/* -- Copies of the parameters ---------------------------------------------------------------------------------------
- */
+/* -- Copies of the parameters -- */
 
 static struct parameter *parameter_of(const struct bench *bench, bool replicated)
 {

@@ -1,4 +1,4 @@
-/* The pilot with a clock of the test's own. */
+/* The timekeeper with a clock of the test's own. */
 #include "tests/support/support.h"
 
 #include <math.h>
@@ -6,63 +6,64 @@
 #include <string.h>
 
 #include "src/core/random.h"
-#include "src/train/pilot.h"
+#include "src/train/timekeeper.h"
 
-/* A job whose parts take times of the test's choice, with a pilot on board; a part's time varies by +-`jitter`. */
+/* A job whose parts take times of the test's choice, with a timekeeper on board; a part's time varies by +-`jitter`. */
 struct job {
-    struct pilot pilot;
+    struct timekeeper timekeeper;
     double now;
-    double part[PILOT_PARTS]; /* PILOT_HOLD is also how long a stop waits for its checkpoint */
+    double part[TIMEKEEPER_PARTS]; /* TIMEKEEPER_HOLD is also how long a stop waits for its checkpoint */
     double jitter;
     int64_t draws;
     int64_t evaluate_every; /* 0: never */
-    int64_t save_every;     /* 0: when the pilot wants it */
+    int64_t save_every;     /* 0: when the timekeeper wants it */
     int64_t saves, steps;
     double saved[1000]; /* when */
 };
 
-static void job_begin(struct job *job, double limit, const struct pilot_history *history)
+static void job_begin(struct job *job, double limit, const struct timekeeper_history *history)
 {
-    static const struct pilot_history none = {0};
+    static const struct timekeeper_history none = {0};
     job->now = 1000.0;
-    pilot_create(&job->pilot, job->now, job->now + limit, 24.0, 1000000, history ? history : &none);
-    job->pilot.chooses = true;
+    timekeeper_create(&job->timekeeper, job->now, job->now + limit, 24.0, 1000000, history ? history : &none);
+    job->timekeeper.chooses = true;
 }
 
-static double job_take(struct job *job, enum pilot_part part)
+static double job_take(struct job *job, enum timekeeper_part part)
 {
     double noise = 2.0 * random_uniform(3, (uint64_t)job->draws++) - 1.0;
     double seconds = job->part[part] * (1.0 + job->jitter * noise);
     job->now += seconds;
-    pilot_learn(&job->pilot, part, seconds);
+    timekeeper_learn(&job->timekeeper, part, seconds);
     return seconds;
 }
 
 static void job_save(struct job *job)
 {
-    double held = job_take(job, PILOT_HOLD);
-    pilot_learn(&job->pilot, PILOT_WRITE, fmax(held, job->part[PILOT_WRITE]));
-    pilot_saved(&job->pilot, job->now);
+    double held = job_take(job, TIMEKEEPER_HOLD);
+    timekeeper_learn(&job->timekeeper, TIMEKEEPER_WRITE, fmax(held, job->part[TIMEKEEPER_WRITE]));
+    timekeeper_saved(&job->timekeeper, job->now);
     job->saved[job->saves++ % 1000] = job->now;
 }
 
-/* Until the pilot or `steps` end it; true if it was the pilot. Ends with a checkpoint. */
+/* Until the timekeeper or `steps` end it; true if it was the timekeeper. Ends with a checkpoint. */
 static bool job_run(struct job *job, int64_t steps)
 {
     bool stops = false;
     while (!stops && job->steps < steps) {
         double begin = job->now;
         job->now +=
-            job->part[PILOT_STEP] * (1.0 + job->jitter * (2.0 * random_uniform(4, (uint64_t)job->draws++) - 1.0));
+            job->part[TIMEKEEPER_STEP] * (1.0 + job->jitter * (2.0 * random_uniform(4, (uint64_t)job->draws++) - 1.0));
         int64_t step = job->steps + 1;
         bool evaluates = job->evaluate_every && step % job->evaluate_every == 0;
-        bool saves = pilot_must_save(&job->pilot, job->now) || (job->save_every && step % job->save_every == 0);
-        stops =
-            step < steps && pilot_must_stop(&job->pilot, job->now, &(struct pilot_outlook){evaluates, saves, false});
-        pilot_learn(&job->pilot, PILOT_STEP, job->now - begin);
+        bool saves =
+            timekeeper_must_save(&job->timekeeper, job->now) || (job->save_every && step % job->save_every == 0);
+        stops = step < steps &&
+                timekeeper_must_stop(&job->timekeeper, job->now, &(struct timekeeper_outlook){evaluates, saves, false});
+        timekeeper_learn(&job->timekeeper, TIMEKEEPER_STEP, job->now - begin);
         job->steps = step;
         if (!stops && evaluates)
-            job_take(job, PILOT_EVALUATION);
+            job_take(job, TIMEKEEPER_EVALUATION);
         if (stops || saves || step == steps)
             job_save(job);
     }
@@ -76,7 +77,7 @@ static void without_a_limit_nothing_stops(void **state)
     job_begin(&job, INFINITY, NULL);
     assert_false(job_run(&job, 100000));
     assert_int_equal(job.steps, 100000);
-    assert_true(isinf(job.pilot.end));
+    assert_true(isinf(job.timekeeper.end));
 }
 
 static void a_job_ends_saved_before_its_limit(void **state)
@@ -90,7 +91,7 @@ static void a_job_ends_saved_before_its_limit(void **state)
         double left = 1000.0 + limits[i] - job.now;
         assert_true(left >= 0.0);
         /* and without wasting time: less than the margin, three slow steps and a write */
-        assert_true(left <= job.pilot.margin + 3.0 * 0.96 + 1.8);
+        assert_true(left <= job.timekeeper.margin + 3.0 * 0.96 + 1.8);
         assert_true(job.saved[(job.saves - 1) % 1000] == job.now);
     }
 }
@@ -105,10 +106,10 @@ static void slow_storage_is_learned(void **state)
     assert_true(job.now >= 1000.0 + 3600.0 - 36.0 - 2.0 * 200.0);
 
     /* What the last start has seen counts before the first write of this one. */
-    const struct pilot_history history = {.seconds = 3600.0, .write_seconds = 100.0};
+    const struct timekeeper_history history = {.seconds = 3600.0, .write_seconds = 100.0};
     struct job second = {.part = {1.0, 0.0, 100.0, 100.0}};
     job_begin(&second, 300.0, &history);
-    second.pilot.chooses = false;
+    second.timekeeper.chooses = false;
     assert_true(job_run(&second, 1000000));
     assert_int_equal(second.saves, 1);
     assert_true(second.now <= 1000.0 + 300.0);
@@ -120,8 +121,8 @@ static void storage_that_becomes_slow_is_noticed(void **state)
     struct job job = {.part = {1.0, 0.0, 5.0, 5.0}, .save_every = 20};
     job_begin(&job, 4000.0, NULL);
     assert_false(job_run(&job, 1000));
-    assert_true(pilot_expect(&job.pilot, PILOT_WRITE) == 5.0);
-    job.part[PILOT_HOLD] = job.part[PILOT_WRITE] = 60.0;
+    assert_true(timekeeper_expect(&job.timekeeper, TIMEKEEPER_WRITE) == 5.0);
+    job.part[TIMEKEEPER_HOLD] = job.part[TIMEKEEPER_WRITE] = 60.0;
     assert_true(job_run(&job, 1000000));
     assert_true(job.now <= 1000.0 + 4000.0);
 }
@@ -134,7 +135,7 @@ static void a_long_evaluation_is_not_begun_in_vain(void **state)
     assert_true(job_run(&job, 1000000));
     assert_true(job.now <= 1000.0 + 1100.0);
     assert_int_equal(job.steps, 400); /* three evaluations; a fourth would not end in time */
-    assert_int_equal(job.pilot.parts[PILOT_EVALUATION].count, 3);
+    assert_int_equal(job.timekeeper.parts[TIMEKEEPER_EVALUATION].count, 3);
 }
 
 static void a_limit_that_is_too_near_stops_at_once(void **state)
@@ -153,32 +154,33 @@ static void a_limit_that_is_too_near_stops_at_once(void **state)
 static void a_stop_waits_for_the_write_behind_the_training(void **state)
 {
     (void)state;
-    struct pilot pilot;
-    const struct pilot_history none = {0};
-    pilot_create(&pilot, 0.0, 1000.0, 24.0, 0, &none);
-    pilot_learn(&pilot, PILOT_STEP, 1.0);
-    pilot_learn(&pilot, PILOT_WRITE, 100.0);
-    assert_false(pilot_must_stop(&pilot, 838.0, &(struct pilot_outlook){false, false, false}));
-    assert_true(pilot_must_stop(&pilot, 840.0, &(struct pilot_outlook){false, false, false}));
-    assert_false(pilot_must_stop(&pilot, 688.0, &(struct pilot_outlook){false, false, true}));
-    assert_true(pilot_must_stop(&pilot, 690.0, &(struct pilot_outlook){false, false, true}));
+    struct timekeeper timekeeper;
+    const struct timekeeper_history none = {0};
+    timekeeper_create(&timekeeper, 0.0, 1000.0, 24.0, 0, &none);
+    timekeeper_learn(&timekeeper, TIMEKEEPER_STEP, 1.0);
+    timekeeper_learn(&timekeeper, TIMEKEEPER_WRITE, 100.0);
+    assert_false(timekeeper_must_stop(&timekeeper, 838.0, &(struct timekeeper_outlook){false, false, false}));
+    assert_true(timekeeper_must_stop(&timekeeper, 840.0, &(struct timekeeper_outlook){false, false, false}));
+    assert_false(timekeeper_must_stop(&timekeeper, 688.0, &(struct timekeeper_outlook){false, false, true}));
+    assert_true(timekeeper_must_stop(&timekeeper, 690.0, &(struct timekeeper_outlook){false, false, true}));
 }
 
 static void one_slow_step_is_not_expected_again(void **state)
 {
     (void)state;
-    struct pilot pilot;
-    const struct pilot_history none = {0};
-    pilot_create(&pilot, 0.0, 100.0, 24.0, 0, &none);
-    assert_true(pilot_expect(&pilot, PILOT_STEP) == 0.0 && pilot_expect(&pilot, PILOT_WRITE) > 0.0);
-    pilot_learn(&pilot, PILOT_STEP, 9.0);
-    assert_true(pilot_expect(&pilot, PILOT_STEP) == 9.0); /* few are all taken seriously */
+    struct timekeeper timekeeper;
+    const struct timekeeper_history none = {0};
+    timekeeper_create(&timekeeper, 0.0, 100.0, 24.0, 0, &none);
+    assert_true(timekeeper_expect(&timekeeper, TIMEKEEPER_STEP) == 0.0 &&
+                timekeeper_expect(&timekeeper, TIMEKEEPER_WRITE) > 0.0);
+    timekeeper_learn(&timekeeper, TIMEKEEPER_STEP, 9.0);
+    assert_true(timekeeper_expect(&timekeeper, TIMEKEEPER_STEP) == 9.0); /* few are all taken seriously */
     for (int i = 0; i < 30; i++)
-        pilot_learn(&pilot, PILOT_STEP, i % 7 == 0 ? 1.4 : 1.0);
-    assert_true(pilot_expect(&pilot, PILOT_STEP) == 1.4);
-    for (int i = 0; i < PILOT_SAMPLES; i++)
-        pilot_learn(&pilot, PILOT_STEP, 0.5);
-    assert_true(pilot_expect(&pilot, PILOT_STEP) == 0.5); /* of late */
+        timekeeper_learn(&timekeeper, TIMEKEEPER_STEP, i % 7 == 0 ? 1.4 : 1.0);
+    assert_true(timekeeper_expect(&timekeeper, TIMEKEEPER_STEP) == 1.4);
+    for (int i = 0; i < TIMEKEEPER_SAMPLES; i++)
+        timekeeper_learn(&timekeeper, TIMEKEEPER_STEP, 0.5);
+    assert_true(timekeeper_expect(&timekeeper, TIMEKEEPER_STEP) == 0.5); /* of late */
 }
 
 /* Values worked out by hand from the formulas. */
@@ -186,12 +188,13 @@ static void intervals_are_those_of_young_and_daly(void **state)
 {
     (void)state;
     /* hold 300 s, a failure a day: sqrt(2 300 86400) = 7200; ratio 300 / 172800, its root 1 / 24. */
-    assert_close(pilot_daly(300.0, 86400.0), 7200.0 * (1.0 + 1.0 / 72.0 + 300.0 / 172800.0 / 9.0) - 300.0, 1e-12, 0.0);
-    assert_close(pilot_daly(300.0, 86400.0), 7001.389, 1e-6, 0.0);
+    assert_close(timekeeper_daly(300.0, 86400.0), 7200.0 * (1.0 + 1.0 / 72.0 + 300.0 / 172800.0 / 9.0) - 300.0, 1e-12,
+                 0.0);
+    assert_close(timekeeper_daly(300.0, 86400.0), 7001.389, 1e-6, 0.0);
     /* Young's first order for a hold that is small. */
-    assert_close(pilot_daly(1e-6, 86400.0), sqrt(2e-6 * 86400.0), 1e-5, 0.0);
+    assert_close(timekeeper_daly(1e-6, 86400.0), sqrt(2e-6 * 86400.0), 1e-5, 0.0);
     /* Beyond 2 mean a checkpoint costs more than it saves. */
-    assert_true(pilot_daly(200.0, 100.0) == 100.0 && pilot_daly(1e6, 100.0) == 100.0);
+    assert_true(timekeeper_daly(200.0, 100.0) == 100.0 && timekeeper_daly(1e6, 100.0) == 100.0);
 
     /* It is the best: time lost by interval t, with the write at its end, Daly's equation 20 without constants. */
     static const double holds[] = {1.0, 60.0, 600.0};
@@ -206,31 +209,31 @@ static void intervals_are_those_of_young_and_daly(void **state)
                 at = t;
             }
         }
-        assert_close(pilot_daly(holds[i], mean), at, 0.01, 0.0);
+        assert_close(timekeeper_daly(holds[i], mean), at, 0.01, 0.0);
     }
 }
 
 static void failures_shorten_the_interval(void **state)
 {
     (void)state;
-    struct pilot pilot;
-    const struct pilot_history calm = {.seconds = 10.0 * 86400.0};
-    const struct pilot_history rough = {.seconds = 10.0 * 86400.0, .failures = 99};
-    pilot_create(&pilot, 0.0, INFINITY, 24.0, 0, &calm);
-    pilot_learn(&pilot, PILOT_HOLD, 20.0);
-    pilot_learn(&pilot, PILOT_WRITE, 20.0);
-    assert_true(pilot_mean_between_failures(&pilot, 0.0) == 11.0 * 86400.0);
-    assert_true(pilot_interval(&pilot, 0.0) == pilot_daly(20.0, 11.0 * 86400.0));
-    pilot_create(&pilot, 0.0, INFINITY, 24.0, 0, &rough);
-    pilot_learn(&pilot, PILOT_HOLD, 20.0);
-    pilot_learn(&pilot, PILOT_WRITE, 20.0);
-    assert_true(pilot_mean_between_failures(&pilot, 0.0) == 0.11 * 86400.0);
-    assert_true(pilot_interval(&pilot, 0.0) == pilot_daly(20.0, 0.11 * 86400.0));
+    struct timekeeper timekeeper;
+    const struct timekeeper_history calm = {.seconds = 10.0 * 86400.0};
+    const struct timekeeper_history rough = {.seconds = 10.0 * 86400.0, .failures = 99};
+    timekeeper_create(&timekeeper, 0.0, INFINITY, 24.0, 0, &calm);
+    timekeeper_learn(&timekeeper, TIMEKEEPER_HOLD, 20.0);
+    timekeeper_learn(&timekeeper, TIMEKEEPER_WRITE, 20.0);
+    assert_true(timekeeper_mean_between_failures(&timekeeper, 0.0) == 11.0 * 86400.0);
+    assert_true(timekeeper_interval(&timekeeper, 0.0) == timekeeper_daly(20.0, 11.0 * 86400.0));
+    timekeeper_create(&timekeeper, 0.0, INFINITY, 24.0, 0, &rough);
+    timekeeper_learn(&timekeeper, TIMEKEEPER_HOLD, 20.0);
+    timekeeper_learn(&timekeeper, TIMEKEEPER_WRITE, 20.0);
+    assert_true(timekeeper_mean_between_failures(&timekeeper, 0.0) == 0.11 * 86400.0);
+    assert_true(timekeeper_interval(&timekeeper, 0.0) == timekeeper_daly(20.0, 0.11 * 86400.0));
     /* One write at a time, when they go on behind the training. */
-    pilot_create(&pilot, 0.0, INFINITY, 24.0, 0, &rough);
-    pilot_learn(&pilot, PILOT_HOLD, 0.01);
-    pilot_learn(&pilot, PILOT_WRITE, 500.0);
-    assert_true(pilot_interval(&pilot, 0.0) == 500.0);
+    timekeeper_create(&timekeeper, 0.0, INFINITY, 24.0, 0, &rough);
+    timekeeper_learn(&timekeeper, TIMEKEEPER_HOLD, 0.01);
+    timekeeper_learn(&timekeeper, TIMEKEEPER_WRITE, 500.0);
+    assert_true(timekeeper_interval(&timekeeper, 0.0) == 500.0);
 }
 
 static void checkpoints_come_at_the_interval(void **state)
@@ -241,7 +244,8 @@ static void checkpoints_come_at_the_interval(void **state)
     assert_false(job_run(&job, 20000));
     assert_true(job.saves > 30 && job.saves < 70);
     for (int64_t i = job.saves - 10; i < job.saves - 1; i++)
-        assert_close(job.saved[i] - job.saved[i - 1] - 3.0, pilot_interval(&job.pilot, job.saved[i]), 0.01, 1.5);
+        assert_close(job.saved[i] - job.saved[i - 1] - 3.0, timekeeper_interval(&job.timekeeper, job.saved[i]), 0.01,
+                     1.5);
 
     /* With a limit the first comes early. */
     struct job limited = {.part = {2.0, 0.0, 3.0, 3.0}};
@@ -256,7 +260,7 @@ static void checkpoints_come_at_the_interval(void **state)
     assert_int_equal(brief.saves, 1);
     struct job fixed = {.part = {2.0, 0.0, 3.0, 3.0}, .save_every = 1000};
     job_begin(&fixed, INFINITY, NULL);
-    fixed.pilot.chooses = false;
+    fixed.timekeeper.chooses = false;
     assert_false(job_run(&fixed, 20000));
     assert_int_equal(fixed.saves, 20);
 }
@@ -265,7 +269,7 @@ static void checkpoints_come_at_the_interval(void **state)
 static void the_first_checkpoint_comes_within_a_minute(void **state)
 {
     (void)state;
-    static const struct pilot_history histories[] = {{0}, {.seconds = 1e6, .write_seconds = 20.0}};
+    static const struct timekeeper_history histories[] = {{0}, {.seconds = 1e6, .write_seconds = 20.0}};
     static const struct {
         double step, first;
     } cases[] = {{0.25, 60.0}, {2.0, 60.0}, {25.0, 50.0}, {100.0, 100.0}};
@@ -273,14 +277,14 @@ static void the_first_checkpoint_comes_within_a_minute(void **state)
         for (int i = 0; i < 4; i++) {
             struct job job = {.part = {cases[i].step, 0.0, 0.01, 0.01}};
             job_begin(&job, INFINITY, &histories[h]);
-            job.part[PILOT_HOLD] = job.part[PILOT_WRITE] = 3.0;
+            job.part[TIMEKEEPER_HOLD] = job.part[TIMEKEEPER_WRITE] = 3.0;
             job_run(&job, (int64_t)(150.0 / cases[i].step) + 2);
             assert_close(job.saved[0] - 3.0, 1000.0 + cases[i].first, 0.0, 0.26 + (cases[i].step == 2.0));
             assert_int_equal(job.saves, 2); /* the other at the end */
         }
     struct job fixed = {.part = {2.0, 0.0, 3.0, 3.0}};
     job_begin(&fixed, INFINITY, NULL);
-    fixed.pilot.chooses = false;
+    fixed.timekeeper.chooses = false;
     job_run(&fixed, 100);
     assert_int_equal(fixed.saves, 1);
 }
@@ -289,14 +293,14 @@ static void only_news_is_told(void **state)
 {
     (void)state;
     char text[400];
-    struct pilot pilot;
-    const struct pilot_history none = {0};
-    pilot_create(&pilot, 0.0, 1000.0, 24.0, 0, &none);
-    pilot.chooses = true;
+    struct timekeeper timekeeper;
+    const struct timekeeper_history none = {0};
+    timekeeper_create(&timekeeper, 0.0, 1000.0, 24.0, 0, &none);
+    timekeeper.chooses = true;
     int lines = 0;
     for (int i = 1; i <= 100; i++) {
-        pilot_learn(&pilot, PILOT_STEP, 2.0);
-        if (pilot_describe(&pilot, 2.0 * i, 5000 - i, text, sizeof text)) {
+        timekeeper_learn(&timekeeper, TIMEKEEPER_STEP, 2.0);
+        if (timekeeper_describe(&timekeeper, 2.0 * i, 5000 - i, text, sizeof text)) {
             lines++;
             assert_true(i == 5);
             assert_non_null(strstr(text, "a step takes 2 s"));
@@ -305,17 +309,17 @@ static void only_news_is_told(void **state)
         }
     }
     assert_int_equal(lines, 1);
-    for (int i = 0; i < PILOT_SAMPLES; i++)
-        pilot_learn(&pilot, PILOT_STEP, 4.0);
-    assert_true(pilot_describe(&pilot, 300.0, 4900, text, sizeof text));
-    assert_false(pilot_describe(&pilot, 300.0, 4900, text, sizeof text));
+    for (int i = 0; i < TIMEKEEPER_SAMPLES; i++)
+        timekeeper_learn(&timekeeper, TIMEKEEPER_STEP, 4.0);
+    assert_true(timekeeper_describe(&timekeeper, 300.0, 4900, text, sizeof text));
+    assert_false(timekeeper_describe(&timekeeper, 300.0, 4900, text, sizeof text));
 
     /* Nothing of what does not matter: the run is over before the next checkpoint and long before the limit. */
-    pilot_create(&pilot, 0.0, 1000.0, 24.0, 0, &none);
-    pilot.chooses = true;
+    timekeeper_create(&timekeeper, 0.0, 1000.0, 24.0, 0, &none);
+    timekeeper.chooses = true;
     for (int i = 0; i < 50; i++)
-        pilot_learn(&pilot, PILOT_STEP, 0.1);
-    assert_false(pilot_describe(&pilot, 5.0, 100, text, sizeof text));
+        timekeeper_learn(&timekeeper, TIMEKEEPER_STEP, 0.1);
+    assert_false(timekeeper_describe(&timekeeper, 5.0, 100, text, sizeof text));
 }
 
 int main(void)

@@ -1,17 +1,17 @@
 /* A thread beside the one that trains, which notices when nothing moves any more on any rank.
  *
- * A rank moves when it begins a communication or comes to another place of its program (src/core/place.h). One that has
- * not moved for so many seconds writes what it knows into FOLDER/hang, and so do all others that see the folder, so
+ * A rank moves when it begins a communication or comes to another place of its program (src/core/location.h). One that
+ * has not moved for so many seconds writes what it knows into FOLDER/hang, and so do all others that see the folder, so
  * that those who are missing there are the ones that stopped or died. The lowest rank that wrote reads it all. If any
  * rank still moves, or has waited for its disk for less than ten times as long, somebody is slow: that is said, and the
  * watch begins anew. Otherwise it prints who is behind and
  * where the others wait, and ends the job with status 85, to be started again.
  *
  * The thread makes no call of MPI but the one that ends the job, and writes nothing while all is well. */
-#ifndef CAIRN_GUARD_WATCHDOG_H
-#define CAIRN_GUARD_WATCHDOG_H
+#ifndef CAIRN_WATCH_WATCHDOG_H
+#define CAIRN_WATCH_WATCHDOG_H
 
-#include "src/guard/hosts.h"
+#include "src/watch/hosts.h"
 
 enum { WATCHDOG_STATUS = 85 };
 

@@ -1,4 +1,4 @@
-#include "src/train/guard.h"
+#include "src/train/watches.h"
 
 /* What a rank has to compute in a step, in weights times tokens. */
 static double share_of_work(const struct trainer *trainer)
@@ -12,42 +12,42 @@ static double share_of_work(const struct trainer *trainer)
     return weights * batch->work;
 }
 
-enum status guard_create(struct trainer *trainer, const char *folder, struct guard *guard)
+enum status watches_create(struct trainer *trainer, const char *folder, struct watches *watches)
 {
     const struct watch_config *watch = &trainer->config->watch;
     struct context *context = trainer->context;
     struct mesh *mesh = trainer->mesh;
     double ranks = (double)mesh_size(mesh, MESH_TEAM);
-    guard->context = context;
-    CHECK(hosts_create(context, mesh, &guard->hosts));
+    watches->context = context;
+    CHECK(hosts_create(context, mesh, &watches->hosts));
     double share = share_of_work(trainer);
     double sum = share;
     mesh_all_reduce(mesh, MESH_TEAM, &sum, 1, DTYPE_F64, MESH_SUM);
     CHECK(mesh_agree(mesh, context,
                      straggler_create(context, mesh, watch->straggler_factor, watch->straggler_steps,
-                                      share * ranks / sum, &guard->stragglers)));
-    return watchdog_start(context, mesh, &guard->hosts, folder, watch->hang_seconds, &guard->watchdog);
+                                      share * ranks / sum, &watches->stragglers)));
+    return watchdog_start(context, mesh, &watches->hosts, folder, watch->hang_seconds, &watches->watchdog);
 }
 
-void guard_destroy(struct guard *guard)
+void watches_destroy(struct watches *watches)
 {
-    if (!guard->context)
+    if (!watches->context)
         return;
-    watchdog_stop(&guard->watchdog);
-    straggler_destroy(&guard->stragglers);
-    hosts_destroy(guard->context, &guard->hosts);
-    guard->context = NULL;
+    watchdog_stop(&watches->watchdog);
+    straggler_destroy(&watches->stragglers);
+    hosts_destroy(watches->context, &watches->hosts);
+    watches->context = NULL;
 }
 
-enum status guard_step(struct guard *guard, const struct trainer *trainer, double seconds, struct progress *progress,
-                       struct metrics *metrics)
+enum status watches_step(struct watches *watches, const struct trainer *trainer, double seconds,
+                         struct progress *progress, struct metrics *metrics)
 {
-    int found = straggler_step(&guard->stragglers, seconds);
+    int found = straggler_step(&watches->stragglers, seconds);
     for (int i = 0; i < found; i++) {
-        const struct straggler *straggler = &guard->stragglers.found[i];
-        const char *host = guard->hosts.name[straggler->rank];
+        const struct straggler *straggler = &watches->stragglers.found[i];
+        const char *host = watches->hosts.name[straggler->rank];
         progress_break(progress);
-        context_log(guard->context,
+        context_log(watches->context,
                     "rank %d on host %s is slow: %.3g s of work a step, where its peers take %.3g s (%.2f times); look "
                     "for other programs, heat or faults there",
                     straggler->rank, host, straggler->seconds, straggler->peers, straggler->seconds / straggler->peers);

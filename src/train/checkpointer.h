@@ -7,7 +7,7 @@
 #include "src/train/progress.h"
 #include "src/train/state.h"
 
-struct saver {
+struct checkpointer {
     struct trainer *trainer;
     const struct model_state *state;
     struct state_image image;
@@ -27,31 +27,34 @@ struct saving {
     double held;    /* of these, for which training stood still */
 };
 
-/* Takes all memory. state: what rows carry, or NULL; `folder` must outlive the saver. */
-enum status saver_create(struct trainer *trainer, const struct model_state *state, const char *folder,
-                         struct saver *saver) MUST_USE;
+/* Takes all memory. state: what rows carry, or NULL; `folder` must outlive the checkpointer. */
+enum status checkpointer_create(struct trainer *trainer, const struct model_state *state, const char *folder,
+                                struct checkpointer *checkpointer) MUST_USE;
 
 /* Gives up what is on its way. Local. */
-void saver_destroy(struct saver *saver);
+void checkpointer_destroy(struct checkpointer *checkpointer);
 
 /* Whether a checkpoint is on its way. Local. */
-bool saver_active(const struct saver *saver);
+bool checkpointer_active(const struct checkpointer *checkpointer);
 
 /* For the trainer's voter. Local. */
-void saver_cast(struct saver *saver, double votes[VOTES]);
+void checkpointer_cast(struct checkpointer *checkpointer, double votes[VOTES]);
 
 /* After each step, with its votes: goes on with what is on its way. */
-enum status saver_follow(struct saver *saver, const double votes[VOTES], struct progress *progress,
-                         struct saving *saving) MUST_USE;
+enum status checkpointer_follow(struct checkpointer *checkpointer, const double votes[VOTES], struct progress *progress,
+                                struct saving *saving) MUST_USE;
 
 /* Saves the present step unless that is done. The last save of a run is there when this returns, or has failed (it
- * comes after saver_settle); others may be written behind the next steps, or left out while one is on its way. */
-enum status saver_save(struct saver *saver, bool last, struct progress *progress, struct saving *saving) MUST_USE;
+ * comes after checkpointer_settle); others may be written behind the next steps, or left out while one is on its way.
+ */
+enum status checkpointer_save(struct checkpointer *checkpointer, bool last, struct progress *progress,
+                              struct saving *saving) MUST_USE;
 
 /* A step behind the newest checkpoint was sound: the newest is good, and old ones may go (checkpoint.keep_last). */
-void saver_prove(struct saver *saver);
+void checkpointer_prove(struct checkpointer *checkpointer);
 
 /* Waits for what is on its way. */
-enum status saver_settle(struct saver *saver, struct progress *progress, struct saving *saving) MUST_USE;
+enum status checkpointer_settle(struct checkpointer *checkpointer, struct progress *progress,
+                                struct saving *saving) MUST_USE;
 
 #endif
