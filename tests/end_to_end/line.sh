@@ -57,7 +57,8 @@ has "a rate of 20" typo/checkpoints "12 14"
 
 # -- Changes ---------------------------------------------------------------------------------------------------------------
 
-for change in data.seed=3 training.batch=2 training.sequence_length=16 optimizer.beta2=0.9 data.sampling=stream \
+for change in data.seed=3 training.seed=3 training.batch=2 training.sequence_length=16 optimizer.beta2=0.9 \
+    data.sampling=stream \
     optimizer.schedule=linear data.train=text.txt,text.txt compute.type=bf16; do
     run 1 train tiny.yaml --set run.folder=row --set training.steps=16 --set "$change"
     [ "$status" -eq 2 ] && grep -q "^cairn: .*: ${change%%=*} .* -> .*--accept-changes" err || fail "$change: $(last_words)"
@@ -108,6 +109,8 @@ said "back to 5" "moved 5 checkpoints of another line of the run from back/check
 has "back to 5" back/checkpoints "5 10 12"
 has "back to 5" back/checkpoints.1 "10 15 20 25 30"
 [ "$(cat back/checkpoints/latest)" = step-00000012.h5 ] || fail "back to 5: latest is $(cat back/checkpoints/latest)"
+[ "$(sed -n 's/^{"step":\([0-9]*\),.*"loss".*/\1/p' back/metrics.jsonl.1 | paste -sd ' ')" = "$(seq 6 30 | paste -sd ' ')" ] ||
+    fail "back to 5: the metrics of the steps that were left are not kept"
 steps_are back 1 12 || fail "back to 5: steps $(losses back | cut -d ' ' -f 1 | paste -sd ' ')"
 # The same command again, as a scheduler would, goes on; by another hand it goes back.
 must "the same again" 2 "${again[@]}" --set mesh.data=2
@@ -121,6 +124,7 @@ must "on from there" 1 train tiny.yaml --set run.folder=back "${old[@]}"
 said "on from there" "resuming after step 12 "
 steps_are back 1 30 || fail "on from there: steps $(losses back | cut -d ' ' -f 1 | paste -sd ' ')"
 must "none" 1 train tiny.yaml --set run.folder=back "${old[@]}" --set training.stop_at=3 --resume none
+has "none" back/checkpoints 3
 steps_are back 1 3 || fail "none: steps $(losses back | cut -d ' ' -f 1 | paste -sd ' ')"
 must "none again" 1 train tiny.yaml --set run.folder=back "${old[@]}" --set training.stop_at=3 --resume none
 said "none again" "resuming after step 3 "
@@ -134,4 +138,35 @@ must "from elsewhere" 1 train tiny.yaml --set run.folder=row --set training.step
     --resume back/checkpoints/step-00000003.h5 --set training.stop_at=5
 has "from elsewhere" row/checkpoints "4 5"
 [ "$(cat row/checkpoints/latest)" = step-00000005.h5 ] || fail "from elsewhere: latest is $(cat row/checkpoints/latest)"
+
+# As are those that are there of earlier steps, and of the same step.
+meets=(--set run.folder=meets --set checkpoint.keep_last=9 --set training.steps=8)
+far=(--set run.folder=far --set training.seed=5)
+must "a run" 1 train tiny.yaml "${meets[@]}" --set training.stop_at=6
+must "another run" 1 train tiny.yaml "${far[@]}" --set training.stop_at=6
+must "its last step" 1 train tiny.yaml "${meets[@]}" --accept-changes --resume far/checkpoints/step-00000006.h5
+has "its last step" meets/checkpoints "6 8"
+has "its last step" meets/checkpoints.1 "2 4 6"
+identical "its last step" meets/checkpoints/step-00000006.h5 far/checkpoints/step-00000006.h5
+# One that has come to its end is kept in its new place.
+must "nothing to do" 1 train tiny.yaml --set run.folder=done --set training.seed=5 --set training.stop_at=6 \
+    --resume far/checkpoints/step-00000006.h5
+has "nothing to do" "done"/checkpoints 6
+
+# Until there is a step of its own the same command goes back again.
+still=(train tiny.yaml --set run.folder=far --set training.seed=5 --set training.stop_at=4 --resume far/checkpoints/step-00000004.h5)
+for round in once twice; do
+    must "no step, $round" 1 "${still[@]}"
+    has "no step, $round" far/checkpoints 4
+    ! grep -q 'was followed before' err || fail "no step, $round: $(grep followed err)"
+done
+
+# Data that a model finds far worse than its own are no ruin, where it is brought to them.
+yes a | tr -d '\n' | head -c 20000 >same.txt
+sure=(--set optimizer.learning_rate=1e-2 --set training.steps=60 --set data.train=same.txt)
+must "a sure model" 1 train tiny.yaml --set run.folder=sure "${sure[@]}" || give_up "no model"
+must "other data" 1 train tiny.yaml --set run.folder=other --set training.steps=62 --set optimizer.learning_rate=1e-5 \
+    --accept-changes --resume sure/checkpoints/step-00000060.h5
+losses other | awk '{ if ($2 < 12) low = 1 } END { exit low || NR != 2 }' || fail "other data: losses $(losses other | paste -sd ' ')"
+has "other data" other/checkpoints "60 62"
 finish

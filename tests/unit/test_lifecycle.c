@@ -196,6 +196,28 @@ static void the_timekeeper_saves_where_it_chooses(void **state)
     assert_false(votes_now(fixture, VOTE_SAVE, false));
 }
 
+/* Only `checkpoint.every: auto` leaves the choice to the timekeeper; what a write took is known to the next start, also
+ * to one behind a start that wrote nothing. */
+static void a_start_takes_over_settings_and_history(void **state)
+{
+    struct fixture *fixture = *state;
+    static const int64_t every[] = {-1, 0, 7};
+    for (int i = 0; i < 3; i++) {
+        struct lifecycle *lifecycle = &fixture->lifecycle;
+        begin(fixture, false);
+        fixture->config->checkpoint.every = every[i];
+        fixture->config->evaluation.every = i == 1 ? 3 : 0;
+        assert_ok(&fixture->context, lifecycle_begin(lifecycle, 1000, i < 2));
+        assert_int_equal(lifecycle->timekeeper.chooses, every[i] < 0);
+        assert_int_equal(lifecycle->evaluates, i == 1);
+        assert_true(lifecycle->timekeeper.history.write_seconds == (i == 0 ? 0.0 : 3.25));
+        if (i == 0)
+            lifecycle_saved(lifecycle, 0.125, 3.25);
+        lifecycle_destroy(lifecycle, 0);
+        *lifecycle = (struct lifecycle){0};
+    }
+}
+
 static double seconds_to_end(struct fixture *fixture, const char *end)
 {
     setenv("SLURM_JOB_END_TIME", end, 1);
@@ -227,6 +249,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_write_on_its_way_is_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_save_that_is_due_is_counted_with, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_timekeeper_saves_where_it_chooses, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_start_takes_over_settings_and_history, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_end_of_another_job_is_none, set_up, tear_down),
     };
     requests_hold_signals();
