@@ -53,6 +53,14 @@ if must "a mesh" 1 plan small.yaml --json; then
     grep -q '"pipeline": {"calls": 6, "bytes": '$((6 * 32 * 24 * 4))'}' out || fail "traffic: $(cat out)"
     awk -v seconds="$(number out step)" 'BEGIN { exit !(seconds > 0) }' || fail "no time is predicted"
 fi
+# Stage 0 has the table and layers 0 to 2. Frozen, they have values and nothing else, and no gradient comes back to them.
+if must "a frozen stage" 1 plan small.yaml --json --set 'training.freeze=model.embed_*,model.layers.[0-2].*'; then
+    [ "$(number out gradients)" = 0 ] || fail "frozen parameters have gradients: $(number out gradients)"
+    [ "$(number out optimizer)" = 0 ] || fail "frozen parameters have moments: $(number out optimizer)"
+    [ "$(number out parameters)" -gt 10000 ] || fail "frozen parameters have no values"
+    calls=$(grep -o '"pipeline": {"calls": [0-9]*' out | sed 's/.*: //' | tr '\n' ' ')
+    [ "$calls" = "6 " ] || fail "messages of the two stages: $calls"
+fi
 if must "all meshes" 1 plan small.yaml --ranks 8 --all-meshes --json; then
     # Of the 20 ways to write 8 as four factors, those with more than 3 heads' or 5 layers' worth of ranks are out.
     [ "$(grep -o '"ranks": 8' out | wc -l)" -eq 20 ] || fail "not every mesh of 8 ranks is there"
