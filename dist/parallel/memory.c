@@ -94,17 +94,18 @@ static bool chain_scan(struct tape *tape, struct mesh *mesh, const struct memory
 
 /* d loss / d state behind each segment comes from all that read later. The delta rule's divisors need M's, and add to
  * z's before each segment, which goes the same way after. */
-static bool slopes_scan(struct tape *tape, const struct states_saved *saved, const struct memory_slopes *slopes)
+static bool derivatives_scan(struct tape *tape, const struct states_saved *saved,
+                             const struct memory_derivatives *derivatives)
 {
     const struct memory_keys *keys = &saved->keys;
     int64_t at_z = keys->width * keys->width;
     struct memory_ends zero = {.start = NULL, .end = NULL};
-    struct memory_chain m = chain_of_m(keys, slopes->behind, saved->maps, true);
-    struct memory_chain z = chain_of_sums(keys, slopes->behind, at_z, keys->width, true);
-    struct memory_chain both = chain_of_sums(keys, slopes->behind, 0, at_z + keys->width, true);
+    struct memory_chain m = chain_of_m(keys, derivatives->behind, saved->maps, true);
+    struct memory_chain z = chain_of_sums(keys, derivatives->behind, at_z, keys->width, true);
+    struct memory_chain both = chain_of_sums(keys, derivatives->behind, 0, at_z + keys->width, true);
     if (!saved->maps)
         return chain_scan(tape, saved->mesh, &both, zero);
-    return chain_scan(tape, saved->mesh, &m, zero) && memory_divisors_backward(tape->engine, keys, slopes) &&
+    return chain_scan(tape, saved->mesh, &m, zero) && memory_divisors_backward(tape->engine, keys, derivatives) &&
            chain_scan(tape, saved->mesh, &z, zero);
 }
 
@@ -116,24 +117,24 @@ static void states_backward(struct tape *tape, const struct tape_record *record)
     enum time_kind before = time_enter(time, TIME_ATTENTION);
     struct arena_mark mark = arena_mark(tape->work);
     int64_t count = tensor_count(record->output);
-    struct memory_slopes slopes = {.states = record->output->data};
-    slopes.behind = arena_allocate(tape->work, (size_t)count * sizeof(float));
-    bool done = slopes.behind != NULL;
+    struct memory_derivatives derivatives = {.states = record->output->data};
+    derivatives.behind = arena_allocate(tape->work, (size_t)count * sizeof(float));
+    bool done = derivatives.behind != NULL;
     if (done && saved->maps) {
         size_t squares = (size_t)(blocks_of(keys) * keys->width * keys->width);
-        slopes.joint = arena_allocate(tape->work, squares * sizeof(float));
-        slopes.divisors = arena_allocate(tape->work, (size_t)(keys->kv_heads * keys->tokens) * sizeof(float));
-        done = slopes.joint && slopes.divisors;
+        derivatives.joint = arena_allocate(tape->work, squares * sizeof(float));
+        derivatives.divisors = arena_allocate(tape->work, (size_t)(keys->kv_heads * keys->tokens) * sizeof(float));
+        done = derivatives.joint && derivatives.divisors;
     }
     if (done) {
-        convert(tape->engine, slopes.behind, DTYPE_F32, tape_gradient(record->output), DTYPE_F32, count);
-        done = slopes_scan(tape, saved, &slopes);
+        convert(tape->engine, derivatives.behind, DTYPE_F32, tape_gradient(record->output), DTYPE_F32, count);
+        done = derivatives_scan(tape, saved, &derivatives);
     }
     if (done) {
         /* In the order in which they are written, should one tensor be both. */
         struct gradient_target dk = tape_target(tape, record->input[0]);
         struct gradient_target dv = tape_target(tape, record->input[1]);
-        (void)memory_keys_backward(tape->engine, keys, &slopes, dk, dv); /* a failure stands in the context */
+        (void)memory_keys_backward(tape->engine, keys, &derivatives, dk, dv); /* a failure stands in the context */
     }
     arena_rewind(tape->work, mark);
     time_leave(time, before);

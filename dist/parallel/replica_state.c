@@ -17,7 +17,7 @@ int shard_pieces(const struct shard *shard, float *data, bool writes, struct sta
         if (data)
             pieces[i].data = data + skip;
         else
-            pieces[i].half = shard->values + skip;
+            pieces[i].values = shard->values + skip;
         skip += box_count(&boxes[i], rank);
     }
     return count;

@@ -202,8 +202,8 @@ static const void *gradient_of(const struct tensor *output)
 }
 
 /* The input's gradient for the tokens of one rank: the sum over the layers, added to beta times what is there. */
-static void column_slopes(struct tape *tape, struct exchange *exchange, const struct tape_record *record, int rank,
-                          void *slopes, float beta)
+static void column_derivatives(struct tape *tape, struct exchange *exchange, const struct tape_record *record, int rank,
+                               void *derivatives, float beta)
 {
     const struct column_saved *saved = record->saved;
     struct range part = exchange_part(exchange, rank);
@@ -213,11 +213,11 @@ static void column_slopes(struct tape *tape, struct exchange *exchange, const st
         if (!dy)
             continue;
         rows_multiply(tape, exchange, weight, true, operation_at(dy, part.begin * tensor_rows(weight), weight->dtype),
-                      slopes, part.count, beta);
+                      derivatives, part.count, beta);
         beta = 1.0f;
     }
     if (beta == 0.0f)
-        memset(slopes, 0, exchange_bytes(exchange, part.count));
+        memset(derivatives, 0, exchange_bytes(exchange, part.count));
 }
 
 static void column_weights(struct tape *tape, struct exchange *exchange, const struct tape_record *record)
@@ -249,18 +249,18 @@ static void column_backward(struct tape *tape, const struct tape_record *record)
         return;
     void *own = target.data ? target.data : arena_allocate(tape->work, exchange_bytes(&exchange, tensor_rows(x)));
     char *terms = arena_allocate(tape->work, scatter_bytes(&exchange));
-    char *slopes = arena_allocate(tape->work, others_bytes(&exchange));
-    if (own && terms && slopes) {
+    char *derivatives = arena_allocate(tape->work, others_bytes(&exchange));
+    if (own && terms && derivatives) {
         scatter_start(&exchange, terms);
         for (int i = 1; i < exchange.ranks; i++) {
             int to = exchange_neighbour(&exchange, i);
             int64_t rows = exchange_part(&exchange, to).count;
-            column_slopes(tape, &exchange, record, to, slopes, 0.0f);
-            exchange_send(&exchange, to, TAG_SCATTER, slopes, rows);
-            slopes += exchange_bytes(&exchange, rows);
+            column_derivatives(tape, &exchange, record, to, derivatives, 0.0f);
+            exchange_send(&exchange, to, TAG_SCATTER, derivatives, rows);
+            derivatives += exchange_bytes(&exchange, rows);
         }
         column_weights(tape, &exchange, record);
-        column_slopes(tape, &exchange, record, exchange.rank, own, target.data ? target.beta : 0.0f);
+        column_derivatives(tape, &exchange, record, exchange.rank, own, target.data ? target.beta : 0.0f);
         scatter_finish(tape, &exchange, own, terms);
     }
     arena_rewind(tape->work, mark);

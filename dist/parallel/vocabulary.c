@@ -21,7 +21,7 @@ struct vocabulary_pass {
     int64_t chunk;          /* tokens */
     float *logits;          /* [chunk, columns] */
     float *log_sum, *sums;  /* [chunk], [2, chunk] */
-    void *slopes;           /* [block, columns] of n's type: d loss / d logits; NULL when nothing needs them */
+    void *derivatives;      /* [block, columns] of n's type: d loss / d logits; NULL when nothing needs them */
 };
 
 static const void *token_at(const struct tensor *n, int64_t row)
@@ -29,7 +29,7 @@ static const void *token_at(const struct tensor *n, int64_t row)
     return (const char *)n->data + (size_t)(row * tensor_columns(n)) * dtype_size(n->dtype);
 }
 
-/* The loss of `count` tokens from `row`; their slopes go to row `slot` of the block. */
+/* The loss of `count` tokens from `row`; their derivatives go to row `slot` of the block. */
 static double chunk_loss(const struct vocabulary_pass *pass, int64_t row, int64_t count, int64_t slot)
 {
     struct engine *engine = pass->tape->engine;
@@ -61,16 +61,16 @@ static double chunk_loss(const struct vocabulary_pass *pass, int64_t row, int64_
         if (tokens[i] >= 0)
             total += (double)pass->log_sum[i] - (double)target[i];
     }
-    if (pass->slopes) {
+    if (pass->derivatives) {
         cross_entropy_gradient(engine, &logits, pass->log_sum, tokens, pass->targets->first, pass->targets->scale,
                                pass->logits);
-        char *to = (char *)pass->slopes + (size_t)(slot * pass->columns) * dtype_size(pass->n->dtype);
+        char *to = (char *)pass->derivatives + (size_t)(slot * pass->columns) * dtype_size(pass->n->dtype);
         convert(engine, to, pass->n->dtype, pass->logits, DTYPE_F32, count * pass->columns);
     }
     return total;
 }
 
-/* The products with the slopes of `count` tokens from `row`. dn is n's gradient, to be added in backward. */
+/* The products with the derivatives of `count` tokens from `row`. dn is n's gradient, to be added in backward. */
 static void block_gradients(const struct vocabulary_pass *pass, int64_t row, int64_t count, void *dn,
                             const struct gradient_target *dweight)
 {
@@ -82,7 +82,7 @@ static void block_gradients(const struct vocabulary_pass *pass, int64_t row, int
             matmul_run(engine, &(struct matmul){.m = count,
                                                 .n = pass->width,
                                                 .k = pass->columns,
-                                                .a = pass->slopes,
+                                                .a = pass->derivatives,
                                                 .b = pass->weight->data,
                                                 .c = (char *)dn + (size_t)(row * pass->width) * dtype_size(dtype),
                                                 .lda = pass->columns,
@@ -95,7 +95,7 @@ static void block_gradients(const struct vocabulary_pass *pass, int64_t row, int
         context_keep(engine->context, matmul_run(engine, &(struct matmul){.m = pass->columns,
                                                                           .n = pass->width,
                                                                           .k = count,
-                                                                          .a = pass->slopes,
+                                                                          .a = pass->derivatives,
                                                                           .b = token_at(pass->n, row),
                                                                           .c = dweight->data,
                                                                           .lda = pass->columns,
@@ -124,7 +124,7 @@ static void vocabulary_backward(struct tape *tape, const struct tape_record *rec
         accumulate(tape->engine, target.data, record->saved, n->dtype, tensor_count(n));
 }
 
-static bool pass_allocate(struct vocabulary_pass *pass, int64_t tokens, bool slopes)
+static bool pass_allocate(struct vocabulary_pass *pass, int64_t tokens, bool derivatives)
 {
     struct arena *work = pass->tape->work;
     int64_t block = integer_min(tokens, BLOCK_TOKENS);
@@ -134,9 +134,9 @@ static bool pass_allocate(struct vocabulary_pass *pass, int64_t tokens, bool slo
     pass->logits = arena_allocate(work, (size_t)(pass->chunk * pass->columns) * sizeof(float));
     pass->log_sum = arena_allocate(work, (size_t)pass->chunk * sizeof(float));
     pass->sums = arena_allocate(work, 2 * (size_t)pass->chunk * sizeof(float));
-    if (slopes)
-        pass->slopes = arena_allocate(work, (size_t)(block * pass->columns) * dtype_size(pass->n->dtype));
-    return pass->logits && pass->log_sum && pass->sums && (!slopes || pass->slopes);
+    if (derivatives)
+        pass->derivatives = arena_allocate(work, (size_t)(block * pass->columns) * dtype_size(pass->n->dtype));
+    return pass->logits && pass->log_sum && pass->sums && (!derivatives || pass->derivatives);
 }
 
 struct tensor *vocabulary_loss(struct tape *tape, struct mesh *mesh, struct tensor *n, struct tensor *weight,

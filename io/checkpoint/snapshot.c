@@ -87,9 +87,9 @@ void snapshot_take(struct snapshot *snapshot)
             const struct state_piece *piece = &dataset->pieces[p];
             int64_t elements = box_count(&piece->box, dataset->rank);
             char *to = snapshot->begin + *place++;
-            if (piece->half)
+            if (piece->values)
                 for (int64_t e = 0; e < elements; e++)
-                    ((float *)(void *)to)[e] = bf16_to_float(piece->half[e]);
+                    ((float *)(void *)to)[e] = bf16_to_float(piece->values[e]);
             else
                 memcpy(to, piece->data, (size_t)elements * FLOAT);
         }

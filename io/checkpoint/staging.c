@@ -9,7 +9,7 @@ static int64_t place_copies(struct staging *staging)
     for (int i = 0; i < staging->count; i++)
         for (int p = 0; p < staging->arrays[i].piece_count; p++) {
             struct state_piece *piece = &staging->arrays[i].pieces[p];
-            if (!piece->half)
+            if (!piece->values)
                 continue;
             if (staging->values)
                 piece->data = staging->values + used;
@@ -62,12 +62,12 @@ static void copy(const struct staging *staging, bool fill)
     for (int i = 0; i < staging->count; i++)
         for (int p = 0; p < staging->arrays[i].piece_count; p++) {
             const struct state_piece *piece = &staging->arrays[i].pieces[p];
-            int64_t count = piece->half ? box_count(&piece->box, staging->arrays[i].rank) : 0;
+            int64_t count = piece->values ? box_count(&piece->box, staging->arrays[i].rank) : 0;
             for (int64_t e = 0; e < count; e++)
                 if (fill)
-                    piece->data[e] = bf16_to_float(piece->half[e]);
+                    piece->data[e] = bf16_to_float(piece->values[e]);
                 else
-                    piece->half[e] = bf16_from_float(piece->data[e]);
+                    piece->values[e] = bf16_from_float(piece->data[e]);
         }
 }
 

@@ -283,7 +283,7 @@ void kernel_arrays(struct kernel_bench *bench)
     } list[] = {
         {call_narrow, "convert fp32 to bf16", large, 6, "from, to"},
         {call_widen, "convert bf16 to fp32", large, 6, "from, to"},
-        {call_cross_entropy, "cross entropy", s->tokens * s->vocabulary, 16, "logits 3 times, slopes"},
+        {call_cross_entropy, "cross entropy", s->tokens * s->vocabulary, 16, "logits 3 times, derivatives"},
         {call_squares, "sum of squares", large, 4, "x"},
         {call_adamw, "AdamW", large, half ? 30 : 28, half ? "4 fp32 read, 3.5 written" : "4 fp32 read, 3 written"},
     };

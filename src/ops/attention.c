@@ -53,9 +53,9 @@ static struct attention_pass pass_create(const struct engine *engine, const stru
     return pass;
 }
 
-static bool pass_is_half(const struct attention_pass *pass)
+static bool pass_is_bf16(const struct attention_pass *pass)
 {
-    return pass->dtype == DTYPE_BF16 && pass->kernels->half;
+    return pass->dtype == DTYPE_BF16 && pass->kernels->matrix;
 }
 
 /* The account of executed operations: `products` of a query by a key or value for every pair that is seen. */
@@ -74,8 +74,8 @@ static void attention_backward(struct tape *tape, const struct tape_record *reco
     pass.dy = tape_gradient(record->output);
     pass.log_sum = saved->log_sum;
     struct arena_mark mark = arena_mark(tape->work);
-    if (pass_is_half(&pass))
-        attention_half_backward(tape, record, &pass);
+    if (pass_is_bf16(&pass))
+        attention_bf16_backward(tape, record, &pass);
     else
         attention_floats_backward(tape, record, &pass);
     attention_count(tape->engine, &pass, 5.0);
@@ -138,7 +138,7 @@ static bool forward(struct tape *tape, const struct attention_pass *pass)
         return false;
     if (singles == pass->queries)
         return true;
-    return pass_is_half(pass) ? attention_half_forward(tape, pass) : attention_floats_forward(tape, pass);
+    return pass_is_bf16(pass) ? attention_bf16_forward(tape, pass) : attention_floats_forward(tape, pass);
 }
 
 struct tensor *attention(struct tape *tape, struct tensor *query, struct tensor *key, struct tensor *value,

@@ -152,13 +152,13 @@ bool attention_floats_forward(struct tape *tape, const struct attention_pass *pa
 
 /* Scores are [queries, keys] here. */
 struct backward_tiles {
-    float *key_transposed;   /* [width, KEY_BLOCK] */
-    float *value_transposed; /* [width, KEY_BLOCK] */
-    float *key;              /* [KEY_BLOCK, ld], times the scale */
-    float *dkey, *dvalue;    /* [KEY_BLOCK, ld] */
-    float *query, *dy;       /* [QUERY_BLOCK, ld], queries times the scale */
-    float *scores, *slopes;  /* [QUERY_BLOCK, KEY_BLOCK] */
-    int32_t *seen;           /* [QUERY_BLOCK], of the block of keys */
+    float *key_transposed;       /* [width, KEY_BLOCK] */
+    float *value_transposed;     /* [width, KEY_BLOCK] */
+    float *key;                  /* [KEY_BLOCK, ld], times the scale */
+    float *dkey, *dvalue;        /* [KEY_BLOCK, ld] */
+    float *query, *dy;           /* [QUERY_BLOCK, ld], queries times the scale */
+    float *scores, *derivatives; /* [QUERY_BLOCK, KEY_BLOCK] */
+    int32_t *seen;               /* [QUERY_BLOCK], of the block of keys */
 };
 
 static size_t backward_bytes(int64_t ld)
@@ -177,7 +177,7 @@ static struct backward_tiles backward_carve(float *scratch, int64_t ld)
     tiles.query = floats_take(&scratch, QUERY_BLOCK * ld);
     tiles.dy = floats_take(&scratch, QUERY_BLOCK * ld);
     tiles.scores = floats_take(&scratch, QUERY_BLOCK * KEY_BLOCK);
-    tiles.slopes = floats_take(&scratch, QUERY_BLOCK * KEY_BLOCK);
+    tiles.derivatives = floats_take(&scratch, QUERY_BLOCK * KEY_BLOCK);
     tiles.seen = (int32_t *)floats_take(&scratch, QUERY_BLOCK);
     return tiles;
 }
@@ -233,15 +233,15 @@ static void backward_pair(const struct attention_pass *pass, const struct backwa
     kernels->tile_gather(tiles->dy, pass->ld, operation_at(pass->dy, at, pass->dtype), stride, queries, shape->width,
                          1.0f, pass->dtype);
     scores_multiply(pass, tiles->scores, tiles->query, tiles->key_transposed, queries, keys);
-    scores_multiply(pass, tiles->slopes, tiles->dy, tiles->value_transposed, queries, keys);
-    kernels->softmax_slopes(tiles->scores, tiles->slopes, KEY_BLOCK, queries, keys, tiles->seen,
-                            pass->log_sum + scalars, pass->mean + scalars);
+    scores_multiply(pass, tiles->derivatives, tiles->dy, tiles->value_transposed, queries, keys);
+    kernels->softmax_derivatives(tiles->scores, tiles->derivatives, KEY_BLOCK, queries, keys, tiles->seen,
+                                 pass->log_sum + scalars, pass->mean + scalars);
     keys_accumulate(pass, tiles->dvalue, tiles->scores, tiles->dy, queries, keys);
-    keys_accumulate(pass, tiles->dkey, tiles->slopes, tiles->query, queries, keys);
+    keys_accumulate(pass, tiles->dkey, tiles->derivatives, tiles->query, queries, keys);
     kernels->tile_multiply(&(struct tile_product){.m = queries,
                                                   .n = shape->width,
                                                   .k = keys,
-                                                  .a = tiles->slopes,
+                                                  .a = tiles->derivatives,
                                                   .a_row = KEY_BLOCK,
                                                   .a_step = 1,
                                                   .b = tiles->key,

@@ -79,7 +79,7 @@ bool attention_floats_forward(struct tape *tape, const struct attention_pass *pa
 void attention_floats_backward(struct tape *tape, const struct tape_record *record, struct attention_pass *pass);
 
 /* For passes of BF16 on an engine whose kernels have `half`. */
-bool attention_half_forward(struct tape *tape, const struct attention_pass *pass);
-void attention_half_backward(struct tape *tape, const struct tape_record *record, struct attention_pass *pass);
+bool attention_bf16_forward(struct tape *tape, const struct attention_pass *pass);
+void attention_bf16_backward(struct tape *tape, const struct tape_record *record, struct attention_pass *pass);
 
 #endif

@@ -5,45 +5,45 @@
 
 /* -- Tiles of bf16 -- */
 
-static void half_begin(void)
+static void bf16_begin(void)
 {
 }
 
-static void half_end(void)
+static void bf16_end(void)
 {
 }
 
-static void half_multiply(const struct half_product *product)
+static void bf16_multiply(const struct bf16_product *product)
 {
 }
 
-static void half_transpose(uint32_t *to, int64_t to_ld, const void *from, int64_t from_ld, int64_t rows,
+static void bf16_transpose(uint32_t *to, int64_t to_ld, const void *from, int64_t from_ld, int64_t rows,
                            int64_t columns)
 {
 }
 
-static void half_pair(uint32_t *pairs, int64_t ld, const bf16 *tile, int64_t tile_ld, int64_t rows, int64_t columns)
+static void bf16_pair(uint32_t *pairs, int64_t ld, const bf16 *tile, int64_t tile_ld, int64_t rows, int64_t columns)
 {
 }
 
-static void half_part(bf16 *tile, int64_t tile_ld, const uint32_t *pairs, int64_t ld, int64_t rows, int64_t columns)
+static void bf16_part(bf16 *tile, int64_t tile_ld, const uint32_t *pairs, int64_t ld, int64_t rows, int64_t columns)
 {
 }
 
-static void half_weights(const struct half_weights *step)
+static void bf16_weights(const struct bf16_weights *step)
 {
 }
 
-static void half_slopes(const struct half_slopes *step)
+static void bf16_derivatives(const struct bf16_derivatives *step)
 {
 }
 
-#define HALF                                                                                                     \
-    .name = "dry", .begin = half_begin, .end = half_end, .multiply = half_multiply, .transpose = half_transpose, \
-    .pair = half_pair, .part = half_part, .weights = half_weights, .slopes = half_slopes
+#define BF16_FUNCTIONS                                                                                           \
+    .name = "dry", .begin = bf16_begin, .end = bf16_end, .multiply = bf16_multiply, .transpose = bf16_transpose, \
+    .pair = bf16_pair, .part = bf16_part, .weights = bf16_weights, .derivatives = bf16_derivatives
 
-static const struct half_kernels dry_half = {HALF};
-static const struct half_kernels dry_whole_rows = {HALF, .whole_rows = true};
+static const struct bf16_kernels dry_bf16 = {BF16_FUNCTIONS};
+static const struct bf16_kernels dry_whole_rows = {BF16_FUNCTIONS, .whole_rows = true};
 
 /* -- All others -- */
 
@@ -167,7 +167,7 @@ static void feature_gather(float *tile, int64_t ld, const void *from, int64_t st
 {
 }
 
-static void feature_scatter(void *to, int64_t stride, const float *slopes, const float *features, int64_t ld,
+static void feature_scatter(void *to, int64_t stride, const float *derivatives, const float *features, int64_t ld,
                             int64_t rows, int64_t columns, float beta, enum dtype dtype)
 {
 }
@@ -185,8 +185,8 @@ static void softmax_step(float *scores, int64_t ld, int64_t keys, int64_t querie
 {
 }
 
-static void softmax_slopes(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, const int32_t *seen,
-                           const float *log_sum, const float *mean)
+static void softmax_derivatives(float *scores, float *derivatives, int64_t ld, int64_t queries, int64_t keys,
+                                const int32_t *seen, const float *log_sum, const float *mean)
 {
 }
 
@@ -225,16 +225,16 @@ static double sum_of_squares(const float *values, int64_t count)
     .tile_gather_transposed = tile_gather_transposed, .tile_scatter = tile_scatter, .tile_multiply = tile_multiply,   \
     .tile_scale = tile_scale, .tile_dots = tile_dots, .feature_gather = feature_gather,                               \
     .feature_scatter = feature_scatter, .query_scores = query_scores, .query_sums = query_sums,                       \
-    .softmax_step = softmax_step, .softmax_slopes = softmax_slopes, .dot = dot, .dot_floats = dot_floats,             \
+    .softmax_step = softmax_step, .softmax_derivatives = softmax_derivatives, .dot = dot, .dot_floats = dot_floats,   \
     .dot_difference = dot_difference, .adamw = adamw, .sum_of_squares = sum_of_squares
 
 static const struct kernels dry_kernels = {FUNCTIONS};
-static const struct kernels dry_kernels_half = {FUNCTIONS, .half = &dry_half};
-static const struct kernels dry_kernels_whole_rows = {FUNCTIONS, .half = &dry_whole_rows};
+static const struct kernels dry_kernels_bf16 = {FUNCTIONS, .matrix = &dry_bf16};
+static const struct kernels dry_kernels_whole_rows = {FUNCTIONS, .matrix = &dry_whole_rows};
 
 const struct kernels *kernels_dry(const struct kernels *kernels)
 {
-    if (!kernels->half)
+    if (!kernels->matrix)
         return &dry_kernels;
-    return kernels->half->whole_rows ? &dry_kernels_whole_rows : &dry_kernels_half;
+    return kernels->matrix->whole_rows ? &dry_kernels_whole_rows : &dry_kernels_bf16;
 }

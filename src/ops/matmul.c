@@ -200,25 +200,25 @@ static void panel_multiply(struct engine *engine, const struct matmul *p, const 
     int64_t column = index * PANEL_COLUMNS;
     bool ahead = p->m >= AHEAD_ROWS && column + PANEL_COLUMNS < p->n;
     const uint32_t *panel = panels + index * words;
-    engine->kernels->half->multiply(&(struct half_product){.m = p->m,
-                                                           .n = PANEL_COLUMNS,
-                                                           .k = p->k,
-                                                           .a = p->a,
-                                                           .lda = p->lda,
-                                                           .b = panel,
-                                                           .ldb = PANEL_COLUMNS,
-                                                           .c = tile,
-                                                           .ldc = PANEL_COLUMNS,
-                                                           .next = ahead ? (const char *)(panel + words) : NULL,
-                                                           .next_bytes = words * (int64_t)sizeof *panel});
+    engine->kernels->matrix->multiply(&(struct bf16_product){.m = p->m,
+                                                             .n = PANEL_COLUMNS,
+                                                             .k = p->k,
+                                                             .a = p->a,
+                                                             .lda = p->lda,
+                                                             .b = panel,
+                                                             .ldb = PANEL_COLUMNS,
+                                                             .c = tile,
+                                                             .ldc = PANEL_COLUMNS,
+                                                             .next = ahead ? (const char *)(panel + words) : NULL,
+                                                             .next_bytes = words * (int64_t)sizeof *panel});
     engine->kernels->tile_scatter(operation_at_mutable(p->c, column, p->c_type), p->ldc, tile, PANEL_COLUMNS, p->m,
                                   integer_min(PANEL_COLUMNS, p->n - column), NULL, p->beta, p->c_type);
 }
 
 static enum status multiply_few(struct engine *engine, const struct matmul *p, bool *done)
 {
-    const struct half_kernels *half = engine->kernels->half;
-    if (!half || half->whole_rows || !p->b_lasts || p->a_transposed || p->m > FEW_ROWS)
+    const struct bf16_kernels *matrix = engine->kernels->matrix;
+    if (!matrix || matrix->whole_rows || !p->b_lasts || p->a_transposed || p->m > FEW_ROWS)
         return STATUS_OK;
     const uint32_t *panels;
     CHECK(plans_panels(engine->context, engine->plans, p, &panels));

@@ -89,7 +89,7 @@ int64_t memory_chain_elements(const struct memory_chain *chain);
 void memory_chain_join(struct engine *engine, const struct memory_chain *chain, const float *earlier, float *later);
 
 /* What backward needs beside the keys. Blocks are [rows * segments * kv_heads]. */
-struct memory_slopes {
+struct memory_derivatives {
     const float *states; /* before each segment */
     float *behind;       /* like states: d loss / d state behind each segment */
     float *joint;        /* delta: [blocks, E, E], d loss / d L plus its transpose; NULL for the linear update */
@@ -99,10 +99,11 @@ struct memory_slopes {
 /* Delta: from M of `behind` makes joint and divisors, and adds to z of `behind`, in which there is d loss / d z of
  * before each segment by those who read it, what the segment's own divisors add. */
 bool memory_divisors_backward(struct engine *engine, const struct memory_keys *keys,
-                              const struct memory_slopes *slopes);
+                              const struct memory_derivatives *derivatives);
 
 /* The gradients of k and v, where wanted; tokens that are not written get 0. */
-bool memory_keys_backward(struct engine *engine, const struct memory_keys *keys, const struct memory_slopes *slopes,
-                          struct gradient_target dk, struct gradient_target dv);
+bool memory_keys_backward(struct engine *engine, const struct memory_keys *keys,
+                          const struct memory_derivatives *derivatives, struct gradient_target dk,
+                          struct gradient_target dv);
 
 #endif

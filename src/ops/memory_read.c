@@ -18,7 +18,7 @@ struct read_pass {
     /* backward */
     const void *dy;
     float *inverse, *divisors; /* [heads, tokens]: 1 / (sigma(q) z + epsilon), d loss / d (sigma(q) z) */
-    float *gate_slopes;        /* [tokens, heads] */
+    float *gate_derivatives;   /* [tokens, heads] */
     struct gradient_target dq, da_dot, dstates;
 };
 
@@ -39,7 +39,7 @@ static struct read_pass pass_create(const struct engine *engine, const struct me
 }
 
 struct read_tiles {
-    float *features, *slopes, *output;      /* [TOKEN_BLOCK, ld] */
+    float *features, *derivatives, *output; /* [TOKEN_BLOCK, ld] */
     float *m;                               /* M, or its transpose [E, ld] */
     float *z;                               /* [ld] */
     float *inverse, *factor, *along, *rest; /* [TOKEN_BLOCK] */
@@ -49,7 +49,7 @@ static struct read_tiles tiles_carve(float *scratch, const struct read_pass *pas
 {
     struct read_tiles tiles;
     tiles.features = memory_take(&scratch, TOKEN_BLOCK * pass->ld);
-    tiles.slopes = memory_take(&scratch, TOKEN_BLOCK * pass->ld);
+    tiles.derivatives = memory_take(&scratch, TOKEN_BLOCK * pass->ld);
     tiles.output = memory_take(&scratch, TOKEN_BLOCK * pass->ld);
     tiles.m = memory_take(&scratch, pass->shape->width * pass->ld);
     tiles.z = memory_take(&scratch, pass->ld);
@@ -188,14 +188,14 @@ static void backward_begin(const struct read_pass *pass, const struct read_tiles
 /* Nothing was read: neither the gate nor q had a part in it. */
 static void backward_empty(const struct read_pass *pass, const struct read_tiles *tiles, const struct read_block *block)
 {
-    memset(tiles->slopes, 0, (size_t)(block->count * pass->ld) * sizeof(float));
+    memset(tiles->derivatives, 0, (size_t)(block->count * pass->ld) * sizeof(float));
     if (pass->dq.data)
-        block_scatter(pass, pass->dq, block, tiles->slopes, NULL);
-    block_gather(pass, tiles->slopes, pass->dy, block, 1.0f);
+        block_scatter(pass, pass->dq, block, tiles->derivatives, NULL);
+    block_gather(pass, tiles->derivatives, pass->dy, block, 1.0f);
     if (pass->da_dot.data)
-        block_scatter(pass, pass->da_dot, block, tiles->slopes, NULL);
+        block_scatter(pass, pass->da_dot, block, tiles->derivatives, NULL);
     for (int64_t r = 0; r < block->count; r++)
-        pass->gate_slopes[(block->token + r) * pass->shape->heads + block->head] = 0.0f;
+        pass->gate_derivatives[(block->token + r) * pass->shape->heads + block->head] = 0.0f;
 }
 
 /* With y = dy M^T, which serves twice: dy a_mem = y sigma(q) / d, and d loss / d sigma(q) = (g / d) y + d' z, where
@@ -216,9 +216,9 @@ static void backward_block(const struct read_pass *pass, const struct read_tiles
     block_features(pass, tiles->features, block);
     block_gather(pass, tiles->output, pass->dy, block, 1.0f);
     memory_inverses(kernels, inverse, tiles->features, ld, block->count, tiles->z, width);
-    memset(tiles->slopes, 0, (size_t)(block->count * ld) * sizeof(float));
-    memory_multiply(kernels, tiles->slopes, tiles->output, tiles->m, block->count, width, width, ld);
-    kernels->tile_dots(tiles->along, tiles->slopes, ld, tiles->features, ld, block->count, width);
+    memset(tiles->derivatives, 0, (size_t)(block->count * ld) * sizeof(float));
+    memory_multiply(kernels, tiles->derivatives, tiles->output, tiles->m, block->count, width, width, ld);
+    kernels->tile_dots(tiles->along, tiles->derivatives, ld, tiles->features, ld, block->count, width);
     for (int64_t r = 0; r < block->count; r++) {
         int64_t at = block->at + r * shape->heads * width;
         float along_dot = kernels->dot(operation_at(pass->dy, at, pass->dtype),
@@ -227,11 +227,11 @@ static void backward_block(const struct read_pass *pass, const struct read_tiles
         tiles->factor[r] = g * inverse[r];
         tiles->rest[r] = 1.0f - g;
         divisors[r] = -g * along_memory * inverse[r];
-        pass->gate_slopes[(block->token + r) * shape->heads + block->head] =
+        pass->gate_derivatives[(block->token + r) * shape->heads + block->head] =
             g * (1.0f - g) * (along_memory - along_dot);
     }
     if (pass->dq.data) {
-        kernels->tile_scale(tiles->slopes, ld, block->count, ld, tiles->factor);
+        kernels->tile_scale(tiles->derivatives, ld, block->count, ld, tiles->factor);
         kernels->tile_multiply(&(struct tile_product){.m = block->count,
                                                       .n = width,
                                                       .k = 1,
@@ -239,11 +239,11 @@ static void backward_block(const struct read_pass *pass, const struct read_tiles
                                                       .a_row = 1,
                                                       .b = tiles->z,
                                                       .ldb = ld,
-                                                      .c = tiles->slopes,
+                                                      .c = tiles->derivatives,
                                                       .ldc = ld,
                                                       .beta = 1.0f});
         kernels->feature_scatter(operation_at_mutable(pass->dq.data, block->at, pass->dq.dtype), shape->heads * width,
-                                 tiles->slopes, tiles->features, ld, block->count, width, pass->dq.beta,
+                                 tiles->derivatives, tiles->features, ld, block->count, width, pass->dq.beta,
                                  pass->dq.dtype);
     }
     if (pass->da_dot.data)
@@ -317,15 +317,15 @@ static void memory_read_backward(struct tape *tape, const struct tape_record *re
     pass.dy = tape_gradient(record->output);
     pass.inverse = arena_allocate(tape->work, scalars);
     pass.divisors = arena_allocate(tape->work, scalars);
-    pass.gate_slopes = arena_allocate(tape->work, scalars);
+    pass.gate_derivatives = arena_allocate(tape->work, scalars);
     /* In the order in which they are written, should one tensor be more than one of them. */
     pass.dq = tape_target(tape, record->input[0]);
     pass.da_dot = tape_target(tape, record->input[2]);
     pass.dstates = tape_target(tape, record->input[1]);
-    if (pass.gate && pass.inverse && pass.divisors && pass.gate_slopes && tasks_run(engine, &pass, &tasks)) {
+    if (pass.gate && pass.inverse && pass.divisors && pass.gate_derivatives && tasks_run(engine, &pass, &tasks)) {
         if (pass.dstates.data)
             states_backward(engine, &pass);
-        operation_sum_columns(tape, tape_target(tape, record->input[3]), pass.gate_slopes, DTYPE_F32, pass.tokens,
+        operation_sum_columns(tape, tape_target(tape, record->input[3]), pass.gate_derivatives, DTYPE_F32, pass.tokens,
                               shape->heads);
     }
     arena_rewind(tape->work, mark);

@@ -12,7 +12,7 @@ struct write_pass {
     /* forward */
     float *states, *maps;
     /* backward */
-    const struct memory_slopes *slopes;
+    const struct memory_derivatives *derivatives;
     struct gradient_target dk, dv;
 };
 
@@ -207,13 +207,13 @@ static void joint_make(const struct write_pass *pass, int64_t block, float *scra
     int64_t ld = pass->ld;
     float *transposed = memory_take(&scratch, width * ld);
     float *product = memory_take(&scratch, width * ld);
-    float *joint = pass->slopes->joint + block * pass->map;
-    kernels->tile_gather_transposed(transposed, ld, pass->slopes->states + block * pass->state, width, width, width,
-                                    1.0f, DTYPE_F32);
+    float *joint = pass->derivatives->joint + block * pass->map;
+    kernels->tile_gather_transposed(transposed, ld, pass->derivatives->states + block * pass->state, width, width,
+                                    width, 1.0f, DTYPE_F32);
     kernels->tile_multiply(&(struct tile_product){.m = width,
                                                   .n = width,
                                                   .k = width,
-                                                  .a = pass->slopes->behind + block * pass->state,
+                                                  .a = pass->derivatives->behind + block * pass->state,
                                                   .a_row = width,
                                                   .a_step = 1,
                                                   .b = transposed,
@@ -226,10 +226,10 @@ static void joint_make(const struct write_pass *pass, int64_t block, float *scra
 }
 
 struct keys_tiles {
-    float *features, *other, *slopes;   /* [TOKEN_BLOCK, ld] */
-    float *behind, *transposed, *joint; /* P, P^T, S [E, ld] */
-    float *z;                           /* [ld] */
-    float *inverse;                     /* [TOKEN_BLOCK] */
+    float *features, *other, *derivatives; /* [TOKEN_BLOCK, ld] */
+    float *behind, *transposed, *joint;    /* P, P^T, S [E, ld] */
+    float *z;                              /* [ld] */
+    float *inverse;                        /* [TOKEN_BLOCK] */
 };
 
 static struct keys_tiles keys_carve(float *scratch, int64_t ld, int64_t width)
@@ -237,7 +237,7 @@ static struct keys_tiles keys_carve(float *scratch, int64_t ld, int64_t width)
     struct keys_tiles tiles;
     tiles.features = memory_take(&scratch, TOKEN_BLOCK * ld);
     tiles.other = memory_take(&scratch, TOKEN_BLOCK * ld);
-    tiles.slopes = memory_take(&scratch, TOKEN_BLOCK * ld);
+    tiles.derivatives = memory_take(&scratch, TOKEN_BLOCK * ld);
     tiles.behind = memory_take(&scratch, width * ld);
     tiles.transposed = memory_take(&scratch, width * ld);
     tiles.joint = memory_take(&scratch, width * ld);
@@ -265,13 +265,13 @@ static void divisors_block(const struct write_pass *pass, const struct keys_tile
     const struct kernels *kernels = pass->kernels;
     int64_t width = pass->keys->width;
     int64_t ld = pass->ld;
-    float *divisors = pass->slopes->divisors + block % pass->keys->kv_heads * pass->keys->tokens + token;
+    float *divisors = pass->derivatives->divisors + block % pass->keys->kv_heads * pass->keys->tokens + token;
     features_gather(pass, tiles->features, block, token, count);
     memset(tiles->other, 0, (size_t)(count * ld) * sizeof(float));
     memory_multiply(kernels, tiles->other, tiles->features, tiles->joint, count, width, width, ld);
     kernels->tile_dots(divisors, tiles->features, ld, tiles->other, ld, count, width);
     memory_inverses(kernels, tiles->inverse, tiles->features, ld, count,
-                    pass->slopes->states + block * pass->state + pass->map, width);
+                    pass->derivatives->states + block * pass->state + pass->map, width);
     for (int64_t r = 0; r < count; r++)
         divisors[r] *= 0.5f * tiles->inverse[r] * tiles->inverse[r];
 }
@@ -280,7 +280,7 @@ static void divisors_block(const struct write_pass *pass, const struct keys_tile
 static void divisors_sum(const struct write_pass *pass, const struct keys_tiles *tiles, int64_t block)
 {
     const struct attention_span *span = block_span(pass, block);
-    const float *divisors = pass->slopes->divisors + block % pass->keys->kv_heads * pass->keys->tokens;
+    const float *divisors = pass->derivatives->divisors + block % pass->keys->kv_heads * pass->keys->tokens;
     int64_t width = pass->keys->width;
     memset(tiles->z, 0, (size_t)pass->ld * sizeof(float));
     for (int64_t at = 0; at < span->keys; at += TOKEN_BLOCK) {
@@ -288,14 +288,15 @@ static void divisors_sum(const struct write_pass *pass, const struct keys_tiles 
         features_gather(pass, tiles->features, block, span->key + at, count);
         memory_multiply(pass->kernels, tiles->z, divisors + span->key + at, tiles->features, 1, width, count, pass->ld);
     }
-    pass->kernels->accumulate(pass->slopes->behind + block * pass->state + pass->map, DTYPE_F32, tiles->z, DTYPE_F32,
-                              1.0f, width);
+    pass->kernels->accumulate(pass->derivatives->behind + block * pass->state + pass->map, DTYPE_F32, tiles->z,
+                              DTYPE_F32, 1.0f, width);
 }
 
-bool memory_divisors_backward(struct engine *engine, const struct memory_keys *keys, const struct memory_slopes *slopes)
+bool memory_divisors_backward(struct engine *engine, const struct memory_keys *keys,
+                              const struct memory_derivatives *derivatives)
 {
     struct write_pass pass = pass_create(engine, keys);
-    pass.slopes = slopes;
+    pass.derivatives = derivatives;
     int64_t blocks = keys_blocks(keys);
     int64_t parts = memory_parts(engine, blocks, memory_token_blocks(keys->written, keys->rows * keys->segments, true));
     size_t stride;
@@ -314,7 +315,7 @@ bool memory_divisors_backward(struct engine *engine, const struct memory_keys *k
         for (int64_t block = 0; block < blocks; block++)
             for (int64_t part = 0; part < parts; part++) {
                 const struct attention_span *span = block_span(&pass, block);
-                square_gather(&pass, tiles.joint, slopes->joint + block * pass.map);
+                square_gather(&pass, tiles.joint, derivatives->joint + block * pass.map);
                 for (int64_t at = part * TOKEN_BLOCK; at < span->keys; at += parts * TOKEN_BLOCK)
                     divisors_block(&pass, &tiles, block, span->key + at, integer_min(TOKEN_BLOCK, span->keys - at));
             }
@@ -326,22 +327,22 @@ bool memory_divisors_backward(struct engine *engine, const struct memory_keys *k
 }
 
 /* d loss / d sigma(K) = V P^T + q, and for the delta rule - D^-1 sigma(K) S + (d loss / d d) z. */
-static void slopes_make(const struct write_pass *pass, const struct keys_tiles *tiles, int64_t block, int64_t token,
-                        int64_t count)
+static void derivatives_make(const struct write_pass *pass, const struct keys_tiles *tiles, int64_t block,
+                             int64_t token, int64_t count)
 {
     const struct kernels *kernels = pass->kernels;
-    const struct memory_slopes *slopes = pass->slopes;
+    const struct memory_derivatives *derivatives = pass->derivatives;
     int64_t width = pass->keys->width;
     int64_t ld = pass->ld;
     int64_t at_z = block * pass->state + pass->map;
-    kernels->tile_gather(tiles->slopes, ld, slopes->behind + at_z, 0, count, width, 1.0f, DTYPE_F32);
+    kernels->tile_gather(tiles->derivatives, ld, derivatives->behind + at_z, 0, count, width, 1.0f, DTYPE_F32);
     values_gather(pass, tiles->other, block, token, count);
-    memory_multiply(kernels, tiles->slopes, tiles->other, tiles->transposed, count, width, width, ld);
-    if (!slopes->joint)
+    memory_multiply(kernels, tiles->derivatives, tiles->other, tiles->transposed, count, width, width, ld);
+    if (!derivatives->joint)
         return;
-    features_divide(pass, tiles->other, tiles->features, tiles->inverse, count, slopes->states + at_z);
-    memory_multiply(kernels, tiles->slopes, tiles->other, tiles->joint, count, width, width, ld);
-    const float *divisors = slopes->divisors + block % pass->keys->kv_heads * pass->keys->tokens + token;
+    features_divide(pass, tiles->other, tiles->features, tiles->inverse, count, derivatives->states + at_z);
+    memory_multiply(kernels, tiles->derivatives, tiles->other, tiles->joint, count, width, width, ld);
+    const float *divisors = derivatives->divisors + block % pass->keys->kv_heads * pass->keys->tokens + token;
     kernels->tile_multiply(&(struct tile_product){.m = count,
                                                   .n = width,
                                                   .k = 1,
@@ -349,7 +350,7 @@ static void slopes_make(const struct write_pass *pass, const struct keys_tiles *
                                                   .a_row = 1,
                                                   .b = tiles->z,
                                                   .ldb = ld,
-                                                  .c = tiles->slopes,
+                                                  .c = tiles->derivatives,
                                                   .ldc = ld,
                                                   .beta = 1.0f});
 }
@@ -363,8 +364,8 @@ static void keys_block(const struct write_pass *pass, const struct keys_tiles *t
     int64_t stride = keys->kv_heads * keys->width;
     features_gather(pass, tiles->features, block, token, count);
     if (pass->dk.data) {
-        slopes_make(pass, tiles, block, token, count);
-        kernels->feature_scatter(operation_at_mutable(pass->dk.data, at, pass->dk.dtype), stride, tiles->slopes,
+        derivatives_make(pass, tiles, block, token, count);
+        kernels->feature_scatter(operation_at_mutable(pass->dk.data, at, pass->dk.dtype), stride, tiles->derivatives,
                                  tiles->features, pass->ld, count, keys->width, pass->dk.beta, pass->dk.dtype);
     }
     if (pass->dv.data) { /* sigma(K) P */
@@ -380,17 +381,17 @@ static void keys_task(const struct write_pass *pass, const struct keys_tiles *ti
                       int64_t parts)
 {
     const struct attention_span *span = block_span(pass, block);
-    const struct memory_slopes *slopes = pass->slopes;
+    const struct memory_derivatives *derivatives = pass->derivatives;
     int64_t width = pass->keys->width;
-    const float *behind = slopes->behind + block * pass->state;
-    const float *z = slopes->states + block * pass->state + pass->map;
+    const float *behind = derivatives->behind + block * pass->state;
+    const float *z = derivatives->states + block * pass->state + pass->map;
     if (part * TOKEN_BLOCK >= span->keys)
         return;
     square_gather(pass, tiles->behind, behind);
     pass->kernels->tile_gather_transposed(tiles->transposed, pass->ld, behind, width, width, width, 1.0f, DTYPE_F32);
     pass->kernels->tile_gather(tiles->z, pass->ld, z, width, 1, width, 1.0f, DTYPE_F32);
-    if (slopes->joint)
-        square_gather(pass, tiles->joint, slopes->joint + block * pass->map);
+    if (derivatives->joint)
+        square_gather(pass, tiles->joint, derivatives->joint + block * pass->map);
     for (int64_t at = part * TOKEN_BLOCK; at < span->keys; at += parts * TOKEN_BLOCK)
         keys_block(pass, tiles, block, span->key + at, integer_min(TOKEN_BLOCK, span->keys - at));
 }
@@ -403,16 +404,17 @@ static void unwritten_clear(const struct memory_keys *keys, struct gradient_targ
         memset(target.data, 0, (size_t)elements * dtype_size(target.dtype));
 }
 
-bool memory_keys_backward(struct engine *engine, const struct memory_keys *keys, const struct memory_slopes *slopes,
-                          struct gradient_target dk, struct gradient_target dv)
+bool memory_keys_backward(struct engine *engine, const struct memory_keys *keys,
+                          const struct memory_derivatives *derivatives, struct gradient_target dk,
+                          struct gradient_target dv)
 {
     struct write_pass pass = pass_create(engine, keys);
-    pass.slopes = slopes;
+    pass.derivatives = derivatives;
     pass.dk = dk;
     pass.dv = dv;
     int64_t blocks = keys_blocks(keys);
     int64_t parts = memory_parts(engine, blocks, memory_token_blocks(keys->written, keys->rows * keys->segments, true));
-    int products = (dk.data ? (slopes->joint ? 2 : 1) : 0) + (dv.data ? 1 : 0);
+    int products = (dk.data ? (derivatives->joint ? 2 : 1) : 0) + (dv.data ? 1 : 0);
     size_t stride;
     char *scratch = keys_scratch(engine, &pass, &stride);
     if (!scratch)

@@ -12,8 +12,8 @@ enum { STATE_NAME = PARAMETER_NAME + 32 };
  * it. */
 struct state_piece {
     struct box box;
-    float *data; /* NULL: `half` has it */
-    bf16 *half;
+    float *data; /* NULL: `values` has it */
+    bf16 *values;
 };
 
 /* An array of fp32 and this rank's pieces of it; each element is written by exactly one rank. Arrays are the same on

@@ -104,7 +104,7 @@ static float *part_copy(const float *whole, int64_t whole_rows, int64_t first, i
 
 struct whole {
     int64_t tokens; /* of a row */
-    float *k, *v, *slopes;
+    float *k, *v, *derivatives;
     float *states, *dk, *dv;
     float before[ROWS * HEADS * STATE], after[ROWS * HEADS * STATE];
 };
@@ -123,7 +123,7 @@ static void part_run(struct bench *bench, struct mesh *mesh, const struct part *
     int64_t begin = part_length(part->length, part->first);
     float *k = part_copy(whole->k, whole->tokens, begin, part->tokens, VECTOR);
     float *v = part_copy(whole->v, whole->tokens, begin, part->tokens, VECTOR);
-    float *slopes = part_copy(whole->slopes, SEGMENTS, part->first, part->count, HEADS * STATE);
+    float *derivatives = part_copy(whole->derivatives, SEGMENTS, part->first, part->count, HEADS * STATE);
     int64_t shape[2] = {ROWS * part->tokens, VECTOR};
     struct tensor *keys = tape_leaf(tape, DTYPE_F32, 2, shape, k, true);
     struct tensor *values = tape_leaf(tape, DTYPE_F32, 2, shape, v, true);
@@ -142,7 +142,7 @@ static void part_run(struct bench *bench, struct mesh *mesh, const struct part *
         fail_msg("%s", bench->context->text);
     struct mesh_traffic middle = mesh ? mesh_traffic(mesh, MESH_CONTEXT) : none;
     *states = part_copy(output->data, part->count, 0, part->count, HEADS * STATE);
-    tape_seed(tape, output, slopes);
+    tape_seed(tape, output, derivatives);
     tape_backward(tape);
     assert_ok(bench->context, bench->context->status);
     struct mesh_traffic end = mesh ? mesh_traffic(mesh, MESH_CONTEXT) : none;
@@ -153,7 +153,7 @@ static void part_run(struct bench *bench, struct mesh *mesh, const struct part *
     tape_reset(tape);
     free(k);
     free(v);
-    free(slopes);
+    free(derivatives);
 }
 
 static void whole_create(struct whole *whole, int64_t length)
@@ -163,11 +163,11 @@ static void whole_create(struct whole *whole, int64_t length)
     int64_t states = ROWS * SEGMENTS * HEADS * STATE;
     whole->k = malloc((size_t)count * sizeof(float));
     whole->v = malloc((size_t)count * sizeof(float));
-    whole->slopes = malloc((size_t)states * sizeof(float));
-    assert_true(whole->k && whole->v && whole->slopes);
+    whole->derivatives = malloc((size_t)states * sizeof(float));
+    assert_true(whole->k && whole->v && whole->derivatives);
     fill_random(whole->k, count, "k");
     fill_random(whole->v, count, "v");
-    fill_random(whole->slopes, states, "slopes");
+    fill_random(whole->derivatives, states, "derivatives");
     fill_random(whole->before, ROWS * HEADS * STATE, "before");
     for (int64_t i = 0; i < ROWS * HEADS * STATE; i++)
         if (i % STATE >= WIDTH * WIDTH)
@@ -193,7 +193,7 @@ static void whole_destroy(struct whole *whole)
 {
     free(whole->k);
     free(whole->v);
-    free(whole->slopes);
+    free(whole->derivatives);
 }
 
 static void check_rows(const float *found, const float *whole, int64_t whole_rows, int64_t first, int64_t rows,

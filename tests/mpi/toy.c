@@ -1,6 +1,6 @@
 #include "tests/mpi/toy.h"
 
-#include <string.h>
+#include <stdio.h>
 
 #include "src/ops/ops.h"
 
@@ -16,38 +16,30 @@ static enum status check(struct context *context, const struct model_config *con
     return STATUS_OK;
 }
 
-static void declare(const struct model_config *config, struct parameter_list *list, int stages, int stage,
+static struct parameter *hold(struct parameter_list *list, const char *name, int64_t rows, int64_t columns, int chunk,
+                              int stage)
+{
+    struct parameter_spec spec = {.shape = {rows, columns}, .deviation = 0.5, .is_buffer = rows == 1};
+    spec.rank = columns ? 2 : 1;
+    spec.initial = columns ? INITIAL_NORMAL : INITIAL_ZERO;
+    snprintf(spec.name, sizeof spec.name, "%s", name);
+    const struct parameter_division whole = {.slice = {0, rows}, .owned = {0, rows}};
+    return parameter_declare(list, &spec, &whole, chunk == stage, chunk);
+}
+
+static void declare(const struct model_config *config, struct parameter_list *list, int last, int stage,
                     struct toy *toy)
 {
-    const struct parameter_spec specs[] = {
-        {.name = "first.weight",
-         .rank = 2,
-         .shape = {config->hidden, TOY_IN},
-         .initial = INITIAL_NORMAL,
-         .deviation = 0.5,
-         .decay = true},
-        {.name = "first.bias", .rank = 1, .shape = {config->hidden}},
-        {.name = "second.weight",
-         .rank = 2,
-         .shape = {TOY_OUT, config->hidden},
-         .initial = INITIAL_NORMAL,
-         .deviation = 0.5,
-         .decay = true},
-        {.name = "second.seen", .rank = 1, .shape = {1}, .is_buffer = true},
-    };
-    struct parameter **held[] = {&toy->first, &toy->bias, &toy->second, &toy->seen};
-    for (int i = 0; i < 4; i++) {
-        struct range all = {.begin = 0, .count = specs[i].shape[0]};
-        const struct parameter_division whole = {.slice = all, .owned = all};
-        int chunk = i >= 2 ? stages - 1 : 0;
-        *held[i] = parameter_declare(list, &specs[i], &whole, stage == chunk, chunk);
-    }
+    toy->first = hold(list, "first.weight", config->hidden, TOY_IN, 0, stage);
+    toy->bias = hold(list, "first.bias", config->hidden, 0, 0, stage);
+    toy->second = hold(list, "second.weight", TOY_OUT, config->hidden, last, stage);
+    toy->seen = hold(list, "second.seen", 1, 0, last, stage);
 }
 
 static enum status describe(struct context *context, const struct model_config *config, struct parameter_list *list)
 {
     struct toy toy;
-    declare(config, list, 1, 0, &toy);
+    declare(config, list, 0, 0, &toy);
     return context->status;
 }
 
@@ -56,7 +48,7 @@ static enum status create(struct model *model)
     struct toy *toy = memory_allocate(model->context, sizeof *toy, MEMORY_OTHER);
     model->self = toy;
     if (toy)
-        declare(&model->config->model, model->parameters, mesh_size(model->mesh, MESH_PIPELINE),
+        declare(&model->config->model, model->parameters, mesh_size(model->mesh, MESH_PIPELINE) - 1,
                 mesh_rank(model->mesh, MESH_PIPELINE), toy);
     return model->context->status;
 }
@@ -76,10 +68,11 @@ static int fields(const struct config *config, struct batch_field fields[BATCH_F
 
 static void form(const struct batch *batch, int64_t micro_batch, int64_t model_chunk, struct packet_form *form)
 {
+    const struct model *model = batch->model;
     form->count = 1;
-    form->part[0].rows = batch_micro(batch, micro_batch).count;
-    form->part[0].columns = batch->model->config->model.hidden;
-    form->part[0].differentiable = parameter_list_lowest(batch->model->parameters) < model_chunk;
+    form->part[0] = (struct packet_part){.rows = batch_micro(batch, micro_batch).count,
+                                         .columns = model->config->model.hidden,
+                                         .differentiable = parameter_list_lowest(model->parameters) < model_chunk};
 }
 
 static int64_t packet_size(const struct batch *batch)
@@ -87,14 +80,13 @@ static int64_t packet_size(const struct batch *batch)
     return batch->micro_rows * batch->model->config->model.hidden * (int64_t)sizeof(float);
 }
 
-/* d |y - wanted|^2 / 2, scaled. */
 static void error_backward(struct tape *tape, const struct tape_record *record)
 {
     struct gradient_target target = tape_target(tape, record->input[0]);
     const float *difference = record->saved;
     float scale = *(const float *)tape_gradient(record->output);
     for (int64_t i = 0; target.data && i < tensor_count(record->input[0]); i++)
-        ((float *)target.data)[i] = target.beta * ((float *)target.data)[i] + scale * difference[i];
+        ((float *)target.data)[i] = (target.beta ? ((float *)target.data)[i] : 0.0f) + scale * difference[i];
 }
 
 static struct tensor *error(struct tape *tape, struct tensor *y, const float *wanted, float scale)
@@ -119,10 +111,10 @@ static bool forward(struct tape *tape, struct batch *batch, int64_t micro_batch,
 {
     struct toy *toy = batch->model->self;
     struct range rows = batch_micro(batch, micro_batch);
-    float *x = (float *)batch_field(batch, "x") + rows.begin * TOY_IN;
     struct tensor *h = in->count ? in->tensor[0] : NULL;
     (void)chunk;
     if (toy->first) {
+        float *x = (float *)batch_field(batch, "x") + rows.begin * TOY_IN;
         h = tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){rows.count, TOY_IN}, x, false);
         h = gelu(tape, linear(tape, h, &toy->first->value, &toy->bias->value, DTYPE_F32));
     }
@@ -141,9 +133,7 @@ static bool forward(struct tape *tape, struct batch *batch, int64_t micro_batch,
 static double flops(const struct model_config *config, int64_t length, double surplus,
                     const struct parameter_list *list)
 {
-    (void)length;
-    (void)surplus;
-    (void)list;
+    (void)length, (void)surplus, (void)list;
     return 6.0 * (double)(config->hidden * (TOY_IN + TOY_OUT));
 }
 

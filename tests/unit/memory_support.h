@@ -96,7 +96,7 @@ static inline void problem_run(struct bench *bench, const struct problem *p, flo
 {
     struct tape *tape = &bench->tape;
     struct tensor *input[INPUTS];
-    void *data[INPUTS], *slopes = test_allocate(input_count(p, Q), sizeof(float));
+    void *data[INPUTS], *derivatives = test_allocate(input_count(p, Q), sizeof(float));
     struct parameter gate = {.gradient = result->gradient[GATE]};
     for (int i = 0; i < INPUTS; i++) {
         enum dtype type = i == GATE ? DTYPE_F32 : dtype;
@@ -105,8 +105,8 @@ static inline void problem_run(struct bench *bench, const struct problem *p, flo
         floats_store(data[i], type, value[i], input_count(p, i));
         input[i] = tape_leaf(tape, type, 2, (int64_t[]){i == GATE ? 1 : p->tokens, columns}, data[i], seed != NULL);
         if (seed && adds && i != GATE) {
-            floats_store(slopes, type, result->gradient[i], input_count(p, i));
-            tape_seed(tape, input[i], slopes);
+            floats_store(derivatives, type, result->gradient[i], input_count(p, i));
+            tape_seed(tape, input[i], derivatives);
         }
     }
     if (!adds)
@@ -122,8 +122,8 @@ static inline void problem_run(struct bench *bench, const struct problem *p, flo
         fail_msg("%s: %s", p->name, bench->context.text);
     floats_load(result->output, output->data, dtype, input_count(p, Q));
     if (seed) {
-        floats_store(slopes, dtype, seed, input_count(p, Q));
-        tape_seed(tape, output, slopes);
+        floats_store(derivatives, dtype, seed, input_count(p, Q));
+        tape_seed(tape, output, derivatives);
         tape_backward(tape);
         assert_ok(&bench->context, bench->context.status);
         for (int i = 0; i < GATE; i++) {
@@ -133,7 +133,7 @@ static inline void problem_run(struct bench *bench, const struct problem *p, flo
     }
     for (int i = 0; i < INPUTS; i++)
         free(data[i]);
-    free(slopes);
+    free(derivatives);
     tape_reset(tape);
 }
 

@@ -95,13 +95,14 @@ static void spans_reference(const struct spans_case *c, double *const *array)
 struct variant {
     const char *cpu;
     enum dtype dtype;
-    const struct half_kernels *half; /* or NULL for those of the machine */
+    const struct bf16_kernels *matrix; /* or NULL for those of the machine */
 };
 
 static const struct variant variants[] = {
-    {"", DTYPE_F32, NULL},        {"reference", DTYPE_F32, NULL},   {"avx2", DTYPE_F32, NULL},
-    {"avx512", DTYPE_F32, NULL},  {"", DTYPE_BF16, NULL},           {"avx2", DTYPE_BF16, NULL},
-    {"avx512", DTYPE_BF16, NULL}, {"", DTYPE_BF16, &half_emulated},
+    {"", DTYPE_F32, NULL},        {"reference", DTYPE_F32, NULL},
+    {"avx2", DTYPE_F32, NULL},    {"avx512", DTYPE_F32, NULL},
+    {"", DTYPE_BF16, NULL},       {"avx2", DTYPE_BF16, NULL},
+    {"avx512", DTYPE_BF16, NULL}, {"", DTYPE_BF16, &matrix_emulated},
 };
 
 /* False when this machine lacks it. */
@@ -110,8 +111,8 @@ static bool variant_create(struct bench *bench, const struct variant *variant, i
     if (!bench_create(bench, variant->cpu, threads))
         return false;
     *kernels = *bench->engine.kernels;
-    if (variant->half)
-        kernels->half = variant->half;
+    if (variant->matrix)
+        kernels->matrix = variant->matrix;
     bench->engine.kernels = kernels;
     return true;
 }
@@ -198,7 +199,7 @@ static void array_check(const struct spans_case *c, const struct variant *varian
     sum[count] = all[count] = 0.1f;
     char what[160];
     snprintf(what, sizeof what, "%s, %s of cpu \"%s\", %s%s", c->name, array_names[array], variant->cpu,
-             half ? "bf16" : "fp32", variant->half ? " emulated" : "");
+             half ? "bf16" : "fp32", variant->matrix ? " emulated" : "");
     assert_near(all, sum, count + 1, half ? 8e-3 : 3e-6, what);
     free(sum);
     free(all);

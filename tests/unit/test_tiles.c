@@ -7,9 +7,9 @@
 enum { SETS = 2 };
 
 /* The sets of kernels to test, NULL where this machine has none. */
-static const struct half_kernels *set_of(int set, const struct bench *bench)
+static const struct bf16_kernels *set_of(int set, const struct bench *bench)
 {
-    return set == 1 ? &half_emulated : bench->engine.kernels->half;
+    return set == 1 ? &matrix_emulated : bench->engine.kernels->matrix;
 }
 
 static int64_t tile_round(int64_t count, int64_t multiple)
@@ -34,20 +34,20 @@ static bf16 *tile_create(int64_t rows, int64_t columns, int64_t padded_rows, int
 }
 
 /* B [k, n] in pairs, from its rows or from its columns. */
-static uint32_t *pairs_create(const struct half_kernels *half, int64_t k, int64_t n, int64_t ld, bool transposed)
+static uint32_t *pairs_create(const struct bf16_kernels *matrix, int64_t k, int64_t n, int64_t ld, bool transposed)
 {
     int64_t depth = tile_round(k, HALF_DEPTH), columns = tile_round(n, HALF_ROWS);
     uint32_t *pairs = test_allocate(depth / 2 * ld, sizeof *pairs);
     bf16 *tile = transposed ? tile_create(n, k, columns, depth, true) : tile_create(k, n, depth, columns, false);
     if (transposed)
-        half->transpose(pairs, ld, tile, depth / 2, columns, depth / 2);
+        matrix->transpose(pairs, ld, tile, depth / 2, columns, depth / 2);
     else
-        half->pair(pairs, ld, tile, columns, depth, columns);
+        matrix->pair(pairs, ld, tile, columns, depth, columns);
     free(tile);
     return pairs;
 }
 
-static void product_check(const struct half_kernels *half, int64_t m, int64_t n, int64_t k, bool transposed, bool add)
+static void product_check(const struct bf16_kernels *matrix, int64_t m, int64_t n, int64_t k, bool transposed, bool add)
 {
     int64_t depth = tile_round(k, HALF_DEPTH), rows = tile_round(m, HALF_ROWS), columns = tile_round(n, HALF_ROWS);
     int64_t ldb = columns + 16, ldc = columns + 5;
@@ -58,8 +58,8 @@ static void product_check(const struct half_kernels *half, int64_t m, int64_t n,
             a[r * depth + p] = r >= m ? 0x7fc0 : p < k ? bf16_from_float(whole(r + 2, p)) : 0; /* rows beyond: nan */
     for (int64_t i = 0; i < (rows + 1) * ldc; i++)
         c[i] = 1000.0f;
-    uint32_t *b = pairs_create(half, k, n, ldb, transposed);
-    half->multiply(&(struct half_product){
+    uint32_t *b = pairs_create(matrix, k, n, ldb, transposed);
+    matrix->multiply(&(struct bf16_product){
         .m = m, .n = n, .k = depth, .a = a, .lda = depth, .b = b, .ldb = ldb, .c = c, .ldc = ldc, .add = add});
     for (int64_t r = 0; r <= rows; r++)
         for (int64_t j = 0; j < ldc; j++) {
@@ -83,17 +83,17 @@ static void test_tiles_product(void **state)
     struct bench bench;
     assert_true(bench_create(&bench, "", 1));
     for (int set = 0; set < SETS; set++) {
-        const struct half_kernels *half = set_of(set, &bench);
-        if (!half)
+        const struct bf16_kernels *matrix = set_of(set, &bench);
+        if (!matrix)
             continue;
-        half->begin();
+        matrix->begin();
         for (int64_t m = 1; m <= 17; m++)
             for (size_t n = 0; n < sizeof columns / sizeof columns[0]; n++)
                 for (size_t k = 0; k < sizeof depths / sizeof depths[0]; k++)
-                    product_check(half, m, columns[n], depths[k], (m + (int64_t)n) % 2, (m + (int64_t)k) % 2);
+                    product_check(matrix, m, columns[n], depths[k], (m + (int64_t)n) % 2, (m + (int64_t)k) % 2);
         for (int64_t m = 18; m < 50; m += 7)
-            product_check(half, m, 130, 70, m % 2, false);
-        half->end();
+            product_check(matrix, m, 130, 70, m % 2, false);
+        matrix->end();
     }
     bench_destroy(&bench);
 }
@@ -105,8 +105,8 @@ static void test_tiles_layout(void **state)
     struct bench bench;
     assert_true(bench_create(&bench, "", 1));
     for (int set = 0; set < SETS; set++) {
-        const struct half_kernels *half = set_of(set, &bench);
-        if (!half)
+        const struct bf16_kernels *matrix = set_of(set, &bench);
+        if (!matrix)
             continue;
         uint32_t words[ROWS * LD], turned[COLUMNS * ROWS], pairs[ROWS / 2 * LD];
         bf16 tile[ROWS * LD], again[ROWS * LD];
@@ -114,9 +114,9 @@ static void test_tiles_layout(void **state)
             words[i] = i * 2654435761u;
             tile[i] = (bf16)(i * 40503u);
         }
-        half->transpose(turned, ROWS, words, LD, ROWS, COLUMNS);
-        half->pair(pairs, LD, tile, LD, ROWS, COLUMNS);
-        half->part(again, LD, pairs, LD, ROWS, COLUMNS);
+        matrix->transpose(turned, ROWS, words, LD, ROWS, COLUMNS);
+        matrix->pair(pairs, LD, tile, LD, ROWS, COLUMNS);
+        matrix->part(again, LD, pairs, LD, ROWS, COLUMNS);
         for (int r = 0; r < ROWS; r++)
             for (int c = 0; c < COLUMNS; c++) {
                 assert_int_equal(turned[c * ROWS + r], words[r * LD + c]);
@@ -128,7 +128,7 @@ static void test_tiles_layout(void **state)
 }
 
 /* Two steps of 32 and 16 keys over rows that see from none to all of them. */
-static void weights_check(const struct half_kernels *half)
+static void weights_check(const struct bf16_kernels *matrix)
 {
     enum { ROWS = 50, LD = 32, KEYS = 48 };
     float scores[ROWS * KEYS], step[ROWS * LD], largest[ROWS], sum[ROWS], factor[ROWS], total[ROWS];
@@ -145,17 +145,17 @@ static void weights_check(const struct half_kernels *half)
         for (int r = 0; r < ROWS; r++)
             for (int c = 0; c < LD; c++)
                 step[r * LD + c] = s * LD + c < KEYS ? scores[r * KEYS + s * LD + c] * 20.0f : NAN;
-        half->weights(&(struct half_weights){.scores = step,
-                                             .weights = weights[s],
-                                             .ld = LD,
-                                             .rows = ROWS,
-                                             .columns = s == 0 ? 32 : 16,
-                                             .seen = seen,
-                                             .first = s * LD,
-                                             .scale = 0.3f,
-                                             .largest = largest,
-                                             .sum = sum,
-                                             .factor = factor});
+        matrix->weights(&(struct bf16_weights){.scores = step,
+                                               .weights = weights[s],
+                                               .ld = LD,
+                                               .rows = ROWS,
+                                               .columns = s == 0 ? 32 : 16,
+                                               .seen = seen,
+                                               .first = s * LD,
+                                               .scale = 0.3f,
+                                               .largest = largest,
+                                               .sum = sum,
+                                               .factor = factor});
         for (int r = 0; r < ROWS && s == 1; r++)
             total[r] = factor[r];
     }
@@ -172,40 +172,40 @@ static void weights_check(const struct half_kernels *half)
     }
 }
 
-static void slopes_check(const struct half_kernels *half, bool masked)
+static void derivatives_check(const struct bf16_kernels *matrix, bool masked)
 {
     enum { KEYS = 6, LD = 48, BEGIN = 16 };
-    float scores[KEYS * LD], slopes[KEYS * LD], log_sum[LD], mean[LD];
+    float scores[KEYS * LD], derivatives[KEYS * LD], log_sum[LD], mean[LD];
     bf16 weights[KEYS * LD] = {0}, rounded[KEYS * LD] = {0};
     uint32_t pairs[KEYS / 2 * LD] = {0};
     int32_t last[LD];
     fill_random(scores, KEYS * LD, "tile scores");
-    fill_random(slopes, KEYS * LD, "tile slopes");
+    fill_random(derivatives, KEYS * LD, "tile derivatives");
     fill_random(log_sum, LD, "tile log sums");
     fill_random(mean, LD, "tile means");
     for (int i = 0; i < LD; i++)
         last[i] = 100 + i % 8 - 1;
-    half->slopes(&(struct half_slopes){.scores = scores,
-                                       .slopes = slopes,
-                                       .weights = weights,
-                                       .rounded = rounded,
-                                       .pairs = pairs,
-                                       .ld = LD,
-                                       .keys = KEYS,
-                                       .begin = BEGIN,
-                                       .end = LD,
-                                       .scale_power = 2.0f,
-                                       .scale = 0.5f,
-                                       .log_sum = log_sum,
-                                       .mean = mean,
-                                       .masked = masked,
-                                       .last = last,
-                                       .first = 100});
+    matrix->derivatives(&(struct bf16_derivatives){.scores = scores,
+                                                   .derivatives = derivatives,
+                                                   .weights = weights,
+                                                   .rounded = rounded,
+                                                   .pairs = pairs,
+                                                   .ld = LD,
+                                                   .keys = KEYS,
+                                                   .begin = BEGIN,
+                                                   .end = LD,
+                                                   .scale_power = 2.0f,
+                                                   .scale = 0.5f,
+                                                   .log_sum = log_sum,
+                                                   .mean = mean,
+                                                   .masked = masked,
+                                                   .last = last,
+                                                   .first = 100});
     for (int j = 0; j < KEYS; j++)
         for (int i = 0; i < LD; i++) {
             bool seen = i >= BEGIN && (!masked || j <= i % 8 - 1);
             double p = seen ? exp2(2.0 * (double)scores[j * LD + i] - (double)log_sum[i]) : 0.0;
-            double slope = p * (0.5 * (double)slopes[j * LD + i] - (double)mean[i]);
+            double slope = p * (0.5 * (double)derivatives[j * LD + i] - (double)mean[i]);
             assert_close((double)bf16_to_float(weights[j * LD + i]), p, 0.004, 0.0);
             assert_close((double)bf16_to_float(rounded[j * LD + i]), slope, 0.004, 1e-6);
             assert_int_equal((bf16)(pairs[j / 2 * LD + i] >> (j % 2 * 16)), rounded[j * LD + i]);
@@ -218,12 +218,12 @@ static void test_tiles_softmax(void **state)
     struct bench bench;
     assert_true(bench_create(&bench, "", 1));
     for (int set = 0; set < SETS; set++) {
-        const struct half_kernels *half = set_of(set, &bench);
-        if (!half)
+        const struct bf16_kernels *matrix = set_of(set, &bench);
+        if (!matrix)
             continue;
-        weights_check(half);
-        slopes_check(half, false);
-        slopes_check(half, true);
+        weights_check(matrix);
+        derivatives_check(matrix, false);
+        derivatives_check(matrix, true);
     }
     bench_destroy(&bench);
 }
@@ -260,16 +260,16 @@ struct attention_result {
     int64_t count[4];
 };
 
-/* On a machine that has this half; or, without one, in fp32 in plain C, on the same numbers. */
-static void attention_compute(const struct half_kernels *half, int threads, float poison,
+/* On a machine that has matrix units for bf16; or, without one, in fp32 in plain C, on the same numbers. */
+static void attention_compute(const struct bf16_kernels *matrix, int threads, float poison,
                               const struct rows_shape *shape, struct attention_result *result)
 {
     struct bench bench;
-    assert_true(bench_create(&bench, half ? "" : "reference", threads));
+    assert_true(bench_create(&bench, matrix ? "" : "reference", threads));
     struct kernels kernels = *bench.engine.kernels;
-    kernels.half = half;
+    kernels.matrix = matrix;
     bench.engine.kernels = &kernels;
-    enum dtype dtype = half ? DTYPE_BF16 : DTYPE_F32;
+    enum dtype dtype = matrix ? DTYPE_BF16 : DTYPE_F32;
     int64_t columns[3] = {shape->heads * shape->width, shape->kv_heads * shape->width, shape->kv_heads * shape->width};
     int64_t rows[3] = {shape->rows * shape->length, shape->rows * shape->keys_length, shape->rows * shape->keys_length};
     struct tensor *input[3];
@@ -336,16 +336,16 @@ static void test_tiles_attention(void **state)
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
         for (int set = 0; set < SETS; set++) {
             struct attention_result expected, found, other, again;
-            const struct half_kernels *half = set_of(set, &bench);
-            if (!half)
+            const struct bf16_kernels *matrix = set_of(set, &bench);
+            if (!matrix)
                 continue;
             attention_compute(NULL, 2, 0.0f, &shapes[s], &expected);
-            attention_compute(half, 1, 0.0f, &shapes[s], &found);
-            attention_compute(half, 5, 0.0f, &shapes[s], &other);
-            attention_compute(half, 5, 0.0f, &shapes[s], &again);
+            attention_compute(matrix, 1, 0.0f, &shapes[s], &found);
+            attention_compute(matrix, 5, 0.0f, &shapes[s], &other);
+            attention_compute(matrix, 5, 0.0f, &shapes[s], &again);
             char what[64];
             for (int i = 0; i < 4; i++) {
-                snprintf(what, sizeof what, "shape %d, %s, result %d", (int)s, half->name, i);
+                snprintf(what, sizeof what, "shape %d, %s, result %d", (int)s, matrix->name, i);
                 assert_near(found.value[i], expected.value[i], expected.count[i], i == 0 ? 6e-3 : 8e-3, what);
                 assert_near(other.value[i], found.value[i], found.count[i], 8e-3, what);
                 assert_memory_equal(other.value[i], again.value[i], (size_t)found.count[i] * sizeof(float));
@@ -367,11 +367,11 @@ static void test_tiles_nan(void **state)
     struct bench bench;
     assert_true(bench_create(&bench, "", 1));
     for (int set = 0; set < SETS; set++) {
-        const struct half_kernels *half = set_of(set, &bench);
-        if (!half)
+        const struct bf16_kernels *matrix = set_of(set, &bench);
+        if (!matrix)
             continue;
         struct attention_result found;
-        attention_compute(half, 2, NAN, &shape, &found);
+        attention_compute(matrix, 2, NAN, &shape, &found);
         int64_t poisoned = found.count[0] / 2 / shape.width;
         for (int64_t i = 0; i < found.count[0]; i++)
             assert_true(isnan(found.value[0][i]) == (i / shape.width == poisoned));

@@ -42,12 +42,12 @@ void KERNEL(tile_dots)(float *sum, const float *x, int64_t x_ld, const float *y,
                        int64_t columns);
 void KERNEL(feature_gather)(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows, int64_t columns,
                             enum dtype dtype);
-void KERNEL(feature_scatter)(void *to, int64_t stride, const float *slopes, const float *features, int64_t ld,
+void KERNEL(feature_scatter)(void *to, int64_t stride, const float *derivatives, const float *features, int64_t ld,
                              int64_t rows, int64_t columns, float beta, enum dtype dtype);
 void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, const int32_t *seen, float *largest,
                           float *sum, float *factor);
-void KERNEL(softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys,
-                            const int32_t *seen, const float *log_sum, const float *mean);
+void KERNEL(softmax_derivatives)(float *scores, float *derivatives, int64_t ld, int64_t queries, int64_t keys,
+                                 const int32_t *seen, const float *log_sum, const float *mean);
 void KERNEL(query_scores)(const struct query_block *block, enum dtype dtype);
 void KERNEL(query_sums)(const struct query_block *block, enum dtype dtype);
 float KERNEL(dot)(const void *x, const void *y, int64_t count, enum dtype dtype);

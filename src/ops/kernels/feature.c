@@ -26,12 +26,12 @@ void KERNEL(feature_gather)(float *tile, int64_t ld, const void *from, int64_t s
 }
 
 /* The derivative of sigma is the smaller of sigma and 1. */
-WORKER void feature_scatter_worker(void *to, int64_t stride, const float *slopes, const float *features, int64_t ld,
-                                   int64_t rows, int64_t columns, bool add, enum dtype dtype)
+WORKER void feature_scatter_worker(void *to, int64_t stride, const float *derivatives, const float *features,
+                                   int64_t ld, int64_t rows, int64_t columns, bool add, enum dtype dtype)
 {
     for (int64_t r = 0; r < rows; r++) {
         void *row = element_of(to, r * stride, dtype);
-        const float *slope = slopes + r * ld;
+        const float *slope = derivatives + r * ld;
         const float *feature = features + r * ld;
 #pragma omp simd
         for (int64_t c = 0; c < columns; c++)
@@ -39,10 +39,10 @@ WORKER void feature_scatter_worker(void *to, int64_t stride, const float *slopes
     }
 }
 
-void KERNEL(feature_scatter)(void *to, int64_t stride, const float *slopes, const float *features, int64_t ld,
+void KERNEL(feature_scatter)(void *to, int64_t stride, const float *derivatives, const float *features, int64_t ld,
                              int64_t rows, int64_t columns, float beta, enum dtype dtype)
 {
-    DISPATCH_BETA(feature_scatter_worker, dtype, beta, to, stride, slopes, features, ld, rows, columns);
+    DISPATCH_BETA(feature_scatter_worker, dtype, beta, to, stride, derivatives, features, ld, rows, columns);
 }
 
 void KERNEL(tile_dots)(float *sum, const float *x, int64_t x_ld, const float *y, int64_t y_ld, int64_t rows,

@@ -50,7 +50,7 @@ enum { HALF_ROWS = 16, HALF_DEPTH = 32 };
 /* C [m, n] = A [m, k] B [k, n], or the same added to C. B is in pairs, two bf16 in a word: the rows 2 p (low half) and
  * 2 p + 1 of column j are b[p * ldb + j]. The caches are asked for `next`, which will be read after it (or NULL), while
  * the product runs: many rows are needed for all of it. */
-struct half_product {
+struct bf16_product {
     int64_t m, n, k;
     const bf16 *a;
     int64_t lda;
@@ -67,7 +67,7 @@ struct half_product {
  * largest), 0 from where a row has seen its keys (it sees seen[row], of which the first columns are number `first`
  * and on). largest and sum move on; factor is what older sums and outputs have to be multiplied by. rows is even,
  * columns a multiple of HALF_ROWS. */
-struct half_weights {
+struct bf16_weights {
     const float *scores;
     bf16 *weights;
     int64_t ld;
@@ -78,11 +78,11 @@ struct half_weights {
     float *largest, *sum, *factor;
 };
 
-/* From scores and slopes (d loss / d weight), [keys, queries]: weights = 2^(scale_power * score - log_sum), and their
- * slopes weight * (scale * slope - mean), rounded and also in pairs of keys. Columns begin .. end - 1, multiples of
- * HALF_ROWS; if masked, query i sees the keys up to last[i], where the first row is key `first`. */
-struct half_slopes {
-    const float *scores, *slopes;
+/* From scores and derivatives (d loss / d weight), [keys, queries]: weights = 2^(scale_power * score - log_sum), and
+ * their derivatives weight * (scale * slope - mean), rounded and also in pairs of keys. Columns begin .. end - 1,
+ * multiples of HALF_ROWS; if masked, query i sees the keys up to last[i], where the first row is key `first`. */
+struct bf16_derivatives {
+    const float *scores, *derivatives;
     bf16 *weights, *rounded;
     uint32_t *pairs;
     int64_t ld;
@@ -96,21 +96,21 @@ struct half_slopes {
 };
 
 /* On machines that multiply pairs of bf16 as they are. */
-struct half_kernels {
+struct bf16_kernels {
     const char *name;
     bool whole_rows; /* products read A, too, in whole blocks of HALF_ROWS rows */
     /* Around the products of a thread. */
     void (*begin)(void);
     void (*end)(void);
-    void (*multiply)(const struct half_product *product);
+    void (*multiply)(const struct bf16_product *product);
     /* to [columns, rows] = from [rows, columns], all of words, multiples of 16. A tile of bf16 [rows, 2 * columns]
      * becomes the pairs of its transpose. */
     void (*transpose)(uint32_t *to, int64_t to_ld, const void *from, int64_t from_ld, int64_t rows, int64_t columns);
     /* A tile [rows, columns] into pairs, and pairs into a tile; rows is even. */
     void (*pair)(uint32_t *pairs, int64_t ld, const bf16 *tile, int64_t tile_ld, int64_t rows, int64_t columns);
     void (*part)(bf16 *tile, int64_t tile_ld, const uint32_t *pairs, int64_t ld, int64_t rows, int64_t columns);
-    void (*weights)(const struct half_weights *step);
-    void (*slopes)(const struct half_slopes *step);
+    void (*weights)(const struct bf16_weights *step);
+    void (*derivatives)(const struct bf16_derivatives *step);
 };
 
 /* One query and a block of keys or values, `rows` tokens that lie `stride` elements apart, each with a vector of
@@ -131,8 +131,8 @@ struct kernel_adamw {
 };
 
 struct kernels {
-    const char *name;                /* the instruction set of all but half */
-    const struct half_kernels *half; /* NULL: tiles of bf16 are brought to fp32 */
+    const char *name;                  /* the instruction set of all but matrix */
+    const struct bf16_kernels *matrix; /* NULL: tiles of bf16 are brought to fp32 */
 
     void (*convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream);
     void (*accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta, int64_t count);
@@ -192,8 +192,8 @@ struct kernels {
     /* As tile_gather, of sigma(from) = elu(from) + 1; columns up to ld become 0. */
     void (*feature_gather)(float *tile, int64_t ld, const void *from, int64_t stride, int64_t rows, int64_t columns,
                            enum dtype dtype);
-    /* to [rows, columns] = beta to + slopes * sigma', for features that feature_gather made. */
-    void (*feature_scatter)(void *to, int64_t stride, const float *slopes, const float *features, int64_t ld,
+    /* to [rows, columns] = beta to + derivatives * sigma', for features that feature_gather made. */
+    void (*feature_scatter)(void *to, int64_t stride, const float *derivatives, const float *features, int64_t ld,
                             int64_t rows, int64_t columns, float beta, enum dtype dtype);
 
     /* scores = query keys^T; output += weights values. */
@@ -205,10 +205,10 @@ struct kernels {
      * and sum [queries] move on, factor is what older sums and outputs have to be multiplied by. */
     void (*softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, const int32_t *seen, float *largest,
                          float *sum, float *factor);
-    /* scores [queries, keys] become p = exp(score - log_sum[query]), 0 where unseen; slopes (d loss / d p) become
+    /* scores [queries, keys] become p = exp(score - log_sum[query]), 0 where unseen; derivatives (d loss / d p) become
      * p * (slope - mean[query]). */
-    void (*softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys, const int32_t *seen,
-                           const float *log_sum, const float *mean);
+    void (*softmax_derivatives)(float *scores, float *derivatives, int64_t ld, int64_t queries, int64_t keys,
+                                const int32_t *seen, const float *log_sum, const float *mean);
     /* The sum of x * y. */
     float (*dot)(const void *x, const void *y, int64_t count, enum dtype dtype);
     float (*dot_floats)(const void *x, const float *y, int64_t count, enum dtype dtype);
@@ -224,14 +224,14 @@ struct kernels {
 extern const struct kernels kernels_reference;
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
-extern const struct kernels kernels_bf16; /* with half_bf16 */
-extern const struct kernels kernels_amx;  /* the functions of bf16, with half_amx */
+extern const struct kernels kernels_bf16; /* with matrix_bf16 */
+extern const struct kernels kernels_amx;  /* the functions of bf16, with matrix_amx */
 
 /* For dry runs: functions that do nothing, with the tiles that `kernels` have (src/ops/dry.c). */
 const struct kernels *kernels_dry(const struct kernels *kernels);
 
-extern const struct half_kernels half_bf16;
-extern const struct half_kernels half_amx;
-extern const struct half_kernels half_emulated; /* AMX in plain C, for the tests alone */
+extern const struct bf16_kernels matrix_bf16;
+extern const struct bf16_kernels matrix_amx;
+extern const struct bf16_kernels matrix_emulated; /* AMX in plain C, for the tests alone */
 
 #endif

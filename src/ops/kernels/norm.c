@@ -142,14 +142,14 @@ struct norm_row {
     bool stream;
 };
 
-WORKER void slopes_add(const struct norm_row *row, int64_t i, vector *total, vector *along, enum dtype dtype)
+WORKER void derivatives_add(const struct norm_row *row, int64_t i, vector *total, vector *along, enum dtype dtype)
 {
     vector slope = vector_load(row->dy, i, dtype) * vector_load(row->weight, i, DTYPE_F32);
     *total += slope;
     *along += slope * (vector_load(row->x, i, dtype) - row->mean);
 }
 
-WORKER void row_slopes(struct norm_row *row, int64_t columns, bool layer, enum dtype dtype)
+WORKER void row_derivatives(struct norm_row *row, int64_t columns, bool layer, enum dtype dtype)
 {
     struct wide_sum first = {.a = {0}};
     struct wide_sum second = {.a = {0}};
@@ -157,10 +157,10 @@ WORKER void row_slopes(struct norm_row *row, int64_t columns, bool layer, enum d
     for (int64_t i = 0; i < whole; i += WIDE) {
         fetch_ahead(row->x, i, dtype);
         fetch_ahead(row->dy, i, dtype);
-        slopes_add(row, i, &first.a, &second.a, dtype);
-        slopes_add(row, i + WIDTH, &first.b, &second.b, dtype);
-        slopes_add(row, i + 2 * WIDTH, &first.c, &second.c, dtype);
-        slopes_add(row, i + 3 * WIDTH, &first.d, &second.d, dtype);
+        derivatives_add(row, i, &first.a, &second.a, dtype);
+        derivatives_add(row, i + WIDTH, &first.b, &second.b, dtype);
+        derivatives_add(row, i + 2 * WIDTH, &first.c, &second.c, dtype);
+        derivatives_add(row, i + 3 * WIDTH, &first.d, &second.d, dtype);
     }
     float total = wide_total(&first);
     float along = wide_total(&second);
@@ -215,7 +215,7 @@ WORKER void norm_backward_worker(const struct norm_rows *norm, struct norm_row r
         row.mean = layer ? norm->mean[r] : 0.0f;
         row.inverse = norm->inverse[r];
         if (row.dx)
-            row_slopes(&row, columns, layer, dtype);
+            row_derivatives(&row, columns, layer, dtype);
         EACH_BLOCK(norm_backward_block, columns, &row, add, dtype);
         row.x = element(row.x, columns, dtype);
         row.dy = element(row.dy, columns, dtype);

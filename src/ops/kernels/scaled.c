@@ -1,4 +1,4 @@
-/* Sums of rows with factors, and the inner products that are the slopes of these factors. */
+/* Sums of rows with factors, and the inner products that are the derivatives of these factors. */
 #include "src/ops/kernels/declare.h"
 
 WORKER void accumulate_scaled_worker(void *to, const void *from, float factor, int64_t count, enum dtype from_type,

@@ -68,12 +68,12 @@ void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queri
         step_worker(scores, ld, (int32_t)keys, queries, seen, largest, sum, factor, false);
 }
 
-void KERNEL(softmax_slopes)(float *scores, float *slopes, int64_t ld, int64_t queries, int64_t keys,
-                            const int32_t *seen, const float *log_sum, const float *mean)
+void KERNEL(softmax_derivatives)(float *scores, float *derivatives, int64_t ld, int64_t queries, int64_t keys,
+                                 const int32_t *seen, const float *log_sum, const float *mean)
 {
     for (int64_t i = 0; i < queries; i++) {
         float *p_row = scores + i * ld;
-        float *slope_row = slopes + i * ld;
+        float *slope_row = derivatives + i * ld;
         int64_t limit = seen[i] < keys ? seen[i] : keys;
 #pragma omp simd
         for (int64_t j = 0; j < limit; j++) {

@@ -12,7 +12,7 @@
     .row_sum_exp = KERNEL(row_sum_exp), .row_softmax = KERNEL(row_softmax), .tile_gather = KERNEL(tile_gather),     \
     .tile_gather_transposed = KERNEL(tile_gather_transposed), .tile_scatter = KERNEL(tile_scatter),                 \
     .tile_multiply = KERNEL(tile_multiply), .tile_scale = KERNEL(tile_scale), .softmax_step = KERNEL(softmax_step), \
-    .softmax_slopes = KERNEL(softmax_slopes), .dot = KERNEL(dot), .adamw = KERNEL(adamw),                           \
+    .softmax_derivatives = KERNEL(softmax_derivatives), .dot = KERNEL(dot), .adamw = KERNEL(adamw),                 \
     .sum_of_squares = KERNEL(sum_of_squares), .accumulate_scaled = KERNEL(accumulate_scaled),                       \
     .add_scaled = KERNEL(add_scaled), .interpolate = KERNEL(interpolate), .silu_forward = KERNEL(silu_forward),     \
     .silu_backward = KERNEL(silu_backward), .dot_floats = KERNEL(dot_floats),                                       \
@@ -21,12 +21,12 @@
     .query_scores = KERNEL(query_scores), .query_sums = KERNEL(query_sums)
 
 #ifdef KERNEL_WITH_BF16
-const struct kernels KERNEL(kernels) = {FUNCTIONS, .half = &half_bf16};
+const struct kernels KERNEL(kernels) = {FUNCTIONS, .matrix = &matrix_bf16};
 #else
 const struct kernels KERNEL(kernels) = {FUNCTIONS};
 #endif
 
 /* The same on machines that have tiles besides. */
 #ifdef KERNEL_WITH_AMX
-const struct kernels kernels_amx = {FUNCTIONS, .half = &half_amx};
+const struct kernels kernels_amx = {FUNCTIONS, .matrix = &matrix_amx};
 #endif

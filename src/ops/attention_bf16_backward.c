@@ -1,6 +1,6 @@
 /* Attention by tiles of bf16, backward. Scores are [keys, rows] and the gradients of the queries [width, rows] here,
- * so that weights and slopes leave the softmax in the layouts of their next products. */
-#include "src/ops/attention_half.h"
+ * so that weights and derivatives leave the softmax in the layouts of their next products. */
+#include "src/ops/attention_bf16.h"
 
 enum { ROW_BLOCK = 256, KEY_BLOCK = ROW_BLOCK, STEP_KEYS = 32 };
 
@@ -11,9 +11,9 @@ struct task_tiles {
     bf16 *rows;                                 /* [ROW_BLOCK, ld], queries or gradients of the output as they are */
     uint32_t *query, *dy;                       /* pairs, [ROW_BLOCK / 2, ld] */
     uint32_t *query_transposed, *dy_transposed; /* pairs of the transpose, [ld / 2, ROW_BLOCK] */
-    float *scores, *slopes;                     /* [STEP_KEYS, ROW_BLOCK] */
+    float *scores, *derivatives;                /* [STEP_KEYS, ROW_BLOCK] */
     bf16 *weights, *rounded;                    /* [STEP_KEYS, ROW_BLOCK] */
-    uint32_t *pairs;                            /* of the rounded slopes, [KEY_BLOCK / 2, ROW_BLOCK] */
+    uint32_t *pairs;                            /* of the rounded derivatives, [KEY_BLOCK / 2, ROW_BLOCK] */
     int32_t *last;                              /* [ROW_BLOCK], the last key of its span that each row sees, or -1 */
     float *log_sum, *mean;                      /* [ROW_BLOCK] */
 };
@@ -32,7 +32,7 @@ static struct task_tiles task_carve(char *scratch, int64_t ld)
     tiles.query_transposed = attention_take(&scratch, ROW_BLOCK * ld * 2);
     tiles.dy_transposed = attention_take(&scratch, ROW_BLOCK * ld * 2);
     tiles.scores = attention_take(&scratch, STEP_KEYS * ROW_BLOCK * 4);
-    tiles.slopes = attention_take(&scratch, STEP_KEYS * ROW_BLOCK * 4);
+    tiles.derivatives = attention_take(&scratch, STEP_KEYS * ROW_BLOCK * 4);
     tiles.weights = attention_take(&scratch, STEP_KEYS * ROW_BLOCK * 2);
     tiles.rounded = attention_take(&scratch, STEP_KEYS * ROW_BLOCK * 2);
     tiles.pairs = attention_take(&scratch, KEY_BLOCK * ROW_BLOCK * 2);
@@ -58,15 +58,15 @@ struct task_pair {
 
 static void rows_gather(const struct attention_pass *pass, const struct task_tiles *tiles, const struct task_pair *pair)
 {
-    const struct half_kernels *half = pass->kernels->half;
+    const struct bf16_kernels *matrix = pass->kernels->matrix;
     int64_t ld = pair->ld;
     struct attention_tile found =
         attention_find_rows(tiles->rows, ld, pair->group, pass->query, pair->begin, pair->rows, pair->padded);
-    half->pair(tiles->query, ld, found.data, found.ld, pair->padded, ld);
-    half->transpose(tiles->query_transposed, ROW_BLOCK, found.data, found.ld / 2, pair->padded, ld / 2);
+    matrix->pair(tiles->query, ld, found.data, found.ld, pair->padded, ld);
+    matrix->transpose(tiles->query_transposed, ROW_BLOCK, found.data, found.ld / 2, pair->padded, ld / 2);
     found = attention_find_rows(tiles->rows, ld, pair->group, pass->dy, pair->begin, pair->rows, pair->padded);
-    half->pair(tiles->dy, ld, found.data, found.ld, pair->padded, ld);
-    half->transpose(tiles->dy_transposed, ROW_BLOCK, found.data, found.ld / 2, pair->padded, ld / 2);
+    matrix->pair(tiles->dy, ld, found.data, found.ld, pair->padded, ld);
+    matrix->transpose(tiles->dy_transposed, ROW_BLOCK, found.data, found.ld / 2, pair->padded, ld / 2);
     const float *log_sum = pass->log_sum + pair->group->scalars + pair->begin;
     const float *mean = pass->mean + pair->group->scalars + pair->begin;
     for (int64_t r = 0; r < pair->padded; r++) {
@@ -76,51 +76,51 @@ static void rows_gather(const struct attention_pass *pass, const struct task_til
     }
 }
 
-/* The keys from `at` on in their block, a few: their scores and slopes, and what those add to their gradients. Rows
- * before `skipped` see none of them. */
+/* The keys from `at` on in their block, a few: their scores and derivatives, and what those add to their gradients.
+ * Rows before `skipped` see none of them. */
 static void keys_run(const struct attention_pass *pass, const struct task_tiles *tiles, const struct task_pair *pair,
                      int64_t at, int64_t skipped)
 {
-    const struct half_kernels *half = pass->kernels->half;
+    const struct bf16_kernels *matrix = pass->kernels->matrix;
     int64_t ld = pair->ld, keys = integer_min(STEP_KEYS, pair->keys_padded - at);
-    struct half_product scores = {.m = keys, .n = pair->padded - skipped, .k = ld, .lda = ld, .ldb = ROW_BLOCK};
+    struct bf16_product scores = {.m = keys, .n = pair->padded - skipped, .k = ld, .lda = ld, .ldb = ROW_BLOCK};
     scores.ldc = ROW_BLOCK;
     scores.a = tiles->key + at * ld;
     scores.b = tiles->query_transposed + skipped;
     scores.c = tiles->scores + skipped;
-    half->multiply(&scores);
+    matrix->multiply(&scores);
     scores.a = tiles->value + at * ld;
     scores.b = tiles->dy_transposed + skipped;
-    scores.c = tiles->slopes + skipped;
-    half->multiply(&scores);
-    half->slopes(
-        &(struct half_slopes){.scores = tiles->scores,
-                              .slopes = tiles->slopes,
-                              .weights = tiles->weights,
-                              .rounded = tiles->rounded,
-                              .pairs = tiles->pairs + at / 2 * ROW_BLOCK,
-                              .ld = ROW_BLOCK,
-                              .keys = keys,
-                              .begin = skipped,
-                              .end = pair->padded,
-                              .scale_power = pass->scale * LOG2_E,
-                              .scale = pass->scale,
-                              .log_sum = tiles->log_sum,
-                              .mean = tiles->mean,
-                              .masked = pair->rows < pair->padded || tiles->last[skipped] < pair->key + at + keys - 1,
-                              .last = tiles->last,
-                              .first = pair->key + at});
-    struct half_product sums = {.m = keys, .n = pass->shape->width, .k = pair->padded - skipped, .lda = ROW_BLOCK};
+    scores.c = tiles->derivatives + skipped;
+    matrix->multiply(&scores);
+    matrix->derivatives(&(struct bf16_derivatives){.scores = tiles->scores,
+                                                   .derivatives = tiles->derivatives,
+                                                   .weights = tiles->weights,
+                                                   .rounded = tiles->rounded,
+                                                   .pairs = tiles->pairs + at / 2 * ROW_BLOCK,
+                                                   .ld = ROW_BLOCK,
+                                                   .keys = keys,
+                                                   .begin = skipped,
+                                                   .end = pair->padded,
+                                                   .scale_power = pass->scale * LOG2_E,
+                                                   .scale = pass->scale,
+                                                   .log_sum = tiles->log_sum,
+                                                   .mean = tiles->mean,
+                                                   .masked = pair->rows < pair->padded ||
+                                                             tiles->last[skipped] < pair->key + at + keys - 1,
+                                                   .last = tiles->last,
+                                                   .first = pair->key + at});
+    struct bf16_product sums = {.m = keys, .n = pass->shape->width, .k = pair->padded - skipped, .lda = ROW_BLOCK};
     sums.ldb = sums.ldc = ld;
     sums.add = true;
     sums.a = tiles->weights + skipped;
     sums.b = tiles->dy + skipped / 2 * ld;
     sums.c = tiles->dvalue + at * ld;
-    half->multiply(&sums);
+    matrix->multiply(&sums);
     sums.a = tiles->rounded + skipped;
     sums.b = tiles->query + skipped / 2 * ld;
     sums.c = tiles->dkey + at * ld;
-    half->multiply(&sums);
+    matrix->multiply(&sums);
 }
 
 /* One block of rows against the block of keys in the tiles. */
@@ -144,29 +144,29 @@ static void pair_run(const struct attention_pass *pass, const struct task_tiles 
         int64_t last = tiles->last[integer_min(column + step, pair->rows) - 1] - pair->key;
         int64_t keys = integer_min(pair->keys_padded, integer_round_up(last + 1, HALF_DEPTH));
         if (keys > 0)
-            pass->kernels->half->multiply(&(struct half_product){.m = pass->shape->width,
-                                                                 .n = step,
-                                                                 .k = keys,
-                                                                 .a = tiles->key_transposed,
-                                                                 .lda = KEY_BLOCK,
-                                                                 .b = tiles->pairs + column,
-                                                                 .ldb = ROW_BLOCK,
-                                                                 .c = pair->dquery + column,
-                                                                 .ldc = pair->padded,
-                                                                 .add = true});
+            pass->kernels->matrix->multiply(&(struct bf16_product){.m = pass->shape->width,
+                                                                   .n = step,
+                                                                   .k = keys,
+                                                                   .a = tiles->key_transposed,
+                                                                   .lda = KEY_BLOCK,
+                                                                   .b = tiles->pairs + column,
+                                                                   .ldb = ROW_BLOCK,
+                                                                   .c = pair->dquery + column,
+                                                                   .ldc = pair->padded,
+                                                                   .add = true});
     }
 }
 
 static void keys_gather(const struct attention_pass *pass, const struct task_tiles *tiles,
                         const struct attention_keys *keys, int64_t kv_head, int64_t ld)
 {
-    const struct half_kernels *half = pass->kernels->half;
+    const struct bf16_kernels *matrix = pass->kernels->matrix;
     int64_t padded = integer_round_up(keys->keys, HALF_DEPTH);
     attention_copy_keys(tiles->key, ld, pass->shape, kv_head, pass->key, keys->key, keys->keys, padded);
     attention_copy_keys(tiles->value, ld, pass->shape, kv_head, pass->value, keys->key, keys->keys, padded);
     uint32_t *pairs = tiles->query_transposed; /* free until the first block of rows */
-    half->transpose(pairs, ROW_BLOCK, tiles->key, ld / 2, padded, ld / 2);
-    half->part(tiles->key_transposed, KEY_BLOCK, pairs, ROW_BLOCK, ld, padded);
+    matrix->transpose(pairs, ROW_BLOCK, tiles->key, ld / 2, padded, ld / 2);
+    matrix->part(tiles->key_transposed, KEY_BLOCK, pairs, ROW_BLOCK, ld, padded);
     memset(tiles->dkey, 0, (size_t)(padded * ld) * sizeof(float));
     memset(tiles->dvalue, 0, (size_t)(padded * ld) * sizeof(float));
 }
@@ -306,7 +306,7 @@ static void block_join(const struct backward *backward, const struct attention_b
     for (int64_t split = 1; split < attention_plan_splits(pass->plan, block->span); split++)
         pass->kernels->accumulate(sum, DTYPE_F32, backward_dquery(backward, block->span, split, kv_head) + begin * ld,
                                   DTYPE_F32, 1.0f, padded * ld);
-    pass->kernels->half->transpose(turned, ld, sum, padded, ld, padded);
+    pass->kernels->matrix->transpose(turned, ld, sum, padded, ld, padded);
     attention_scatter_rows(pass, &group, begin, rows, (const float *)turned, ld, target);
 }
 
@@ -325,7 +325,7 @@ static void backward_queries_join(struct tape *tape, const struct backward *back
         }
 }
 
-void attention_half_backward(struct tape *tape, const struct tape_record *record, struct attention_pass *pass)
+void attention_bf16_backward(struct tape *tape, const struct tape_record *record, struct attention_pass *pass)
 {
     struct engine *engine = tape->engine;
     struct backward backward;
@@ -340,12 +340,12 @@ void attention_half_backward(struct tape *tape, const struct tape_record *record
     {
         char *scratch = backward.scratch + (size_t)omp_get_thread_num() * backward.stride;
         struct task_tiles tiles = task_carve(scratch, backward.ld);
-        pass->kernels->half->begin();
+        pass->kernels->matrix->begin();
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t task = 0; task < tasks; task++)
             for (int64_t kv_head = 0; kv_head < pass->shape->kv_heads; kv_head++)
                 task_run(&backward, &tiles, &backward.plan.task[task], kv_head);
-        pass->kernels->half->end();
+        pass->kernels->matrix->end();
     }
     struct gradient_target dquery = tape_target(tape, record->input[0]);
     if (dquery.data)

@@ -1,5 +1,5 @@
 /* Bringing bf16 tiles into the layouts that their products want. */
-#include "src/ops/kernels/half.h"
+#include "src/ops/kernels/bf16.h"
 
 /* 16 x 16 words. */
 #ifdef __AVX512BF16__
@@ -39,7 +39,7 @@ WORKER void block_transpose(uint32_t *to, int64_t to_ld, const uint32_t *from, i
 }
 #endif
 
-void KERNEL(half_transpose)(uint32_t *to, int64_t to_ld, const void *from, int64_t from_ld, int64_t rows,
+void KERNEL(bf16_transpose)(uint32_t *to, int64_t to_ld, const void *from, int64_t from_ld, int64_t rows,
                             int64_t columns)
 {
     for (int64_t r = 0; r < rows; r += 16)
@@ -47,7 +47,7 @@ void KERNEL(half_transpose)(uint32_t *to, int64_t to_ld, const void *from, int64
             block_transpose(to + c * to_ld + r, to_ld, (const uint32_t *)from + r * from_ld + c, from_ld);
 }
 
-void KERNEL(half_pair)(uint32_t *pairs, int64_t ld, const bf16 *tile, int64_t tile_ld, int64_t rows, int64_t columns)
+void KERNEL(bf16_pair)(uint32_t *pairs, int64_t ld, const bf16 *tile, int64_t tile_ld, int64_t rows, int64_t columns)
 {
     for (int64_t r = 0; r < rows; r += 2) {
         uint32_t *to = pairs + r / 2 * ld;
@@ -58,7 +58,7 @@ void KERNEL(half_pair)(uint32_t *pairs, int64_t ld, const bf16 *tile, int64_t ti
     }
 }
 
-void KERNEL(half_part)(bf16 *tile, int64_t tile_ld, const uint32_t *pairs, int64_t ld, int64_t rows, int64_t columns)
+void KERNEL(bf16_part)(bf16 *tile, int64_t tile_ld, const uint32_t *pairs, int64_t ld, int64_t rows, int64_t columns)
 {
     for (int64_t r = 0; r < rows; r += 2) {
         const uint32_t *from = pairs + r / 2 * ld;

@@ -1,7 +1,7 @@
 /* Attention by tiles of bf16, forward. A task is a panel of a group's rows: keys and values are laid out for it block
  * by block, and the panel goes over them a few rows at a time, each step up to the last key it sees. Doing so again for
  * every panel is 1 to 2 % of its time, and keeps a thread's scratch independent of the length. */
-#include "src/ops/attention_half.h"
+#include "src/ops/attention_bf16.h"
 
 enum { PANEL_ROWS = 256, STEP_ROWS = 32, KEY_BLOCK = 256 };
 
@@ -123,42 +123,42 @@ static size_t panel_bytes(int64_t ld)
 static void step_run(const struct attention_pass *pass, const struct panel_tiles *tiles, int64_t at, int64_t rows,
                      int64_t key, int64_t keys, int64_t ld)
 {
-    const struct half_kernels *half = pass->kernels->half;
+    const struct bf16_kernels *matrix = pass->kernels->matrix;
     int64_t seen = integer_min(keys, tiles->seen[at + rows - 1] - key);
     if (seen <= 0)
         return;
     int64_t columns = integer_round_up(seen, HALF_DEPTH);
-    half->multiply(&(struct half_product){.m = rows,
-                                          .n = columns,
-                                          .k = ld,
-                                          .a = tiles->query + at * ld,
-                                          .lda = ld,
-                                          .b = tiles->key,
-                                          .ldb = KEY_BLOCK,
-                                          .c = tiles->scores,
-                                          .ldc = KEY_BLOCK});
-    half->weights(&(struct half_weights){.scores = tiles->scores,
-                                         .weights = tiles->weights,
-                                         .ld = KEY_BLOCK,
-                                         .rows = integer_round_up(rows, 2),
-                                         .columns = columns,
-                                         .seen = tiles->seen + at,
-                                         .first = key,
-                                         .scale = pass->scale * LOG2_E,
-                                         .largest = tiles->largest + at,
-                                         .sum = tiles->sum + at,
-                                         .factor = tiles->factor + at});
+    matrix->multiply(&(struct bf16_product){.m = rows,
+                                            .n = columns,
+                                            .k = ld,
+                                            .a = tiles->query + at * ld,
+                                            .lda = ld,
+                                            .b = tiles->key,
+                                            .ldb = KEY_BLOCK,
+                                            .c = tiles->scores,
+                                            .ldc = KEY_BLOCK});
+    matrix->weights(&(struct bf16_weights){.scores = tiles->scores,
+                                           .weights = tiles->weights,
+                                           .ld = KEY_BLOCK,
+                                           .rows = integer_round_up(rows, 2),
+                                           .columns = columns,
+                                           .seen = tiles->seen + at,
+                                           .first = key,
+                                           .scale = pass->scale * LOG2_E,
+                                           .largest = tiles->largest + at,
+                                           .sum = tiles->sum + at,
+                                           .factor = tiles->factor + at});
     pass->kernels->tile_scale(tiles->output + at * ld, ld, rows, ld, tiles->factor + at);
-    half->multiply(&(struct half_product){.m = rows,
-                                          .n = pass->shape->width,
-                                          .k = columns,
-                                          .a = tiles->weights,
-                                          .lda = KEY_BLOCK,
-                                          .b = tiles->value,
-                                          .ldb = ld,
-                                          .c = tiles->output + at * ld,
-                                          .ldc = ld,
-                                          .add = true});
+    matrix->multiply(&(struct bf16_product){.m = rows,
+                                            .n = pass->shape->width,
+                                            .k = columns,
+                                            .a = tiles->weights,
+                                            .lda = KEY_BLOCK,
+                                            .b = tiles->value,
+                                            .ldb = ld,
+                                            .c = tiles->output + at * ld,
+                                            .ldc = ld,
+                                            .add = true});
 }
 
 static void panel_begin(const struct attention_pass *pass, const struct panel_tiles *tiles,
@@ -193,7 +193,7 @@ static void panel_finish(const struct attention_pass *pass, const struct panel_t
 static void panel_run(const struct attention_pass *pass, const struct panel_tiles *tiles,
                       const struct attention_group *group, int64_t begin, int64_t panel)
 {
-    const struct half_kernels *half = pass->kernels->half;
+    const struct bf16_kernels *matrix = pass->kernels->matrix;
     const struct attention_shape *shape = pass->shape;
     int64_t ld = integer_round_up(shape->width, HALF_DEPTH);
     int64_t rows = integer_min(panel, group->rows - begin);
@@ -204,16 +204,16 @@ static void panel_run(const struct attention_pass *pass, const struct panel_tile
         int64_t from = group->span->key + key;
         struct attention_tile found =
             attention_find_keys(tiles->rows, ld, shape, group->kv_head, pass->key, from, keys, padded);
-        half->transpose(tiles->key, KEY_BLOCK, found.data, found.ld / 2, padded, ld / 2);
+        matrix->transpose(tiles->key, KEY_BLOCK, found.data, found.ld / 2, padded, ld / 2);
         found = attention_find_keys(tiles->rows, ld, shape, group->kv_head, pass->value, from, keys, padded);
-        half->pair(tiles->value, ld, found.data, found.ld, padded, ld);
+        matrix->pair(tiles->value, ld, found.data, found.ld, padded, ld);
         for (int64_t at = 0; at < rows; at += STEP_ROWS)
             step_run(pass, tiles, at, integer_min(STEP_ROWS, rows - at), key, keys, ld);
     }
     panel_finish(pass, tiles, group, begin, rows, ld);
 }
 
-bool attention_half_forward(struct tape *tape, const struct attention_pass *pass)
+bool attention_bf16_forward(struct tape *tape, const struct attention_pass *pass)
 {
     struct engine *engine = tape->engine;
     const struct attention_shape *shape = pass->shape;
@@ -237,7 +237,7 @@ bool attention_half_forward(struct tape *tape, const struct attention_pass *pass
 #pragma omp parallel num_threads(operation_threads(engine, work))
     {
         struct panel_tiles tiles = panel_carve(scratch + (size_t)omp_get_thread_num() * stride, ld);
-        pass->kernels->half->begin();
+        pass->kernels->matrix->begin();
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t at = 0; at < panels.count; at++)
             for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++) {
@@ -247,7 +247,7 @@ bool attention_half_forward(struct tape *tape, const struct attention_pass *pass
                 if (begin < group.rows && !attention_is_single(pass, group.span))
                     panel_run(pass, &tiles, &group, begin, panel);
             }
-        pass->kernels->half->end();
+        pass->kernels->matrix->end();
     }
     return true;
 }

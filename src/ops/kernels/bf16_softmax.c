@@ -1,16 +1,16 @@
 /* The softmax between two products of bf16 tiles: fp32 scores become bf16 weights. */
-#include "src/ops/kernels/half.h"
+#include "src/ops/kernels/bf16.h"
 
 #define LOG_2 0.69314718f
 
-WORKER int64_t weights_seen(const struct half_weights *step, int64_t row)
+WORKER int64_t weights_seen(const struct bf16_weights *step, int64_t row)
 {
     int64_t seen = step->seen[row] - step->first;
     return seen < 0 ? 0 : seen < step->columns ? seen : step->columns;
 }
 
 /* Keeps the largest so far in factor. */
-WORKER void row_largest(const struct half_weights *step, int64_t row)
+WORKER void row_largest(const struct bf16_weights *step, int64_t row)
 {
     const float *scores = step->scores + row * step->ld;
     int64_t seen = weights_seen(step, row), whole = seen / LANE_COUNT * LANE_COUNT;
@@ -35,7 +35,7 @@ WORKER lanes row_weigh(const float *scores, lanes scale, lanes largest, int64_t 
 }
 
 /* Two rows, because rounding takes two. */
-WORKER void rows_weigh(const struct half_weights *step, int64_t row)
+WORKER void rows_weigh(const struct bf16_weights *step, int64_t row)
 {
     const float *scores = step->scores + row * step->ld, *next = scores + step->ld;
     bf16 *weights = step->weights + row * step->ld, *weights_next = weights + step->ld;
@@ -62,7 +62,7 @@ WORKER void rows_weigh(const struct half_weights *step, int64_t row)
     step->sum[row + 1] += lanes_sum(sum_next);
 }
 
-void KERNEL(half_weights)(const struct half_weights *step)
+void KERNEL(bf16_weights)(const struct bf16_weights *step)
 {
     for (int64_t row = 0; row < step->rows; row++)
         row_largest(step, row);
@@ -77,12 +77,12 @@ void KERNEL(half_weights)(const struct half_weights *step)
         rows_weigh(step, row);
 }
 
-WORKER void slopes_worker(const struct half_slopes *step, const bool masked)
+WORKER void derivatives_worker(const struct bf16_derivatives *step, const bool masked)
 {
     const lanes scale_power = lanes_all(step->scale_power), scale = lanes_all(step->scale);
     const int64_t begin = step->begin, end = step->end, ld = step->ld;
     for (int64_t key = 0; key < step->keys; key += 2) {
-        const float *scores = step->scores + key * ld, *slopes = step->slopes + key * ld;
+        const float *scores = step->scores + key * ld, *derivatives = step->derivatives + key * ld;
         const float *log_sums = step->log_sum, *means = step->mean;
         bf16 *weights = step->weights + key * ld, *rounded = step->rounded + key * ld;
         uint32_t *pairs = step->pairs + key / 2 * ld;
@@ -90,8 +90,8 @@ WORKER void slopes_worker(const struct half_slopes *step, const bool masked)
             lanes log_sum = lanes_load(log_sums + c), mean = lanes_load(means + c);
             lanes p = lanes_power(lanes_load(scores + c) * scale_power - log_sum);
             lanes q = lanes_power(lanes_load(scores + ld + c) * scale_power - log_sum);
-            lanes dp = p * (lanes_load(slopes + c) * scale - mean);
-            lanes dq = q * (lanes_load(slopes + ld + c) * scale - mean);
+            lanes dp = p * (lanes_load(derivatives + c) * scale - mean);
+            lanes dq = q * (lanes_load(derivatives + ld + c) * scale - mean);
             if (masked) {
                 int32_t first = (int32_t)(step->first + key);
                 p = lanes_where(p, step->last + c, first);
@@ -105,10 +105,10 @@ WORKER void slopes_worker(const struct half_slopes *step, const bool masked)
     }
 }
 
-void KERNEL(half_slopes)(const struct half_slopes *step)
+void KERNEL(bf16_derivatives)(const struct bf16_derivatives *step)
 {
     if (step->masked)
-        slopes_worker(step, true);
+        derivatives_worker(step, true);
     else
-        slopes_worker(step, false);
+        derivatives_worker(step, false);
 }
