@@ -9,6 +9,7 @@
 
 #include "io/config/config.h"
 #include "src/core/random.h"
+#include "src/session/load.h"
 #include "src/train/state.h"
 #include "tests/mpi/toy.h"
 #include "tests/support/fields.h"
@@ -399,6 +400,44 @@ static void what_was_frozen_can_learn_again(void **state)
     run_destroy(&other);
 }
 
+/* -- Sessions -- */
+
+/* A session that only computes reads what a trainer saved, as fp32 or rounded to bf16, on every data rank. */
+static void a_session_reads_what_was_saved(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct context *context = &fixture->context;
+    struct run run;
+    double losses[STEPS];
+    char folder[CHECKPOINT_PATH];
+    char path[CHECKPOINT_PATH + 32];
+    run_create(&run, context, fixture->team, mesh_of(fixture->ranks, 1), NULL, NULL, NULL, 0);
+    make_folder(run.mesh, folder);
+    run_steps(&run, 0, 2, losses);
+    assert_ok(context, state_save(&run.trainer, NULL, folder));
+    snprintf(path, sizeof path, "%s/step-00000002.h5", folder);
+    const struct parameter_list *saved = &run.trainer.session.parameters;
+    struct config config = run.config;
+    for (int type = COMPUTE_FP32; type <= COMPUTE_BF16; type++) {
+        struct session session;
+        config.compute.type = (enum compute_type)type;
+        assert_ok(context, session_create(context, run.mesh, &run.engine, &config, NULL, NULL, false, &session));
+        assert_ok(context, session_load(&session, path));
+        for (int i = 0; i < saved->count; i++) {
+            const float *values = saved->item[i]->value.data;
+            const struct tensor *read = &session.parameters.item[i]->value;
+            for (int64_t e = 0; e < tensor_count(read); e++)
+                if (read->dtype == DTYPE_F32)
+                    assert_true(((float *)read->data)[e] == values[e]);
+                else
+                    assert_int_equal(((bf16 *)read->data)[e], bf16_from_float(values[e]));
+        }
+        session_destroy(&session);
+    }
+    remove_folder(run.mesh, folder);
+    run_destroy(&run);
+}
+
 /* -- Optimisers -- */
 
 static int whole_arrays(const struct optimizer_config *config, const struct parameter_spec *spec,
@@ -496,6 +535,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(frozen_parameters_change_no_other_gradient),
     cmocka_unit_test(freezing_all_or_nothing_is_refused),
     cmocka_unit_test(what_was_frozen_can_learn_again),
+    cmocka_unit_test(a_session_reads_what_was_saved),
     cmocka_unit_test(parameters_may_be_dealt_whole),
     cmocka_unit_test(descent_is_the_same_on_every_mesh),
 };
