@@ -438,6 +438,56 @@ static void a_session_reads_what_was_saved(void **state)
     run_destroy(&run);
 }
 
+/* What only bf16 holds of frozen parameters is what a file has, written at once or behind the training. */
+static void frozen_bf16_is_saved_as_it_is(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct context *context = &fixture->context;
+    const char *overrides[] = {lower_half[0], lower_half[1], "compute.type=bf16"};
+    struct run run;
+    struct state_image image;
+    struct checkpoint_background *background;
+    struct checkpoint_progress progress = {0};
+    char folder[CHECKPOINT_PATH];
+    char path[CHECKPOINT_PATH + 32];
+    run_create(&run, context, fixture->team, mesh_of(fixture->ranks, 1), NULL, NULL, overrides, 3);
+    make_folder(run.mesh, folder);
+    snprintf(path, sizeof path, "%s/step-00000000.h5", folder);
+    assert_ok(context, state_image_create(&run.trainer, NULL, &image));
+    assert_ok(context, state_image_fill(&run.trainer, NULL, &image));
+    assert_ok(context,
+              checkpoint_background_create(context, run.mesh, image.list.arrays, image.list.count, &background));
+    for (int behind = 0; behind <= 1; behind++) {
+        struct session session;
+        const struct checkpoint_target target = {.folder = folder, .keep_last = 5};
+        if (behind)
+            assert_ok(context, checkpoint_background_begin(background, &target, image.header));
+        else
+            assert_ok(context, state_save(&run.trainer, NULL, folder));
+        while (behind && !progress.complete) {
+            checkpoint_background_wait(background);
+            assert_ok(context, checkpoint_background_advance(background, &progress));
+        }
+        assert_ok(context, checkpoint_verify(context, run.mesh, path));
+        assert_ok(context, session_create(context, run.mesh, &run.engine, &run.config, NULL, NULL, false, &session));
+        for (int i = 0; i < session.parameters.count; i++) {
+            const struct tensor *value = &session.parameters.item[i]->value;
+            memset(value->data, 0x11, (size_t)tensor_count(value) * dtype_size(value->dtype));
+        }
+        assert_ok(context, session_load(&session, path));
+        for (int i = 0; i < session.parameters.count; i++) {
+            const struct tensor *value = &session.parameters.item[i]->value;
+            assert_memory_equal(value->data, run.trainer.session.parameters.item[i]->value.data,
+                                (size_t)tensor_count(value) * dtype_size(value->dtype));
+        }
+        session_destroy(&session);
+    }
+    checkpoint_background_destroy(&background);
+    state_image_destroy(context, &image);
+    remove_folder(run.mesh, folder);
+    run_destroy(&run);
+}
+
 /* -- Optimisers -- */
 
 static int whole_arrays(const struct optimizer_config *config, const struct parameter_spec *spec,
@@ -536,6 +586,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(freezing_all_or_nothing_is_refused),
     cmocka_unit_test(what_was_frozen_can_learn_again),
     cmocka_unit_test(a_session_reads_what_was_saved),
+    cmocka_unit_test(frozen_bf16_is_saved_as_it_is),
     cmocka_unit_test(parameters_may_be_dealt_whole),
     cmocka_unit_test(descent_is_the_same_on_every_mesh),
 };
