@@ -46,6 +46,19 @@ must "resumed" "$ranks" train run.yaml --set run.folder=behind --set checkpoint.
 [ "$(losses behind)" = "$(losses once)" ] || fail "resumed: the losses are others"
 identical resumed "$(checkpoint_of behind $STEPS)" "$(checkpoint_of once $STEPS)"
 
+# Those that are no longer kept go during the run, not only at its end: beside the two that stay there is the newest,
+# which no step has proven yet.
+"$CAIRN" train run.yaml --set run.folder=kept --set checkpoint.background=true --set checkpoint.every=1 \
+    --set checkpoint.keep_last=2 --set training.steps=200 >out 2>err </dev/null &
+job=$!
+most=0
+while kill -0 $job 2>/dev/null; do
+    count=$(find kept/checkpoints -name 'step-*.h5' 2>/dev/null | wc -l)
+    [ "$count" -le "$most" ] || most=$count
+done
+wait $job || fail "kept: $(tail -n 1 err)"
+[ "$most" -ge 2 ] && [ "$most" -le 4 ] || fail "kept: at times there were $most checkpoints"
+
 # Something is in the way of one file.
 mkdir -p blocked/checkpoints/.step-00000008.h5.partial/something
 must "blocked" "$ranks" train run.yaml --set run.folder=blocked --set checkpoint.background=true \
