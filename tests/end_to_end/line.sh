@@ -98,6 +98,10 @@ cp row/config.yaml config.kept
 run 1 train tiny.yaml --set run.folder=row --set training.steps=20 --set optimizer.learning_rate=1 --accept-changes
 cmp row/config.yaml config.kept || fail "a finished run: config.yaml tells of a rate that no step had"
 
+# The time left is that until the run stops.
+must "few of many" 1 train tiny.yaml --set run.folder=few --set training.steps=1000000 --set training.stop_at=3
+grep -q 'step 3/1000000 .* 0m 00s left' err || fail "few of many: $(grep 'step 3/' err)"
+
 # -- Going back ------------------------------------------------------------------------------------------------------------
 
 must "thirty steps" 1 train tiny.yaml --set run.folder=back --set training.steps=30 --set checkpoint.every=5 \

@@ -127,6 +127,15 @@ must "the task on two ranks" 2 eval infini.yaml --checkpoint samples --task pass
     --set mesh.tensor=2
 [ "$(grep -o '"right": *[0-9]*\|"digit_accuracy": *[0-9.e-]*' out | xargs)" = "$expected" ] ||
     fail "the task on two ranks gives other scores"
+# A model that answers 7, whatever it is asked, has some digits right and no key.
+yes 7 | tr -d '\n' | head -c 20000 >sevens.txt
+must "training on sevens" 1 train infini.yaml --set run.folder=sevens --set data.train=sevens.txt \
+    --set optimizer.learning_rate=1e-2 --set training.steps=20
+must "sevens" 1 eval infini.yaml --checkpoint sevens --task passkey --lengths 256 --count 10 --json
+grep -o '"\(right\|digit_accuracy\)": *[0-9.e-]*' out | awk '
+    /right/ && $2 != 0 { wrong = 1 }
+    /digit/ { sum += $2; n++ }
+    END { exit wrong || n != 3 || sum / n < 0.03 || sum / n > 0.25 }' || fail "sevens: $(cat out)"
 truncate -s -1 pass.samples
 refused_data() { run 1 eval infini.yaml --checkpoint samples --data pass.samples; }
 refused_data

@@ -49,6 +49,20 @@ for length in 99 100000; do
         '"targets": 99 "context": 99 "window": 99' ] || fail "long context, causal: $(cat out)"
 done
 
+# Of four contexts the two that are evaluated are spread over the text: the first and the third.
+for ((i = 0; i < 4; i++)); do printf x && tail -c +$((i * 200 + 1)) whole.txt | head -c 31; done >four.txt
+{ head -c 32 four.txt && tail -c +65 four.txt | head -c 32; } >two.txt
+echo -n x | tee -a four.txt >>two.txt
+still=(--set data.train=whole.txt --set data.sampling=shuffle --set optimizer.learning_rate=0 --set training.steps=1)
+must "four contexts" 1 train tiny.yaml "${still[@]}" --set run.folder=four --set data.validation=four.txt \
+    --set evaluation.final_batches=1
+must "two contexts" 1 train tiny.yaml "${still[@]}" --set run.folder=two --set data.validation=two.txt
+for field in loss tokens; do
+    [ "$(values four validation_$field)" = "$(values two validation_$field)" ] ||
+        fail "two of four contexts: validation_$field $(values four validation_$field), not $(values two validation_$field)"
+done
+[ "$(values two validation_tokens)" = "1 64" ] || fail "two contexts: $(values two validation_tokens) targets"
+
 # -- Steps without a target ------------------------------------------------------------------------------------------------
 
 # Only the last bytes of a sample are targets, so three of four windows have none; those only fill the memory.
