@@ -18,7 +18,8 @@ checkpoint: {every: 20}
 run: {folder: run}
 END
 
-mpirun -n 2 "$cairn" train smoke.yaml
+mpirun -n 2 "$cairn" train smoke.yaml 2>&1 | tee log
+grep -Eq '^mesh: .* [1-9][0-9]* GFLOP/s of matrix products measured' log || { echo "products were not measured" && exit 1; }
 
 # No knowledge is ln 256 = 5.5, how often each letter comes 2.3, a letter by the one before it 0.68: only a model that
 # looks further back gets below 0.5.
