@@ -156,12 +156,21 @@ static enum status open_outputs(struct train *train)
 static void describe_run(const struct train *train)
 {
     const struct mesh_config *mesh = mesh_config(train->mesh);
-    context_log(train->context,
-                "model: %.2f million parameters in %s; %lld tokens in %d file%s to train on; batch %lld x %lld tokens",
-                1e-6 * (double)parameter_list_elements(&train->trainer.session.parameters),
-                train->trainer.model->dtype == DTYPE_BF16 ? "bf16" : "fp32", (long long)corpus_tokens(train->train),
-                corpus_files(train->train), corpus_files(train->train) == 1 ? "" : "s",
-                (long long)train->config->training.batch, (long long)train->config->training.sequence_length);
+    const struct parameter_list *list = &train->trainer.session.parameters;
+    double learned = 0.0;
+    char frozen[64] = "";
+    for (int i = 0; i < list->count; i++)
+        if (parameter_counts(list->item[i]) && parameter_learns(list->item[i]))
+            learned += (double)parameter_elements(&list->item[i]->spec);
+    if (learned < (double)parameter_list_elements(list))
+        snprintf(frozen, sizeof frozen, ", of which %.2f million are trained,", 1e-6 * learned);
+    context_log(
+        train->context,
+        "model: %.2f million parameters%s in %s; %lld tokens in %d file%s to train on; batch %lld x %lld tokens",
+        1e-6 * (double)parameter_list_elements(list), frozen,
+        train->trainer.model->dtype == DTYPE_BF16 ? "bf16" : "fp32", (long long)corpus_tokens(train->train),
+        corpus_files(train->train), corpus_files(train->train) == 1 ? "" : "s",
+        (long long)train->config->training.batch, (long long)train->config->training.sequence_length);
     context_log(train->context,
                 "mesh: data %lld x pipeline %lld x context %lld x tensor %lld, %d thread%s a rank, %s kernels, "
                 "%.0f GFLOP/s of matrix products measured on all ranks",
