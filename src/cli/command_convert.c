@@ -16,6 +16,7 @@ struct convert_run {
     char folder[CHECKPOINT_PATH];
     char source[CHECKPOINT_PATH];
     struct config config;
+    struct config unfrozen; /* the same: also what a run will leave alone gets values */
     struct trainer trainer;
     struct lock *lock;           /* of the folder; rank 0 only */
     struct model_state *carried; /* empty memories, where runs of the configuration carry some */
@@ -88,8 +89,11 @@ static enum status run_conversion(struct convert_run *run)
     CHECK(command_start_with(command, &run->config));
     CHECK(command_checkpoint(command, run->options->source, run->source, sizeof run->source));
     CHECK(checkpoint_verify(context, command->mesh, run->source));
-    CHECK(trainer_create(context, command->mesh, &command->engine, &run->config, true, trainer));
+    run->unfrozen = run->config;
+    run->unfrozen.training.freeze.count = run->unfrozen.training.train_only.count = 0;
+    CHECK(trainer_create(context, command->mesh, &command->engine, &run->unfrozen, true, trainer));
     CHECK(convert_load(trainer, run->source, run->initialization, &run->counts));
+    trainer->config = &run->config;
     CHECK(mesh_agree(command->mesh, context, create_state(run)));
     CHECK(mesh_agree(command->mesh, context, command->rank == 0 ? take_folder(run) : STATUS_OK));
     CHECK(state_save(trainer, run->carried, run->folder));

@@ -247,4 +247,17 @@ must "learned residuals" 1 checkpoint convert dense weighted --to new.yaml
 refused 'no place for model.layers.0.attn_residual.weights' weighted refused --to dense.yaml
 say "what does not fit is refused by name"
 
+# What runs of the new model leave alone gets its values, too, and they go on from them.
+model "attention: {kind: infini, segment: 16}"
+convert "all of a model with a memory" && mv new whole
+convert "a model of which only the gates learn" --set 'training.train_only=*.memory_gate' --set optimizer.gate_lr_factor=30
+must "the same values" 1 checkpoint diff whole new
+if must "training the gates" 1 train new.yaml --set run.folder=new --set 'training.train_only=*.memory_gate' \
+    --set optimizer.gate_lr_factor=30; then
+    h5dump -n "$(checkpoint_of new 4)" | grep -q '/optimizer/m/model.layers.0.self_attn.memory_gate' || fail "gates have no moments"
+    h5dump -n "$(checkpoint_of new 4)" | grep -q '/optimizer/m/model.embed_tokens' && fail "what is frozen has moments"
+    numbers_of "$(checkpoint_of new 4)" /parameters/model.layers.7.mlp.up_proj.weight >kept
+    numbers_of "$source" /parameters/model.layers.7.mlp.up_proj.weight | cmp -s - kept || fail "what is frozen has changed"
+fi
+
 finish
