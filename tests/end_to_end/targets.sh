@@ -43,7 +43,7 @@ grep -o '"targets": *[0-9]*' out | grep -q ' 99$' || fail "long context: $(cat o
 
 sed '/attention/d; s/hidden: 64,/hidden: 64}/' tiny.yaml >causal.yaml
 must "a causal model" 1 train causal.yaml --set run.folder=causal --set data.train=a.txt --set data.validation_fraction=0
-for length in 99 100000; do
+for length in 99 100000 2147483647; do
     must "long context, causal" 1 eval causal.yaml --checkpoint causal --data a.txt --context-length $length --json
     [ "$(grep -o '"context": [0-9]*\|"targets": [0-9]*\|"window": [0-9]*' out | paste -sd ' ')" = \
         '"targets": 99 "context": 99 "window": 99' ] || fail "long context, causal: $(cat out)"
