@@ -6,6 +6,7 @@ set -u
 
 STEPS=24
 text_file text.txt 1500
+text_file held.txt 40
 cat >run.yaml <<END
 model: {vocabulary: 256, width: 96, layers: 3, heads: 4, kv_heads: 2, hidden: 160,
         attention: {kind: infini, segment: 16}}
@@ -58,6 +59,14 @@ while kill -0 $job 2>/dev/null; do
 done
 wait $job || fail "kept: $(tail -n 1 err)"
 [ "$most" -ge 2 ] && [ "$most" -le 4 ] || fail "kept: at times there were $most checkpoints"
+
+# When it pays is chosen also between evaluations: by a clock in which a minute is over soon, several times.
+FAST_CLOCK=1000 slowly "chosen" 1 train run.yaml --set run.folder=chosen --set checkpoint.every=auto \
+    --set data.validation=held.txt --set evaluation.every=1 --set evaluation.batches=1 --set training.steps=400 \
+    --set job.mean_hours_between_failures=0.1
+chosen=$(values chosen checkpoint_step | wc -l)
+[ "$chosen" -ge 3 ] && [ "$chosen" -le 200 ] || fail "chosen: $chosen times in 400 steps"
+say "chosen: $chosen checkpoints in 400 steps"
 
 # Something is in the way of one file.
 mkdir -p blocked/checkpoints/.step-00000008.h5.partial/something

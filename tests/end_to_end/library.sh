@@ -101,7 +101,8 @@ must() {
     return 1
 }
 
-# slowly NAME RANKS ARGUMENT...: as must, with a clock by which all that the program does takes a billion times as long.
+# slowly NAME RANKS ARGUMENT...: as must, with a clock by which all that the program does takes $FAST_CLOCK (a billion) times as
+# long.
 slowly() {
     LD_PRELOAD=$(dirname "$CAIRN")/tests/libfast_clock.so must "$@"
 }

@@ -129,6 +129,7 @@ said "on from there" "resuming after step 12 "
 steps_are back 1 30 || fail "on from there: steps $(losses back | cut -d ' ' -f 1 | paste -sd ' ')"
 must "none" 1 train tiny.yaml --set run.folder=back "${old[@]}" --set training.stop_at=3 --resume none
 has "none" back/checkpoints 3
+for name in checkpoints metrics.jsonl starts.jsonl config.yaml; do said "none" "moved back/$name to back/$name."; done
 steps_are back 1 3 || fail "none: steps $(losses back | cut -d ' ' -f 1 | paste -sd ' ')"
 must "none again" 1 train tiny.yaml --set run.folder=back "${old[@]}" --set training.stop_at=3 --resume none
 said "none again" "resuming after step 3 "

@@ -1,7 +1,8 @@
 /* A library to be loaded before the system's (LD_PRELOAD): to the program itself, though not to the libraries that it
- * uses, the monotonic clock runs a billion times as fast, so that all it does takes long. */
+ * uses, the monotonic clock runs $FAST_CLOCK times as fast, or a billion times, so that all it does takes long. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -21,7 +22,10 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     int failed = call(clock, now);
     if (failed || clock != CLOCK_MONOTONIC || !is_program(__builtin_return_address(0)))
         return failed;
-    now->tv_sec = now->tv_sec * NANOSECONDS + now->tv_nsec;
-    now->tv_nsec = 0;
+    const char *wanted = getenv("FAST_CLOCK");
+    const long times = wanted ? atol(wanted) : NANOSECONDS;
+    const long long nanoseconds = (long long)now->tv_nsec * times;
+    now->tv_sec = now->tv_sec * times + (time_t)(nanoseconds / NANOSECONDS);
+    now->tv_nsec = (long)(nanoseconds % NANOSECONDS);
     return 0;
 }
