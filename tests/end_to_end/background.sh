@@ -68,6 +68,14 @@ chosen=$(values chosen checkpoint_step | wc -l)
 [ "$chosen" -ge 3 ] && [ "$chosen" -le 200 ] || fail "chosen: $chosen times in 400 steps"
 say "chosen: $chosen checkpoints in 400 steps"
 
+# A stop has to wait for the write on its way and for another. Writes are known to take 100 s, and half as long is kept
+# in reserve, so 275 s are enough at step 2, before which a checkpoint is due, and not at step 3, while it is written.
+mkdir timed
+printf '{"start":1000,"step":0}\n{"end":1010,"step":0,"exit":85,"checkpoint_seconds":100}\n' >timed/starts.jsonl
+run 1 train run.yaml --set run.folder=timed --set checkpoint.background=true --set checkpoint.every=2 \
+    --set job.time_limit=4:35
+[ "$status" -eq 85 ] && grep -q "^stopped after step 3 of $STEPS by the time limit of the job" err || fail "timed: $(cat err)"
+
 # Something is in the way of one file.
 mkdir -p blocked/checkpoints/.step-00000008.h5.partial/something
 must "blocked" "$ranks" train run.yaml --set run.folder=blocked --set checkpoint.background=true \
