@@ -33,7 +33,7 @@ int shard_pieces(const struct shard *shard, float *data, bool writes, struct sta
 /* The shard of a parameter of this name, or of a copy of it; NULL if there is none. */
 const struct shard *shard_named(const struct shard *shards, int count, const char *name);
 
-/* Names /parameters/NAME of all parameters and /buffers/NAME of all buffers. */
+/* Names /parameters/NAME of all parameters and /buffers/NAME of all buffers; borrowed ones are their owner's. */
 enum status replica_visit(const struct replica *replica, const struct parameter_list *list,
                           const struct state_visitor *visitor) MUST_USE;
 

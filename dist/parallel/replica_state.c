@@ -58,10 +58,10 @@ static enum status visit(const struct replica *replica, const struct parameter_s
 enum status replica_visit(const struct replica *replica, const struct parameter_list *list,
                           const struct state_visitor *visitor)
 {
-    for (int i = 0; i < list->count; i++)
+    for (int i = list->borrowed; i < list->count; i++)
         if (parameter_counts(list->item[i]))
             CHECK(visit(replica, &list->item[i]->spec, visitor));
-    for (int i = 0; i < list->count; i++)
+    for (int i = list->borrowed; i < list->count; i++)
         if (list->item[i]->spec.is_buffer)
             CHECK(visit(replica, &list->item[i]->spec, visitor));
     return STATUS_OK;
