@@ -254,6 +254,7 @@ convert "a model of which only the gates learn" --set 'training.train_only=*.mem
 must "the same values" 1 checkpoint diff whole new
 if must "training the gates" 1 train new.yaml --set run.folder=new --set 'training.train_only=*.memory_gate' \
     --set optimizer.gate_lr_factor=30; then
+    grep -q 'of which 0.00 million are trained,' out err 2>/dev/null || fail "nothing says how much is trained"
     h5dump -n "$(checkpoint_of new 4)" | grep -q '/optimizer/m/model.layers.0.self_attn.memory_gate' || fail "gates have no moments"
     h5dump -n "$(checkpoint_of new 4)" | grep -q '/optimizer/m/model.embed_tokens' && fail "what is frozen has moments"
     numbers_of "$(checkpoint_of new 4)" /parameters/model.layers.7.mlp.up_proj.weight >kept
