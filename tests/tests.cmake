@@ -130,7 +130,7 @@ foreach(NAME mesh parallel pipeline memory model train)
 endforeach()
 
 add_executable(conformance tests/conformance/main.c tests/conformance/case.c tests/conformance/seen.c
-               tests/conformance/values.c)
+               tests/conformance/values.c tests/conformance/vision.c)
 target_link_libraries(conformance PRIVATE train parallel_hdf5)
 set_target_properties(conformance PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 

@@ -87,28 +87,52 @@ static char *read_text(struct context *context, hid_t object, const char *name)
     return copy;
 }
 
+/* A truth value, as 0 or 1. */
+static bool read_truth(hid_t object, const char *name, bool *value)
+{
+    double number = 0.0;
+    bool found = read_number(object, name, &number);
+    *value = number != 0.0;
+    return found;
+}
+
+/* The settings that optimisers of this kind have beside those of all. */
+static bool read_kind(hid_t group, const char *kind, struct optimizer_config *optimizer)
+{
+    if (!kind || strcmp(kind, "adamw") == 0) {
+        optimizer->kind = OPTIMIZER_ADAMW;
+        return read_number(group, "beta1", &optimizer->beta1) && read_number(group, "beta2", &optimizer->beta2) &&
+               read_number(group, "epsilon", &optimizer->epsilon);
+    }
+    optimizer->kind = OPTIMIZER_SGD;
+    return strcmp(kind, "sgd") == 0 && read_number(group, "momentum", &optimizer->momentum) &&
+           read_truth(group, "nesterov", &optimizer->nesterov);
+}
+
 static enum status read_optimizer(struct context *context, hid_t file, const char *path, struct conformance_case *test)
 {
     if (H5Lexists(file, "optimizer", H5P_DEFAULT) <= 0)
         return STATUS_OK;
     double steps = 0.0;
+    struct optimizer_config *optimizer = &test->optimizer;
     hid_t group = H5Oopen(file, "optimizer", H5P_DEFAULT);
-    test->has_optimizer = read_number(group, "lr", &test->learning_rate) && read_number(group, "beta1", &test->beta1) &&
-                          read_number(group, "beta2", &test->beta2) && read_number(group, "epsilon", &test->epsilon) &&
-                          read_number(group, "weight_decay", &test->weight_decay) &&
-                          read_number(group, "clip", &test->clip) && read_number(group, "steps", &steps);
-    test->gate_lr_factor = 1.0;
-    read_number(group, "gate_lr_factor", &test->gate_lr_factor);
+    char *kind = read_text(context, group, "kind");
+    test->has_optimizer = read_kind(group, kind, optimizer) && read_number(group, "lr", &optimizer->learning_rate) &&
+                          read_number(group, "weight_decay", &optimizer->weight_decay) &&
+                          read_number(group, "clip", &optimizer->clip) && read_number(group, "steps", &steps);
+    read_number(group, "gate_lr_factor", &optimizer->gate_lr_factor);
     test->steps = (int64_t)steps;
+    memory_free(context, kind);
     H5Oclose(group);
     if (!test->has_optimizer)
-        return context_fail(context, STATUS_FILE, "%s: /optimizer lacks a setting", path);
+        return context_fail(context, STATUS_FILE, "%s: /optimizer lacks a setting, or is of a kind that is not known",
+                            path);
     return STATUS_OK;
 }
 
 enum status case_read(struct context *context, const char *path, struct conformance_case *test)
 {
-    *test = (struct conformance_case){0};
+    *test = (struct conformance_case){.optimizer = {.gate_lr_factor = 1.0, .schedule = SCHEDULE_CONSTANT}};
     enum status status;
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
@@ -116,6 +140,7 @@ enum status case_read(struct context *context, const char *path, struct conforma
         return context_fail(context, STATUS_FILE, "%s: missing, or not an HDF5 file", path);
     char *format = read_text(context, file, "format");
     test->model = read_text(context, file, "model");
+    read_number(file, "label_smoothing", &test->label_smoothing);
     test->tensors = memory_allocate(context, MOST_TENSORS * sizeof *test->tensors, MEMORY_OTHER);
     if (!format || strcmp(format, "cairn-conformance") != 0 || !test->model) {
         status = context_fail(context, STATUS_FILE, "%s: not a conformance case", path);

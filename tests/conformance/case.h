@@ -21,8 +21,9 @@ struct conformance_case {
     char *model; /* YAML */
     struct case_tensor *tensors;
     int count;
+    double label_smoothing;
     bool has_optimizer;
-    double learning_rate, beta1, beta2, epsilon, weight_decay, clip, gate_lr_factor;
+    struct optimizer_config optimizer; /* as the case says, with a constant rate */
     int64_t steps;
 };
 

@@ -14,30 +14,30 @@
 
 /* -- A case -- */
 
+static enum status set_up_tokens(struct run *run)
+{
+    const struct case_tensor *tokens = case_find(run->test, "/tokens", "");
+    if (!tokens || tokens->rank != 2 || tokens->shape[1] < 2)
+        return context_fail(run->context, STATUS_FILE, "/tokens is missing or has another shape");
+    run->rows = tokens->shape[0];
+    run->length = run->targets = tokens->shape[1] - 1;
+    run->vocabulary = run->config.model.vocabulary;
+    return STATUS_OK;
+}
+
 static enum status set_up(struct run *run)
 {
     struct conformance_case *test = run->test;
     struct config *config = &run->config;
     CHECK(config_parse_model(run->context, "model", test->model, strlen(test->model), &config->model));
-    const struct case_tensor *tokens = case_find(test, "/tokens", "");
-    if (!tokens || tokens->rank != 2 || tokens->shape[1] < 2)
-        return context_fail(run->context, STATUS_FILE, "/tokens is missing or has another shape");
-    run->rows = tokens->shape[0];
-    run->length = tokens->shape[1] - 1;
-    run->vocabulary = config->model.vocabulary;
+    run->of_images = case_find(test, "/images", "") != NULL;
+    CHECK(run->of_images ? run_set_up_images(run) : set_up_tokens(run));
     config->compute.bucket_bytes = 16384; /* several buckets, small as the model is */
     config->training.batch = run->rows;
     config->training.micro_batch = mesh_size(run->runner->mesh, MESH_PIPELINE) > 1 ? 1 : run->rows;
     config->training.sequence_length = run->length;
     config->training.steps = 1;
-    config->optimizer = (struct optimizer_config){.learning_rate = test->learning_rate,
-                                                  .beta1 = test->beta1,
-                                                  .beta2 = test->beta2,
-                                                  .epsilon = test->epsilon,
-                                                  .weight_decay = test->weight_decay,
-                                                  .clip = test->clip,
-                                                  .gate_lr_factor = test->gate_lr_factor,
-                                                  .schedule = SCHEDULE_CONSTANT};
+    config->optimizer = test->optimizer;
     return STATUS_OK;
 }
 
@@ -54,18 +54,27 @@ static void fill_tokens(struct run *run)
     if (run->streams->size > 0)
         batch->state = run->streams;
     batch_ready(&run->trainer.batch, run->rows * run->length, run->rows * run->length);
+}
+
+/* A decoder shows what goes on inside, of every micro-batch; or no longer. */
+static void open_eyes(struct run *run, bool open)
+{
+    struct batch *batch = &run->trainer.batch;
     for (int64_t i = 0; i < batch->micro_batches; i++) {
         run->eyes[i].run = run;
-        run->eyes[i].row = batch->mine.begin + range_partition(batch->mine.count, batch->micro_batches, i).begin;
-        decoder_batch_of(batch)->micro[i].see_logits = run_see_logits;
-        decoder_batch_of(batch)->micro[i].see_selection = run_see_selection;
-        decoder_batch_of(batch)->micro[i].see_self = &run->eyes[i];
+        run->eyes[i].row = batch->mine.begin + batch_micro(batch, i).begin;
+        if (!decoder_of(run->trainer.model))
+            continue;
+        struct decoder_input *input = &decoder_batch_of(batch)->micro[i];
+        input->see_logits = open ? run_see_logits : NULL;
+        input->see_selection = open ? run_see_selection : NULL;
+        input->see_self = &run->eyes[i];
     }
 }
 
 static enum status check_gradients(struct run *run)
 {
-    int64_t size = run->rows * run->length * run->vocabulary;
+    int64_t size = run->rows * run->targets * run->vocabulary;
     struct case_tensor *logits = case_find(run->test, "/expect/logits", "");
     struct case_tensor *loss = case_find(run->test, "/expect/loss_lm", "");
     if (!logits || logits->count != size || !loss || loss->count != 1)
@@ -83,8 +92,10 @@ static enum status check_gradients(struct run *run)
     struct case_tensor *router_loss = case_find(run->test, "/expect/loss_router", "");
     if (router_loss)
         run_compare(run, router_loss, &result.router_loss, 0.0);
-    run_compare_selections(run);
-    CHECK(run_each_memory(run, false));
+    if (decoder_of(run->trainer.model)) {
+        run_compare_selections(run);
+        CHECK(run_each_memory(run, false));
+    }
     return run_compare_parameters(run, "/expect/gradients/", true);
 }
 
@@ -177,14 +188,17 @@ static enum status run_case(struct run *run, bool *unsupported)
         memory_allocate(run->context, (size_t)run->trainer.batch.micro_batches * sizeof *run->eyes, MEMORY_OTHER);
     if (!run->eyes)
         return STATUS_MEMORY;
-    CHECK(decoder_state_ops.create(&run->trainer.batch, &run->streams));
-    CHECK(run_each_memory(run, true));
-    fill_tokens(run);
-    CHECK(check_gradients(run));
-    for (int64_t i = 0; i < run->trainer.batch.micro_batches; i++) {
-        decoder_batch_of(&run->trainer.batch)->micro[i].see_logits = NULL;
-        decoder_batch_of(&run->trainer.batch)->micro[i].see_selection = NULL;
+    if (decoder_of(run->trainer.model)) {
+        CHECK(decoder_state_ops.create(&run->trainer.batch, &run->streams));
+        CHECK(run_each_memory(run, true));
     }
+    if (run->of_images)
+        run_fill_images(run);
+    else
+        fill_tokens(run);
+    open_eyes(run, true);
+    CHECK(check_gradients(run));
+    open_eyes(run, false);
     CHECK(check_generation(run));
     CHECK(check_updates(run));
     return check_complete(run);
@@ -226,7 +240,8 @@ static void run_file(struct runner *runner, const char *path)
     }
     context_clear(context);
     trainer_destroy(&run->trainer);
-    decoder_state_ops.destroy(&run->streams);
+    if (run->streams)
+        decoder_state_ops.destroy(&run->streams);
     memory_free(context, run->logits);
     memory_free(context, run->selected);
     memory_free(context, run->eyes);

@@ -33,10 +33,12 @@ struct run {
     struct config config;
     struct trainer trainer;
     struct model_state *streams;
-    int64_t rows, length, vocabulary;
-    double *logits;   /* [rows, length, vocabulary] */
-    double *selected; /* [layers, rows, length]: what each router chose, in the form of the case */
-    struct eye *eyes; /* [micro-batches] */
+    bool of_images;
+    int64_t rows, length, vocabulary; /* an image has one target; the vocabulary are its classes */
+    int64_t targets;                  /* of a row */
+    double *logits;                   /* [rows, targets, vocabulary] */
+    double *selected;                 /* [layers, rows, length]: what each router chose, in the form of the case */
+    struct eye *eyes;                 /* [micro-batches] */
     double worst;
     char where[CASE_NAME];
 };
@@ -53,6 +55,15 @@ enum status run_compare_parameters(struct run *run, const char *prefix, bool gra
 /* For a decoder's input; self is an eye. */
 void run_see_logits(void *self, int64_t first, const struct tensor *logits);
 void run_see_selection(void *self, const struct decoder_selection *selection);
+
+/* Settings of a case of images, from /images. */
+enum status run_set_up_images(struct run *run) MUST_USE;
+
+/* Fills this rank's rows of the batch with the case's images. */
+void run_fill_images(struct run *run);
+
+/* For a batch of images; self is an eye. */
+void run_see_classes(void *self, int64_t first, const struct tensor *logits);
 
 /* Collective over the world. */
 void run_compare_selections(struct run *run);
