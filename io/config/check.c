@@ -20,11 +20,12 @@ static const struct setting *choose(const struct setting_source *source, size_t 
                                                                                         : setting_at(first);
 }
 
-static enum status check_required(const struct setting_source *source)
+static enum status check_required(const struct setting_source *source, enum model_family family)
 {
     for (int i = 0; i < setting_count; i++) {
         char expected[MESSAGE_LENGTH / 2];
-        if (setting_table[i].default_kind != DEFAULT_REQUIRED || is_given(source, &setting_table[i]))
+        if (setting_table[i].default_kind != DEFAULT_REQUIRED || is_given(source, &setting_table[i]) ||
+            !setting_belongs(&setting_table[i], family))
             continue;
         setting_expectation(&setting_table[i], false, expected, sizeof expected);
         return setting_fail(source, &setting_table[i], "missing; expected %s", expected);
@@ -38,6 +39,48 @@ static enum status check_model_only(const struct setting_source *source)
         if (source->model_only && is_given(source, &setting_table[i]) &&
             strncmp(setting_table[i].key, "model.", 6) != 0)
             return setting_fail(source, &setting_table[i], "expected keys of model: only");
+    return STATUS_OK;
+}
+
+/* Defaults that a family has of its own; what has no meaning for it is an error. */
+static enum status check_family(const struct setting_source *source, struct config *config)
+{
+    enum model_family family = config->model.family;
+    const char *name = setting_at(offsetof(struct config, model.family))->words[family];
+    for (int i = 0; i < setting_count; i++) {
+        const struct setting *setting = &setting_table[i];
+        if (is_given(source, setting)) {
+            if (!setting_belongs(setting, family))
+                return setting_fail(source, setting, "has no meaning with model.family %s; leave it out", name);
+        } else if (setting->standard_of[family] && !setting_assign(setting, setting->standard_of[family], config)) {
+            return context_fail(source->context, STATUS_INTERNAL, "%s: its default is refused", setting->key);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* What a model of images has instead of a vocabulary and sequences: classes, and the tokens of an image. */
+static enum status derive_image(const struct setting_source *source, struct config *config)
+{
+    struct model_config *model = &config->model;
+    const struct setting *positions = setting_at(offsetof(struct config, model.max_positions));
+    model->vocabulary = model->image.classes;
+    config->training.sequence_length = 1;
+    if (model->family == FAMILY_RESNET)
+        return STATUS_OK;
+    if (model->image.size % model->image.patch != 0)
+        return REFUSE(source, model.image.patch, model.image.size,
+                      "expected model.image.patch to divide model.image.size, got %lld and %lld",
+                      (long long)model->image.patch, (long long)model->image.size);
+    int64_t side = model->image.size / model->image.patch;
+    int64_t tokens = side * side + (model->pooling == POOLING_CLASS);
+    if (is_given(source, positions) && model->max_positions != tokens)
+        return setting_fail(source, positions, "expected the %lld tokens of an image, got %lld", (long long)tokens,
+                            (long long)model->max_positions);
+    model->max_positions = config->training.sequence_length = tokens;
+    if (model->pooling == POOLING_CLASS && model->pooling_norm == POOLING_NORM_AFTER)
+        return REFUSE(source, model.pooling_norm, model.pooling,
+                      "expected before with model.pooling class, of which one token is seen");
     return STATUS_OK;
 }
 
@@ -70,6 +113,12 @@ static enum status derive_depth(const struct setting_source *source, struct mode
 
 static enum status check_attention(const struct setting_source *source, const struct model_config *model)
 {
+    bool full = model->family == FAMILY_VIT;
+    if ((model->attention.kind == ATTENTION_FULL) != full)
+        return REFUSE(source, model.attention.kind, model.family, "expected %s with model.family %s",
+                      full ? "full" : "causal or infini", full ? "vit" : "decoder");
+    if (full && model->positions != POSITIONS_LEARNED)
+        return REFUSE(source, model.positions, model.family, "expected learned with model.family vit");
     if (model->heads % model->kv_heads != 0)
         return REFUSE(source, model.kv_heads, model.heads,
                       "expected model.kv_heads to divide model.heads, got %lld and %lld", (long long)model->kv_heads,
@@ -121,6 +170,12 @@ static enum status check_recursions(const struct setting_source *source, const s
 
 static enum status check_depth(const struct setting_source *source, const struct model_config *model)
 {
+    if (model->family == FAMILY_VIT && model->depth.kind == DEPTH_MOD &&
+        model->depth.causal_router == CAUSAL_ROUTER_PREDICTOR)
+        return REFUSE(source, model.depth.causal_router, model.family,
+                      "expected loss with model.family vit, in which nothing is causal");
+    if (model->family == FAMILY_VIT && model->depth.kind == DEPTH_MOR && model->depth.routing == ROUTING_TOKEN)
+        return REFUSE(source, model.depth.routing, model.family, "expected expert or none with model.family vit");
     if (model->depth.kind == DEPTH_MOR)
         return check_recursions(source, model);
     if (model->depth.kind == DEPTH_MOD && model->depth.every > model->layers)
@@ -128,6 +183,14 @@ static enum status check_depth(const struct setting_source *source, const struct
                       "expected model.depth.every to be at most model.layers (%lld), or no layer is routed; got %lld",
                       (long long)model->layers, (long long)model->depth.every);
     return STATUS_OK;
+}
+
+static enum status check_transformer(const struct setting_source *source, struct model_config *model)
+{
+    CHECK(derive_heads(source, model));
+    CHECK(derive_depth(source, model));
+    CHECK(check_attention(source, model));
+    return check_depth(source, model);
 }
 
 /* Beyond what any machine holds; further on, counts of elements and bytes would not fit their integers. */
@@ -211,12 +274,13 @@ static enum status check_job(const struct setting_source *source, const struct j
 enum status config_check(const struct setting_source *source, struct config *config)
 {
     CHECK(check_model_only(source));
-    CHECK(check_required(source));
-    CHECK(derive_heads(source, &config->model));
-    CHECK(derive_depth(source, &config->model));
-    CHECK(check_attention(source, &config->model));
+    CHECK(check_family(source, config));
+    CHECK(check_required(source, config->model.family));
+    if (config->model.family != FAMILY_DECODER)
+        CHECK(derive_image(source, config));
+    if (config->model.family != FAMILY_RESNET)
+        CHECK(check_transformer(source, &config->model));
     CHECK(check_residual(source, &config->model));
-    CHECK(check_depth(source, &config->model));
     CHECK(check_sizes(source, config));
     if (source->model_only)
         return STATUS_OK;

@@ -52,10 +52,14 @@ size_t config_format(const struct config *config, char *text, size_t size)
     struct config_writer writer = {.text = text, .size = size};
     if (size > 0)
         text[0] = '\0';
+    const char *before = "";
     for (int i = 0; i < setting_count; i++) {
         const struct setting *setting = &setting_table[i];
         int indent = 2 * depth_of(setting->key, strlen(setting->key));
-        write_sections(setting->key, i ? setting_table[i - 1].key : "", &writer);
+        if (!setting_belongs(setting, config->model.family))
+            continue;
+        write_sections(setting->key, before, &writer);
+        before = setting->key;
         config_print(&writer, "%*s%s:", indent, "", strrchr(setting->key, '.') + 1);
         if (setting->type == SETTING_LIST) {
             write_list(setting, config, indent, &writer);
@@ -150,6 +154,8 @@ static void describe_setting(FILE *out, const struct setting *setting)
 {
     char value[MESSAGE_LENGTH];
     struct config_writer writer = {.text = value, .size = sizeof value};
+    const char *const *words = setting_at(offsetof(struct config, model.family))->words;
+    int families = 0;
     setting_expectation(setting, false, value, sizeof value);
     writer.length = strlen(value);
     if (setting->default_kind == DEFAULT_REQUIRED)
@@ -158,6 +164,13 @@ static void describe_setting(FILE *out, const struct setting *setting)
         config_print(&writer, "; default empty");
     else
         config_print(&writer, "; default %s", setting->standard);
+    for (int family = 0; family < FAMILIES; family++)
+        if (setting->standard_of[family])
+            config_print(&writer, " (%s: %s)", words[family], setting->standard_of[family]);
+    for (int family = 0; family < FAMILIES; family++)
+        if (setting->families && setting_belongs(setting, (enum model_family)family)) {
+            config_print(&writer, "%s%s", families++ ? " or " : "; family ", words[family]);
+        }
     int column = help_column();
     fprintf(out, "  %-*s", column - 2, name_of(setting));
     print_wrapped(out, value, column);

@@ -12,7 +12,7 @@
 
 enum {
     SETTING_LIMIT = 128, /* more than there are rows */
-    WORD_LIMIT = 8,      /* more than any setting has words */
+    WORD_LIMIT = 12,     /* more than any setting has words */
     KEY_LENGTH = 128,    /* holds every key path */
     MESSAGE_LENGTH = 1024
 };
@@ -47,7 +47,9 @@ struct setting {
     bool below;  /* and less than the maximum */
     bool single; /* used in single precision: the value, rounded to it, must keep to the limits, and is 0 or normal */
     bool path;   /* ~ stands for the home directory */
-    bool automatic; /* `auto` is accepted and stored as minimum - 1 */
+    bool automatic;                    /* `auto` is accepted and stored as minimum - 1 */
+    unsigned families;                 /* of models, a bit each: the setting has a meaning for them only; 0: for all */
+    const char *standard_of[FAMILIES]; /* where a family has a default of its own */
     const char *words[WORD_LIMIT];
     const char *help;
 };
@@ -55,6 +57,9 @@ struct setting {
 /* The rows in the order in which they are written; keys of a section stand together. */
 extern const struct setting setting_table[];
 extern const int setting_count;
+
+/* Whether a setting has a meaning for the family of a configuration's model. */
+bool setting_belongs(const struct setting *setting, enum model_family family);
 
 /* The row of a key path, or of the field at an offset into struct config; NULL when there is none. */
 const struct setting *setting_find(const char *key);

@@ -13,11 +13,11 @@ struct text_list {
     char item[TEXT_LIST_ITEMS][TEXT_LENGTH];
 };
 
-enum model_family { FAMILY_DECODER };
-enum mlp_kind { MLP_SWIGLU, MLP_GELU };
+enum model_family { FAMILY_DECODER, FAMILY_VIT, FAMILY_RESNET, FAMILIES };
+enum mlp_kind { MLP_SWIGLU, MLP_GELU, MLP_GELU_ERF };
 enum norm_kind { NORM_RMS, NORM_LAYER };
 enum position_kind { POSITIONS_ROPE, POSITIONS_LEARNED };
-enum attention_kind { ATTENTION_CAUSAL, ATTENTION_INFINI };
+enum attention_kind { ATTENTION_CAUSAL, ATTENTION_INFINI, ATTENTION_FULL };
 enum memory_update { MEMORY_UPDATE_LINEAR, MEMORY_UPDATE_DELTA };
 enum residual_kind { RESIDUAL_PLAIN, RESIDUAL_LAUREL };
 enum residual_scope { RESIDUAL_SUBLAYER, RESIDUAL_LAYER };
@@ -27,11 +27,27 @@ enum gate_kind { GATE_LINEAR, GATE_SIGMOID };
 enum causal_router { CAUSAL_ROUTER_LOSS, CAUSAL_ROUTER_PREDICTOR };
 enum sharing_kind { SHARING_CYCLE, SHARING_SEQUENCE, SHARING_MIDDLE_CYCLE, SHARING_MIDDLE_SEQUENCE };
 enum routing_kind { ROUTING_EXPERT, ROUTING_TOKEN, ROUTING_NONE };
+enum pooling_kind { POOLING_CLASS, POOLING_MEAN };
+enum pooling_norm { POOLING_NORM_BEFORE, POOLING_NORM_AFTER };
+enum resnet_depth { RESNET_18, RESNET_34, RESNET_50 };
+enum stem_kind { STEM_SMALL, STEM_IMAGENET };
+enum batch_statistics { STATISTICS_RANK, STATISTICS_GROUP };
 enum cache_kind { CACHE_RECURSION, CACHE_SHARED };
 
 struct model_config {
     enum model_family family;
-    int64_t vocabulary;
+    int64_t vocabulary; /* of images: their classes */
+    struct {
+        int64_t size; /* rows and columns */
+        int64_t channels;
+        int64_t patch;
+        int64_t classes;
+    } image;
+    enum pooling_kind pooling;
+    enum pooling_norm pooling_norm;
+    enum resnet_depth depth_preset;
+    enum stem_kind stem;
+    enum batch_statistics batch_statistics;
     int64_t width;
     int64_t layers;
     int64_t heads;
@@ -132,10 +148,11 @@ struct optimizer_config {
 
 struct training_config {
     int64_t steps;
-    int64_t stop_at;     /* end after this step, to be resumed later; 0 is steps */
-    int64_t batch;       /* sequences in a step, over all ranks */
-    int64_t micro_batch; /* sequences that pass through the model together, on one data rank */
-    int64_t sequence_length;
+    int64_t stop_at;         /* end after this step, to be resumed later; 0 is steps */
+    int64_t batch;           /* sequences in a step, over all ranks */
+    int64_t micro_batch;     /* sequences that pass through the model together, on one data rank */
+    int64_t sequence_length; /* of images: their tokens */
+    double label_smoothing;  /* share of a target that goes to all classes alike */
     uint64_t seed;
     int64_t skip_limit;            /* skipped steps in a row that end the run */
     int64_t capacity_warmup_steps; /* in which routers' capacity falls from all tokens to the model's own; 0 is off */

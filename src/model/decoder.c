@@ -195,6 +195,8 @@ static enum status check_support(struct context *context, const struct model_con
 enum status decoder_check(struct context *context, const struct model_config *config, const struct mesh_config *mesh)
 {
     CHECK(check_support(context, config));
+    if (config->family != FAMILY_DECODER)
+        return context_fail(context, STATUS_USAGE, "model.family: only the decoder can be run so far");
     if (mesh->tensor > config->heads)
         return context_fail(context, STATUS_USAGE,
                             "mesh.tensor: %lld ranks cannot share %lld heads; use at most %lld and more of mesh.data",

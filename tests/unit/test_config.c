@@ -680,11 +680,59 @@ static void test_describe(void **state)
     fclose(out);
     assert_non_null(strstr(fixture->text, "\n  width                        an integer of at least 1; required\n"));
     assert_non_null(strstr(fixture->text, "\n  mean_hours_between_failures  a number above 0; default 24.0\n"));
-    assert_non_null(strstr(fixture->text, "\n  family                       decoder; default decoder\n"));
-    assert_non_null(strstr(fixture->text, "default\n                               middle_cycle\n"));
+    assert_non_null(
+        strstr(fixture->text, "\n  family                       one of decoder, vit, resnet; default decoder\n"));
+    assert_non_null(
+        strstr(fixture->text, "default\n                               middle_cycle; family decoder or vit\n"));
     assert_non_null(strstr(fixture->text, "\nmodel.attention\n"));
+    assert_non_null(
+        strstr(fixture->text, "\n  vocabulary                   an integer of at least 1; required; family decoder\n"));
+    assert_non_null(strstr(fixture->text, "default 1.0e-5 (vit: 1.0e-6);"));
     for (char *line = strtok(fixture->text, "\n"); line; line = strtok(NULL, "\n"))
         assert_true(strlen(line) <= 100 && line[strlen(line) - 1] != ' ');
+}
+
+static void refuse(struct fixture *fixture, const char *text, const char *override, const char *message)
+{
+    assert_int_equal(parse(fixture, text, override), STATUS_USAGE);
+    assert_non_null(strstr(fixture->context.text, message));
+    context_clear(&fixture->context);
+}
+
+/* A family has its own defaults and required keys, derives what images fix, and refuses what has no meaning for it. */
+static void test_families(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char vit[] =
+        "model: {family: vit, width: 32, layers: 4, heads: 4, hidden: 40, image: {size: 16, patch: 4, classes: 7}}\n";
+    assert_ok(&fixture->context, parse(fixture, vit, NULL));
+    const struct model_config *model = &fixture->config.model;
+    assert_int_equal(model->vocabulary, 7);
+    assert_int_equal(model->max_positions, 17);
+    assert_int_equal(fixture->config.training.sequence_length, 17);
+    assert_int_equal(model->attention.kind, ATTENTION_FULL);
+    assert_int_equal(model->norm, NORM_LAYER);
+    assert_int_equal(model->mlp, MLP_GELU_ERF);
+    assert_true(model->bias && model->norm_epsilon == 1e-6 && model->positions == POSITIONS_LEARNED);
+    config_format(&fixture->config, fixture->text, sizeof fixture->text);
+    assert_null(strstr(fixture->text, "vocabulary:"));
+    assert_null(strstr(fixture->text, "sequence_length:"));
+    static struct config again;
+    assert_ok(&fixture->context,
+              config_parse(&fixture->context, "b", fixture->text, strlen(fixture->text), NULL, 0, &again));
+    assert_memory_equal(&again, &fixture->config, sizeof again);
+    assert_ok(&fixture->context, parse(fixture, vit, "model.pooling=mean"));
+    assert_int_equal(fixture->config.training.sequence_length, 16);
+    refuse(fixture, vit, "model.vocabulary=7", "has no meaning with model.family vit");
+    refuse(fixture, vit, "model.attention.kind=causal", "expected full with model.family vit");
+    refuse(fixture, vit, "model.image.patch=5", "to divide model.image.size, got 5 and 16");
+    refuse(fixture, vit, "model.max_positions=16", "expected the 17 tokens of an image, got 16");
+    refuse(fixture, vit, "model.depth_preset=18", "has no meaning with model.family vit");
+    refuse(fixture, MODEL, "model.attention.kind=full", "expected causal or infini with model.family decoder");
+    refuse(fixture, MODEL, "model.image.size=32", "has no meaning with model.family decoder");
+    refuse(fixture, "model: {family: resnet, width: 8, image: {size: 16, classes: 3}}\n", "model.heads=2",
+           "has no meaning with model.family resnet");
+    refuse(fixture, "model: {family: resnet, width: 8, image: {size: 16}}\n", NULL, "model.image.classes: missing");
 }
 
 struct visited {
@@ -928,6 +976,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_model_only, setup, teardown),
         cmocka_unit_test_setup_teardown(test_same_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_describe, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_families, setup, teardown),
         cmocka_unit_test_setup_teardown(test_visit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_describe_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_home, setup, teardown),
