@@ -102,6 +102,7 @@ cairn_unit(plan       LABELS check LINKS plan)
 
 cairn_mpi(mesh       RANKS 1 2 3 4 5 8 LABELS LINKS mesh)
 cairn_mpi(parallel   RANKS 1 2 3 4 LABELS LINKS parallel)
+cairn_mpi(class_loss RANKS 1 3 LABELS LINKS parallel)
 cairn_mpi(memory     RANKS 1 2 3 4 LABELS LINKS parallel)
 cairn_mpi(pipeline   RANKS 1 2 3 4 LABELS LINKS parallel)
 add_library(checkpoint_world STATIC tests/mpi/checkpoint_world.c)

@@ -11,6 +11,7 @@ enum { BATCH_FIELDS = 4 };
 
 struct model;
 struct model_state;
+struct tensor;
 
 struct batch_field {
     const char *name;
@@ -34,6 +35,10 @@ struct batch {
     struct model_state *state;
     bool causal;     /* routers decide as when generating */
     bool memory_off; /* attention sees its own segment only */
+    /* Of classifiers, on the last chunk: shown the logits [rows, classes local] F32 of the rows `row`.., which count
+     * from mine.begin, and of the classes `first`.. of all. NULL: nobody looks. */
+    void (*see_classes)(void *self, int64_t row, int64_t first, const struct tensor *logits);
+    void *see_self;
 
     int64_t target_count; /* predictions that count, over all data ranks */
     int64_t token_count;  /* inputs that are no padding, over all data ranks */

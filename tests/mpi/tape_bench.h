@@ -2,6 +2,7 @@
 #ifndef CAIRN_TESTS_MPI_TAPE_BENCH_H
 #define CAIRN_TESTS_MPI_TAPE_BENCH_H
 
+#include "src/ops/engine.h"
 #include "src/ops/ops.h"
 #include "tests/support/mpi_main.h"
 
