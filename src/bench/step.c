@@ -1,4 +1,4 @@
-/* Whole training steps on generated tokens. */
+/* Whole training steps on generated batches. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,24 +11,6 @@
 #include "src/ops/peak.h"
 #include "src/train/trainer.h"
 
-/* Every rank of a model draws the same tokens: they depend on the place in the step's batch alone. */
-static void fill_batch(struct trainer *trainer, int64_t step)
-{
-    struct batch *batch = &trainer->batch;
-    int32_t *tokens = batch_field(batch, "tokens");
-    int32_t *targets = batch_field(batch, "targets");
-    uint64_t key = random_key((uint64_t)step, "bench tokens");
-    uint64_t vocabulary = (uint64_t)trainer->config->model.vocabulary;
-    uint64_t stride = (uint64_t)batch->length + 1;
-    for (int64_t row = 0; row < batch->mine.count; row++)
-        for (int64_t i = 0; i < batch->length; i++) {
-            uint64_t place = (uint64_t)(batch->mine.begin + row) * stride + (uint64_t)i;
-            tokens[row * batch->length + i] = (int32_t)(random_bits(key, place) % vocabulary);
-            targets[row * batch->length + i] = (int32_t)(random_bits(key, place + 1) % vocabulary);
-        }
-    batch_ready(&trainer->batch, batch->rows * batch->length, batch->rows * batch->length);
-}
-
 static enum status run_step(struct trainer *trainer, struct step_sample *sample)
 {
     struct time_account *account = &trainer->context->time;
@@ -37,7 +19,7 @@ static enum status run_step(struct trainer *trainer, struct step_sample *sample)
     struct time_account start = *account;
     double processor = clock_process_seconds();
     struct step_result result;
-    fill_batch(trainer, trainer->step);
+    batch_fill_random(&trainer->batch, (uint64_t)trainer->step);
     /* What no operation claims for itself is the work of the others. */
     (void)time_enter(account, TIME_COMPUTE);
     enum status status = trainer_step(trainer, &result);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "src/core/random.h"
 #include "src/model/model.h"
 
 static void fill(const struct batch_field *field, int64_t rows)
@@ -64,6 +65,55 @@ void batch_ready(struct batch *batch, int64_t target_count, int64_t token_count)
     batch->token_count = token_count;
     if (batch->model->ops->batch_ready)
         batch->model->ops->batch_ready(batch);
+}
+
+void batch_fill_random(struct batch *batch, uint64_t seed)
+{
+    for (int i = 0; i < batch->field_count; i++) {
+        const struct batch_field *field = &batch->field[i];
+        uint64_t key = random_key(seed, field->name);
+        uint64_t before = (uint64_t)(batch->mine.begin * field->elements);
+        int64_t count = batch->mine.count * field->elements;
+        if (field->bound == 0)
+            continue;
+        for (int64_t n = 0; n < count; n++)
+            if (field->dtype == DTYPE_I32)
+                ((int32_t *)field->data)[n] =
+                    (int32_t)(random_bits(key, before + (uint64_t)n) % (uint64_t)field->bound);
+            else
+                ((float *)field->data)[n] = (float)random_normal(key, before + (uint64_t)n);
+    }
+    batch_ready_whole(batch);
+}
+
+void batch_ready_whole(struct batch *batch)
+{
+    int64_t targets = batch_field(batch, "labels") ? batch->rows : batch->rows * batch->length;
+    batch_ready(batch, targets, batch->rows * batch->length);
+}
+
+/* -- Images -- */
+
+int batch_image_fields(const struct config *config, struct batch_field fields[BATCH_FIELDS])
+{
+    int64_t pixels = config->model.image.channels * config->model.image.size * config->model.image.size;
+    int64_t classes = config->model.image.classes;
+    fields[0] = (struct batch_field){.name = "images", .dtype = DTYPE_F32, .elements = pixels, .bound = 1};
+    fields[1] = (struct batch_field){.name = "labels", .dtype = DTYPE_I32, .elements = 1, .bound = classes};
+    fields[2] = (struct batch_field){.name = "mixed_labels", .dtype = DTYPE_I32, .elements = 1};
+    fields[3] = (struct batch_field){.name = "mixing", .dtype = DTYPE_F32, .elements = 1};
+    return 4;
+}
+
+struct class_targets batch_class_targets(const struct batch *batch, int64_t row, int64_t first)
+{
+    const struct config *config = batch->model->config;
+    return (struct class_targets){.labels = (const int32_t *)batch_field(batch, "labels") + row,
+                                  .mixed_labels = (const int32_t *)batch_field(batch, "mixed_labels") + row,
+                                  .mixing = (const float *)batch_field(batch, "mixing") + row,
+                                  .classes = config->model.image.classes,
+                                  .first = first,
+                                  .smoothing = (float)config->training.label_smoothing};
 }
 
 struct range batch_micro(const struct batch *batch, int64_t micro_batch)

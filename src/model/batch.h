@@ -3,6 +3,8 @@
 #ifndef CAIRN_MODEL_BATCH_H
 #define CAIRN_MODEL_BATCH_H
 
+#include "dist/parallel/class_loss.h"
+#include "src/core/config.h"
 #include "src/core/context.h"
 #include "src/core/dtype.h"
 #include "src/core/integer.h"
@@ -11,13 +13,13 @@ enum { BATCH_FIELDS = 4 };
 
 struct model;
 struct model_state;
-struct tensor;
 
 struct batch_field {
     const char *name;
     enum dtype dtype;
     int64_t elements; /* of a row */
     int64_t initial;  /* of every element */
+    int64_t bound;    /* integers are below it; 0: what stands in the field is not for measurements to draw */
     void *data;       /* [mine.count, elements] */
 };
 
@@ -46,6 +48,13 @@ struct batch {
     void *prepared;       /* the model's own */
 };
 
+/* The fields of families of images: `images` F32 [channels, rows, columns] normalised, `labels` (negative: the row does
+ * not count), and `mixed_labels`, which has a share `mixing` of the row's target. */
+int batch_image_fields(const struct config *config, struct batch_field fields[BATCH_FIELDS]);
+
+/* The targets of the rows from `row` of mine on, for the classes from `first` on; the scale is left open. */
+struct class_targets batch_class_targets(const struct batch *batch, int64_t row, int64_t first);
+
 /* As the model's fields say, for `rows` in micro-batches of `micro_rows`. Local. To be destroyed whatever comes back.
  */
 enum status batch_create(struct model *model, int64_t rows, int64_t micro_rows, struct batch *batch) MUST_USE;
@@ -53,6 +62,13 @@ void batch_destroy(struct batch *batch);
 
 /* The memory of a field; NULL if the model has none of this name. */
 void *batch_field(const struct batch *batch, const char *name);
+
+/* For measurements: draws what fields with a bound hold (floats from the standard normal), by the seed and the place in
+ * the step's batch, and makes it ready with all targets. */
+void batch_fill_random(struct batch *batch, uint64_t seed);
+
+/* Makes a batch ready of which everything counts. */
+void batch_ready_whole(struct batch *batch);
 
 /* Makes a filled batch ready for the next passes: the loss is averaged over the targets. Both counts are over all data
  * ranks, and the same on all ranks. Local. */

@@ -177,7 +177,9 @@ static struct tensor *mlp_part(struct tape *tape, const struct block_call *call,
     struct tensor *inner[2];
     if (!project(tape, call, m, parameters, gated ? 2 : 1, inner))
         return NULL;
-    return gated ? swiglu(tape, inner[1], inner[0]) : gelu(tape, inner[0]);
+    if (gated)
+        return swiglu(tape, inner[1], inner[0]);
+    return call->decoder->config.mlp == MLP_GELU_ERF ? gelu_erf(tape, inner[0]) : gelu(tape, inner[0]);
 }
 
 /* -- Connections: section 6 -- */

@@ -3,73 +3,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "dist/parallel/vocabulary.h"
 #include "src/model/decoder_private.h"
 #include "src/model/layers.h"
 #include "src/model/microbatch.h"
 #include "src/model/stages.h"
-
-/* -- The two ends: section 2 -- */
-
-/* Positions of this rank's part of the tokens. */
-static const int32_t *own_positions(struct tape *tape, const struct microbatch *microbatch)
-{
-    if (!microbatch->shares)
-        return microbatch->stream.position + microbatch->part.begin;
-    int32_t *positions = tape_save(tape, (size_t)microbatch->part.count * sizeof *positions);
-    for (int64_t n = 0; positions && n < microbatch->part.count; n++)
-        positions[n] = microbatch->stream.position[microbatch->shares->own[microbatch->part.begin + n]];
-    return positions;
-}
-
-struct tensor *decoder_embed(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                             const struct microbatch *microbatch)
-{
-    struct tensor *h = embedding(tape, parameter_value(decoder->embedding), input->tokens, microbatch->count,
-                                 decoder->vocabulary.begin);
-    h = sequence_scatter(tape, decoder->mesh, h);
-    const int32_t *positions = decoder->positions ? own_positions(tape, microbatch) : NULL;
-    if (!positions)
-        return decoder->positions ? NULL : h;
-    return add(tape, h, embedding(tape, parameter_value(decoder->positions), positions, microbatch->part.count, 0));
-}
-
-/* The last token of each row that has any. */
-static struct tensor *last_tokens(struct tape *tape, const struct microbatch *microbatch, struct tensor *n)
-{
-    int32_t *index = tape_save(tape, (size_t)microbatch->stream.rows * sizeof *index);
-    int64_t count = 0;
-    for (int64_t row = 0; index && row < microbatch->stream.rows; row++)
-        if (microbatch->stream.end[row] > microbatch->stream.begin[row])
-            index[count++] = (int32_t)microbatch->stream.end[row] - 1;
-    return index ? token_take(tape, n, index, count) : NULL;
-}
-
-bool decoder_head(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                  const struct microbatch *microbatch, struct packet *out)
-{
-    struct tensor *n =
-        norm(tape, microbatch->h, parameter_value(decoder->final_norm.weight),
-             parameter_value(decoder->final_norm.bias), decoder->config.norm, decoder->config.norm_epsilon);
-    n = sequence_gather(tape, decoder->mesh, n, microbatch->count);
-    if (input->targets) {
-        struct vocabulary_targets targets = {.tokens = input->targets,
-                                             .vocabulary = decoder->config.vocabulary,
-                                             .first = decoder->vocabulary.begin,
-                                             .scale = input->scale,
-                                             .see = input->see_logits,
-                                             .see_self = input->see_self};
-        out->tensor[0] = vocabulary_loss(tape, decoder->mesh, n, parameter_value(decoder->head), &targets);
-        out->count = 1;
-        return out->tensor[0] != NULL;
-    }
-    if (input->cache)
-        n = last_tokens(tape, microbatch, n);
-    struct tensor *logits = linear(tape, n, parameter_value(decoder->head), NULL, DTYPE_F32);
-    if (logits && input->see_logits)
-        input->see_logits(input->see_self, 0, logits);
-    return logits != NULL;
-}
 
 /* -- A chunk -- */
 
@@ -84,7 +21,7 @@ static bool begin_chunk(struct tape *tape, struct decoder *decoder, int64_t mode
     struct microbatch *microbatch = input->microbatch;
     if (model_chunk > 0)
         return microbatch_unpack(tape, decoder, input, microbatch, model_chunk, in);
-    microbatch->h = decoder_embed(tape, decoder, input, microbatch);
+    microbatch->h = decoder->ends->embed(tape, decoder, input, microbatch);
     return microbatch->h != NULL;
 }
 
@@ -106,7 +43,7 @@ bool decoder_forward(struct decoder *decoder, struct tape *tape, int chunk, stru
     if (!last)
         return microbatch_pack(tape, decoder, input->microbatch, model_chunk + 1, out);
     return microbatch_leave(tape, decoder, input->microbatch) &&
-           decoder_head(tape, decoder, input, input->microbatch, out);
+           decoder->ends->head(tape, decoder, input, input->microbatch, out);
 }
 
 void decoder_form(const struct decoder *decoder, const struct decoder_input *input, int64_t model_chunk,
@@ -128,6 +65,11 @@ int64_t decoder_packet_bytes(const struct decoder *decoder, const struct decoder
 }
 
 /* -- What the model is made of -- */
+
+const struct decoder_ends *decoder_ends_of(const struct model_config *config)
+{
+    return config->family == FAMILY_VIT ? &image_ends : &token_ends;
+}
 
 int64_t decoder_model_chunks(const struct decoder *decoder)
 {
@@ -195,8 +137,10 @@ static enum status check_support(struct context *context, const struct model_con
 enum status decoder_check(struct context *context, const struct model_config *config, const struct mesh_config *mesh)
 {
     CHECK(check_support(context, config));
-    if (config->family != FAMILY_DECODER)
-        return context_fail(context, STATUS_USAGE, "model.family: only the decoder can be run so far");
+    if (config->family == FAMILY_VIT && mesh->context > 1)
+        return context_fail(context, STATUS_USAGE,
+                            "mesh.context: the tokens of an image are not divided; use 1, and more of mesh.tensor or "
+                            "mesh.data");
     if (mesh->tensor > config->heads)
         return context_fail(context, STATUS_USAGE,
                             "mesh.tensor: %lld ranks cannot share %lld heads; use at most %lld and more of mesh.data",
@@ -258,6 +202,7 @@ enum status decoder_create(struct model *model, struct decoder **decoder)
     d->mesh = mesh;
     d->engine = model->engine;
     d->config = *config;
+    d->ends = decoder_ends_of(config);
     d->list = model->parameters;
     d->dtype = model->dtype;
     d->recompute = model->config->compute.recompute;

@@ -5,6 +5,7 @@
 #ifndef CAIRN_MODEL_DECODER_H
 #define CAIRN_MODEL_DECODER_H
 
+#include "dist/parallel/class_loss.h"
 #include "dist/parallel/pipeline.h"
 #include "dist/parallel/split.h"
 #include "src/core/config.h"
@@ -12,6 +13,7 @@
 #include "src/ops/ops.h"
 
 struct decoder_cache;
+struct decoder_ends;
 
 struct linear_parameters {
     struct parameter *weight;
@@ -56,6 +58,7 @@ struct decoder {
     enum dtype dtype;
     enum recompute_kind recompute;
 
+    const struct decoder_ends *ends;
     struct parameter_list *list; /* in the order of the forward pass, each stored layer once; the caller's */
 
     struct range heads;    /* query heads of this tensor rank */
@@ -68,6 +71,8 @@ struct decoder {
     struct block *blocks; /* the stored layers that they use, once each, in their order */
     int block_count;
     struct parameter *embedding, *positions, *head; /* NULL on other stages than the first, first and last */
+    struct linear_parameters patches, classifier;   /* of images, as embedding and head */
+    struct parameter *class_token;                  /* [D]; NULL where images have none */
     struct linear_parameters final_norm;
     /* Of Mixture-of-Recursions, on the stage where they begin: [recursions] of [D], or NULLs; [recursions, D]. */
     struct parameter **recursion_routers, *depth_router;
@@ -117,10 +122,22 @@ struct decoder_selection {
 
 struct microbatch;
 
+/* What a micro-batch of images has in place of tokens. */
+struct decoder_images {
+    const float *pixels; /* [rows, channels, size, size] */
+    struct class_targets targets;
+    /* Shown the logits [rows, classes local] F32 of the rows `row`.. and the classes `first`..; NULL if nobody looks.
+     */
+    void (*see_classes)(void *self, int64_t row, int64_t first, const struct tensor *logits);
+    void *see_self;
+    int64_t row; /* of the first of them, as it is shown */
+};
+
 /* One micro-batch, the same on all tensor ranks; each context rank has its own tokens of every sequence, those that
  * decoder_tokens_of_context names. Lives until backward is through. */
 struct decoder_input {
-    const int32_t *tokens;  /* of this rank, row after row */
+    const struct decoder_images *images; /* NULL: tokens */
+    const int32_t *tokens;               /* of this rank, row after row */
     const int32_t *targets; /* of the same tokens, negative: does not count; NULL when only logits are wanted */
     int64_t rows;
     int64_t length;       /* tokens of a sequence, over all context ranks */

@@ -5,7 +5,7 @@
 
 struct decoder *decoder_of(const struct model *model)
 {
-    return model->ops == &decoder_ops ? model->self : NULL;
+    return model->ops == &decoder_ops || model->ops == &vit_ops ? model->self : NULL;
 }
 
 struct decoder_batch *decoder_batch_of(const struct batch *batch)
@@ -13,7 +13,7 @@ struct decoder_batch *decoder_batch_of(const struct batch *batch)
     return batch->prepared;
 }
 
-static enum status create(struct model *model)
+enum status decoder_model_create(struct model *model)
 {
     struct decoder *decoder;
     enum status status = decoder_create(model, &decoder);
@@ -23,7 +23,7 @@ static enum status create(struct model *model)
     return status;
 }
 
-static void destroy(struct model *model)
+void decoder_model_destroy(struct model *model)
 {
     struct decoder *decoder = model->self;
     decoder_destroy(&decoder);
@@ -35,8 +35,9 @@ static void destroy(struct model *model)
 static int fields(const struct config *config, struct batch_field fields[BATCH_FIELDS])
 {
     int64_t length = config->training.sequence_length;
-    fields[0] = (struct batch_field){.name = "tokens", .dtype = DTYPE_I32, .elements = length};
-    fields[1] = (struct batch_field){.name = "targets", .dtype = DTYPE_I32, .elements = length};
+    int64_t vocabulary = config->model.vocabulary;
+    fields[0] = (struct batch_field){.name = "tokens", .dtype = DTYPE_I32, .elements = length, .bound = vocabulary};
+    fields[1] = (struct batch_field){.name = "targets", .dtype = DTYPE_I32, .elements = length, .bound = vocabulary};
     fields[2] = (struct batch_field){.name = "valid", .dtype = DTYPE_I64, .elements = 1, .initial = length};
     return 3;
 }
@@ -128,12 +129,12 @@ static void ready_batch(struct batch *batch)
 
 /* -- Passes -- */
 
-static void form(const struct batch *batch, int64_t micro_batch, int64_t model_chunk, struct packet_form *form)
+void decoder_model_form(const struct batch *batch, int64_t micro_batch, int64_t model_chunk, struct packet_form *form)
 {
     decoder_form(decoder_of(batch->model), &decoder_batch_of(batch)->micro[micro_batch], model_chunk, form);
 }
 
-static int64_t packet_bytes_of(const struct batch *batch)
+int64_t decoder_model_packet_bytes(const struct batch *batch)
 {
     struct decoder_input largest = decoder_batch_of(batch)->micro[0];
     largest.rows = batch->micro_rows;
@@ -141,8 +142,8 @@ static int64_t packet_bytes_of(const struct batch *batch)
     return decoder_packet_bytes(decoder_of(batch->model), &largest);
 }
 
-static bool forward(struct tape *tape, struct batch *batch, int64_t micro_batch, int chunk, const struct packet *in,
-                    struct packet *out)
+bool decoder_model_forward(struct tape *tape, struct batch *batch, int64_t micro_batch, int chunk,
+                           const struct packet *in, struct packet *out)
 {
     return decoder_forward(decoder_of(batch->model), tape, chunk, &decoder_batch_of(batch)->micro[micro_batch], in,
                            out);
@@ -151,15 +152,15 @@ static bool forward(struct tape *tape, struct batch *batch, int64_t micro_batch,
 const struct model_ops decoder_ops = {.name = "decoder",
                                       .check = decoder_check,
                                       .describe = decoder_describe,
-                                      .create = create,
-                                      .destroy = destroy,
+                                      .create = decoder_model_create,
+                                      .destroy = decoder_model_destroy,
                                       .fields = fields,
                                       .batch_create = create_batch,
                                       .batch_destroy = destroy_batch,
                                       .batch_ready = ready_batch,
-                                      .form = form,
-                                      .packet_bytes = packet_bytes_of,
-                                      .forward = forward,
+                                      .form = decoder_model_form,
+                                      .packet_bytes = decoder_model_packet_bytes,
+                                      .forward = decoder_model_forward,
                                       .flops = decoder_flops_per_token,
                                       .state = &decoder_state_ops,
                                       .scalars = &decoder_scalars_ops};

@@ -10,6 +10,7 @@ struct decoder_batch {
     int64_t own_count;
     int32_t *own_tokens, *own_targets; /* [mine.count, own_count]; the fields themselves with one context rank */
     struct decoder_input *micro;       /* [micro_batches] */
+    struct decoder_images *images;     /* [micro_batches], of a family of images */
 };
 
 /* Memories that sequences carry, in rows `mine` of `total`. */
@@ -25,10 +26,18 @@ struct model_state {
 /* The kv heads, counted from decoder->kv_heads.begin, for which this rank alone answers. */
 struct range decoder_state_heads(const struct model_state *state);
 
-/* A model's decoder; NULL if it is of another family. */
+/* A model's decoder, that of a Vision Transformer too; NULL if it is of another family. */
 struct decoder *decoder_of(const struct model *model);
 
 struct decoder_batch *decoder_batch_of(const struct batch *batch);
+
+/* What families of the same blocks share of struct model_ops. */
+enum status decoder_model_create(struct model *model) MUST_USE;
+void decoder_model_destroy(struct model *model);
+void decoder_model_form(const struct batch *batch, int64_t micro_batch, int64_t model_chunk, struct packet_form *form);
+int64_t decoder_model_packet_bytes(const struct batch *batch);
+bool decoder_model_forward(struct tape *tape, struct batch *batch, int64_t micro_batch, int chunk,
+                           const struct packet *in, struct packet *out);
 
 extern const struct model_state_ops decoder_state_ops;
 extern const struct model_scalars_ops decoder_scalars_ops;

@@ -13,6 +13,45 @@ static inline struct tensor *parameter_value(struct parameter *parameter)
     return parameter ? &parameter->value : NULL;
 }
 
+/* A layer, or what lies around the layers: where parameters belong. */
+struct part {
+    const char *prefix; /* of their names */
+    bool here;          /* on this pipeline stage */
+    int64_t uses;       /* unrolled layers that use it */
+    int64_t chunk;      /* the first of the model's chunks that uses it */
+};
+
+/* The usual initial values and decay: matrices normal(0, 0.02) and decayed, vectors as told and not. */
+struct parameter_spec part_matrix(const struct part *part, const char *name, const char *suffix, int64_t rows,
+                                  int64_t columns);
+struct parameter_spec part_vector(const struct part *part, const char *name, const char *suffix, int64_t length,
+                                  enum parameter_initial initial);
+
+/* Return NULL where another stage holds it. Whole: on every tensor rank. */
+struct parameter *part_declare(struct decoder *decoder, const struct part *part, enum parameter_group group,
+                               const struct parameter_spec *spec, struct parameter_division division);
+struct parameter *part_declare_whole(struct decoder *decoder, const struct part *part, enum parameter_group group,
+                                     const struct parameter_spec *spec);
+struct linear_parameters part_declare_norm(struct decoder *decoder, const struct part *part, const char *name);
+
+/* What comes before the layers and after them, for all tokens of a microbatch that starts and has run all layers. */
+struct decoder_ends {
+    void (*declare_first)(struct decoder *decoder, const struct part *part);
+    void (*declare_last)(struct decoder *decoder, const struct part *part);
+    struct tensor *(*embed)(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                            const struct microbatch *microbatch);
+    bool (*head)(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
+                 const struct microbatch *microbatch, struct packet *out);
+};
+
+extern const struct decoder_ends token_ends, image_ends;
+
+/* Those of the model's family. */
+const struct decoder_ends *decoder_ends_of(const struct model_config *config);
+
+/* Positions of this rank's part of the tokens. NULL with the context's error. */
+const int32_t *microbatch_positions(struct tape *tape, const struct microbatch *microbatch);
+
 /* Declares all parameters, in the order of the forward pass. Chunks, their layers and what this tensor rank has of
  * heads and vocabulary must be known. */
 enum status decoder_declare(struct decoder *decoder) MUST_USE;
@@ -34,12 +73,6 @@ int64_t decoder_own_tokens(const struct decoder *decoder, const struct decoder_i
  * without a cache. */
 struct layer_cache *decoder_layer_cache(struct decoder_cache *cache, int64_t layer);
 const int64_t *decoder_cache_rows(const struct decoder *decoder, const struct decoder_cache *cache, int64_t layer);
-
-/* The two ends of the model, for all tokens of a microbatch that starts and has run all layers. */
-struct tensor *decoder_embed(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                             const struct microbatch *microbatch);
-bool decoder_head(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
-                  const struct microbatch *microbatch, struct packet *out);
 
 /* n [tokens, D] -> a [tokens, heads * E] against what the cache keeps and the new tokens, which it keeps, too. */
 struct tensor *cache_attend(struct tape *tape, const struct block_call *call, struct tensor *n);

@@ -285,7 +285,7 @@ static bool begin_tokens(struct tape *tape, struct depthwise *d, const struct de
     struct microbatch *microbatch = microbatch_create(tape, decoder, &beginning);
     if (!microbatch)
         return false;
-    microbatch->h = decoder_embed(tape, decoder, &beginning, microbatch);
+    microbatch->h = decoder->ends->embed(tape, decoder, &beginning, microbatch);
     for (int64_t layer = 0; layer < d->first; layer++)
         if (!microbatch_run_layer(tape, decoder, &beginning, microbatch, layer))
             return false;
@@ -414,7 +414,7 @@ static bool finish_tokens(struct tape *tape, struct depthwise *d, const struct d
             return false;
     for (int64_t i = 0; i < cohort.count; i++)
         d->recursion[cohort.row[i]] = NOTHING;
-    return decoder_head(tape, decoder, &end, microbatch, &out);
+    return decoder->ends->head(tape, decoder, &end, microbatch, &out);
 }
 
 bool depthwise_forward(struct depthwise *depthwise, struct tape *tape, const struct decoder_input *input, uint8_t *left)

@@ -35,6 +35,9 @@ static double causal_pairs(const struct layer_work *work, double tokens)
 
 static double attention_pairs(const struct layer_work *work)
 {
+    double active = work->share * work->length;
+    if (work->config->attention.kind == ATTENTION_FULL)
+        return active * (work->shared_keys ? work->length : active);
     double segment = (double)work->config->attention.segment;
     if (work->config->attention.kind != ATTENTION_INFINI || work->length <= segment)
         return causal_pairs(work, work->length);
@@ -108,9 +111,15 @@ static double router_products(const struct model_config *config, int64_t length,
     return products;
 }
 
-static double head_products(const struct model_config *config)
+/* A classifier sees one state of an image; the patches' map gives no gradient to what is before it. */
+static double head_products(const struct model_config *config, int64_t length)
 {
-    return (double)config->width * (double)config->vocabulary;
+    double head = (double)config->width * (double)config->vocabulary;
+    double patch = (double)(config->image.channels * config->image.patch * config->image.patch);
+    if (config->family == FAMILY_DECODER)
+        return head;
+    double patches = (double)(length - (config->pooling == POOLING_CLASS));
+    return (head + patches * patch * (double)config->width * 2.0 / 3.0) / (double)length;
 }
 
 /* What of a layer learns, or of what lies around the layers: `prefix` begins the names. */
@@ -160,9 +169,11 @@ static double learned_products(const struct model_config *config, int64_t length
         products += needed(learning, before) * layer_products(config, layer, length, surplus);
         before = before || learning.any;
     }
-    struct learning head = learning_of(list, config->tied_embeddings ? "model.embed_tokens." : "lm_head.");
+    struct learning head = learning_of(list, config->family == FAMILY_VIT ? "classifier."
+                                             : config->tied_embeddings    ? "model.embed_tokens."
+                                                                          : "lm_head.");
     head.any = false; /* of a single map the input's gradient is for what lies before */
-    return products + needed(head, before) * head_products(config);
+    return products + needed(head, before) * head_products(config, length);
 }
 
 static double layers_products(const struct model_config *config, int64_t length, double surplus)
@@ -177,12 +188,12 @@ double decoder_flops_per_token(const struct model_config *config, int64_t length
                                const struct parameter_list *list)
 {
     double products = list ? learned_products(config, length, surplus, list)
-                           : layers_products(config, length, surplus) + head_products(config);
+                           : layers_products(config, length, surplus) + head_products(config, length);
     /* A multiplication and an addition, forward once and backward twice. */
     return 6.0 * (products + router_products(config, length, surplus));
 }
 
 double decoder_head_cost(const struct model_config *config, int64_t length)
 {
-    return head_products(config) * (double)config->layers / layers_products(config, length, 0.0);
+    return head_products(config, length) * (double)config->layers / layers_products(config, length, 0.0);
 }

@@ -51,6 +51,16 @@ struct microbatch *microbatch_create(struct tape *tape, struct decoder *decoder,
     return decoder_routes(decoder) && !find_local(tape, microbatch) ? NULL : microbatch;
 }
 
+const int32_t *microbatch_positions(struct tape *tape, const struct microbatch *microbatch)
+{
+    if (!microbatch->shares)
+        return microbatch->stream.position + microbatch->part.begin;
+    int32_t *positions = tape_save(tape, (size_t)microbatch->part.count * sizeof *positions);
+    for (int64_t n = 0; positions && n < microbatch->part.count; n++)
+        positions[n] = microbatch->stream.position[microbatch->shares->own[microbatch->part.begin + n]];
+    return positions;
+}
+
 bool microbatch_leave(struct tape *tape, struct decoder *decoder, struct microbatch *microbatch)
 {
     return microbatch->recursion < 0 || recursion_leave(tape, decoder, microbatch);

@@ -3,7 +3,7 @@
 const struct model_ops *model_find(const struct model_config *config)
 {
     static const struct model_ops *const families[] = {
-        [FAMILY_DECODER] = &decoder_ops, [FAMILY_VIT] = &decoder_ops, [FAMILY_RESNET] = &decoder_ops};
+        [FAMILY_DECODER] = &decoder_ops, [FAMILY_VIT] = &vit_ops, [FAMILY_RESNET] = &decoder_ops};
     return families[config->family];
 }
 

@@ -15,16 +15,8 @@ static const double usual = 0.02;
 
 enum { PREFIX = 40 };
 
-/* A layer, or what lies around the layers. */
-struct part {
-    const char *prefix; /* of its parameters' names */
-    bool here;          /* on this pipeline stage */
-    int64_t uses;       /* unrolled layers that use it */
-    int64_t chunk;      /* the first of the model's chunks that uses it */
-};
-
-static struct parameter_spec matrix_spec(const struct part *part, const char *name, const char *suffix, int64_t rows,
-                                         int64_t columns)
+struct parameter_spec part_matrix(const struct part *part, const char *name, const char *suffix, int64_t rows,
+                                  int64_t columns)
 {
     struct parameter_spec spec = {
         .rank = 2, .shape = {rows, columns}, .initial = INITIAL_NORMAL, .deviation = usual, .decay = true};
@@ -32,17 +24,16 @@ static struct parameter_spec matrix_spec(const struct part *part, const char *na
     return spec;
 }
 
-static struct parameter_spec vector_spec(const struct part *part, const char *name, const char *suffix, int64_t length,
-                                         enum parameter_initial initial)
+struct parameter_spec part_vector(const struct part *part, const char *name, const char *suffix, int64_t length,
+                                  enum parameter_initial initial)
 {
     struct parameter_spec spec = {.rank = 1, .shape = {length}, .initial = initial, .deviation = usual};
     snprintf(spec.name, sizeof spec.name, "%s%s%s", part->prefix, name, suffix);
     return spec;
 }
 
-/* Returns NULL where another stage holds it. */
-static struct parameter *declare(struct decoder *decoder, const struct part *part, enum parameter_group group,
-                                 const struct parameter_spec *spec, struct parameter_division division)
+struct parameter *part_declare(struct decoder *decoder, const struct part *part, enum parameter_group group,
+                               const struct parameter_spec *spec, struct parameter_division division)
 {
     struct parameter_spec whole = *spec;
     whole.group = (int)group;
@@ -50,24 +41,23 @@ static struct parameter *declare(struct decoder *decoder, const struct part *par
     return parameter_declare(decoder->list, &whole, &division, part->here, part->chunk);
 }
 
-/* On every tensor rank. */
-static struct parameter *declare_whole(struct decoder *decoder, const struct part *part, enum parameter_group group,
-                                       const struct parameter_spec *spec)
+struct parameter *part_declare_whole(struct decoder *decoder, const struct part *part, enum parameter_group group,
+                                     const struct parameter_spec *spec)
 {
-    return declare(decoder, part, group, spec, division_whole(decoder, spec->shape[0]));
+    return part_declare(decoder, part, group, spec, division_whole(decoder, spec->shape[0]));
 }
 
 /* -- Layers -- */
 
-static struct linear_parameters declare_norm(struct decoder *decoder, const struct part *part, const char *name)
+struct linear_parameters part_declare_norm(struct decoder *decoder, const struct part *part, const char *name)
 {
     const struct model_config *config = &decoder->config;
     struct linear_parameters norm = {0};
-    struct parameter_spec weight = vector_spec(part, name, ".weight", config->width, INITIAL_ONE);
-    norm.weight = declare_whole(decoder, part, GROUP_NORMS, &weight);
+    struct parameter_spec weight = part_vector(part, name, ".weight", config->width, INITIAL_ONE);
+    norm.weight = part_declare_whole(decoder, part, GROUP_NORMS, &weight);
     if (config->bias && config->norm == NORM_LAYER) {
-        struct parameter_spec bias = vector_spec(part, name, ".bias", config->width, INITIAL_ZERO);
-        norm.bias = declare_whole(decoder, part, GROUP_NORMS, &bias);
+        struct parameter_spec bias = part_vector(part, name, ".bias", config->width, INITIAL_ZERO);
+        norm.bias = part_declare_whole(decoder, part, GROUP_NORMS, &bias);
     }
     return norm;
 }
@@ -84,15 +74,15 @@ static struct linear_parameters declare_linear(struct decoder *decoder, const st
                                                const struct linear_map *map)
 {
     struct linear_parameters linear = {0};
-    struct parameter_spec weight = matrix_spec(layer, map->name, ".weight", map->rows, map->columns);
+    struct parameter_spec weight = part_matrix(layer, map->name, ".weight", map->rows, map->columns);
     weight.deviation = map->deviation;
-    linear.weight = declare(decoder, layer, map->group, &weight, map->division);
+    linear.weight = part_declare(decoder, layer, map->group, &weight, map->division);
     if (decoder->config.bias) {
-        struct parameter_spec bias = vector_spec(layer, map->name, ".bias", map->rows, INITIAL_ZERO);
+        struct parameter_spec bias = part_vector(layer, map->name, ".bias", map->rows, INITIAL_ZERO);
         /* Divided rows take their part of the bias along; a sum over ranks gets the bias once, after it. */
         bool divided = map->division.axis == 0;
-        linear.bias = divided ? declare(decoder, layer, map->group, &bias, map->division)
-                              : declare_whole(decoder, layer, map->group, &bias);
+        linear.bias = divided ? part_declare(decoder, layer, map->group, &bias, map->division)
+                              : part_declare_whole(decoder, layer, map->group, &bias);
     }
     return linear;
 }
@@ -122,9 +112,10 @@ static void declare_attention(struct decoder *decoder, const struct part *layer,
     block->key = declare_linear(decoder, layer, &maps[1]);
     block->value = declare_linear(decoder, layer, &maps[2]);
     if (config->attention.kind == ATTENTION_INFINI) {
-        struct parameter_spec gate = vector_spec(layer, "self_attn", ".memory_gate", config->heads, INITIAL_ZERO);
+        struct parameter_spec gate = part_vector(layer, "self_attn", ".memory_gate", config->heads, INITIAL_ZERO);
         gate.is_gate = gate.keeps_float = true;
-        block->memory_gate = declare(decoder, layer, GROUP_MEMORY_GATES, &gate, division_units(0, decoder->heads, 1));
+        block->memory_gate =
+            part_declare(decoder, layer, GROUP_MEMORY_GATES, &gate, division_units(0, decoder->heads, 1));
     }
     block->output = declare_linear(decoder, layer, &maps[3]);
 }
@@ -161,13 +152,13 @@ static struct residual_parameters declare_residual(struct decoder *decoder, cons
     int64_t previous = config->residual.previous;
     struct residual_parameters residual = {0};
     if (config->residual.weights) {
-        struct parameter_spec weights = vector_spec(layer, name, ".weights", 2, INITIAL_ZERO);
+        struct parameter_spec weights = part_vector(layer, name, ".weights", 2, INITIAL_ZERO);
         weights.keeps_float = true;
-        residual.weights = declare_whole(decoder, layer, GROUP_RESIDUAL, &weights);
+        residual.weights = part_declare_whole(decoder, layer, GROUP_RESIDUAL, &weights);
     }
     if (rank > 0) {
-        struct parameter_spec down = matrix_spec(layer, name, ".down.weight", rank, config->width);
-        struct parameter_spec up = matrix_spec(layer, name, ".up.weight", config->width, rank);
+        struct parameter_spec down = part_matrix(layer, name, ".down.weight", rank, config->width);
+        struct parameter_spec up = part_matrix(layer, name, ".up.weight", config->width, rank);
         down.initial = INITIAL_ORTHOGONAL;
         down.deviation = 1.0 / sqrt((double)(rank * config->width));
         up.initial = INITIAL_ZERO;
@@ -175,14 +166,14 @@ static struct residual_parameters declare_residual(struct decoder *decoder, cons
             repeat_spec(&down, previous);
             repeat_spec(&up, previous);
         }
-        residual.down = declare_whole(decoder, layer, GROUP_RESIDUAL, &down);
-        residual.up = declare_whole(decoder, layer, GROUP_RESIDUAL, &up);
+        residual.down = part_declare_whole(decoder, layer, GROUP_RESIDUAL, &down);
+        residual.up = part_declare_whole(decoder, layer, GROUP_RESIDUAL, &up);
     }
     if (previous > 0) {
         struct parameter_spec gamma =
-            vector_spec(layer, name, ".gamma", previous, rank > 0 ? INITIAL_ONE : INITIAL_ZERO);
+            part_vector(layer, name, ".gamma", previous, rank > 0 ? INITIAL_ONE : INITIAL_ZERO);
         gamma.keeps_float = true;
-        residual.gamma = declare_whole(decoder, layer, GROUP_RESIDUAL, &gamma);
+        residual.gamma = part_declare_whole(decoder, layer, GROUP_RESIDUAL, &gamma);
     }
     return residual;
 }
@@ -190,19 +181,19 @@ static struct residual_parameters declare_residual(struct decoder *decoder, cons
 /* Of one value a token: a MoD layer's, or that of a recursion that chooses its tokens. */
 static struct parameter *declare_router(struct decoder *decoder, const struct part *part)
 {
-    struct parameter_spec spec = vector_spec(part, "router", ".weight", decoder->config.width, INITIAL_NORMAL);
+    struct parameter_spec spec = part_vector(part, "router", ".weight", decoder->config.width, INITIAL_NORMAL);
     spec.keeps_float = true;
-    return declare_whole(decoder, part, GROUP_ROUTERS, &spec);
+    return part_declare_whole(decoder, part, GROUP_ROUTERS, &spec);
 }
 
 static void declare_predictor(struct decoder *decoder, const struct part *layer, struct block *block)
 {
     int64_t width = decoder->config.width;
-    struct parameter_spec in = matrix_spec(layer, "predictor", ".fc1.weight", width / 2, width);
-    struct parameter_spec out = matrix_spec(layer, "predictor", ".fc2.weight", 1, width / 2);
+    struct parameter_spec in = part_matrix(layer, "predictor", ".fc1.weight", width / 2, width);
+    struct parameter_spec out = part_matrix(layer, "predictor", ".fc2.weight", 1, width / 2);
     in.decay = out.decay = false;
-    block->predictor_in = declare_whole(decoder, layer, GROUP_PREDICTORS, &in);
-    block->predictor_out = declare_whole(decoder, layer, GROUP_PREDICTORS, &out);
+    block->predictor_in = part_declare_whole(decoder, layer, GROUP_PREDICTORS, &in);
+    block->predictor_out = part_declare_whole(decoder, layer, GROUP_PREDICTORS, &out);
 }
 
 static void declare_block(struct decoder *decoder, const struct part *layer, struct block *block)
@@ -215,12 +206,12 @@ static void declare_block(struct decoder *decoder, const struct part *layer, str
         if (config->depth.causal_router == CAUSAL_ROUTER_PREDICTOR)
             declare_predictor(decoder, layer, block);
     }
-    block->input_norm = declare_norm(decoder, layer, "input_layernorm");
+    block->input_norm = part_declare_norm(decoder, layer, "input_layernorm");
     declare_attention(decoder, layer, block);
     if (laurel && each)
         block->attention_residual = declare_residual(decoder, layer, "attn_residual");
     if (!config->parallel_block)
-        block->post_norm = declare_norm(decoder, layer, "post_attention_layernorm");
+        block->post_norm = part_declare_norm(decoder, layer, "post_attention_layernorm");
     declare_mlp(decoder, layer, block);
     if (laurel && each)
         block->mlp_residual = declare_residual(decoder, layer, "mlp_residual");
@@ -298,50 +289,25 @@ static void declare_recursions(struct decoder *decoder)
         decoder->recursion_routers[r] = declare_router(decoder, &part);
     }
     if (config->depth.routing == ROUTING_TOKEN) {
-        struct parameter_spec spec = matrix_spec(&part, "router", ".weight", config->depth.recursions, config->width);
+        struct parameter_spec spec = part_matrix(&part, "router", ".weight", config->depth.recursions, config->width);
         spec.keeps_float = true;
-        decoder->depth_router = declare_whole(decoder, &part, GROUP_ROUTERS, &spec);
-    }
-}
-
-/* The table of embeddings again where it is the head, if the pipeline's two ends are different ranks. */
-static void declare_head(struct decoder *decoder, const struct part *last, const struct parameter_spec *table,
-                         struct parameter_division rows)
-{
-    const struct model_config *config = &decoder->config;
-    if (!config->tied_embeddings) {
-        struct parameter_spec head = matrix_spec(last, "lm_head", ".weight", config->vocabulary, config->width);
-        decoder->head = declare(decoder, last, GROUP_HEAD, &head, rows);
-    } else if (decoder_size(decoder, MESH_PIPELINE) == 1) {
-        decoder->head = decoder->embedding;
-    } else {
-        decoder->head =
-            parameter_declare_copy(decoder->list, decoder->embedding, table, &rows, last->here, last->chunk);
+        decoder->depth_router = part_declare_whole(decoder, &part, GROUP_ROUTERS, &spec);
     }
 }
 
 static void declare_all(struct decoder *decoder)
 {
-    const struct model_config *config = &decoder->config;
     int stage = decoder_rank(decoder, MESH_PIPELINE);
     struct part first = {.prefix = "", .here = stage == 0, .uses = 1};
     struct part last = {.prefix = "",
                         .here = stage == decoder_size(decoder, MESH_PIPELINE) - 1,
                         .uses = 1,
                         .chunk = decoder_model_chunks(decoder) - 1};
-    struct parameter_division rows = division_even(decoder, 0, config->vocabulary);
-    struct parameter_spec table =
-        matrix_spec(&first, "model.embed_tokens", ".weight", config->vocabulary, config->width);
-    decoder->embedding = declare(decoder, &first, GROUP_EMBEDDINGS, &table, rows);
-    if (config->positions == POSITIONS_LEARNED) {
-        struct parameter_spec positions =
-            matrix_spec(&first, "model.embed_positions", ".weight", config->max_positions, config->width);
-        decoder->positions = declare_whole(decoder, &first, GROUP_EMBEDDINGS, &positions);
-    }
+    decoder->ends->declare_first(decoder, &first);
     declare_recursions(decoder);
     declare_layers(decoder);
-    decoder->final_norm = declare_norm(decoder, &last, "model.norm");
-    declare_head(decoder, &last, &table, rows);
+    decoder->final_norm = part_declare_norm(decoder, &last, "model.norm");
+    decoder->ends->declare_last(decoder, &last);
 }
 
 enum status decoder_declare(struct decoder *decoder)
@@ -364,6 +330,7 @@ enum status decoder_describe(struct context *context, const struct model_config 
     struct decoder description = {.context = context,
                                   .config = *config,
                                   .list = list,
+                                  .ends = decoder_ends_of(config),
                                   .heads.count = config->heads,
                                   .kv_heads.count = config->kv_heads,
                                   .vocabulary.count = config->vocabulary,

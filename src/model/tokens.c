@@ -183,7 +183,7 @@ static int64_t query_slot(const struct walk *walk, int64_t query)
 }
 
 /* The span of the tokens before position `limit`. */
-static struct attention_span next_span(struct walk *walk, int64_t limit, int32_t *seen)
+static struct attention_span next_span(struct walk *walk, int64_t limit, bool causal, int32_t *seen)
 {
     struct attention_span span = {.query = walk->query, .key = walk->key};
     const int32_t *key_position = walk->keys->list.position;
@@ -194,7 +194,7 @@ static struct attention_span next_span(struct walk *walk, int64_t limit, int32_t
         int64_t slot = query_slot(walk, walk->query);
         if (slot >= walk->query_end || walk->queries->list.position[slot] >= limit)
             break;
-        while (visible < walk->key && key_position[visible] <= walk->queries->list.position[slot])
+        while (visible < walk->key && (!causal || key_position[visible] <= walk->queries->list.position[slot]))
             visible++;
         seen[walk->query] = (int32_t)(visible - span.key);
     }
@@ -222,6 +222,7 @@ bool token_view_create(struct tape *tape, const struct decoder *decoder, const s
     int32_t *seen = tape_save(tape, (size_t)queries->count * sizeof *seen);
     if (!span || !written || !seen)
         return false;
+    bool causal = decoder->config.attention.kind != ATTENTION_FULL;
     struct walk walk = {.queries = queries, .keys = keys};
     for (int64_t row = 0; row < rows; row++) {
         walk.key = keys->list.begin[row];
@@ -230,7 +231,7 @@ bool token_view_create(struct tape *tape, const struct decoder *decoder, const s
         for (int64_t s = 0; s < segments; s++) {
             int64_t limit = is_infini(decoder) ? (keys->first_segment[row] + s + 1) * segment : INT64_MAX;
             int64_t i = row * segments + s;
-            span[i] = next_span(&walk, limit, seen);
+            span[i] = next_span(&walk, limit, causal, seen);
             written[i] = input->valid ? without_padding(&keys->list, span[i], input->valid[row]) : span[i];
         }
     }
@@ -243,13 +244,14 @@ bool token_view_create(struct tape *tape, const struct decoder *decoder, const s
         last->queries += queries->count - walk.query;
     }
     *plan = (struct token_view){.written = written, .segments = segments};
-    plan->shape = (struct attention_shape){.spans = rows * segments,
-                                           .span = span,
-                                           .seen = queries == keys && !queries->shares && !padded ? NULL : seen,
-                                           .heads = decoder->heads.count,
-                                           .kv_heads = decoder->kv_heads.count,
-                                           .width = decoder->config.head_width,
-                                           .kv_of_head = decoder->kv_of_head};
+    plan->shape =
+        (struct attention_shape){.spans = rows * segments,
+                                 .span = span,
+                                 .seen = causal && queries == keys && !queries->shares && !padded ? NULL : seen,
+                                 .heads = decoder->heads.count,
+                                 .kv_heads = decoder->kv_heads.count,
+                                 .width = decoder->config.head_width,
+                                 .kv_of_head = decoder->kv_of_head};
     plan->read = (struct memory_read_shape){.spans = rows * segments,
                                             .span = span,
                                             .heads = decoder->heads.count,

@@ -115,6 +115,15 @@ static void gelu_backward(void *dx, float beta, const void *dy, const void *x, i
 {
 }
 
+static void gelu_erf_forward(void *y, const void *x, int64_t count, enum dtype dtype, bool stream)
+{
+}
+
+static void gelu_erf_backward(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
+                              bool stream)
+{
+}
+
 static void rope(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
                  float sign, float beta, enum dtype dtype)
 {
@@ -220,13 +229,13 @@ static double sum_of_squares(const float *values, int64_t count)
     .add_scaled = add_scaled, .interpolate = interpolate, .add = add, .add_row = add_row, .sum_columns = sum_columns, \
     .norm_forward = norm_forward, .norm_backward = norm_backward, .swiglu_forward = swiglu_forward,                   \
     .swiglu_backward = swiglu_backward, .silu_forward = silu_forward, .silu_backward = silu_backward,                 \
-    .gelu_forward = gelu_forward, .gelu_backward = gelu_backward, .rope = rope, .row_max = row_max,                   \
-    .row_sum_exp = row_sum_exp, .row_softmax = row_softmax, .tile_gather = tile_gather,                               \
-    .tile_gather_transposed = tile_gather_transposed, .tile_scatter = tile_scatter, .tile_multiply = tile_multiply,   \
-    .tile_scale = tile_scale, .tile_dots = tile_dots, .feature_gather = feature_gather,                               \
-    .feature_scatter = feature_scatter, .query_scores = query_scores, .query_sums = query_sums,                       \
-    .softmax_step = softmax_step, .softmax_derivatives = softmax_derivatives, .dot = dot, .dot_floats = dot_floats,   \
-    .dot_difference = dot_difference, .adamw = adamw, .sum_of_squares = sum_of_squares
+    .gelu_forward = gelu_forward, .gelu_backward = gelu_backward, .gelu_erf_forward = gelu_erf_forward,               \
+    .gelu_erf_backward = gelu_erf_backward, .rope = rope, .row_max = row_max, .row_sum_exp = row_sum_exp,             \
+    .row_softmax = row_softmax, .tile_gather = tile_gather, .tile_gather_transposed = tile_gather_transposed,         \
+    .tile_scatter = tile_scatter, .tile_multiply = tile_multiply, .tile_scale = tile_scale, .tile_dots = tile_dots,   \
+    .feature_gather = feature_gather, .feature_scatter = feature_scatter, .query_scores = query_scores,               \
+    .query_sums = query_sums, .softmax_step = softmax_step, .softmax_derivatives = softmax_derivatives, .dot = dot,   \
+    .dot_floats = dot_floats, .dot_difference = dot_difference, .adamw = adamw, .sum_of_squares = sum_of_squares
 
 static const struct kernels dry_kernels = {FUNCTIONS};
 static const struct kernels dry_kernels_bf16 = {FUNCTIONS, .matrix = &dry_bf16};

@@ -1,6 +1,6 @@
 #include "src/ops/operation.h"
 
-static void gelu_backward(struct tape *tape, const struct tape_record *record)
+static void backward(struct tape *tape, const struct tape_record *record, bool exact)
 {
     struct engine *engine = tape->engine;
     struct tensor *x = record->input[0];
@@ -14,13 +14,23 @@ static void gelu_backward(struct tape *tape, const struct tape_record *record)
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
-        engine->kernels->gelu_backward(operation_at_mutable(dx.data, range.begin, dtype), dx.beta,
-                                       operation_at(dy, range.begin, dtype), operation_at(x->data, range.begin, dtype),
-                                       range.count, dtype, stream);
+        (exact ? engine->kernels->gelu_erf_backward : engine->kernels->gelu_backward)(
+            operation_at_mutable(dx.data, range.begin, dtype), dx.beta, operation_at(dy, range.begin, dtype),
+            operation_at(x->data, range.begin, dtype), range.count, dtype, stream);
     }
 }
 
-struct tensor *gelu(struct tape *tape, struct tensor *x)
+static void gelu_backward(struct tape *tape, const struct tape_record *record)
+{
+    backward(tape, record, false);
+}
+
+static void gelu_erf_backward(struct tape *tape, const struct tape_record *record)
+{
+    backward(tape, record, true);
+}
+
+static struct tensor *forward(struct tape *tape, struct tensor *x, bool exact)
 {
     if (!x)
         return NULL;
@@ -36,8 +46,20 @@ struct tensor *gelu(struct tape *tape, struct tensor *x)
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
-        engine->kernels->gelu_forward(operation_at_mutable(y->data, range.begin, dtype),
-                                      operation_at(x->data, range.begin, dtype), range.count, dtype, stream);
+        (exact ? engine->kernels->gelu_erf_forward
+               : engine->kernels->gelu_forward)(operation_at_mutable(y->data, range.begin, dtype),
+                                                operation_at(x->data, range.begin, dtype), range.count, dtype, stream);
     }
-    return tape_push(tape, (struct tape_record){.backward = gelu_backward, .input = {x}, .output = y});
+    return tape_push(
+        tape, (struct tape_record){.backward = exact ? gelu_erf_backward : gelu_backward, .input = {x}, .output = y});
+}
+
+struct tensor *gelu(struct tape *tape, struct tensor *x)
+{
+    return forward(tape, x, false);
+}
+
+struct tensor *gelu_erf(struct tape *tape, struct tensor *x)
+{
+    return forward(tape, x, true);
 }

@@ -29,6 +29,22 @@ struct tensor *silu(struct tape *tape, struct tensor *x);
 /* GELU, tanh form: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
 struct tensor *gelu(struct tape *tape, struct tensor *x);
 
+/* GELU as it is defined: 0.5 x (1 + erf(x / sqrt(2))). */
+struct tensor *gelu_erf(struct tape *tape, struct tensor *x);
+
+/* Patches of images (src/model/README.md section 8) as rows [N, channels * patch * patch] of type `out`: images
+ * [*, channels, size, size], index [N] which patch, counted over all images row-major. */
+struct patches {
+    const float *images;
+    int64_t channels, size, patch;
+    const int32_t *index;
+};
+
+struct tensor *patch_rows(struct tape *tape, const struct patches *patches, int64_t count, enum dtype out);
+
+/* The mean of each `length` rows that follow one another: x [N * length, D] -> [N, D]. */
+struct tensor *row_mean(struct tape *tape, struct tensor *x, int64_t length);
+
 /* Rows of a table: y[n] = weight[tokens[n] - first] where that row exists in weight [R, D], else 0. */
 struct tensor *embedding(struct tape *tape, struct tensor *weight, const int32_t *tokens, int64_t count, int64_t first);
 

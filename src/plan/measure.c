@@ -199,16 +199,7 @@ static enum status create_trainer(struct rank *rank)
     batch->state = rank->carried;
     if (config->checkpoint.background)
         CHECK(checkpointer_create(trainer, rank->carried, "", &rank->checkpointer));
-    int32_t *tokens = batch_field(batch, "tokens");
-    int32_t *targets = batch_field(batch, "targets");
-    uint64_t key = random_key(0, "measured tokens");
-    int64_t before = batch->mine.begin * batch->length;
-    uint64_t vocabulary = (uint64_t)config->model.vocabulary;
-    for (int64_t i = 0; i < batch->mine.count * batch->length; i++) {
-        tokens[i] = (int32_t)(random_bits(key, 2 * (uint64_t)(before + i)) % vocabulary);
-        targets[i] = (int32_t)(random_bits(key, 2 * (uint64_t)(before + i) + 1) % vocabulary);
-    }
-    batch_ready(&trainer->batch, batch->rows * batch->length, batch->rows * batch->length);
+    batch_fill_random(batch, 0);
     return STATUS_OK;
 }
 

@@ -62,19 +62,6 @@ static void after_pass(void *self, const struct pipeline_action *action)
 
 /* -- Steps -- */
 
-static void fill_tokens(const struct trainer *trainer)
-{
-    const struct batch *batch = &trainer->batch;
-    int32_t *tokens = batch_field(batch, "tokens");
-    int32_t *targets = batch_field(batch, "targets");
-    uint64_t key = random_key(0, "rehearsal tokens");
-    uint64_t vocabulary = (uint64_t)trainer->config->model.vocabulary;
-    for (int64_t i = 0; i < batch->mine.count * batch->length; i++) {
-        tokens[i] = (int32_t)(random_bits(key, 2 * (uint64_t)i) % vocabulary);
-        targets[i] = (int32_t)(random_bits(key, 2 * (uint64_t)i + 1) % vocabulary);
-    }
-}
-
 static enum status create(struct stage *stage, const struct config *config, int threads)
 {
     struct trainer *trainer = &stage->trainer;
@@ -91,10 +78,10 @@ static enum status create(struct stage *stage, const struct config *config, int 
     trainer->acted_self = stage;
     /* Nobody has written the scores that a dry run's routers read. */
     trainer->model->balanced = stage->context->dry;
-    if (!stage->context->dry)
-        fill_tokens(trainer);
-    int64_t tokens = trainer->batch.rows * trainer->batch.length;
-    batch_ready(&trainer->batch, tokens, tokens);
+    if (stage->context->dry)
+        batch_ready_whole(&trainer->batch);
+    else
+        batch_fill_random(&trainer->batch, 0);
     return STATUS_OK;
 }
 

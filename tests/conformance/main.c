@@ -60,6 +60,8 @@ static void fill_tokens(struct run *run)
 static void open_eyes(struct run *run, bool open)
 {
     struct batch *batch = &run->trainer.batch;
+    batch->see_classes = open ? run_see_classes : NULL;
+    batch->see_self = run;
     for (int64_t i = 0; i < batch->micro_batches; i++) {
         run->eyes[i].run = run;
         run->eyes[i].row = batch->mine.begin + batch_micro(batch, i).begin;
@@ -94,7 +96,8 @@ static enum status check_gradients(struct run *run)
         run_compare(run, router_loss, &result.router_loss, 0.0);
     if (decoder_of(run->trainer.model)) {
         run_compare_selections(run);
-        CHECK(run_each_memory(run, false));
+        if (run->streams)
+            CHECK(run_each_memory(run, false));
     }
     return run_compare_parameters(run, "/expect/gradients/", true);
 }
@@ -188,15 +191,15 @@ static enum status run_case(struct run *run, bool *unsupported)
         memory_allocate(run->context, (size_t)run->trainer.batch.micro_batches * sizeof *run->eyes, MEMORY_OTHER);
     if (!run->eyes)
         return STATUS_MEMORY;
-    if (decoder_of(run->trainer.model)) {
+    if (run->trainer.model->ops->state) {
         CHECK(decoder_state_ops.create(&run->trainer.batch, &run->streams));
         CHECK(run_each_memory(run, true));
     }
+    open_eyes(run, true);
     if (run->of_images)
         run_fill_images(run);
     else
         fill_tokens(run);
-    open_eyes(run, true);
     CHECK(check_gradients(run));
     open_eyes(run, false);
     CHECK(check_generation(run));

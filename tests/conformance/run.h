@@ -62,8 +62,8 @@ enum status run_set_up_images(struct run *run) MUST_USE;
 /* Fills this rank's rows of the batch with the case's images. */
 void run_fill_images(struct run *run);
 
-/* For a batch of images; self is an eye. */
-void run_see_classes(void *self, int64_t first, const struct tensor *logits);
+/* For a batch of images; self is the run. */
+void run_see_classes(void *self, int64_t row, int64_t first, const struct tensor *logits);
 
 /* Collective over the world. */
 void run_compare_selections(struct run *run);

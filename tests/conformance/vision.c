@@ -10,7 +10,9 @@ enum status run_set_up_images(struct run *run)
         logits->rank != 2 || logits->shape[0] != images->shape[0])
         return context_fail(run->context, STATUS_FILE, "/images, /labels or /expect/logits has another shape");
     run->rows = images->shape[0];
-    run->length = run->targets = 1;
+    run->length = run->config.model.family == FAMILY_VIT ? run->config.model.max_positions : 1;
+    run->targets = 1;
+    run->config.training.label_smoothing = run->test->label_smoothing;
     run->vocabulary = logits->shape[1];
     return STATUS_OK;
 }
@@ -29,17 +31,16 @@ void run_fill_images(struct run *run)
             pixels[row * each + i] = (float)from[i];
         classes[row] = (int32_t)labels->values[batch->mine.begin + row];
     }
-    batch_ready(batch, run->rows, run->rows);
+    batch_ready_whole(batch);
 }
 
-void run_see_classes(void *self, int64_t first, const struct tensor *logits)
+void run_see_classes(void *self, int64_t row, int64_t first, const struct tensor *logits)
 {
-    const struct eye *eye = self;
-    struct run *run = eye->run;
-    const struct mesh *mesh = run->runner->mesh;
-    struct range mine = range_partition(run->vocabulary, mesh_size(mesh, MESH_TENSOR), mesh_rank(mesh, MESH_TENSOR));
+    struct run *run = self;
+    int64_t columns = tensor_columns(logits);
     const float *values = logits->data;
     for (int64_t n = 0; n < tensor_rows(logits); n++)
-        for (int64_t v = 0; v < mine.count; v++)
-            run->logits[(eye->row + first + n) * run->vocabulary + mine.begin + v] = (double)values[n * mine.count + v];
+        for (int64_t v = 0; v < columns; v++)
+            run->logits[(run->trainer.batch.mine.begin + row + n) * run->vocabulary + first + v] =
+                (double)values[n * columns + v];
 }

@@ -25,6 +25,9 @@ void KERNEL(silu_backward)(void *dx, float beta, const void *dy, const void *x, 
 void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
 void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
                            bool stream);
+void KERNEL(gelu_erf_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
+void KERNEL(gelu_erf_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
+                               bool stream);
 void KERNEL(rope)(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
                   float sign, float beta, enum dtype dtype);
 float KERNEL(row_max)(const float *row, int64_t count);

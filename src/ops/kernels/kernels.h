@@ -163,6 +163,9 @@ struct kernels {
     void (*gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
     void (*gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
                           bool stream);
+    void (*gelu_erf_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
+    void (*gelu_erf_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
+                              bool stream);
 
     /* One token: x, y [heads, width]; cosine and sine [width / 2]; sign -1 turns back. */
     void (*rope)(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,

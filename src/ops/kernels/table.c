@@ -8,7 +8,8 @@
     .add_row = KERNEL(add_row), .sum_columns = KERNEL(sum_columns), .norm_forward = KERNEL(norm_forward),           \
     .norm_backward = KERNEL(norm_backward), .swiglu_forward = KERNEL(swiglu_forward),                               \
     .swiglu_backward = KERNEL(swiglu_backward), .gelu_forward = KERNEL(gelu_forward),                               \
-    .gelu_backward = KERNEL(gelu_backward), .rope = KERNEL(rope), .row_max = KERNEL(row_max),                       \
+    .gelu_backward = KERNEL(gelu_backward), .gelu_erf_forward = KERNEL(gelu_erf_forward),                           \
+    .gelu_erf_backward = KERNEL(gelu_erf_backward), .rope = KERNEL(rope), .row_max = KERNEL(row_max),               \
     .row_sum_exp = KERNEL(row_sum_exp), .row_softmax = KERNEL(row_softmax), .tile_gather = KERNEL(tile_gather),     \
     .tile_gather_transposed = KERNEL(tile_gather_transposed), .tile_scatter = KERNEL(tile_scatter),                 \
     .tile_multiply = KERNEL(tile_multiply), .tile_scale = KERNEL(tile_scale), .softmax_step = KERNEL(softmax_step), \
