@@ -1,8 +1,5 @@
-#define _GNU_SOURCE /* the masks of cores */
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +10,7 @@
 #include "io/checkpoint/partial.h"
 #include "io/checkpoint/snapshot.h"
 #include "io/checkpoint/transfer.h"
+#include "src/core/affinity.h"
 
 /* What the thread does. From COPY it goes on by itself to WRITTEN, from FINISH to FINISHED; the rest is up to the
  * caller. */
@@ -80,26 +78,6 @@ static enum stage stage_get(struct checkpoint_background *background)
 
 /* -- The thread -- */
 
-/* It may run wherever any thread of this process may, not only where the one that started it is pinned. */
-static void use_all_cores(void)
-{
-    cpu_set_t all;
-    cpu_set_t one;
-    const struct dirent *entry;
-    CPU_ZERO(&all);
-    DIR *tasks = opendir("/proc/self/task");
-    if (!tasks)
-        return;
-    while ((entry = readdir(tasks))) {
-        pid_t task = (pid_t)atoi(entry->d_name);
-        CPU_ZERO(&one);
-        if (task > 0 && sched_getaffinity(task, sizeof one, &one) == 0)
-            CPU_OR(&all, &all, &one);
-    }
-    closedir(tasks);
-    (void)sched_setaffinity(0, sizeof all, &all);
-}
-
 static void write_snapshot(struct checkpoint_background *background)
 {
     snapshot_hash(&background->snapshot, background->hashes);
@@ -119,7 +97,7 @@ static void finish_file(struct checkpoint_background *background)
 static void *work(void *self)
 {
     struct checkpoint_background *background = self;
-    use_all_cores();
+    affinity_widen();
     for (;;) {
         pthread_mutex_lock(&background->mutex);
         while (!stage_busy(background->stage) && background->stage != STAGE_END)

@@ -99,6 +99,9 @@ enum status jpeg_header(struct context *context, const char *path, const uint8_t
 enum status jpeg_decode(struct context *context, const char *path, const uint8_t *bytes, int64_t count,
                         const struct image_header *header, int64_t channels, uint8_t *pixels) MUST_USE;
 
+/* From now on errors of reading stand in another context, as a thread needs. */
+void reader_set_errors(struct image_reader *reader, struct context *errors);
+
 /* Opens a file and says how long it is; FILE error for what is none. */
 enum status file_open(struct context *context, const char *path, int *descriptor, int64_t *bytes) MUST_USE;
 

@@ -9,6 +9,9 @@
 /* Signature, length and name of the first chunk, its 13 bytes, its checksum. */
 enum { HEADER_BYTES = 8 + 8 + 13 + 4 };
 
+/* Of gray made from colour, in 1/100000: ITU-R 601, as in JPEG. */
+enum { RED_SHARE = 29900, GREEN_SHARE = 58700 };
+
 struct decoder {
     png_structp png;
     png_infop info;
@@ -77,7 +80,7 @@ static bool decode(struct decoder *decoder, int64_t rows, int64_t columns, int64
     if (channels == 3 && !colour)
         png_set_gray_to_rgb(png);
     if (channels == 1 && colour)
-        png_set_rgb_to_gray(png, PNG_ERROR_ACTION_NONE, PNG_RGB_TO_GRAY_DEFAULT, PNG_RGB_TO_GRAY_DEFAULT);
+        png_set_rgb_to_gray_fixed(png, PNG_ERROR_ACTION_NONE, RED_SHARE, GREEN_SHARE);
     int passes = png_set_interlace_handling(png);
     png_read_update_info(png, decoder->info);
     if (png_get_image_width(png, decoder->info) != columns || png_get_image_height(png, decoder->info) != rows ||

@@ -6,7 +6,8 @@
 #include <unistd.h>
 
 struct image_reader {
-    struct context *context;
+    struct context *context; /* of its memory */
+    struct context *errors;  /* of its errors: the same, unless a thread has one of its own */
     const struct image_set *set;
     uint8_t *bytes;  /* [file_bytes_most] of a file */
     uint8_t *pixels; /* [pixels_most, channels] */
@@ -18,6 +19,7 @@ enum status image_reader_create(struct context *context, const struct image_set 
     if (!*reader)
         return STATUS_MEMORY;
     (*reader)->context = context;
+    (*reader)->errors = context;
     (*reader)->set = set;
     if (!set->files)
         return STATUS_OK;
@@ -28,6 +30,11 @@ enum status image_reader_create(struct context *context, const struct image_set 
         return STATUS_OK;
     image_reader_destroy(reader);
     return STATUS_MEMORY;
+}
+
+void reader_set_errors(struct image_reader *reader, struct context *errors)
+{
+    reader->errors = errors;
 }
 
 void image_reader_destroy(struct image_reader **reader)
@@ -46,15 +53,15 @@ static enum status read_file(struct image_reader *reader, const struct image_fil
     const char *path = set_text(reader->set, file->name);
     int descriptor;
     int64_t bytes = 0;
-    CHECK(file_open(reader->context, path, &descriptor, &bytes));
+    CHECK(file_open(reader->errors, path, &descriptor, &bytes));
     enum status status = STATUS_OK;
     if (bytes != file->bytes)
-        status = context_fail(reader->context, STATUS_FILE,
+        status = context_fail(reader->errors, STATUS_FILE,
                               "%s: has changed since the set was opened: %" PRId64 " bytes, not %" PRId64
                               "; start again with files that stay",
                               path, bytes, file->bytes);
     if (status == STATUS_OK)
-        status = file_read(reader->context, path, descriptor, reader->bytes, bytes);
+        status = file_read(reader->errors, path, descriptor, reader->bytes, bytes);
     close(descriptor);
     return status;
 }
@@ -71,7 +78,7 @@ enum status image_reader_read(struct image_reader *reader, int64_t index, struct
     const struct image_file *file = &set->files[index];
     const struct image_header header = {.rows = file->rows, .columns = file->columns, .channels = file->channels};
     CHECK(read_file(reader, file));
-    CHECK(image_decode(reader->context, set_text(set, file->name), reader->bytes, file->bytes, &header, facts->channels,
+    CHECK(image_decode(reader->errors, set_text(set, file->name), reader->bytes, file->bytes, &header, facts->channels,
                        reader->pixels));
     *image = (struct image){reader->pixels, file->rows, file->columns, facts->channels};
     return STATUS_OK;

@@ -1,6 +1,8 @@
 /* Sets of images: every format, every error. */
 #include "tests/unit/images_support.h"
 
+#include <math.h>
+
 static void check_pixels(struct fixture *fixture, const struct image_set *set, int64_t index, const uint8_t *pixels,
                          int64_t count)
 {
@@ -161,12 +163,345 @@ static void test_cifar(void **state)
     assert_refused(fixture, "plain.bin", IMAGES_AUTO, "record 1 has the label 10, which cifar10 does not");
 }
 
+/* -- Folders and lists -- */
+
+/* 2 x 3 of colour. */
+static const uint8_t colours[18] = {0, 91, 182, 53, 144, 235, 106, 197, 32, 37, 128, 219, 101, 192, 27, 165, 0, 91};
+static const uint8_t grays[6] = {0, 50, 100, 150, 200, 255};
+
+static void write_colour(struct fixture *fixture, const char *name)
+{
+    write_png(fixture, name, 2, 3, PNG_COLOR_TYPE_RGB, 8, colours, 9, NULL);
+}
+
+static void write_gray(struct fixture *fixture, const char *name)
+{
+    write_png(fixture, name, 2, 3, PNG_COLOR_TYPE_GRAY, 8, grays, 3, NULL);
+}
+
+static void test_folder(void **state)
+{
+    struct fixture *fixture = *state;
+    write_colour(fixture, "set/dog/b.png");
+    write_gray(fixture, "set/dog/a.PNG");
+    write_colour(fixture, "set/Cat/10.png");
+    write_colour(fixture, "set/Cat/9.png");
+    write_file(fixture, "set/Cat/notes.txt", "no image", 8);
+    write_file(fixture, "set/.hidden", "", 0);
+    write_file(fixture, "set/README", "no class", 8);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    const struct image_set_facts *facts = image_set_facts(set);
+    assert_int_equal(facts->format, IMAGES_FOLDER);
+    assert_int_equal(facts->count, 4);
+    assert_int_equal(facts->channels, 3);
+    assert_int_equal(facts->rows, 2);
+    assert_int_equal(facts->columns, 3);
+    assert_int_equal(facts->classes, 2);
+    assert_int_equal(facts->others, 1);
+    assert_string_equal(image_set_class_name(set, 0), "Cat");
+    assert_string_equal(image_set_class_name(set, 1), "dog");
+    static const char *const names[] = {"Cat/10.png", "Cat/9.png", "dog/a.PNG", "dog/b.png"};
+    for (int64_t i = 0; i < 4; i++) {
+        char name[256];
+        image_set_name(set, i, name, sizeof name);
+        assert_non_null(strstr(name, names[i]));
+        assert_int_equal(image_set_label(set, i), i / 2);
+    }
+    check_pixels(fixture, set, 0, colours, 18);
+    uint8_t spread[18]; /* gray among colours */
+    for (int i = 0; i < 18; i++)
+        spread[i] = grays[i / 3];
+    check_pixels(fixture, set, 2, spread, 18);
+    image_set_close(&set);
+
+    write_jpeg(fixture, "set/dog/c.jpeg", 4, 3, JCS_GRAYSCALE, 1, colours);
+    set = opened(fixture, "set", IMAGES_AUTO);
+    assert_int_equal(image_set_facts(set)->rows, 0);
+    assert_int_equal(image_set_facts(set)->columns, 3);
+    assert_int_equal(image_set_facts(set)->pixels_most, 12);
+    image_set_close(&set);
+}
+
+static void test_folder_refusals(void **state)
+{
+    struct fixture *fixture = *state;
+    write_gray(fixture, "set/train/dog/b.png");
+    assert_refused(fixture, "set", IMAGES_AUTO, "dog: is a folder inside the class train");
+    assert_refused(fixture, "set/train/dog", IMAGES_AUTO, "put its images into folders by class");
+    assert_refused(fixture, "set/train/dog/b.png", IMAGES_AUTO, "b.png: is one image");
+    assert_refused(fixture, "set/train/dog/b.png", IMAGES_FOLDER, "b.png: is no folder");
+    write_file(fixture, "set/train/cat/b.txt", "x", 1);
+    assert_refused(fixture, "set/train", IMAGES_AUTO, "cat: a class without images");
+}
+
+static void test_list(void **state)
+{
+    struct fixture *fixture = *state;
+    write_colour(fixture, "files/with blank.png");
+    write_colour(fixture, "files/b.png");
+    write_gray(fixture, "files/c.png");
+    const char named[] = "files/with blank.png\tred fox\r\n\n  \nfiles/b.png hen\nfiles/c.png\tred fox";
+    write_file(fixture, "list.txt", named, sizeof named - 1);
+    struct image_set *set = opened(fixture, "list.txt", IMAGES_AUTO);
+    assert_int_equal(image_set_facts(set)->format, IMAGES_LIST);
+    assert_int_equal(image_set_facts(set)->count, 3);
+    assert_int_equal(image_set_facts(set)->classes, 2);
+    assert_string_equal(image_set_class_name(set, 0), "hen");
+    assert_string_equal(image_set_class_name(set, 1), "red fox");
+    static const int32_t labels[] = {1, 0, 1};
+    for (int64_t i = 0; i < 3; i++)
+        assert_int_equal(image_set_label(set, i), labels[i]);
+    check_pixels(fixture, set, 1, colours, 18);
+    image_set_close(&set);
+
+    /* Numbers are labels; a path may begin anywhere. */
+    char numbered[256];
+    int count = snprintf(numbered, sizeof numbered, "%s/files/b.png 3\nfiles/c.png\t1\n", fixture->folder);
+    write_file(fixture, "numbers", numbered, (size_t)count);
+    set = opened(fixture, "numbers", IMAGES_AUTO);
+    assert_int_equal(image_set_facts(set)->classes, 4);
+    assert_int_equal(image_set_label(set, 0), 3);
+    assert_int_equal(image_set_label(set, 1), 1);
+    image_set_close(&set);
+
+    static const char missing[] = "files/b.png 0\n\nfiles/none.png 1\n";
+    write_file(fixture, "bad", missing, sizeof missing - 1);
+    assert_refused(fixture, "bad", IMAGES_AUTO, "bad: line 3: ");
+    assert_refused(fixture, "bad", IMAGES_AUTO, "files/none.png: no such file");
+    write_file(fixture, "bad", "files/b.png\n", 12);
+    assert_refused(fixture, "bad", IMAGES_AUTO,
+                   "line 1: expected a path, a tab or blank, and a class, got \"files/b.png\"");
+    write_file(fixture, "bad", "\n\n", 2);
+    assert_refused(fixture, "bad", IMAGES_AUTO, "holds no images");
+    write_file(fixture, "bad", "a.png\0 1", 8);
+    assert_refused(fixture, "bad", IMAGES_LIST, "zero bytes");
+}
+
+/* -- PNG and JPEG -- */
+
+static void check_single(struct fixture *fixture, const char *name, int64_t channels, const uint8_t *pixels,
+                         int64_t count, int tolerance)
+{
+    struct image image;
+    assert_ok(&fixture->context, image_read_file(&fixture->context, path_of(fixture, name), channels, &image));
+    assert_int_equal(image.rows * image.columns * image.channels, count);
+    for (int64_t i = 0; i < count; i++)
+        if (abs(image.pixels[i] - pixels[i]) > tolerance)
+            fail_msg("%s: value %d is %d, not %d", name, (int)i, image.pixels[i], pixels[i]);
+    memory_free(&fixture->context, (void *)image.pixels);
+}
+
+static void test_png_kinds(void **state)
+{
+    struct fixture *fixture = *state;
+    /* 16 bits, rounded: 65535 * 128 / 255 = 32896 is 128. */
+    static const uint8_t deep[] = {0, 0, 0x80, 0x80, 0x7f, 0xff, 0xff, 0xff, 0x80, 0xff, 0x01, 0x00};
+    static const uint8_t shallow[] = {0, 128, 127, 255, 128, 1};
+    write_png(fixture, "deep.png", 2, 3, PNG_COLOR_TYPE_GRAY, 16, deep, 6, NULL);
+    check_single(fixture, "deep.png", 1, shallow, 6, 0);
+    static const png_color palette[4] = {{1, 2, 3}, {40, 50, 60}, {255, 0, 255}, {9, 8, 7}};
+    static const uint8_t packed[] = {0x1B, 0xE4}; /* 0 1 2 3, 3 2 1 0 */
+    static const uint8_t unpacked[] = {1, 2, 3, 40,  50, 60,  255, 0,  255, 9, 8, 7,
+                                       9, 8, 7, 255, 0,  255, 40,  50, 60,  1, 2, 3};
+    write_png(fixture, "palette.png", 2, 4, PNG_COLOR_TYPE_PALETTE, 2, packed, 1, palette);
+    check_single(fixture, "palette.png", 3, unpacked, 24, 0);
+    static const uint8_t alpha[] = {10, 20, 30, 0, 40, 50, 60, 255};
+    static const uint8_t opaque[] = {10, 20, 30, 40, 50, 60};
+    write_png(fixture, "alpha.png", 1, 2, PNG_COLOR_TYPE_RGB_ALPHA, 8, alpha, 8, NULL);
+    check_single(fixture, "alpha.png", 3, opaque, 6, 0);
+    static const uint8_t gray_alpha[] = {10, 0, 200, 255};
+    static const uint8_t spread[] = {10, 10, 10, 200, 200, 200};
+    write_png(fixture, "gray-alpha.png", 1, 2, PNG_COLOR_TYPE_GRAY_ALPHA, 8, gray_alpha, 4, NULL);
+    check_single(fixture, "gray-alpha.png", 3, spread, 6, 0);
+    static const uint8_t bits[] = {0x50}; /* 0 1 0 1 */
+    static const uint8_t levels[] = {0, 255, 0, 255};
+    write_png(fixture, "bits.png", 1, 4, PNG_COLOR_TYPE_GRAY, 1, bits, 1, NULL);
+    check_single(fixture, "bits.png", 1, levels, 4, 0);
+    write_colour(fixture, "colour.png");
+    static const uint8_t luminance[] = {74, 127, 151, 111, 146, 60}; /* 0.299 R + 0.587 G + 0.114 B */
+    check_single(fixture, "colour.png", 1, luminance, 6, 1);
+}
+
+static void test_jpeg_kinds(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t flat[16 * 16 * 3];
+    for (int i = 0; i < 256; i++)
+        memcpy(flat + 3 * i, (const uint8_t[]){200, 100, 50}, 3);
+    write_jpeg(fixture, "flat.jpg", 16, 16, JCS_RGB, 3, flat);
+    check_single(fixture, "flat.jpg", 3, flat, sizeof flat, 3);
+    uint8_t level[256];
+    memset(level, 77, sizeof level);
+    write_jpeg(fixture, "gray.jpg", 16, 16, JCS_GRAYSCALE, 1, level);
+    check_single(fixture, "gray.jpg", 1, level, 256, 1);
+    memset(flat, 77, sizeof flat);
+    check_single(fixture, "gray.jpg", 3, flat, sizeof flat, 1);
+}
+
+/* Opening refuses it; with skip_bad it is left out and counted. */
+static void check_bad_header(struct fixture *fixture, const char *name, const char *part)
+{
+    char path[64];
+    snprintf(path, sizeof path, "set/a/%s", name);
+    assert_refused(fixture, "set", IMAGES_AUTO, name);
+    assert_refused(fixture, "set", IMAGES_AUTO, part);
+    struct image_set *set = NULL;
+    assert_ok(&fixture->context, open_set(fixture, "set", IMAGES_AUTO, true, &set));
+    assert_int_equal(image_set_facts(set)->count, 1);
+    assert_int_equal(image_set_facts(set)->skipped, 1);
+    image_set_close(&set);
+    assert_int_equal(remove(path_of(fixture, path)), 0);
+}
+
+static void test_bad_headers(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t bytes[4096];
+    write_gray(fixture, "set/a/good.png");
+    write_file(fixture, "set/a/empty.png", "", 0);
+    check_bad_header(fixture, "empty.png", "is empty");
+    write_file(fixture, "set/a/text.png", "hello, this is text\n", 20);
+    check_bad_header(fixture, "text.png", "is text, neither PNG nor JPEG");
+    write_file(fixture, "set/a/moving.png", "GIF89a......", 12);
+    check_bad_header(fixture, "moving.png", "is a GIF image");
+    write_gray(fixture, "set/a/huge.png");
+    size_t count = read_back(fixture, "set/a/huge.png", bytes, sizeof bytes);
+    memcpy(bytes + 16, (const uint8_t[]){0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60}, 8);
+    write_file(fixture, "set/a/huge.png", bytes, count);
+    check_bad_header(fixture, "huge.png", "60000 x 60000 pixels");
+    write_file(fixture, "set/a/short.png", bytes, 20);
+    check_bad_header(fixture, "short.png", "it has no header");
+    write_jpeg(fixture, "set/a/huge.jpg", 2, 3, JCS_RGB, 3, colours);
+    count = read_back(fixture, "set/a/huge.jpg", bytes, sizeof bytes);
+    for (size_t i = 0; i + 8 < count; i++)
+        if (bytes[i] == 0xff && bytes[i + 1] == 0xc0)
+            memcpy(bytes + i + 5, (const uint8_t[]){0xea, 0x60, 0xea, 0x60}, 4);
+    write_file(fixture, "set/a/huge.jpg", bytes, count);
+    check_bad_header(fixture, "huge.jpg", "60000 x 60000 pixels");
+    write_file(fixture, "set/a/short.jpg", bytes, 60);
+    check_bad_header(fixture, "short.jpg", "truncated or damaged");
+    write_jpeg(fixture, "set/a/cmyk.jpg", 2, 2, JCS_CMYK, 4, colours);
+    check_bad_header(fixture, "cmyk.jpg", "is a JPEG in CMYK");
+    remove(path_of(fixture, "set/a/good.png"));
+    write_file(fixture, "set/a/only.png", "text", 4);
+    struct image_set *set = NULL;
+    assert_fails(&fixture->context, open_set(fixture, "set", IMAGES_AUTO, true, &set), STATUS_FILE,
+                 "none of its 1 images is good");
+}
+
+/* Their headers are good; what is behind shows when they are read. */
+static void test_bad_bodies(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t noise[64 * 64 * 3];
+    for (size_t i = 0; i < sizeof noise; i++)
+        noise[i] = (uint8_t)(i * i * 2654435761U >> 7);
+    static uint8_t bytes[1 << 15];
+    write_png(fixture, "whole.png", 64, 64, PNG_COLOR_TYPE_RGB, 8, noise, 192, NULL);
+    write_jpeg(fixture, "whole.jpg", 64, 64, JCS_RGB, 3, noise);
+    for (int jpeg = 0; jpeg < 2; jpeg++) {
+        const char *ending = jpeg ? "jpg" : "png";
+        char name[32];
+        snprintf(name, sizeof name, "whole.%s", ending);
+        size_t count = read_back(fixture, name, bytes, sizeof bytes);
+        snprintf(name, sizeof name, "half.%s", ending);
+        write_file(fixture, name, bytes, count / 2);
+        struct image image;
+        assert_fails(&fixture->context, image_read_file(&fixture->context, path_of(fixture, name), 3, &image),
+                     STATUS_FILE,
+                     jpeg ? "half.jpg: is a JPEG that is truncated" : "half.png: is a PNG that is truncated");
+        write_file(fixture, name, bytes, count - (jpeg ? 2 : 4));
+        assert_fails(&fixture->context, image_read_file(&fixture->context, path_of(fixture, name), 3, &image),
+                     STATUS_FILE, "truncated");
+        if (jpeg)
+            continue;
+        bytes[count / 2] ^= 0x10;
+        write_file(fixture, name, bytes, count);
+        assert_fails(&fixture->context, image_read_file(&fixture->context, path_of(fixture, name), 3, &image),
+                     STATUS_FILE, "CRC error");
+    }
+    /* A file that changes behind the set's back. */
+    write_gray(fixture, "set/a/x.png");
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    write_colour(fixture, "set/a/x.png");
+    struct image_reader *reader = NULL;
+    struct image image;
+    assert_ok(&fixture->context, image_reader_create(&fixture->context, set, &reader));
+    assert_fails(&fixture->context, image_reader_read(reader, 0, &image), STATUS_FILE, "x.png: has changed");
+    image_reader_destroy(&reader);
+    image_set_close(&set);
+}
+
+/* -- Sets together -- */
+
+static void test_match(void **state)
+{
+    struct fixture *fixture = *state;
+    write_colour(fixture, "train/ant/1.png");
+    write_colour(fixture, "train/bee/1.png");
+    write_colour(fixture, "train/cow/1.png");
+    write_gray(fixture, "test/bee/1.png");
+    write_gray(fixture, "test/cow/1.png");
+    struct image_set *train = opened(fixture, "train", IMAGES_AUTO);
+    struct image_set *test = opened(fixture, "test", IMAGES_AUTO);
+    assert_int_equal(image_set_label(test, 0), 0);
+    assert_ok(&fixture->context, image_set_match(test, train));
+    assert_int_equal(image_set_facts(test)->classes, 3);
+    assert_int_equal(image_set_label(test, 0), 1);
+    assert_int_equal(image_set_label(test, 1), 2);
+    assert_string_equal(image_set_class_name(test, 0), "ant");
+    image_set_close(&test);
+    write_gray(fixture, "test/dodo/1.png");
+    test = opened(fixture, "test", IMAGES_AUTO);
+    assert_fails(&fixture->context, image_set_match(test, train), STATUS_FILE,
+                 "test/dodo/1.png: is of the class \"dodo\", which is none of the 3 that are trained");
+    image_set_close(&test);
+    image_set_close(&train);
+    write_gray(fixture, "gray/ant/1.png");
+    train = opened(fixture, "gray", IMAGES_AUTO);
+    test = opened(fixture, "train", IMAGES_AUTO);
+    assert_fails(&fixture->context, image_set_match(test, train), STATUS_FILE, "have 3 channels, those to train on 1");
+    image_set_close(&test);
+    image_set_close(&train);
+}
+
+static void test_measure(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t bytes[256];
+    write_file(fixture, "a-images", bytes, idx_make(bytes, 0));
+    write_file(fixture, "a-labels", idx_labels, sizeof idx_labels);
+    struct image_set *set = opened(fixture, "a-images", IMAGES_AUTO);
+    struct image_moments moments;
+    /* Of 1 to 12 and 250 to 255. */
+    assert_ok(&fixture->context, image_set_measure(&fixture->context, set, 0, false, &moments, NULL));
+    assert_close(moments.mean[0], 1593.0 / 18.0 / 255.0, 1e-12, 0.0);
+    assert_close(moments.deviation[0], sqrt(383205.0 / 18.0 - 88.5 * 88.5) / 255.0, 1e-12, 0.0);
+    assert_ok(&fixture->context, image_set_measure(&fixture->context, set, 1, false, &moments, NULL));
+    assert_close(moments.mean[0], 3.5 / 255.0, 1e-12, 0.0);
+    image_set_close(&set);
+
+    write_gray(fixture, "set/a/good.png");
+    write_gray(fixture, "set/a/cut.png");
+    size_t count = read_back(fixture, "set/a/cut.png", bytes, sizeof bytes);
+    write_file(fixture, "set/a/cut.png", bytes, count - 20);
+    set = opened(fixture, "set", IMAGES_AUTO);
+    int64_t bad = 0;
+    assert_fails(&fixture->context, image_set_measure(&fixture->context, set, 0, false, &moments, &bad), STATUS_FILE,
+                 "cut.png");
+    assert_ok(&fixture->context, image_set_measure(&fixture->context, set, 0, true, &moments, &bad));
+    assert_int_equal(bad, 1);
+    assert_close(moments.mean[0], 755.0 / 6.0 / 255.0, 1e-12, 0.0);
+    image_set_close(&set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IMAGE_TEST(test_idx),
-        IMAGE_TEST(test_idx_refusals),
-        IMAGE_TEST(test_cifar),
+        IMAGE_TEST(test_idx),        IMAGE_TEST(test_idx_refusals),    IMAGE_TEST(test_cifar),
+        IMAGE_TEST(test_folder),     IMAGE_TEST(test_folder_refusals), IMAGE_TEST(test_list),
+        IMAGE_TEST(test_png_kinds),  IMAGE_TEST(test_jpeg_kinds),      IMAGE_TEST(test_bad_headers),
+        IMAGE_TEST(test_bad_bodies), IMAGE_TEST(test_match),           IMAGE_TEST(test_measure),
     };
     return cmocka_run_group_tests_name("images", tests, NULL, NULL);
 }
