@@ -226,6 +226,7 @@ struct image_loader_counts {
     int64_t waited; /* of them, those that were not ready */
     int64_t bad;    /* of them, those that were replaced or left out */
     double seconds; /* that image_loader_take waited, or worked itself */
+    int64_t ready;  /* samples that wait to be taken now */
 };
 
 /* Starts the threads. USAGE error for augmentation that does not fit the set. */

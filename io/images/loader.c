@@ -408,6 +408,8 @@ struct image_loader_counts image_loader_counts(struct image_loader *loader)
 {
     pthread_mutex_lock(&loader->lock);
     struct image_loader_counts counts = loader->counts;
+    for (int64_t i = 0; i < loader->options.ahead; i++)
+        counts.ready += loader->slots[i].state == SLOT_READY;
     pthread_mutex_unlock(&loader->lock);
     return counts;
 }

@@ -1,0 +1,335 @@
+/* The loader: the same samples whoever makes them and whenever, every image once an epoch, bad images, waits. */
+#include "tests/unit/images_support.h"
+
+#include <sched.h>
+
+enum { COUNT = 23, SIZE = 6, FLOATS = 3 * SIZE * SIZE };
+
+/* COUNT images of 6 x 6 in a folder of two classes, all different. */
+static void write_set(struct fixture *fixture)
+{
+    for (int i = 0; i < COUNT; i++) {
+        char name[64];
+        uint8_t pixels[FLOATS];
+        for (int j = 0; j < FLOATS; j++)
+            pixels[j] = (uint8_t)(i * 11 + j * (7 + i));
+        snprintf(name, sizeof name, "set/%s/%02d.png", i < 9 ? "a" : "b", i);
+        write_png(fixture, name, SIZE, SIZE, PNG_COLOR_TYPE_RGB, 8, pixels, 3 * SIZE, NULL);
+    }
+}
+
+static void damage(struct fixture *fixture, int i)
+{
+    char name[64];
+    uint8_t bytes[1024];
+    snprintf(name, sizeof name, "set/%s/%02d.png", i < 9 ? "a" : "b", i);
+    size_t count = read_back(fixture, name, bytes, sizeof bytes);
+    write_file(fixture, name, bytes, count - 20);
+}
+
+static struct image_augmentation plain(void)
+{
+    struct image_augmentation augmentation = {.size = SIZE, .channels = 3};
+    for (int c = 0; c < IMAGE_CHANNELS; c++)
+        augmentation.deviation[c] = 1.0;
+    return augmentation;
+}
+
+static struct image_augmentation everything(void)
+{
+    struct image_augmentation augmentation = plain();
+    augmentation.crop = IMAGE_CROP_RESIZED;
+    augmentation.scale_low = 0.3;
+    augmentation.scale_high = 1.0;
+    augmentation.ratio_low = 0.75;
+    augmentation.ratio_high = 1.33;
+    augmentation.flip = IMAGE_FLIP_RANDOM;
+    augmentation.rotation = 30.0;
+    augmentation.brightness = augmentation.contrast = augmentation.saturation = 0.4;
+    augmentation.cutout = 2;
+    augmentation.mixup = 0.4;
+    augmentation.cutmix = 1.0;
+    augmentation.mixing = 0.8;
+    return augmentation;
+}
+
+struct sample {
+    float image[FLOATS];
+    int32_t label, mixed_label;
+    float mixing;
+};
+
+static void take(struct fixture *fixture, struct image_loader *loader, int64_t n, struct sample *sample)
+{
+    memset(sample, 0xff, sizeof *sample);
+    assert_ok(&fixture->context,
+              image_loader_take(loader, n, sample->image, &sample->label, &sample->mixed_label, &sample->mixing));
+}
+
+static struct image_loader *create(struct fixture *fixture, const struct image_set *set,
+                                   const struct image_augmentation *augmentation, int threads, int64_t ahead)
+{
+    struct image_loader_options options = {
+        .set = set, .augmentation = augmentation, .seed = 5, .threads = threads, .ahead = ahead};
+    struct image_loader *loader = NULL;
+    assert_ok(&fixture->context, image_loader_create(&fixture->context, &options, &loader));
+    return loader;
+}
+
+static void check_order(const struct image_loader *loader, int64_t epoch)
+{
+    int seen[COUNT] = {0};
+    for (int64_t i = 0; i < COUNT; i++) {
+        int64_t found;
+        int64_t index = image_loader_index(loader, epoch * COUNT + i, &found);
+        assert_int_equal(found, epoch);
+        assert_in_range(index, 0, COUNT - 1);
+        seen[index]++;
+    }
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(seen[i], 1);
+}
+
+static void test_order(void **state)
+{
+    struct fixture *fixture = *state;
+    write_set(fixture);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = plain();
+    struct image_loader *loader = create(fixture, set, &augmentation, 0, 0);
+    int64_t same = 0;
+    for (int64_t epoch = 0; epoch < 20; epoch++) {
+        check_order(loader, epoch);
+        for (int64_t i = 0; i < COUNT; i++)
+            same += image_loader_index(loader, epoch * COUNT + i, NULL) ==
+                    image_loader_index(loader, (epoch + 1) * COUNT + i, NULL);
+    }
+    assert_in_range(same, 1, 50); /* about one an epoch */
+    /* Without augmentation the image itself. */
+    struct sample sample;
+    take(fixture, loader, 40, &sample);
+    int64_t index = image_loader_index(loader, 40, NULL);
+    assert_int_equal(sample.label, index >= 9);
+    assert_int_equal(sample.mixed_label, sample.label);
+    assert_true(sample.mixing == 0.0F);
+    for (int j = 0; j < FLOATS; j++)
+        assert_close(sample.image[j % 3 * SIZE * SIZE + j / 3], (uint8_t)(index * 11 + j * (7 + index)) / 255.0, 1e-6,
+                     0.0);
+    image_loader_destroy(&loader);
+    image_set_close(&set);
+}
+
+/* Any number of threads, any order of taking, announced or not, from the start or in mid-epoch: the same samples. */
+static void test_same_samples(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { SAMPLES = 3 * COUNT };
+    static struct sample reference[SAMPLES];
+    write_set(fixture);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = everything();
+    struct image_loader *loader = create(fixture, set, &augmentation, 0, 0);
+    int64_t mixed = 0;
+    for (int64_t n = 0; n < SAMPLES; n++) {
+        take(fixture, loader, n, &reference[n]);
+        mixed += reference[n].mixing > 0.0F && reference[n].mixed_label != reference[n].label;
+        assert_true(n < COUNT || memcmp(reference[n].image, reference[n - COUNT].image, sizeof reference->image) != 0);
+    }
+    assert_true(mixed > 0);
+    image_loader_destroy(&loader);
+    static const int threads[] = {1, 4};
+    for (int t = 0; t < 2; t++)
+        for (int way = 0; way < 4; way++) {
+            loader = create(fixture, set, &augmentation, threads[t], way == 1 ? 2 : 16);
+            int64_t begin = way == 2 ? COUNT + 7 : 0;
+            if (way == 0)
+                image_loader_announce(loader, 0, SAMPLES);
+            for (int64_t i = begin; i < SAMPLES; i++) {
+                if (way > 0 && i % 5 == begin % 5)
+                    image_loader_announce(loader, i, 5);
+                int64_t n =
+                    way == 3 && i % 5 < 4 && i / 5 * 5 + 4 < SAMPLES ? i / 5 * 5 + 3 - i % 5 : i; /* backwards */
+                struct sample sample;
+                take(fixture, loader, n, &sample);
+                assert_memory_equal(&sample, &reference[n], sizeof sample);
+            }
+            image_loader_destroy(&loader);
+        }
+    image_set_close(&set);
+}
+
+/* What a rank of a mesh takes is what one rank takes for those rows. */
+static void test_shares(void **state)
+{
+    struct fixture *fixture = *state;
+    write_set(fixture);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = everything();
+    struct image_loader *whole = create(fixture, set, &augmentation, 2, 8);
+    struct image_loader *share = create(fixture, set, &augmentation, 2, 8);
+    for (int64_t step = 0; step < 6; step++) {
+        struct sample a;
+        struct sample b;
+        image_loader_announce(share, step * 7 + 3, 2); /* rows 3 and 4 of 7 */
+        image_loader_announce(whole, step * 7, 7);
+        for (int64_t row = 0; row < 7; row++) {
+            take(fixture, whole, step * 7 + row, &a);
+            if (row != 3 && row != 4)
+                continue;
+            take(fixture, share, step * 7 + row, &b);
+            assert_memory_equal(&a, &b, sizeof a);
+        }
+    }
+    image_loader_destroy(&share);
+    image_loader_destroy(&whole);
+    image_set_close(&set);
+}
+
+static void test_evaluation(void **state)
+{
+    struct fixture *fixture = *state;
+    write_set(fixture);
+    damage(fixture, 4);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = everything();
+    struct image_loader_options options = {
+        .set = set, .augmentation = &augmentation, .evaluation = true, .skip_bad = true, .threads = 2, .ahead = 4};
+    struct image_loader *loader = NULL;
+    assert_ok(&fixture->context, image_loader_create(&fixture->context, &options, &loader));
+    image_loader_announce(loader, 0, COUNT + 5);
+    for (int64_t n = 0; n < COUNT + 5; n++) {
+        struct sample sample;
+        take(fixture, loader, n, &sample);
+        bool counts = n < COUNT && n != 4;
+        assert_int_equal(sample.label, !counts ? -1 : n >= 9);
+        assert_int_equal(sample.mixed_label, sample.label);
+        for (int j = 0; j < FLOATS; j++)
+            assert_close(sample.image[j % 3 * SIZE * SIZE + j / 3],
+                         counts ? (uint8_t)(n * 11 + j * (7 + n)) / 255.0 : 0.0, 1e-6, 0.0);
+    }
+    assert_int_equal(image_loader_counts(loader).bad, 1);
+    assert_int_equal(image_loader_counts(loader).taken, COUNT + 5);
+    image_loader_destroy(&loader);
+    image_set_close(&set);
+}
+
+static void test_bad_image(void **state)
+{
+    struct fixture *fixture = *state;
+    write_set(fixture);
+    damage(fixture, 8);
+    damage(fixture, 9);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = plain();
+    for (int threads = 0; threads < 3; threads++) {
+        struct image_loader *loader = create(fixture, set, &augmentation, threads, 4);
+        image_loader_announce(loader, 0, COUNT);
+        for (int64_t n = 0; n < COUNT; n++) {
+            struct sample sample;
+            int64_t index = image_loader_index(loader, n, NULL);
+            if (index != 8 && index != 9)
+                take(fixture, loader, n, &sample);
+            else
+                assert_fails(&fixture->context, image_loader_take(loader, n, sample.image, &sample.label, NULL, NULL),
+                             STATUS_FILE,
+                             index == 8 ? "set/a/08.png: is a PNG that is truncated" : "set/b/09.png: is a PNG");
+        }
+        image_loader_destroy(&loader);
+        struct image_loader_options options = {
+            .set = set, .augmentation = &augmentation, .seed = 5, .skip_bad = true, .threads = threads, .ahead = 4};
+        assert_ok(&fixture->context, image_loader_create(&fixture->context, &options, &loader));
+        image_loader_announce(loader, 0, COUNT);
+        for (int64_t n = 0; n < COUNT; n++) {
+            struct sample sample;
+            int64_t index = image_loader_index(loader, n, NULL);
+            int64_t shown = index == 8 || index == 9 ? 10 : index; /* the next good one, of the other class */
+            take(fixture, loader, n, &sample);
+            assert_int_equal(sample.label, shown >= 9);
+            assert_close(sample.image[1], (uint8_t)(shown * 11 + 3 * (7 + shown)) / 255.0, 1e-6, 0.0);
+        }
+        assert_int_equal(image_loader_counts(loader).bad, 2);
+        image_loader_destroy(&loader);
+    }
+    image_set_close(&set);
+}
+
+/* A run that goes back announces anew; what was under way must not hold its slots. */
+static void test_forget(void **state)
+{
+    struct fixture *fixture = *state;
+    write_set(fixture);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = plain();
+    struct image_loader *loader = create(fixture, set, &augmentation, 2, 4);
+    for (int round = 0; round < 50; round++) {
+        struct sample sample;
+        image_loader_announce(loader, 100, 20);
+        if (round % 2)
+            take(fixture, loader, 100, &sample);
+        image_loader_forget(loader);
+        image_loader_announce(loader, 10, 3);
+        for (int64_t n = 10; n < 13; n++) {
+            take(fixture, loader, n, &sample);
+            assert_int_equal(sample.label, image_loader_index(loader, n, NULL) >= 9);
+        }
+    }
+    image_loader_destroy(&loader);
+    image_set_close(&set);
+}
+
+/* Finished ahead: nothing to wait for. Without threads every sample is waited for. Nothing is allocated. */
+static void test_counts(void **state)
+{
+    struct fixture *fixture = *state;
+    write_set(fixture);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = everything();
+    for (int threads = 0; threads < 2; threads++) {
+        struct image_loader *loader = create(fixture, set, &augmentation, threads, 8);
+        struct sample sample;
+        int64_t allocations = fixture->context.memory.allocations;
+        for (int64_t step = 0; step < 4; step++) {
+            struct image_loader_counts before = image_loader_counts(loader);
+            image_loader_announce(loader, step * 8, 8);
+            while (threads && image_loader_counts(loader).ready < 8)
+                sched_yield();
+            for (int64_t i = 0; i < 8; i++)
+                take(fixture, loader, step * 8 + i, &sample);
+            struct image_loader_counts after = image_loader_counts(loader);
+            assert_int_equal(after.taken - before.taken, 8);
+            assert_int_equal(after.waited - before.waited, threads ? 0 : 8);
+            assert_true(threads ? after.seconds == before.seconds : after.seconds > before.seconds);
+        }
+        assert_int_equal(fixture->context.memory.allocations, allocations);
+        image_loader_destroy(&loader);
+    }
+    image_set_close(&set);
+}
+
+static void test_refusals(void **state)
+{
+    struct fixture *fixture = *state;
+    write_set(fixture);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = plain();
+    struct image_loader_options options = {.set = set, .augmentation = &augmentation};
+    struct image_loader *loader = NULL;
+    augmentation.channels = 1;
+    assert_fails(&fixture->context, image_loader_create(&fixture->context, &options, &loader), STATUS_USAGE,
+                 "takes images of 1 channels, the set has 3");
+    augmentation.channels = 3;
+    augmentation.size = 0;
+    assert_fails(&fixture->context, image_loader_create(&fixture->context, &options, &loader), STATUS_USAGE,
+                 "the size of images");
+    assert_null(loader);
+    image_set_close(&set);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IMAGE_TEST(test_order),     IMAGE_TEST(test_same_samples), IMAGE_TEST(test_shares), IMAGE_TEST(test_evaluation),
+        IMAGE_TEST(test_bad_image), IMAGE_TEST(test_forget),       IMAGE_TEST(test_counts), IMAGE_TEST(test_refusals),
+    };
+    return cmocka_run_group_tests_name("images_loader", tests, NULL, NULL);
+}
