@@ -2,206 +2,13 @@
  *
  * Announced samples wait in a queue of ranges. A thread that finds a free slot begins the first of them; who takes a
  * sample frees its slot. All of it is guarded by one lock, which nobody holds while pixels are worked on. */
-#include "io/images/images_private.h"
+#include "io/images/loader_private.h"
 
 #include "src/core/affinity.h"
-#include "src/core/integer.h"
 #include "src/core/random.h"
-#include "src/core/text.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
-
-enum { RANGES = 64, ERROR_BYTES = 1024 };
-
-enum slot_state { SLOT_FREE, SLOT_WORKING, SLOT_READY, SLOT_TAKEN };
-
-/* A sample that is worked on, or waits to be taken. */
-struct slot {
-    enum slot_state state;
-    bool forgotten; /* while it was worked on */
-    int64_t n;
-    float *image;
-    int32_t label, mixed_label;
-    float mixing;
-    bool bad;
-    enum status status;
-    char *error; /* [ERROR_BYTES] */
-};
-
-/* What one thread needs to work. */
-struct worker {
-    struct image_loader *loader;
-    struct context context; /* of its errors */
-    struct image_reader *reader;
-    struct image_workspace *workspace;
-    float *other; /* the image that is mixed in */
-    pthread_t thread;
-};
-
-struct image_loader {
-    struct context *context;
-    struct image_loader_options options;
-    struct image_augmentation augmentation;
-    int64_t image_floats;
-    uint64_t order_key;
-
-    struct worker *workers; /* [threads + 1], the last for the caller */
-    int started;
-
-    pthread_mutex_t lock;
-    pthread_cond_t work;  /* there may be something to begin */
-    pthread_cond_t ready; /* a slot was finished */
-    bool stop;
-    struct slot *slots; /* [ahead] */
-    int64_t free_slots;
-    struct range ranges[RANGES]; /* the first one is begun first */
-    int range_count;
-    struct image_loader_counts counts;
-
-    float *images;
-    char *errors;
-};
-
-/* -- One sample -- */
-
-int64_t image_loader_index(const struct image_loader *loader, int64_t n, int64_t *epoch)
-{
-    int64_t count = loader->options.set->facts.count;
-    int64_t which = loader->options.evaluation ? 0 : n / count;
-    if (epoch)
-        *epoch = which;
-    if (loader->options.evaluation)
-        return n < count ? n : -1;
-    return random_permute(random_bits(loader->order_key, (uint64_t)which), n % count, count);
-}
-
-/* The sample that n is mixed with, and which is mixed with n: its neighbour in the epoch. */
-static int64_t partner_of(const struct image_loader *loader, int64_t n)
-{
-    int64_t count = loader->options.set->facts.count;
-    int64_t place = n % count;
-    int64_t other = place ^ 1;
-    if (other >= count)
-        other = place > 0 ? place - 1 : 0;
-    return n - place + other;
-}
-
-/* The image of a sample alone. A bad one is replaced by the next good one of the set. */
-static enum status make_alone(struct worker *worker, int64_t n, float *output, int32_t *label, bool *bad)
-{
-    const struct image_loader *loader = worker->loader;
-    const struct image_loader_options *options = &loader->options;
-    int64_t count = options->set->facts.count;
-    int64_t epoch;
-    int64_t index = image_loader_index(loader, n, &epoch);
-    struct image image;
-    struct image_choices choices;
-    *label = -1;
-    if (index < 0)
-        return STATUS_OK;
-    enum status status = image_reader_read(worker->reader, index, &image);
-    int64_t found = index;
-    for (int64_t i = 1; status == STATUS_FILE && options->skip_bad && i < count; i++) {
-        *bad = true;
-        context_clear(&worker->context);
-        if (options->evaluation)
-            return STATUS_OK;
-        found = (index + i) % count;
-        status = image_reader_read(worker->reader, found, &image);
-    }
-    if (status != STATUS_OK)
-        return status;
-    if (options->evaluation)
-        image_choose_centre(&loader->augmentation, image.rows, image.columns, &choices);
-    else
-        image_choose(&loader->augmentation, options->seed, epoch, index, image.rows, image.columns, &choices);
-    image_apply(worker->workspace, &image, &choices, !options->evaluation, output);
-    *label = image_set_label(options->set, found);
-    return STATUS_OK;
-}
-
-static bool is_mixing(const struct image_loader *loader)
-{
-    return !loader->options.evaluation && (loader->augmentation.mixup > 0.0 || loader->augmentation.cutmix > 0.0);
-}
-
-static struct image_mixing mixing_of(const struct image_loader *loader, int64_t n)
-{
-    struct image_mixing mixing = {0};
-    int64_t epoch;
-    int64_t index = image_loader_index(loader, n, &epoch);
-    if (is_mixing(loader))
-        image_mixing_choose(&loader->augmentation, loader->options.seed, epoch, index, &mixing);
-    return mixing;
-}
-
-/* The target of a slot whose image was mixed. A partner that does not count cannot be mixed in: none is in training. */
-static void slot_mix(const struct image_loader *loader, struct slot *slot, const struct image_mixing *mixing,
-                     const float *other, int32_t other_label)
-{
-    image_mix(mixing, loader->augmentation.channels, loader->augmentation.size, slot->image, other);
-    slot->mixed_label = other_label;
-    slot->mixing = (float)mixing->amount;
-}
-
-static void slot_fail(struct worker *worker, struct slot *slot, enum status status)
-{
-    slot->status = status;
-    (void)text_copy(slot->error, ERROR_BYTES, worker->context.text);
-    context_clear(&worker->context);
-}
-
-static void make_sample(struct worker *worker, struct slot *slot)
-{
-    const struct image_loader *loader = worker->loader;
-    memset(slot->image, 0, sizeof *slot->image * (size_t)loader->image_floats);
-    slot->bad = false;
-    slot->mixing = 0.0F;
-    slot->status = STATUS_OK;
-    enum status status = make_alone(worker, slot->n, slot->image, &slot->label, &slot->bad);
-    slot->mixed_label = slot->label;
-    struct image_mixing mixing = mixing_of(loader, slot->n);
-    if (status == STATUS_OK && mixing.amount > 0.0) {
-        int32_t label;
-        status = make_alone(worker, partner_of(loader, slot->n), worker->other, &label, &slot->bad);
-        if (status == STATUS_OK)
-            slot_mix(loader, slot, &mixing, worker->other, label);
-    }
-    if (status != STATUS_OK)
-        slot_fail(worker, slot, status);
-}
-
-/* Two samples that are mixed with each other: the same as make_sample of each, and each image is read once. */
-static void make_pair(struct worker *worker, struct slot *a, struct slot *b)
-{
-    const struct image_loader *loader = worker->loader;
-    enum status status = STATUS_OK;
-    bool bad = false;
-    struct slot *const both[] = {a, b};
-    for (int i = 0; i < 2 && status == STATUS_OK; i++) {
-        both[i]->status = STATUS_OK;
-        both[i]->bad = false;
-        both[i]->mixing = 0.0F;
-        status = make_alone(worker, both[i]->n, both[i]->image, &both[i]->label, &both[i]->bad);
-        both[i]->mixed_label = both[i]->label;
-        bad = bad || both[i]->bad;
-    }
-    if (status != STATUS_OK || bad) { /* which of them it is, and what follows, is told as for each alone */
-        context_clear(&worker->context);
-        make_sample(worker, a);
-        make_sample(worker, b);
-        return;
-    }
-    struct image_mixing mixing_a = mixing_of(loader, a->n);
-    struct image_mixing mixing_b = mixing_of(loader, b->n);
-    memcpy(worker->other, a->image, sizeof *a->image * (size_t)loader->image_floats);
-    if (mixing_a.amount > 0.0)
-        slot_mix(loader, a, &mixing_a, b->image, b->label);
-    if (mixing_b.amount > 0.0)
-        slot_mix(loader, b, &mixing_b, worker->other, a->label);
-}
 
 /* -- The queue; the lock is held -- */
 
@@ -284,8 +91,8 @@ static struct slot *slot_find(const struct image_loader *loader, int64_t n)
 /* Whether the next sample of the queue is the partner of n, and could be begun with it. */
 static bool may_pair(const struct image_loader *loader, int64_t n)
 {
-    return is_mixing(loader) && loader->range_count > 0 && loader->free_slots > 0 && loader->ranges[0].begin == n + 1 &&
-           partner_of(loader, n) == n + 1 && partner_of(loader, n + 1) == n;
+    return loader_is_mixing(loader) && loader->range_count > 0 && loader->free_slots > 0 &&
+           loader->ranges[0].begin == n + 1 && loader_partner(loader, n) == n + 1 && loader_partner(loader, n + 1) == n;
 }
 
 static void *work(void *pointer)
@@ -303,9 +110,9 @@ static void *work(void *pointer)
         struct slot *second = may_pair(loader, slot->n) ? slot_begin(loader) : NULL;
         pthread_mutex_unlock(&loader->lock);
         if (second)
-            make_pair(worker, slot, second);
+            sample_make_pair(worker, slot, second);
         else
-            make_sample(worker, slot);
+            sample_make(worker, slot);
         pthread_mutex_lock(&loader->lock);
         slot_finish(loader, slot);
         if (second)
@@ -366,7 +173,7 @@ static enum status take_alone(struct image_loader *loader, int64_t n, float *ima
 {
     char error[ERROR_BYTES];
     struct slot slot = {.n = n, .image = image, .error = error};
-    make_sample(&loader->workers[loader->options.threads], &slot);
+    sample_make(&loader->workers[loader->options.threads], &slot);
     *bad = slot.bad;
     return slot_deliver(loader, &slot, image, label, mixed_label, mixing);
 }
@@ -426,9 +233,9 @@ static enum status worker_create(struct image_loader *loader, struct worker *wor
     reader_set_errors(worker->reader, &worker->context);
     CHECK(image_workspace_create(context, &loader->augmentation, set->facts.rows_most, set->facts.columns_most,
                                  &worker->workspace));
-    if (is_mixing(loader))
+    if (loader_is_mixing(loader))
         worker->other = memory_allocate(context, sizeof(float) * (size_t)loader->image_floats, MEMORY_OTHER);
-    return is_mixing(loader) && !worker->other ? STATUS_MEMORY : STATUS_OK;
+    return loader_is_mixing(loader) && !worker->other ? STATUS_MEMORY : STATUS_OK;
 }
 
 static enum status loader_allocate(struct image_loader *loader)
