@@ -13,7 +13,7 @@ static enum status look_at(struct image_set *set, const char *path, int descript
     struct context *context = set->context;
     bool more = false;
     int64_t first = bytes < LOOK_HEADER ? bytes : LOOK_HEADER;
-    CHECK(file_read(context, path, descriptor, set->look, first));
+    CHECK(image_file_read(context, path, descriptor, set->look, first));
     CHECK(image_header_read(context, path, set->look, first, first == bytes, header, &more));
     if (!more)
         return STATUS_OK;
@@ -21,7 +21,7 @@ static enum status look_at(struct image_set *set, const char *path, int descript
     if (!all)
         return STATUS_MEMORY;
     memcpy(all, set->look, (size_t)first);
-    enum status status = file_read(context, path, descriptor, all + first, bytes - first);
+    enum status status = image_file_read(context, path, descriptor, all + first, bytes - first);
     if (status == STATUS_OK)
         status = image_header_read(context, path, all, bytes, true, header, &more);
     memory_free(context, all);
@@ -36,7 +36,7 @@ static enum status read_header(struct image_set *set, const char *path, int64_t 
         if (!set->look)
             return STATUS_MEMORY;
     }
-    CHECK(file_open(set->context, path, &descriptor, bytes));
+    CHECK(image_file_open(set->context, path, &descriptor, bytes));
     enum status status = STATUS_OK;
     if (*bytes > IMAGE_FILE_BYTES)
         status = context_fail(set->context, STATUS_FILE, "%s: has %" PRId64 " bytes, where an image has %d at most",

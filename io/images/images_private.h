@@ -103,11 +103,11 @@ enum status jpeg_decode(struct context *context, const char *path, const uint8_t
 void reader_set_errors(struct image_reader *reader, struct context *errors);
 
 /* Opens a file and says how long it is; FILE error for what is none. */
-enum status file_open(struct context *context, const char *path, int *descriptor, int64_t *bytes) MUST_USE;
+enum status image_file_open(struct context *context, const char *path, int *descriptor, int64_t *bytes) MUST_USE;
 
 /* Reads `count` bytes, or says that the file has become shorter. */
-enum status file_read(struct context *context, const char *path, int descriptor, uint8_t *bytes,
-                      int64_t count) MUST_USE;
+enum status image_file_read(struct context *context, const char *path, int descriptor, uint8_t *bytes,
+                            int64_t count) MUST_USE;
 
 /* -- Files -- */
 

@@ -53,7 +53,7 @@ static enum status read_file(struct image_reader *reader, const struct image_fil
     const char *path = set_text(reader->set, file->name);
     int descriptor;
     int64_t bytes = 0;
-    CHECK(file_open(reader->errors, path, &descriptor, &bytes));
+    CHECK(image_file_open(reader->errors, path, &descriptor, &bytes));
     enum status status = STATUS_OK;
     if (bytes != file->bytes)
         status = context_fail(reader->errors, STATUS_FILE,
@@ -61,7 +61,7 @@ static enum status read_file(struct image_reader *reader, const struct image_fil
                               "; start again with files that stay",
                               path, bytes, file->bytes);
     if (status == STATUS_OK)
-        status = file_read(reader->errors, path, descriptor, reader->bytes, bytes);
+        status = image_file_read(reader->errors, path, descriptor, reader->bytes, bytes);
     close(descriptor);
     return status;
 }
@@ -106,13 +106,13 @@ enum status image_read_file(struct context *context, const char *path, int64_t c
 {
     int descriptor;
     int64_t count = 0;
-    CHECK(file_open(context, path, &descriptor, &count));
+    CHECK(image_file_open(context, path, &descriptor, &count));
     if (count > IMAGE_FILE_BYTES) {
         close(descriptor);
         return context_fail(context, STATUS_FILE, "%s: is larger than any image; name a PNG or JPEG file", path);
     }
     uint8_t *bytes = memory_allocate(context, (size_t)count, MEMORY_OTHER);
-    enum status status = bytes ? file_read(context, path, descriptor, bytes, count) : STATUS_MEMORY;
+    enum status status = bytes ? image_file_read(context, path, descriptor, bytes, count) : STATUS_MEMORY;
     close(descriptor);
     if (status == STATUS_OK)
         status = decode_file(context, path, bytes, count, channels, image);

@@ -33,7 +33,7 @@ static enum status check_file(struct context *context, const char *path, int des
     return STATUS_OK;
 }
 
-enum status file_open(struct context *context, const char *path, int *descriptor, int64_t *bytes)
+enum status image_file_open(struct context *context, const char *path, int *descriptor, int64_t *bytes)
 {
     /* A pipe without a writer must be refused, not waited for. */
     *descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -45,7 +45,7 @@ enum status file_open(struct context *context, const char *path, int *descriptor
     return status;
 }
 
-enum status file_read(struct context *context, const char *path, int descriptor, uint8_t *bytes, int64_t count)
+enum status image_file_read(struct context *context, const char *path, int descriptor, uint8_t *bytes, int64_t count)
 {
     int64_t got = 0;
     while (got < count) {
@@ -66,7 +66,7 @@ enum status stream_open(struct context *context, const char *path, struct stream
     int descriptor;
     int64_t bytes = 0;
     *stream = (struct stream){.context = context, .path = path};
-    CHECK(file_open(context, path, &descriptor, &bytes));
+    CHECK(image_file_open(context, path, &descriptor, &bytes));
     stream->file = gzdopen(descriptor, "rb");
     if (!stream->file) {
         close(descriptor);
