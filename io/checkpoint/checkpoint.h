@@ -6,7 +6,7 @@
 #include "dist/mesh/mesh.h"
 #include "src/tensor/state.h"
 
-enum { CHECKPOINT_CONFIG_SIZE = 32768, CHECKPOINT_MESH_SIZE = 64, CHECKPOINT_PATH = 768 };
+enum { CHECKPOINT_CONFIG_SIZE = 32768, CHECKPOINT_DATA_SIZE = 32768, CHECKPOINT_MESH_SIZE = 64, CHECKPOINT_PATH = 768 };
 
 /* The attributes of / and /progress. */
 struct checkpoint_header {
@@ -21,6 +21,7 @@ struct checkpoint_header {
     char created[32];  /* UTC, ISO 8601 */
     char mesh[CHECKPOINT_MESH_SIZE];
     char config[CHECKPOINT_CONFIG_SIZE]; /* YAML */
+    char data[CHECKPOINT_DATA_SIZE];     /* what the model has to know of its data, JSON; empty: nothing */
 };
 
 /* Of all elements of the datasets, on all ranks together. */

@@ -50,6 +50,8 @@ static void header_print(const char *path, const struct checkpoint_header *heade
     printf("skipped in row  %" PRId64 "\n", header->skipped_in_row);
     printf("updates         %" PRId64 "\n", header->updates);
     printf("seed            %" PRId64 "\n", header->seed);
+    if (header->data[0])
+        printf("data            %s\n", header->data);
     printf("parameters      %" PRId64 "\n", parameters);
     printf("datasets        %d\n\n", count);
 }

@@ -90,16 +90,16 @@ static bool text_write(hid_t object, const char *name, const char *text)
 static bool header_write(hid_t file, const struct checkpoint_header *header)
 {
     hid_t group = H5Gcreate2(file, "/progress", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    bool done = group >= 0 && text_write(file, "format", FORMAT) && integer_write(file, "version", 1) &&
-                text_write(file, "config", header->config) && integer_write(file, "step", header->step) &&
-                integer_write(file, "tokens", header->tokens) && text_write(file, "created", header->created) &&
-                text_write(file, "mesh", header->mesh) && text_write(file, "hash", HASH_NAME) &&
-                integer_write(group, "sequences", header->sequences) &&
-                integer_write(group, "skipped", header->skipped) &&
-                integer_write(group, "skipped_in_row", header->skipped_in_row) &&
-                integer_write(group, "updates", header->updates) &&
-                attribute_write(group, "loss_limit", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &header->loss_limit) &&
-                integer_write(group, "seed", header->seed);
+    bool done =
+        group >= 0 && text_write(file, "format", FORMAT) && integer_write(file, "version", 1) &&
+        text_write(file, "config", header->config) && integer_write(file, "step", header->step) &&
+        integer_write(file, "tokens", header->tokens) && text_write(file, "created", header->created) &&
+        text_write(file, "mesh", header->mesh) && text_write(file, "hash", HASH_NAME) &&
+        integer_write(group, "sequences", header->sequences) && integer_write(group, "skipped", header->skipped) &&
+        integer_write(group, "skipped_in_row", header->skipped_in_row) &&
+        integer_write(group, "updates", header->updates) &&
+        attribute_write(group, "loss_limit", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &header->loss_limit) &&
+        integer_write(group, "seed", header->seed) && (!header->data[0] || text_write(group, "data", header->data));
     layout_release(group);
     return done;
 }
@@ -166,7 +166,7 @@ static bool datasets_create(hid_t file, const struct state_array *datasets, int 
 
 int64_t layout_overhead(const struct checkpoint_header *header, int count)
 {
-    return 65536 + 2 * (int64_t)strlen(header->config) + 1024 * (int64_t)count;
+    return 65536 + 2 * (int64_t)(strlen(header->config) + strlen(header->data)) + 1024 * (int64_t)count;
 }
 
 /* One try with this much room for metadata in front of the elements; `fits` says whether it was enough, so that the
@@ -306,6 +306,8 @@ enum status layout_header(struct context *context, const char *path, struct chec
             header->updates = header->step - header->skipped;
         if (!real_read(group, "loss_limit", &header->loss_limit))
             header->loss_limit = INFINITY;
+        if (!text_read(group, "data", header->data, sizeof header->data))
+            header->data[0] = '\0';
     }
     layout_release(group);
     layout_release(file);

@@ -66,6 +66,10 @@ static enum status derive_image(const struct setting_source *source, struct conf
     const struct setting *positions = setting_at(offsetof(struct config, model.max_positions));
     model->vocabulary = model->image.classes;
     config->training.sequence_length = 1;
+    bool of_text = config->data.format > DATA_AUTO && config->data.format < DATA_IDX;
+    if (of_text)
+        return REFUSE(source, data.format, model.family,
+                      "expected a format of images, or auto, with this model.family");
     if (model->family == FAMILY_RESNET)
         return STATUS_OK;
     if (model->image.size % model->image.patch != 0)
@@ -236,6 +240,9 @@ static enum status check_run(const struct setting_source *source, const struct c
                       "expected model.max_positions to be at least training.sequence_length (%lld) with learned "
                       "positions, got %lld",
                       (long long)config->training.sequence_length, (long long)config->model.max_positions);
+    if (config->model.family == FAMILY_DECODER && config->data.format >= DATA_IDX)
+        return REFUSE(source, data.format, model.family,
+                      "expected a format of text, or auto, with model.family decoder");
     int64_t tokens = config->data.format == DATA_BYTES ? 256 : config->model.vocabulary;
     if (config->data.eot >= tokens)
         return REFUSE(source, data.eot, model.vocabulary,

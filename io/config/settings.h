@@ -11,7 +11,7 @@
 #include "src/core/context.h"
 
 enum {
-    SETTING_LIMIT = 128, /* more than there are rows */
+    SETTING_LIMIT = 192, /* more than there are rows */
     WORD_LIMIT = 12,     /* more than any setting has words */
     KEY_LENGTH = 128,    /* holds every key path */
     MESSAGE_LENGTH = 1024

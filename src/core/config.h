@@ -112,8 +112,38 @@ struct compute_config {
     int64_t bucket_bytes; /* of fp32 gradients that are reduced together */
 };
 
-enum data_format { DATA_AUTO, DATA_BYTES, DATA_NANOGPT, DATA_LLMC, DATA_MEGATRON, DATA_SAMPLES };
+enum data_format {
+    DATA_AUTO,
+    DATA_BYTES,
+    DATA_NANOGPT,
+    DATA_LLMC,
+    DATA_MEGATRON,
+    DATA_SAMPLES,
+    DATA_IDX,
+    DATA_CIFAR10,
+    DATA_CIFAR100,
+    DATA_FOLDER,
+    DATA_LIST
+};
 enum data_sampling { SAMPLING_SHUFFLE, SAMPLING_STREAM };
+
+enum crop_kind { CROP_NONE, CROP_PADDING, CROP_RESIZED };
+enum flip_kind { FLIP_NONE, FLIP_RANDOM, FLIP_ALTERNATING };
+
+/* What is done at random to images to train on. */
+struct augment_config {
+    enum crop_kind crop;
+    int64_t crop_padding;
+    bool crop_reflect;
+    double scale_low, scale_high;
+    double ratio_low, ratio_high;
+    enum flip_kind flip;
+    double rotation;
+    double brightness, contrast, saturation;
+    int64_t cutout;
+    double mixup, cutmix;
+    double mixing;
+};
 
 struct data_config {
     struct text_list train;
@@ -123,6 +153,10 @@ struct data_config {
     enum data_sampling sampling;
     int64_t eot; /* token that ends a document; -1: that of the format */
     uint64_t seed;
+    bool skip_bad;     /* images that cannot be read are left out */
+    int64_t threads;   /* that read images ahead of the step; -1 is auto */
+    double crop_share; /* of an image that evaluation sees: the side of the centre */
+    struct augment_config augment;
 };
 
 enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_WSD };

@@ -6,7 +6,6 @@
 
 #include "io/checkpoint/checkpoint.h"
 #include "io/config/config.h"
-#include "io/data/data.h"
 #include "src/train/run_folder.h"
 
 enum { PATH_LENGTH = 700, LINE = 512 };
@@ -22,6 +21,8 @@ static const char *const promised[] = {"data.",
 
 static bool is_promised(const char *key, const struct config *config)
 {
+    if (strcmp(key, "data.threads") == 0)
+        return false;
     for (size_t i = 0; i < sizeof promised / sizeof *promised; i++) {
         size_t length = strlen(promised[i]);
         bool section = promised[i][length - 1] == '.';
@@ -61,21 +62,15 @@ static void review_one(void *self, const char *key, const char (*values)[CONFIG_
 
 /* -- Data -- */
 
-static const char *const data_keys[] = {"data.train content", "data.validation content"};
-enum { DATA_KEYS = sizeof data_keys / sizeof *data_keys };
+static const char *const data_keys[DATA_KEYS] = {"data.train content", "data.validation content"};
 
-void changes_describe_data(struct context *context, const struct config *config, char *lines)
+void changes_describe_data(const char (*contents)[CHANGES_CONTENT], char *lines)
 {
-    const struct text_list *files[DATA_KEYS] = {&config->data.train, &config->data.validation};
     size_t used = 0;
     lines[0] = '\0';
-    for (int i = 0; i < DATA_KEYS; i++) {
-        char words[96];
-        if (files[i]->count == 0)
-            continue;
-        corpus_names_describe(context, files[i], words, sizeof words);
-        used += (size_t)snprintf(lines + used, CHANGES_DATA - used, "# %s: %s\n", data_keys[i], words);
-    }
+    for (int i = 0; i < DATA_KEYS; i++)
+        if (contents[i][0])
+            used += (size_t)snprintf(lines + used, CHANGES_DATA - used, "# %s: %s\n", data_keys[i], contents[i]);
 }
 
 /* What a line of comments says under the key; false if there is none. */

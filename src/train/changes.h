@@ -5,11 +5,11 @@
 #include "src/core/config.h"
 #include "src/core/context.h"
 
-enum { CHANGES_TEXT = 8192, CHANGES_DATA = 320 };
+enum { CHANGES_TEXT = 8192, CHANGES_DATA = 320, CHANGES_CONTENT = 96, DATA_KEYS = 2 };
 
-/* lines [CHANGES_DATA]: what the files of data.train and data.validation hold, as comments for the settings that a
+/* lines [CHANGES_DATA]: what data.train and data.validation hold, `contents`, as comments for the settings that a
  * checkpoint has. Local. */
-void changes_describe_data(struct context *context, const struct config *config, char *lines);
+void changes_describe_data(const char (*contents)[CHANGES_CONTENT], char *lines);
 
 /* Tells each change, from what to what, of settings and of what data files of the same names hold. One that breaks what
  * the run promised (the order of the data, the schedule, the arithmetic of a step) is a USAGE error unless `accept`.

@@ -1,8 +1,32 @@
 #include "src/train/evaluate.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "src/core/clock.h"
+
+void evaluation_describe(const struct evaluation *evaluation, const struct config *config, char *text, size_t size)
+{
+    bool of_images = config->model.family != FAMILY_DECODER;
+    if (evaluation->targets == 0)
+        snprintf(text, size, "no targets in what was evaluated, so no loss of it");
+    else if (of_images)
+        snprintf(text, size,
+                 "held-out loss %.4f nats an image, %.2f %% right, %.2f %% among the first five, of %lld images",
+                 evaluation->loss, 100.0 * evaluation->accuracy, 100.0 * evaluation->accuracy5,
+                 (long long)evaluation->targets);
+    else
+        snprintf(text, size, "held-out loss %.4f nats a token (perplexity %.2f) over %lld tokens%s", evaluation->loss,
+                 exp(evaluation->loss), (long long)evaluation->targets,
+                 evaluation_routed(&config->model) ? ", routing causal" : "");
+}
+
+int64_t evaluation_confusion(const struct config *config)
+{
+    enum { MOST = 100 };
+    int64_t classes = config->model.family != FAMILY_DECODER ? config->model.image.classes : 0;
+    return classes <= MOST ? classes * classes : 0;
+}
 
 bool evaluation_routed(const struct model_config *config)
 {

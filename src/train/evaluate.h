@@ -14,6 +14,7 @@ struct evaluation_plan {
     bool whole_routes; /* routers choose for whole windows, looking at later tokens, instead of token by token */
     bool memory_off;   /* attention sees its own segment only */
     enum data_sampling sampling; /* of training */
+    double *confusion; /* of images: [classes, classes], how often a label was taken for a class; NULL: nobody asks */
     /* Told on every rank how many of all passes are done; NULL: nobody follows. */
     void (*follow)(void *self, int64_t done, int64_t all);
     void *self;
@@ -21,12 +22,21 @@ struct evaluation_plan {
 
 struct evaluation {
     double loss;     /* nats per target; not a number without any */
-    int64_t targets; /* tokens that were predicted */
-    int64_t tokens;  /* that were read, without padding */
+    int64_t targets; /* tokens that were predicted, or images */
+    double accuracy; /* of images: share whose label has the largest score, and one of the five largest */
+    double accuracy5;
+    int64_t bad;    /* images of this rank that could not be read */
+    int64_t tokens; /* that were read, without padding */
     double seconds;
     double processor_seconds; /* of this rank's process, in which other work on the machine does not count */
     bool stopped;             /* by a vote, behind one of the batches: the rest says nothing */
 };
+
+/* What it found, as in "held-out loss 1.2345 nats a token (perplexity 3.44) over 1000 tokens". */
+void evaluation_describe(const struct evaluation *evaluation, const struct config *config, char *text, size_t size);
+
+/* Elements of the table of confusion that metrics and reports have room for; 0: there is none. */
+int64_t evaluation_confusion(const struct config *config);
 
 /* Whether a model's routers could look at later tokens: only then do whole_routes make a difference. */
 bool evaluation_routed(const struct model_config *config);

@@ -67,10 +67,11 @@ void progress_show(struct progress *progress, const struct progress_line *line)
     char loss[32] = "no targets";
     if (!line->no_target)
         snprintf(loss, sizeof loss, "loss %.4f", line->loss);
-    fprintf(stderr, "%sstep %lld/%lld  %s%s  rate %.2e  %.0f tokens/s  MFU %.1f %%  %s left%s%s",
+    bool images = line->images_per_second > 0.0;
+    fprintf(stderr, "%sstep %lld/%lld  %s%s  rate %.2e  %.0f %s/s  MFU %.1f %%  %s left%s%s",
             progress->terminal ? "\r\x1b[K" : "", (long long)line->step, (long long)line->steps, loss, router,
-            line->rate, line->tokens_per_second, 100.0 * line->mfu, left, line->skipped ? "  SKIPPED" : "",
-            progress->terminal && !last ? "" : "\n");
+            line->rate, images ? line->images_per_second : line->tokens_per_second, images ? "images" : "tokens",
+            100.0 * line->mfu, left, line->skipped ? "  SKIPPED" : "", progress->terminal && !last ? "" : "\n");
     fflush(stderr);
     if (last)
         progress->last_line = 0.0;

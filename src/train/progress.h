@@ -25,6 +25,7 @@ struct progress_line {
     double rate;
     double seconds; /* of this step */
     double tokens_per_second;
+    double images_per_second; /* 0: there are none */
     double mfu;
     bool skipped;
     bool no_target; /* there is no loss */

@@ -9,58 +9,25 @@
 #include "io/config/config.h"
 #include "src/core/sample.h"
 #include "src/core/text.h"
-#include "src/train/corpora.h"
 #include "src/train/run_folder.h"
 #include "src/train/state.h"
 
-/* Nothing to evaluate is found out before training, not after it. */
-static enum status check_validation(struct train *train)
-{
-    const struct data_config *data = &train->config->data;
-    struct corpus_contexts contexts;
-    if (!train->validation)
-        return STATUS_OK;
-    CHECK(corpus_contexts_create(train->context, train->validation, data->sampling,
-                                 train->config->training.sequence_length, &contexts));
-    int64_t count = contexts.count;
-    corpus_contexts_destroy(&contexts);
-    if (count > 0)
-        return STATUS_OK;
-    if (data->validation.count > 0)
-        return context_fail(train->context, STATUS_FILE,
-                            "data.validation: %s: no document of two tokens or more, so there is nothing to predict; "
-                            "name a longer text, or none and data.validation_fraction=0",
-                            data->validation.item[0]);
-    return context_fail(train->context, STATUS_FILE,
-                        "data.validation_fraction: the part of %g that is held out has no document of two tokens or "
-                        "more; raise it, use more text, or set it to 0",
-                        data->validation_fraction);
-}
-
 static enum status open_data(struct train *train)
 {
-    const struct config *config = train->config;
-    const struct data_config *data = &config->data;
     struct context *context = train->context;
-    struct mesh *mesh = train->mesh;
     enum status status = STATUS_OK;
-    if (data->train.count == 0)
+    if (train->config->data.train.count == 0)
         status = context_fail(context, STATUS_USAGE, "data.train: name at least one file to train on");
-    CHECK(mesh_agree(mesh, context, status));
-    bool own_validation = data->validation.count > 0;
-    double cut = own_validation ? 1.0 : 1.0 - data->validation_fraction;
-    CHECK(corpora_open(context, mesh, config, &data->train, 0.0, cut, &train->train));
-    if (own_validation)
-        CHECK(corpora_open(context, mesh, config, &data->validation, 0.0, 1.0, &train->validation));
-    else if (cut < 1.0)
-        CHECK(corpora_open(context, mesh, config, &data->train, cut, 1.0, &train->validation));
-    CHECK(mesh_agree(mesh, context, check_validation(train)));
+    CHECK(mesh_agree(train->mesh, context, status));
+    CHECK(source_open(context, train->mesh, train->config, train->trainer.engine->threads, &train->source));
+    int64_t confusion = evaluation_confusion(train->config);
+    if (confusion > 0 && train->source.validates)
+        train->confusion = memory_allocate(context, (size_t)confusion * sizeof *train->confusion, MEMORY_OTHER);
+    CHECK(mesh_agree(train->mesh, context, context->status));
     if (train->root)
-        changes_describe_data(context, config, train->data_lines);
-    mesh_broadcast(mesh, MESH_TEAM, 0, train->data_lines, sizeof train->data_lines, DTYPE_BYTE);
-    return mesh_agree(mesh, context,
-                      sampler_create(context, train->train, data, config->training.sequence_length,
-                                     config->training.batch, &train->sampler));
+        changes_describe_data((const char(*)[CHANGES_CONTENT])train->source.contents, train->data_lines);
+    mesh_broadcast(train->mesh, MESH_TEAM, 0, train->data_lines, sizeof train->data_lines, DTYPE_BYTE);
+    return STATUS_OK;
 }
 
 static enum status create_state(struct train *train)
@@ -147,7 +114,7 @@ static enum status open_outputs(struct train *train)
     /* It says what the steps had: a start without any changes nothing. */
     if (step < train_end(train) || !train->line.found)
         CHECK(train_write_config(train));
-    CHECK(lifecycle_begin(&train->lifecycle, train_end(train), train->validation != NULL));
+    CHECK(lifecycle_begin(&train->lifecycle, train_end(train), train->source.validates));
     /* An instruction to go back leaves a line of history, which is set aside with its checkpoints. */
     run_folder_free_name(path, aside, sizeof aside);
     return metrics_open(context, path, step, train->line.instruction[0] ? aside : NULL, &train->metrics);
@@ -164,13 +131,11 @@ static void describe_run(const struct train *train)
             learned += (double)parameter_elements(&list->item[i]->spec);
     if (learned < (double)parameter_list_elements(list))
         snprintf(frozen, sizeof frozen, ", of which %.2f million are trained,", 1e-6 * learned);
-    context_log(
-        train->context,
-        "model: %.2f million parameters%s in %s; %lld tokens in %d file%s to train on; batch %lld x %lld tokens",
-        1e-6 * (double)parameter_list_elements(list), frozen,
-        train->trainer.model->dtype == DTYPE_BF16 ? "bf16" : "fp32", (long long)corpus_tokens(train->train),
-        corpus_files(train->train), corpus_files(train->train) == 1 ? "" : "s",
-        (long long)train->config->training.batch, (long long)train->config->training.sequence_length);
+    context_log(train->context, "model: %.2f million parameters%s in %s; %s to train on; batch %lld x %lld token%s",
+                1e-6 * (double)parameter_list_elements(list), frozen,
+                train->trainer.model->dtype == DTYPE_BF16 ? "bf16" : "fp32", train->source.description,
+                (long long)train->config->training.batch, (long long)train->config->training.sequence_length,
+                train->config->training.sequence_length == 1 ? "" : "s");
     context_log(train->context,
                 "mesh: data %lld x pipeline %lld x context %lld x tensor %lld, %d thread%s a rank, %s kernels, "
                 "%.0f GFLOP/s of matrix products measured on all ranks",
@@ -252,6 +217,7 @@ enum status train_start(struct train *train, const struct resume *resume)
     CHECK(mesh_agree(train->mesh, context, create_state(train)));
     CHECK(checkpointer_create(&train->trainer, train->carried, train->checkpoints, &train->checkpointer));
     train->trainer.data_lines = train->data_lines;
+    train->trainer.data_facts = train->source.data_facts;
     train->trainer.voter = (struct voter){.self = train, .cast = cast_votes};
     CHECK(restore(train, resume));
     train->size_limit = 10.0 * fmax(1.0, trainer_parameter_size(&train->trainer));

@@ -24,6 +24,7 @@ static enum status fill_header(const struct trainer *trainer, struct checkpoint_
     struct tm utc;
     gmtime_r(&now, &utc);
     strftime(header->created, sizeof header->created, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    snprintf(header->data, sizeof header->data, "%s", trainer->data_facts ? trainer->data_facts : "");
     size_t length = config_format(trainer->config, header->config, sizeof header->config);
     if (trainer->data_lines && length + strlen(trainer->data_lines) < sizeof header->config)
         length += (size_t)sprintf(header->config + length, "%s", trainer->data_lines);

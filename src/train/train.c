@@ -12,35 +12,9 @@
 
 /* -- The loop -- */
 
-/* Agreed: a file of the data that has shrunk is told of once. */
 static enum status fill_batch(struct train *train)
 {
-    struct trainer *trainer = &train->trainer;
-    struct batch *batch = &trainer->batch;
-    int32_t *inputs = batch_field(batch, "tokens");
-    int32_t *wanted = batch_field(batch, "targets");
-    int64_t *valid = batch_field(batch, "valid");
-    int64_t targets = 0;
-    int64_t tokens = 0;
-    for (int64_t row = 0; row < batch->rows; row++) {
-        int64_t local = row - batch->mine.begin;
-        bool mine = local >= 0 && local < batch->mine.count;
-        struct sequence sequence;
-        sampler_sequence(&train->sampler, trainer->sequences + row, mine ? inputs + local * batch->length : NULL,
-                         mine ? wanted + local * batch->length : NULL, &sequence);
-        targets += sequence.targets;
-        tokens += sequence.valid;
-        if (mine)
-            sampler_announce(&train->sampler, trainer->sequences + batch->rows + row);
-        if (mine)
-            valid[local] = sequence.valid;
-        if (mine && sequence.reset && train->carried)
-            trainer->model->ops->state->reset(train->carried, local);
-    }
-    batch->state = train->carried;
-    batch->causal = false;
-    batch_ready(batch, targets, tokens);
-    return mesh_agree(train->mesh, train->context, train->context->status);
+    return train->source.ops->fill(&train->source, &train->trainer, train->carried);
 }
 
 static void follow_evaluation(void *self, int64_t done, int64_t all)
@@ -48,17 +22,36 @@ static void follow_evaluation(void *self, int64_t done, int64_t all)
     progress_evaluation(self, done, all);
 }
 
+static enum status write_evaluation(struct train *train, const struct evaluation *evaluation)
+{
+    bool of_images = train->config->model.family != FAMILY_DECODER;
+    struct metrics_field fields[8] = {{"step", (double)train->trainer.step, true},
+                                      {"validation_loss", evaluation->loss, false},
+                                      {"validation_seconds", evaluation->seconds, false}};
+    int count = 3;
+    fields[count++] = (struct metrics_field){of_images ? "validation_images" : "validation_tokens",
+                                             (double)evaluation->targets, true};
+    if (of_images) {
+        fields[count++] = (struct metrics_field){"validation_accuracy", evaluation->accuracy, false};
+        fields[count++] = (struct metrics_field){"validation_accuracy5", evaluation->accuracy5, false};
+    } else if (evaluation_routed(&train->config->model)) {
+        fields[count++] = (struct metrics_field){"validation_causal", 1.0, true}; /* routers decided token by token */
+    }
+    struct metrics_list confusion = {"validation_confusion", train->confusion, evaluation_confusion(train->config)};
+    return metrics_write_lists(train->metrics, fields, count, &confusion, train->confusion ? 1 : 0);
+}
+
 /* *stopped: before it was done, so that there is no result, and it is left to the next start. */
 static enum status run_evaluation(struct train *train, int64_t batches, bool *stopped)
 {
     struct evaluation_plan plan = {.batches = batches,
                                    .sampling = train->config->data.sampling,
+                                   .confusion = train->confusion,
                                    .follow = follow_evaluation,
                                    .self = &train->progress};
-    bool routed = evaluation_routed(&train->config->model);
     struct evaluation evaluation;
     train->lifecycle.evaluating = true;
-    CHECK(evaluate(&train->trainer, train->validation, &plan, &evaluation));
+    CHECK(train->source.ops->evaluate(&train->source, &train->trainer, &plan, &evaluation));
     train->lifecycle.evaluating = false;
     *stopped = evaluation.stopped;
     if (*stopped)
@@ -66,26 +59,10 @@ static enum status run_evaluation(struct train *train, int64_t batches, bool *st
     lifecycle_evaluated(&train->lifecycle, evaluation.seconds);
     train_measure_peak(train);
     progress_break(&train->progress);
-    if (evaluation.targets == 0)
-        context_log(train->context,
-                    "step %lld: no targets in what was evaluated of the held-out text, so no loss of it",
-                    (long long)train->trainer.step);
-    else
-        context_log(train->context, "step %lld: held-out loss %.4f nats a token (perplexity %.2f) over %lld tokens%s",
-                    (long long)train->trainer.step, evaluation.loss, exp(evaluation.loss),
-                    (long long)evaluation.targets, routed ? ", routing causal" : "");
-    enum status status = STATUS_OK;
-    if (train->root) {
-        const struct metrics_field fields[] = {
-            {"step", (double)train->trainer.step, true},
-            {"validation_loss", evaluation.loss, false},
-            {"validation_tokens", (double)evaluation.targets, true},
-            {"validation_seconds", evaluation.seconds, false},
-            {"validation_causal", 1.0, true}, /* routers decided token by token */
-        };
-        status = metrics_write(train->metrics, fields, (int)(sizeof fields / sizeof *fields) - !routed);
-    }
-    return mesh_agree(train->mesh, train->context, status);
+    char text[160];
+    evaluation_describe(&evaluation, train->config, text, sizeof text);
+    context_log(train->context, "step %lld: %s", (long long)train->trainer.step, text);
+    return mesh_agree(train->mesh, train->context, train->root ? write_evaluation(train, &evaluation) : STATUS_OK);
 }
 
 /* What a save has cost goes into the metrics. Collective, agreed status. */
@@ -191,6 +168,7 @@ static enum status report_step(struct train *train, const struct step_result *re
                                int64_t allocations)
 {
     const struct trainer *trainer = &train->trainer;
+    bool of_images = train->config->model.family != FAMILY_DECODER;
     double tokens = (double)trainer->batch.token_count;
     double flops = tokens * trainer->model->ops->flops(&train->config->model, trainer->batch.length, result->surplus,
                                                        &trainer->session.parameters);
@@ -204,6 +182,7 @@ static enum status report_step(struct train *train, const struct step_result *re
                                  .rate = result->rate,
                                  .seconds = seconds,
                                  .tokens_per_second = tokens / seconds,
+                                 .images_per_second = of_images ? (double)trainer->batch.target_count / seconds : 0.0,
                                  .mfu = flops / seconds / train->peak,
                                  .skipped = result->skipped,
                                  .no_target = result->no_target};
@@ -235,14 +214,21 @@ static enum status report_step(struct train *train, const struct step_result *re
     };
     enum { ALWAYS = sizeof always / sizeof *always };
     const struct model_scalars *scalars = &train->scalars;
-    struct metrics_field fields[ALWAYS + MODEL_NUMBERS];
+    struct metrics_field fields[ALWAYS + MODEL_NUMBERS + SOURCE_COUNTS + 1];
     struct metrics_list lists[MODEL_LISTS];
+    int count = ALWAYS;
     memcpy(fields, always, sizeof always);
     for (int i = 0; i < scalars->number_count; i++)
-        fields[ALWAYS + i] = (struct metrics_field){scalars->number[i].name, scalars->number[i].value, false};
+        fields[count++] = (struct metrics_field){scalars->number[i].name, scalars->number[i].value, false};
+    if (of_images)
+        fields[count++] = (struct metrics_field){"images_per_second", line.images_per_second, false};
+    struct source_count counts[SOURCE_COUNTS];
+    int source_counts = train->source.ops->count ? train->source.ops->count(&train->source, counts) : 0;
+    for (int i = 0; i < source_counts; i++)
+        fields[count++] = (struct metrics_field){counts[i].name, counts[i].value, counts[i].integer};
     for (int i = 0; i < scalars->list_count; i++)
         lists[i] = (struct metrics_list){scalars->list[i].name, scalars->list[i].values, scalars->list[i].count};
-    return metrics_write_lists(train->metrics, fields, ALWAYS + scalars->number_count, lists, scalars->list_count);
+    return metrics_write_lists(train->metrics, fields, count, lists, scalars->list_count);
 }
 
 /* After a spike of the loss; the metrics then go on after the step that the run has gone back to. */
@@ -319,7 +305,7 @@ static enum status run_step(struct train *train, double votes[VOTES])
 static bool evaluation_due(const struct train *train)
 {
     int64_t every = train->config->evaluation.every;
-    return train->validation && every && train->trainer.step % every == 0;
+    return train->source.validates && every && train->trainer.step % every == 0;
 }
 
 /* Whether the step that the run goes on from was evaluated before. Collective. */
@@ -424,7 +410,7 @@ static enum status run_steps(struct train *train, bool *stopped)
     CHECK(save_last(train, *stopped, runs));
     lifecycle_obeyed(&train->lifecycle, VOTE_SAVE);
     /* A run that was finished before may have its last evaluation, too. */
-    if (!*stopped && train->validation && (runs || !seen))
+    if (!*stopped && train->source.validates && (runs || !seen))
         CHECK(run_evaluation(train, train->config->evaluation.final_batches, stopped));
     lifecycle_obeyed(&train->lifecycle, VOTE_STOP);
     return mesh_agree(train->mesh, train->context, *stopped ? lifecycle_stopped(&train->lifecycle) : STATUS_OK);
@@ -463,9 +449,8 @@ done:
     lock_release(&train->lock);
     destroy_state(train);
     trainer_destroy(&train->trainer);
-    sampler_destroy(&train->sampler);
-    corpus_close(&train->train);
-    corpus_close(&train->validation);
+    source_close(&train->source);
+    memory_free(context, train->confusion);
     memory_free(context, train);
     return status;
 }

@@ -2,7 +2,6 @@
 #ifndef CAIRN_TRAIN_TRAIN_PRIVATE_H
 #define CAIRN_TRAIN_TRAIN_PRIVATE_H
 
-#include "io/data/data.h"
 #include "io/lock/lock.h"
 #include "io/metrics/metrics.h"
 #include "src/train/changes.h"
@@ -10,6 +9,7 @@
 #include "src/train/lifecycle.h"
 #include "src/train/line.h"
 #include "src/train/progress.h"
+#include "src/train/source.h"
 #include "src/train/train.h"
 #include "src/train/trainer.h"
 #include "src/train/watches.h"
@@ -25,9 +25,8 @@ struct train {
     struct line line; /* that this start goes on with */
     char changes[CHANGES_TEXT];
     char data_lines[CHANGES_DATA]; /* what the files of data hold */
-    struct corpus *train;
-    struct corpus *validation;
-    struct sampler sampler;
+    struct source source;
+    double *confusion; /* [classes, classes] of the last evaluation; NULL: no images, or of too many classes */
     struct trainer trainer;
     struct model_state *carried; /* from step to step; NULL: nothing is */
     struct model_scalars scalars;

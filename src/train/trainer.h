@@ -49,6 +49,7 @@ struct trainer {
     struct spike_watch spikes;     /* of the losses of steps; kept with the state */
     struct voter voter;
     const char *data_lines; /* comments for the settings in checkpoints: what the data held; NULL: nothing */
+    const char *data_facts; /* for checkpoints: what a model has to know of its data; NULL: nothing */
     /* Follows the pipeline of a step (struct pipeline_stage), for plans; NULL unless somebody wants to know. */
     void (*acted)(void *self, const struct pipeline_action *action);
     void *acted_self;

@@ -780,13 +780,15 @@ static void test_describe_one(void **state)
     static const char jobs[] = "compute\n"
                                "  bucket_bytes                 an integer of at least 1024; default 26214400\n"
                                "                               Bytes of fp32 gradients that are reduced together.\n";
-    static const char seeds[] = "data\n"
-                                "  seed                         an integer from 0 to 18446744073709551615; default 1\n"
-                                "                               Seed of the order of the sequences.\n"
-                                "\n"
-                                "training\n"
-                                "  seed                         an integer from 0 to 18446744073709551615; default 1\n"
-                                "                               Seed of the initial weights.\n";
+    static const char seeds[] =
+        "data\n"
+        "  seed                         an integer from 0 to 18446744073709551615; default 1\n"
+        "                               Seed of the order of the sequences or images, and of what is done to\n"
+        "                               images at random.\n"
+        "\n"
+        "training\n"
+        "  seed                         an integer from 0 to 18446744073709551615; default 1\n"
+        "                               Seed of the initial weights.\n";
     describe(fixture, "compute.bucket_bytes", jobs);
     describe(fixture, "bucket_bytes", jobs);
     describe(fixture, "seed", seeds);

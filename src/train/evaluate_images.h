@@ -1,0 +1,20 @@
+/* The loss of a classifier over a set of images, and how often it is right. */
+#ifndef CAIRN_TRAIN_EVALUATE_IMAGES_H
+#define CAIRN_TRAIN_EVALUATE_IMAGES_H
+
+#include "io/images/images.h"
+#include "src/train/evaluate.h"
+
+struct image_evaluation {
+    const struct image_set *set;                   /* of the classes that the model was trained on */
+    const struct image_augmentation *augmentation; /* of which the size and the normalisation count */
+    bool skip_bad;
+    int threads; /* that read ahead */
+};
+
+/* All images once, in batches of the trainer; with plan->batches so many batches, spread evenly over the set.
+ * Collective; agreed status. */
+enum status evaluate_images(struct trainer *trainer, const struct image_evaluation *images,
+                            const struct evaluation_plan *plan, struct evaluation *evaluation) MUST_USE;
+
+#endif
