@@ -56,43 +56,63 @@ static void close_bucket(struct replica *replica, struct bucket *bucket)
     replica->bucket_count++;
 }
 
-/* Whether a bucket cannot take this parameter besides what it has. */
+/* Whether a bucket cannot take this parameter besides what it has. One that is dealt has some for every replica, or
+ * most of it would be empty. */
 static bool is_closed(const struct replica *replica, const struct bucket *bucket, const struct parameter *parameter,
                       int64_t bucket_bytes)
 {
     bool full = (bucket->kind == BUCKET_EXCLUSIVE || bucket->kind == BUCKET_FROZEN) &&
-                bucket->count * (int64_t)sizeof(float) >= bucket_bytes;
+                bucket->reach * (int64_t)sizeof(float) >= bucket_bytes &&
+                (!bucket->uncut || bucket->parameters >= 2 * replica->replicas);
     return full || bucket->kind == BUCKET_TIED || bucket->kind != kind_of(replica, parameter) ||
            bucket->uncut != is_uncut(replica, parameter) || bucket->dtype != dtype_of(replica, parameter);
 }
 
-/* Deals parameters first .. of a bucket to the replicas, the largest first, each to the one that has least: the slice
- * is as long as the most that one has. */
+/* The one that has least of this bucket, and of those that least of all: but not of what the pipeline's ends share, who
+ * have to deal it alike. */
+static int least_loaded(const struct replica *replica, const struct bucket *bucket)
+{
+    const struct replica_load *load = replica->load;
+    int least = 0;
+    for (int r = 1; r < replica->replicas; r++)
+        if (load[r].cost < load[least].cost ||
+            (load[r].cost == load[least].cost && bucket->kind != BUCKET_TIED && load[r].total < load[least].total))
+            least = r;
+    return least;
+}
+
+/* Deals parameters first .. of a bucket to the replicas, the costliest first: the slice is as long as the most elements
+ * that one has. Costs are those of whole parameters, so that all tensor ranks deal alike. */
 static void deal_bucket(struct replica *replica, struct bucket *bucket, int first)
 {
-    int64_t *load = replica->load;
+    struct replica_load *load = replica->load;
+    int end = first + bucket->parameters;
     int64_t most = 0;
-    memset(load, 0, (size_t)replica->replicas * sizeof *load);
-    for (int i = 0; i < bucket->parameters; i++)
-        replica->position[first + i] = -1;
+    for (int r = 0; r < replica->replicas; r++)
+        load[r] = (struct replica_load){.total = load[r].total};
     for (int n = 0; n < bucket->parameters; n++) {
-        int largest = -1;
-        for (int i = first; i < first + bucket->parameters; i++)
-            if (replica->position[i] < 0 && (largest < 0 || parameter_local(replica->parameters[i]) >
-                                                                parameter_local(replica->parameters[largest])))
-                largest = i;
-        int least = 0;
-        for (int r = 1; r < replica->replicas; r++)
-            if (load[r] < load[least])
-                least = r;
-        replica->position[largest] = load[least] * replica->replicas + least; /* both in one, until all are dealt */
-        load[least] += integer_round_up(parameter_local(replica->parameters[largest]), PARAMETER_ALIGNMENT);
-        most = integer_max(most, load[least]);
+        int costliest = -1;
+        for (int i = first; i < end; i++)
+            if (replica->dealt[i] < 0 &&
+                (costliest < 0 || replica->parameters[i]->cost > replica->parameters[costliest]->cost))
+                costliest = i;
+        int least = least_loaded(replica, bucket);
+        replica->dealt[costliest] = least;
+        replica->position[costliest] = load[least].elements;
+        load[least].elements += integer_round_up(parameter_local(replica->parameters[costliest]), PARAMETER_ALIGNMENT);
+        load[least].cost += replica->parameters[costliest]->cost;
+        load[least].total += replica->parameters[costliest]->cost;
+        most = integer_max(most, load[least].elements);
     }
-    for (int i = first; i < first + bucket->parameters; i++)
-        replica->position[i] =
-            bucket->begin + replica->position[i] % replica->replicas * most + replica->position[i] / replica->replicas;
+    for (int i = first; i < end; i++)
+        replica->position[i] += bucket->begin + replica->dealt[i] * most;
     bucket->count = most * replica->replicas;
+}
+
+/* A tensor rank's even part of a parameter. */
+static int64_t reach_of(const struct replica *replica, const struct parameter *parameter)
+{
+    return parameter_elements(&parameter->spec) / mesh_size(replica->mesh, MESH_TENSOR);
 }
 
 /* Divides the ordered parameters into buckets of about bucket_bytes. */
@@ -119,7 +139,9 @@ static void fill_buckets(struct replica *replica, int64_t bucket_bytes)
         }
         parameter->bucket = replica->bucket_count;
         replica->position[i] = bucket->begin + bucket->count;
+        replica->dealt[i] = -1;
         bucket->count += integer_round_up(parameter_local(parameter), PARAMETER_ALIGNMENT);
+        bucket->reach = bucket->uncut ? bucket->reach + reach_of(replica, parameter) : bucket->count;
         bucket->parameters++;
     }
 }

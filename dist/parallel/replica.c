@@ -53,8 +53,12 @@ static void find_shards(struct replica *replica)
         struct range slice = {.begin = bucket->begin + replica->index * bucket->slice, .count = bucket->slice};
         struct range whole = {.begin = replica->position[i], .count = parameter_local(parameter)};
         struct range part = range_intersect(slice, whole);
-        if (part.count == 0)
+        bool dealt_here = replica->dealt[i] == replica->index;
+        /* What is dealt to this replica is known to all its tensor ranks, those too that have nothing of it. */
+        if (part.count == 0 && !dealt_here)
             continue;
+        if (dealt_here)
+            part = whole;
         int64_t state = bucket->state + part.begin - slice.begin;
         bool frozen = bucket->kind == BUCKET_FROZEN;
         struct shard *shard = &replica->shards[replica->shard_count++];
@@ -88,9 +92,10 @@ enum status replica_create(struct context *context, struct mesh *mesh, struct en
     size_t entries = (size_t)list->count + 1;
     r->parameters = memory_allocate(context, entries * sizeof(struct parameter *), MEMORY_OTHER);
     r->position = memory_allocate(context, entries * sizeof *r->position, MEMORY_OTHER);
+    r->dealt = memory_allocate(context, entries * sizeof *r->dealt, MEMORY_OTHER);
     r->buckets = memory_allocate(context, entries * sizeof *r->buckets, MEMORY_OTHER);
     r->load = memory_allocate(context, (size_t)r->replicas * sizeof *r->load, MEMORY_OTHER);
-    if (!r->load || !r->parameters || !r->position || !r->buckets)
+    if (!r->load || !r->parameters || !r->position || !r->dealt || !r->buckets)
         return STATUS_MEMORY;
     buckets_fill(r, list, bucket_bytes);
     CHECK(allocate_arrays(r));
@@ -115,8 +120,8 @@ void replica_destroy(struct replica **replica)
     if (!r)
         return;
     engine_forget(r->engine);
-    void *owned[] = {r->load,    r->parameters, r->position, r->buckets, r->values, r->gradients,
-                     r->reduced, r->master,     r->scratch,  r->shards,  r};
+    void *owned[] = {r->load,      r->parameters, r->position, r->dealt,   r->buckets, r->values,
+                     r->gradients, r->reduced,    r->master,   r->scratch, r->shards,  r};
     struct context *context = r->context;
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         memory_free(context, owned[i]);

@@ -19,7 +19,7 @@ struct replica;
 /* The part of a parameter that this rank steps, or reads and writes. */
 struct shard {
     struct parameter *parameter;
-    struct range flat;     /* of the parameter's local block */
+    struct range flat;     /* of the parameter's local block; of an uncut one all of it, which may be nothing */
     int64_t begin;         /* where its optimiser state starts in arrays of replica_state_count elements */
     float *master;         /* [flat.count] fp32; NULL of a frozen one whose values are bf16 */
     const float *gradient; /* [flat.count] summed over replicas, valid from replica_finish to the next begin */

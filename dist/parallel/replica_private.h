@@ -25,6 +25,7 @@ struct bucket {
     enum dtype dtype; /* of the values */
     int64_t begin;    /* in the flat array of gradients */
     int64_t count;    /* a multiple of the replicas */
+    int64_t reach;    /* elements that say when it is full: the same on all tensor ranks of uncut parameters */
     int64_t slice;    /* count / replicas */
     int64_t state;    /* where this rank's slice begins in optimiser state */
     size_t offset;    /* of its values in bytes */
@@ -32,6 +33,13 @@ struct bucket {
     int expected; /* parameters that backward is not through with */
     bool started;
     struct mesh_request request;
+};
+
+/* What one replica has got of uncut parameters. */
+struct replica_load {
+    int64_t elements; /* of the bucket that is dealt */
+    double cost;      /* of that bucket */
+    double total;     /* of all buckets */
 };
 
 struct replica {
@@ -43,8 +51,9 @@ struct replica {
     int replicas;
     int index;                     /* of this rank among them */
     struct parameter **parameters; /* in the order of the buckets */
-    int64_t *load;                 /* [replicas] elements that each got of a bucket that is dealt */
+    struct replica_load *load;     /* [replicas] what is dealt to each */
     int64_t *position;             /* [parameter_count] of a parameter in the flat array of gradients */
+    int *dealt;                    /* [parameter_count] the replica that steps an uncut parameter; -1 of others */
     int parameter_count;
     struct bucket *buckets;
     int bucket_count;

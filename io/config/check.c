@@ -102,6 +102,15 @@ static enum status derive_heads(const struct setting_source *source, struct mode
     return STATUS_OK;
 }
 
+static void derive_optimizer(const struct setting_source *source, struct optimizer_config *optimizer)
+{
+    bool muon = optimizer->kind == OPTIMIZER_MUON;
+    if (!is_given(source, setting_at(offsetof(struct config, optimizer.momentum))))
+        optimizer->momentum = muon ? 0.95 : 0.9;
+    if (!is_given(source, setting_at(offsetof(struct config, optimizer.nesterov))))
+        optimizer->nesterov = muon;
+}
+
 static enum status derive_depth(const struct setting_source *source, struct model_config *model)
 {
     if (model->depth.kind != DEPTH_RECURSIVE)
@@ -252,6 +261,13 @@ static enum status check_run(const struct setting_source *source, const struct c
         return REFUSE(source, mesh.virtual_stages, mesh.pipeline,
                       "expected mesh.virtual_stages 1 with mesh.pipeline 1, got %lld",
                       (long long)config->mesh.virtual_stages);
+    if (config->model.family == FAMILY_RESNET && optimizer->kind == OPTIMIZER_MUON)
+        return REFUSE(source, optimizer.kind, model.family,
+                      "expected adamw or sgd with model.family resnet, which has no matrices inside layers");
+    if (optimizer->adamw_learning_rate > 0.0 && optimizer->learning_rate == 0.0)
+        return REFUSE(source, optimizer.learning_rate, optimizer.adamw_learning_rate,
+                      "expected optimizer.learning_rate above 0 with optimizer.adamw_learning_rate, whose course it "
+                      "shares; got 0");
     if (optimizer->warmup_steps > steps)
         return REFUSE(source, optimizer.warmup_steps, training.steps,
                       "expected optimizer.warmup_steps to be at most training.steps (%lld), got %lld", steps,
@@ -287,6 +303,7 @@ enum status config_check(const struct setting_source *source, struct config *con
         CHECK(derive_image(source, config));
     if (config->model.family != FAMILY_RESNET)
         CHECK(check_transformer(source, &config->model));
+    derive_optimizer(source, &config->optimizer);
     CHECK(check_residual(source, &config->model));
     CHECK(check_sizes(source, config));
     if (source->model_only)

@@ -161,7 +161,9 @@ struct data_config {
 
 enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_WSD };
 
-enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_SGD };
+enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_SGD, OPTIMIZER_MUON };
+
+enum polar_kind { POLAR_NEWTON_SCHULZ, POLAR_EXACT };
 
 struct optimizer_config {
     enum optimizer_kind kind;
@@ -169,8 +171,11 @@ struct optimizer_config {
     double beta1;
     double beta2;
     double epsilon;
-    double momentum; /* of sgd */
+    double momentum; /* of sgd and muon */
     bool nesterov;
+    enum polar_kind polar;
+    double adamw_learning_rate; /* of what AdamW steps beside muon; 0 is learning_rate */
+    struct text_list no_decay;  /* patterns of parameters without weight decay */
     double weight_decay;
     double clip; /* largest global gradient norm; 0 is off */
     double gate_lr_factor;

@@ -76,6 +76,7 @@ static struct linear_parameters declare_linear(struct decoder *decoder, const st
     struct linear_parameters linear = {0};
     struct parameter_spec weight = part_matrix(layer, map->name, ".weight", map->rows, map->columns);
     weight.deviation = map->deviation;
+    weight.is_matrix = true;
     linear.weight = part_declare(decoder, layer, map->group, &weight, map->division);
     if (decoder->config.bias) {
         struct parameter_spec bias = part_vector(layer, map->name, ".bias", map->rows, INITIAL_ZERO);
@@ -162,6 +163,7 @@ static struct residual_parameters declare_residual(struct decoder *decoder, cons
         down.initial = INITIAL_ORTHOGONAL;
         down.deviation = 1.0 / sqrt((double)(rank * config->width));
         up.initial = INITIAL_ZERO;
+        down.is_matrix = up.is_matrix = true;
         if (previous > 0) {
             repeat_spec(&down, previous);
             repeat_spec(&up, previous);

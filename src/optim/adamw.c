@@ -14,7 +14,7 @@ static int arrays(const struct optimizer_config *config, const struct parameter_
     return 2;
 }
 
-static enum status step(const struct optimizer_step *step, const struct shard *shard, float *const *state)
+static enum status step(const struct optimizer_step *step, const struct shard *shard, void *const *state)
 {
     const struct optimizer_config *config = step->config;
     /* Moments decay by the rounded betas, which near to 1 are others; so does what corrects them. */
@@ -37,4 +37,4 @@ static enum status step(const struct optimizer_step *step, const struct shard *s
     return STATUS_OK;
 }
 
-const struct optimizer_ops adamw_ops = {.name = "adamw", .layout = LAYOUT_FLAT, .arrays = arrays, .step = step};
+const struct optimizer_ops adamw_ops = {.name = "adamw", .arrays = arrays, .step = step};

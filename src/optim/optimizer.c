@@ -1,57 +1,103 @@
 #include "src/optim/optimizer.h"
 
+#include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "src/ops/ops.h"
+#include "src/optim/whole.h"
+
+enum { ALIGNMENT = 64 };
 
 const struct optimizer_ops *optimizer_find(enum optimizer_kind kind)
 {
-    static const struct optimizer_ops *const all[] = {[OPTIMIZER_ADAMW] = &adamw_ops, [OPTIMIZER_SGD] = &sgd_ops};
+    static const struct optimizer_ops *const all[] = {
+        [OPTIMIZER_ADAMW] = &adamw_ops, [OPTIMIZER_SGD] = &sgd_ops, [OPTIMIZER_MUON] = &muon_ops};
     return all[kind];
 }
 
-void optimizer_prepare(const struct optimizer_ops *ops, const struct parameter_list *list)
+/* The one that steps this parameter. */
+static const struct optimizer_ops *choose(const struct optimizer_ops *ops, const struct parameter_spec *spec)
 {
-    for (int i = list->borrowed; i < list->count; i++)
-        list->item[i]->uncut = ops->layout == LAYOUT_WHOLE;
+    return ops->choose ? ops->choose(spec) : ops;
+}
+
+static enum status leave_out_decay(struct context *context, const struct text_list *patterns,
+                                   const struct parameter_list *list)
+{
+    for (int i = 0; i < patterns->count; i++) {
+        bool used = false;
+        for (int p = 0; p < list->count; p++) {
+            struct parameter_spec *spec = &list->item[p]->spec;
+            if (fnmatch(patterns->item[i], spec->name, 0) != 0)
+                continue;
+            used = true;
+            spec->decay = false;
+        }
+        if (!used)
+            return context_fail(context, STATUS_USAGE, "optimizer.no_decay: no parameter is named like \"%s\"",
+                                patterns->item[i]);
+    }
+    return STATUS_OK;
+}
+
+enum status optimizer_prepare(struct context *context, const struct optimizer_config *config,
+                              const struct optimizer_ops *ops, const struct parameter_list *list)
+{
+    ops = ops ? ops : optimizer_find(config->kind);
+    for (int i = list->borrowed; i < list->count; i++) {
+        struct parameter *parameter = list->item[i];
+        const struct optimizer_ops *chosen = choose(ops, &parameter->spec);
+        parameter->uncut = chosen->direct != NULL;
+        parameter->cost =
+            chosen->cost ? chosen->cost(config, &parameter->spec) : (double)parameter_elements(&parameter->spec);
+    }
+    return leave_out_decay(context, &config->no_decay, list);
 }
 
 /* -- State -- */
 
-static int64_t array_elements(const struct optimizer_array *array, const struct shard *shard)
+/* The arrays that are kept for a parameter. */
+static int list_arrays(const struct optimizer *optimizer, const struct parameter_spec *spec,
+                       struct optimizer_array arrays[OPTIMIZER_ARRAYS])
 {
-    int64_t count = array->rank ? 1 : shard->flat.count;
-    for (int i = 0; i < array->rank; i++)
-        count *= array->shape[i];
-    return count;
+    return choose(optimizer->ops, spec)->arrays(&optimizer->config, spec, arrays);
 }
 
-/* Where each array of each shard lies; returns the elements of all. Flat ones lie as the shards do. */
-static int64_t location_state(struct optimizer *optimizer, int64_t state_count)
+/* The bytes that this rank has of an array. */
+static int64_t array_bytes(const struct optimizer *optimizer, const struct optimizer_array *array, int index)
+{
+    const struct shard *shard = &optimizer->shards[index];
+    bool is_whole = optimizer->stepped_by[index]->direct != NULL;
+    int64_t count = is_whole ? parameter_elements(&shard->parameter->spec) : shard->flat.count;
+    if (!array->name || (is_whole && !whole_is_home(optimizer->whole, index)))
+        return 0;
+    for (int i = 0; i < array->rank; i++)
+        count = (i ? count : 1) * array->shape[i];
+    return count * (int64_t)sizeof(float);
+}
+
+/* Where each array of each shard lies; returns the bytes of all. */
+static int64_t place_state(struct optimizer *optimizer)
 {
     struct optimizer_array arrays[OPTIMIZER_ARRAYS];
     int64_t used = 0;
-    for (int array = 0; array < OPTIMIZER_ARRAYS; array++) {
-        bool flat = false;
+    for (int array = 0; array < OPTIMIZER_ARRAYS; array++)
         for (int i = 0; i < optimizer->count; i++) {
-            const struct shard *shard = &optimizer->shards[i];
-            if (array >= optimizer->ops->arrays(&optimizer->config, &shard->parameter->spec, arrays))
+            if (array >= list_arrays(optimizer, &optimizer->shards[i].parameter->spec, arrays))
                 continue;
-            flat = optimizer->ops->layout == LAYOUT_FLAT;
-            if (optimizer->memory)
-                optimizer->state[i * OPTIMIZER_ARRAYS + array] = optimizer->memory + used + (flat ? shard->begin : 0);
-            used += flat ? 0 : array_elements(&arrays[array], shard);
+            int64_t bytes = array_bytes(optimizer, &arrays[array], i);
+            if (optimizer->memory && bytes > 0)
+                optimizer->state[i * OPTIMIZER_ARRAYS + array] = optimizer->memory + used;
+            used += integer_round_up(bytes, ALIGNMENT);
         }
-        used += flat ? state_count : 0;
-    }
     return used;
 }
 
-enum status optimizer_create(struct context *context, const struct optimizer_config *config,
+enum status optimizer_create(struct context *context, struct mesh *mesh, const struct optimizer_config *config,
                              const struct optimizer_ops *ops, const struct shard *shards, int count,
-                             int64_t state_count, struct optimizer *optimizer)
+                             struct optimizer *optimizer)
 {
     *optimizer = (struct optimizer){.context = context,
                                     .config = *config,
@@ -59,35 +105,41 @@ enum status optimizer_create(struct context *context, const struct optimizer_con
                                     .shards = shards,
                                     .count = count};
     size_t pointers = (size_t)count * OPTIMIZER_ARRAYS;
-    optimizer->state = memory_allocate(context, pointers * sizeof(float *), MEMORY_OTHER);
-    if (!optimizer->state)
-        return STATUS_MEMORY;
-    size_t elements = (size_t)location_state(optimizer, state_count);
-    optimizer->memory = memory_allocate(context, elements * sizeof(float), MEMORY_OPTIMIZER);
+    optimizer->state = memory_allocate(context, pointers * sizeof *optimizer->state, MEMORY_OTHER);
+    optimizer->stepped_by = memory_allocate(context, (size_t)count * sizeof(struct optimizer_ops *), MEMORY_OTHER);
+    enum status status = optimizer->state && optimizer->stepped_by ? STATUS_OK : STATUS_MEMORY;
+    CHECK(mesh ? mesh_agree(mesh, context, status) : status);
+    for (int i = 0; i < count; i++)
+        optimizer->stepped_by[i] = choose(optimizer->ops, &shards[i].parameter->spec);
+    CHECK(whole_create(context, mesh, optimizer, &optimizer->whole));
+    optimizer->memory = memory_allocate(context, (size_t)place_state(optimizer), MEMORY_OPTIMIZER);
     if (!optimizer->memory)
         return STATUS_MEMORY;
-    (void)location_state(optimizer, state_count);
+    (void)place_state(optimizer);
     return STATUS_OK;
 }
 
 void optimizer_destroy(struct optimizer *optimizer)
 {
+    whole_destroy(&optimizer->whole);
     memory_free(optimizer->context, optimizer->memory);
+    memory_free(optimizer->context, optimizer->stepped_by);
     memory_free(optimizer->context, optimizer->state);
     *optimizer = (struct optimizer){.context = optimizer->context};
 }
 
-/* The pieces of an array that this rank has: of the shard's elements, or of an array of its own shape. */
-static int find_pieces(const struct optimizer *optimizer, const char *name, int index, bool is_own, bool writes,
+/* The pieces of an array that this rank has: of the shard's elements, or all of it. */
+static int find_pieces(const struct optimizer *optimizer, const char *name, int index, bool writes,
                        const struct state_array *array, struct state_piece *pieces)
 {
     const struct shard *shard = shard_named(optimizer->shards, optimizer->count, name);
     if (!shard)
         return 0;
-    float *data = optimizer->state[(shard - optimizer->shards) * OPTIMIZER_ARRAYS + index];
-    if (!is_own)
+    ptrdiff_t place = shard - optimizer->shards;
+    void *data = optimizer->state[place * OPTIMIZER_ARRAYS + index];
+    if (!optimizer->stepped_by[place]->direct)
         return shard_pieces(shard, data, writes, pieces);
-    if (writes && shard->parameter->division.owned.count == 0)
+    if (!data || (writes && shard->parameter->copy))
         return 0;
     pieces[0] = (struct state_piece){.data = data};
     memcpy(pieces[0].box.extent, array->shape, sizeof array->shape);
@@ -103,7 +155,7 @@ static enum status visit(const struct optimizer *optimizer, const struct paramet
     struct state_array array = {.rank = is_own ? kept->rank : spec->rank, .optional = true, .pieces = pieces};
     snprintf(array.name, sizeof array.name, "/optimizer/%s/%s", kept->name, spec->name);
     memcpy(array.shape, is_own ? kept->shape : spec->shape, sizeof array.shape);
-    array.piece_count = find_pieces(optimizer, spec->name, index, is_own, visitor->writes, &array, pieces);
+    array.piece_count = find_pieces(optimizer, spec->name, index, visitor->writes, &array, pieces);
     return visitor->array(visitor->self, &array);
 }
 
@@ -115,7 +167,7 @@ enum status optimizer_visit(const struct optimizer *optimizer, const struct para
         for (int i = 0; i < list->count; i++) {
             const struct parameter_spec *spec = &list->item[i]->spec;
             if (list->item[i]->copy || !parameter_learns(list->item[i]) ||
-                array >= optimizer->ops->arrays(&optimizer->config, spec, arrays))
+                array >= list_arrays(optimizer, spec, arrays) || !arrays[array].name)
                 continue;
             CHECK(visit(optimizer, spec, &arrays[array], array, visitor));
         }
@@ -137,15 +189,19 @@ float optimizer_decay(const struct optimizer_step *step, const struct shard *sha
 enum status optimizer_update(struct optimizer *optimizer, struct engine *engine, struct mesh *mesh, int64_t t,
                              double rate, double gradient_scale)
 {
-    const struct optimizer_step step = {.config = &optimizer->config,
-                                        .engine = engine,
-                                        .mesh = mesh,
-                                        .t = t,
-                                        .rate = rate,
-                                        .gradient_scale = gradient_scale};
-    for (int i = 0; i < optimizer->count; i++)
-        CHECK(optimizer->ops->step(&step, &optimizer->shards[i], optimizer->state + (ptrdiff_t)i * OPTIMIZER_ARRAYS));
-    return STATUS_OK;
+    const struct optimizer_config *config = &optimizer->config;
+    const struct optimizer_step step = {
+        .config = config, .engine = engine, .mesh = mesh, .t = t, .rate = rate, .gradient_scale = gradient_scale};
+    struct optimizer_step rest = step;
+    if (config->adamw_learning_rate > 0.0)
+        rest.rate *= config->adamw_learning_rate / config->learning_rate;
+    for (int i = 0; i < optimizer->count; i++) {
+        const struct optimizer_ops *ops = optimizer->stepped_by[i];
+        if (ops->step)
+            CHECK(ops->step(ops == optimizer->ops ? &step : &rest, &optimizer->shards[i],
+                            optimizer->state + (ptrdiff_t)i * OPTIMIZER_ARRAYS));
+    }
+    return whole_update(optimizer->whole, optimizer, &step);
 }
 
 double optimizer_norm_squares(struct engine *engine, const struct shard *shards, int count)

@@ -1,6 +1,6 @@
-/* Optimisers: what they keep for each parameter, and how they step the shards of a rank. Each is one file that defines
- * its operations and stands in the table of optimizer.c. Beside them the gradient norm and the learning rate's
- * schedule. */
+/* Optimisers: what they keep for each parameter, and how they step it. Each is one file that defines its operations and
+ * stands in the table of optimizer.c. Optimisers chain: one may leave parameters that are not for it to another. Beside
+ * them the gradient norm and the learning rate's schedule. */
 #ifndef CAIRN_OPTIM_OPTIMIZER_H
 #define CAIRN_OPTIM_OPTIMIZER_H
 
@@ -10,16 +10,10 @@
 
 enum { OPTIMIZER_ARRAYS = 6 };
 
-/* What of a parameter a rank may be given to step. */
-enum optimizer_layout {
-    LAYOUT_FLAT,  /* any range of its elements */
-    LAYOUT_WHOLE, /* all that the tensor rank has of it, or nothing */
-};
-
 /* An array that is kept for a parameter, by its name in checkpoints. */
 struct optimizer_array {
-    const char *name;
-    int rank; /* 0: it has the parameter's shape */
+    const char *name; /* NULL: it is not kept for this parameter */
+    int rank;         /* 0: it has the parameter's shape */
     int64_t shape[TENSOR_RANK];
 };
 
@@ -27,26 +21,42 @@ struct optimizer_array {
 struct optimizer_step {
     const struct optimizer_config *config;
     struct engine *engine;
-    struct mesh *mesh; /* NULL in tests of one rank */
-    int64_t t;         /* its number, from 1 */
-    double rate;
+    struct mesh *mesh;     /* NULL in tests of one rank */
+    int64_t t;             /* its number, from 1 */
+    double rate;           /* of the parameters that an optimiser steps */
     double gradient_scale; /* gradients are to be scaled by it first */
+    void *work;            /* the bytes that the optimiser has asked for */
 };
 
+/* Steps any range of a parameter's elements (`step`), or needs its gradient whole (`direct`): exactly one of the two is
+ * there. Neither allocates anything. */
 struct optimizer_ops {
     const char *name; /* optimizer.kind */
-    enum optimizer_layout layout;
-    /* What is kept for a parameter, at most OPTIMIZER_ARRAYS; returns their number. With LAYOUT_FLAT all have the
-     * parameter's shape, and are as many for every parameter. */
+
+    /* The optimiser that steps a parameter; NULL: this one steps all. */
+    const struct optimizer_ops *(*choose)(const struct parameter_spec *spec);
+
+    /* What is kept for a parameter that it steps, at most OPTIMIZER_ARRAYS; returns their number. With `step` all have
+     * the parameter's shape. */
     int (*arrays)(const struct optimizer_config *config, const struct parameter_spec *spec,
                   struct optimizer_array *arrays);
-    /* Steps a shard's masters, and its values where these are apart; state[i] is array i of it: of the shard's
-     * elements, or whole. Collective where it communicates; allocates nothing. */
-    enum status (*step)(const struct optimizer_step *step, const struct shard *shard, float *const *state) MUST_USE;
+
+    /* Steps a shard's masters, and its values where these are apart; state[i] is array i of the shard's elements. */
+    enum status (*step)(const struct optimizer_step *step, const struct shard *shard, void *const *state) MUST_USE;
+
+    /* From the gradient of a whole parameter, what is to be subtracted from it at a rate of 1, decay apart. One rank of
+     * those that hold the parameter is called, and has the arrays whole. */
+    enum status (*direct)(const struct optimizer_step *step, const struct parameter_spec *spec, const float *gradient,
+                          void *const *state, float *direction) MUST_USE;
+
+    /* What `direct` costs, in any unit, and the bytes that it works in; NULL: its elements, nothing. */
+    double (*cost)(const struct optimizer_config *config, const struct parameter_spec *spec);
+    size_t (*work)(const struct optimizer_config *config, const struct parameter_spec *spec);
 };
 
 extern const struct optimizer_ops adamw_ops;
 extern const struct optimizer_ops sgd_ops;
+extern const struct optimizer_ops muon_ops;
 
 /* The operations of a kind. */
 const struct optimizer_ops *optimizer_find(enum optimizer_kind kind);
@@ -58,25 +68,31 @@ struct optimizer {
     const struct optimizer_ops *ops;
     const struct shard *shards;
     int count;
-    float *memory; /* of all arrays, a kind of array after the other */
-    float **state; /* [count, OPTIMIZER_ARRAYS] into it */
+    char *memory;                            /* of all arrays, a kind of array after the other */
+    void **state;                            /* [count, OPTIMIZER_ARRAYS] into it; NULL: not kept here */
+    const struct optimizer_ops **stepped_by; /* [count] */
+    struct whole *whole;                     /* parameters that are stepped whole (src/optim/whole.h) */
 };
 
-/* Says in the parameters which layout they need; before the replica is made. Local. */
-void optimizer_prepare(const struct optimizer_ops *ops, const struct parameter_list *list);
+/* Leaves out the decay of what optimizer.no_decay names, and says in the parameters which are to be dealt whole; before
+ * the replica is made. `ops` NULL: those of config->kind. USAGE error. Local. */
+enum status optimizer_prepare(struct context *context, const struct optimizer_config *config,
+                              const struct optimizer_ops *ops, const struct parameter_list *list) MUST_USE;
 
-/* State for the replica's shards, all zeros. `ops` NULL: those of config->kind. Local. */
-enum status optimizer_create(struct context *context, const struct optimizer_config *config,
+/* State for the replica's shards, all zeros. `ops` NULL: those of config->kind. `mesh` is NULL for one rank alone. To
+ * be destroyed whatever comes back. Collective over the tensor axis; agreed over it where there is more than one rank.
+ */
+enum status optimizer_create(struct context *context, struct mesh *mesh, const struct optimizer_config *config,
                              const struct optimizer_ops *ops, const struct shard *shards, int count,
-                             int64_t state_count, struct optimizer *optimizer) MUST_USE;
+                             struct optimizer *optimizer) MUST_USE;
 void optimizer_destroy(struct optimizer *optimizer);
 
 /* Names /optimizer/ARRAY/PARAMETER of all parameters that learn. */
 enum status optimizer_visit(const struct optimizer *optimizer, const struct parameter_list *list,
                             const struct state_visitor *visitor) MUST_USE;
 
-/* Update number t (from 1) of every shard, gradients scaled first. Collective over the team with optimisers that
- * communicate; agreed then. */
+/* Update number t (from 1) of every shard, gradients scaled first. Collective over the tensor axis; a failure is this
+ * rank's own. */
 enum status optimizer_update(struct optimizer *optimizer, struct engine *engine, struct mesh *mesh, int64_t t,
                              double rate, double gradient_scale) MUST_USE;
 

@@ -36,7 +36,7 @@ static void descend(const struct optimizer_step *step, const struct shard *shard
         shard->values[i] = bf16_from_float(p[i]);
 }
 
-static enum status step(const struct optimizer_step *step, const struct shard *shard, float *const *state)
+static enum status step(const struct optimizer_step *step, const struct shard *shard, void *const *state)
 {
     struct context *context = step->engine->context;
     int64_t count = shard->flat.count;
@@ -49,4 +49,4 @@ static enum status step(const struct optimizer_step *step, const struct shard *s
     return STATUS_OK;
 }
 
-const struct optimizer_ops sgd_ops = {.name = "sgd", .layout = LAYOUT_FLAT, .arrays = arrays, .step = step};
+const struct optimizer_ops sgd_ops = {.name = "sgd", .arrays = arrays, .step = step};

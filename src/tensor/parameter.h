@@ -22,6 +22,7 @@ struct parameter_spec {
     double deviation; /* of INITIAL_NORMAL; see INITIAL_ORTHOGONAL */
     bool decay;
     bool is_gate;     /* its learning rate has the factor optimizer.gate_lr_factor */
+    bool is_matrix;   /* a linear map inside a layer, over its last two dimensions: optimisers may step it as such */
     bool keeps_float; /* its values are fp32 whatever the compute type: few numbers, on which much depends */
     bool is_buffer;   /* numbers that a model keeps beside its parameters, in fp32 and whole on every tensor rank:
                          averaged over replicas and saved, never stepped; forward may change them, but not in the second
@@ -46,6 +47,7 @@ struct parameter {
     struct parameter_division division;
     bool here;           /* this rank holds its slice; what follows the next two is of use only then */
     bool uncut;          /* its optimiser steps all of the local block, or nothing */
+    double cost;         /* of stepping it if it is uncut, in any unit, the same on all ranks */
     bool frozen;         /* never stepped: has no gradient and no state of an optimiser */
     int64_t model_chunk; /* the first chunk of the model that uses it */
     bool copy;           /* a second place of the parameter before of this name, on another pipeline stage */

@@ -45,8 +45,8 @@ static enum status create_optimizer(struct trainer *trainer, const struct optimi
     const struct replica *replica = trainer->session.replica;
     int count;
     const struct shard *shards = replica_shards(replica, &count);
-    return optimizer_create(trainer->context, &trainer->config->optimizer, ops, shards, count,
-                            replica_state_count(replica), &trainer->optimizer);
+    return optimizer_create(trainer->context, trainer->mesh, &trainer->config->optimizer, ops, shards, count,
+                            &trainer->optimizer);
 }
 
 static enum status create_parts(struct trainer *trainer, const struct optimizer_ops *ops)

@@ -96,17 +96,36 @@ static bool read_truth(hid_t object, const char *name, bool *value)
     return found;
 }
 
+static bool read_betas(hid_t group, struct optimizer_config *optimizer)
+{
+    return read_number(group, "beta1", &optimizer->beta1) && read_number(group, "beta2", &optimizer->beta2) &&
+           read_number(group, "epsilon", &optimizer->epsilon);
+}
+
+static bool read_polar(struct context *context, hid_t group, enum polar_kind *polar)
+{
+    char *text = read_text(context, group, "polar");
+    bool exact = text && strcmp(text, "exact") == 0;
+    bool known = exact || (text && strcmp(text, "newton_schulz") == 0);
+    *polar = exact ? POLAR_EXACT : POLAR_NEWTON_SCHULZ;
+    memory_free(context, text);
+    return known;
+}
+
 /* The settings that optimisers of this kind have beside those of all. */
-static bool read_kind(hid_t group, const char *kind, struct optimizer_config *optimizer)
+static bool read_kind(struct context *context, hid_t group, const char *kind, struct optimizer_config *optimizer)
 {
     if (!kind || strcmp(kind, "adamw") == 0) {
         optimizer->kind = OPTIMIZER_ADAMW;
-        return read_number(group, "beta1", &optimizer->beta1) && read_number(group, "beta2", &optimizer->beta2) &&
-               read_number(group, "epsilon", &optimizer->epsilon);
+        return read_betas(group, optimizer);
     }
-    optimizer->kind = OPTIMIZER_SGD;
-    return strcmp(kind, "sgd") == 0 && read_number(group, "momentum", &optimizer->momentum) &&
-           read_truth(group, "nesterov", &optimizer->nesterov);
+    bool has_momentum =
+        read_number(group, "momentum", &optimizer->momentum) && read_truth(group, "nesterov", &optimizer->nesterov);
+    optimizer->kind = strcmp(kind, "muon") == 0 ? OPTIMIZER_MUON : OPTIMIZER_SGD;
+    if (optimizer->kind == OPTIMIZER_MUON)
+        return has_momentum && read_betas(group, optimizer) && read_polar(context, group, &optimizer->polar) &&
+               read_number(group, "adamw_lr", &optimizer->adamw_learning_rate);
+    return strcmp(kind, "sgd") == 0 && has_momentum;
 }
 
 static enum status read_optimizer(struct context *context, hid_t file, const char *path, struct conformance_case *test)
@@ -117,7 +136,8 @@ static enum status read_optimizer(struct context *context, hid_t file, const cha
     struct optimizer_config *optimizer = &test->optimizer;
     hid_t group = H5Oopen(file, "optimizer", H5P_DEFAULT);
     char *kind = read_text(context, group, "kind");
-    test->has_optimizer = read_kind(group, kind, optimizer) && read_number(group, "lr", &optimizer->learning_rate) &&
+    test->has_optimizer = read_kind(context, group, kind, optimizer) &&
+                          read_number(group, "lr", &optimizer->learning_rate) &&
                           read_number(group, "weight_decay", &optimizer->weight_decay) &&
                           read_number(group, "clip", &optimizer->clip) && read_number(group, "steps", &steps);
     read_number(group, "gate_lr_factor", &optimizer->gate_lr_factor);

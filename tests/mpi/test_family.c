@@ -10,6 +10,7 @@
 #include "io/config/config.h"
 #include "src/core/random.h"
 #include "src/session/load.h"
+#include "src/session/state_list.h"
 #include "src/train/state.h"
 #include "tests/mpi/toy.h"
 #include "tests/support/fields.h"
@@ -361,6 +362,7 @@ static void freezing_all_or_nothing_is_refused(void **state)
     check_refused(&run, "training.freeze=*", "every parameter is frozen");
     check_refused(&run, "training.freeze=model.layer.*", "no parameter is named like \"model.layer.*\"");
     check_refused(&run, "training.train_only=nothing", "training.train_only: no parameter is named like");
+    check_refused(&run, "optimizer.no_decay=nothing.*", "optimizer.no_decay: no parameter is named like \"nothing.*\"");
     engine_destroy(&run.engine);
     mesh_destroy(&run.mesh);
     assert_int_equal(run.context->memory.bytes_total, 0);
@@ -391,7 +393,7 @@ static void what_was_frozen_can_learn_again(void **state)
         const struct shard *shard = &optimizer->shards[i];
         double sum = 0.0;
         for (int64_t e = 0; e < shard->flat.count; e++)
-            sum += fabs((double)optimizer->state[i * OPTIMIZER_ARRAYS][e]);
+            sum += fabs((double)((float *)optimizer->state[i * OPTIMIZER_ARRAYS])[e]);
         assert_true((sum == 0.0) == is_lower(shard->parameter->spec.name));
     }
     run_steps(&other, 3, STEPS, losses);
@@ -500,21 +502,21 @@ static int whole_arrays(const struct optimizer_config *config, const struct para
 }
 
 /* Steps of the length of the rate along each parameter's gradient, which has to be there whole. */
-static enum status whole_step(const struct optimizer_step *step, const struct shard *shard, float *const *state)
+static enum status whole_direct(const struct optimizer_step *step, const struct parameter_spec *spec,
+                                const float *gradient, void *const *state, float *direction)
 {
+    float *norms = state[0];
     double squares = 0.0;
-    int64_t count = shard->flat.count;
-    assert_int_equal(count, tensor_count(&shard->parameter->value));
+    int64_t count = parameter_elements(spec);
     for (int64_t i = 0; i < count; i++)
-        squares += (double)shard->gradient[i] * (double)shard->gradient[i];
+        squares += (double)gradient[i] * (double)gradient[i];
     for (int64_t i = 0; i < count; i++)
-        shard->master[i] -= (float)(step->rate * (double)shard->gradient[i] / (sqrt(squares) + 1e-12));
-    state[0][(step->t - 1) % 6] = (float)sqrt(squares);
+        direction[i] = (float)((double)gradient[i] / (sqrt(squares) + 1e-12));
+    norms[(step->t - 1) % 6] = (float)sqrt(squares);
     return STATUS_OK;
 }
 
-static const struct optimizer_ops whole_ops = {
-    .name = "whole", .layout = LAYOUT_WHOLE, .arrays = whole_arrays, .step = whole_step};
+static const struct optimizer_ops whole_ops = {.name = "whole", .arrays = whole_arrays, .direct = whole_direct};
 
 /* Data ranks share parameters without cutting one, and what is kept for them has a shape of its own. */
 static void parameters_may_be_dealt_whole(void **state)
@@ -531,7 +533,8 @@ static void parameters_may_be_dealt_whole(void **state)
         double resumed[STEPS];
         char folder[CHECKPOINT_PATH];
         char path[CHECKPOINT_PATH + 32];
-        run_create(&run, context, fixture->team, mesh_of(fixture->ranks, 1), NULL, &whole_ops, &sizes[i], 1);
+        int stages = fixture->ranks % 2 == 0 ? 1 + i : 1;
+        run_create(&run, context, fixture->team, mesh_of(fixture->ranks, stages), NULL, &whole_ops, &sizes[i], 1);
         make_folder(run.mesh, folder);
         run_steps(&run, 0, 2, losses);
         assert_ok(context, state_save(&run.trainer, NULL, folder));
@@ -544,12 +547,14 @@ static void parameters_may_be_dealt_whole(void **state)
             assert_true(replica_state_count(run.trainer.session.replica) <=
                         all / fixture->ranks + 61 * 24 + PADDING * run.trainer.session.parameters.count);
         run_destroy(&run);
-        run_create(&other, context, fixture->team, mesh_of(fixture->ranks, fixture->ranks % 2 ? 1 : 2), NULL,
-                   &whole_ops, &sizes[1 - i], 1);
+        stages = fixture->ranks % 2 == 0 ? 2 - i : 1;
+        run_create(&other, context, fixture->team, mesh_of(fixture->ranks, stages), NULL, &whole_ops, &sizes[1 - i], 1);
         snprintf(path, sizeof path, "%s/step-00000002.h5", folder);
         assert_ok(context, state_load(&other.trainer, NULL, path));
         for (int o = 0; o < other.trainer.optimizer.count; o++) {
             const float *norms = other.trainer.optimizer.state[o * OPTIMIZER_ARRAYS];
+            if (!norms)
+                continue;
             assert_true(norms[0] > 0.0f && norms[1] > 0.0f && norms[2] == 0.0f);
         }
         run_steps(&other, 2, STEPS, resumed);
@@ -560,26 +565,96 @@ static void parameters_may_be_dealt_whole(void **state)
     }
 }
 
-/* Stochastic gradient descent comes to the same on every mesh; unit tests hold it to its formula. */
-static void descent_is_the_same_on_every_mesh(void **state)
+/* Trains, and goes on from the middle on the same mesh to the bit, and on another one. */
+static void check_resume(struct mpi_fixture *fixture, const struct mesh_config meshes[2], const char *const *overrides,
+                         int count)
 {
-    struct mpi_fixture *fixture = mpi_fixture_of(state);
     struct context *context = &fixture->context;
-    static const char *const kinds[] = {"optimizer.kind=sgd", "optimizer.nesterov=true", "optimizer.learning_rate=0.1"};
+    struct run run;
+    double losses[STEPS];
+    char folder[CHECKPOINT_PATH];
+    char path[CHECKPOINT_PATH + 32];
+    run_create(&run, context, fixture->team, meshes[0], NULL, NULL, overrides, count);
+    make_folder(run.mesh, folder);
+    run_steps(&run, 0, 3, losses);
+    assert_ok(context, state_save(&run.trainer, NULL, folder));
+    run_steps(&run, 3, STEPS, losses);
+    run_destroy(&run);
+    snprintf(path, sizeof path, "%s/step-00000003.h5", folder);
+    for (int i = 0; i < 2; i++) {
+        double resumed[STEPS];
+        run_create(&run, context, fixture->team, meshes[i], NULL, NULL, overrides, count);
+        assert_ok(context, state_load(&run.trainer, NULL, path));
+        run_steps(&run, 3, STEPS, resumed);
+        for (int step = 3; step < STEPS; step++)
+            assert_close(resumed[step], losses[step], i ? 2e-5 : 0.0, 0.0);
+        if (i == 1)
+            remove_folder(run.mesh, folder);
+        run_destroy(&run);
+    }
+}
+
+/* An optimiser comes to the same on every mesh; unit tests hold it to its formula. */
+static void check_kind(struct mpi_fixture *fixture, const char *const *overrides, int count)
+{
+    struct context *context = &fixture->context;
     struct mesh_config meshes[MOST];
     double alone[STEPS];
-    int count = meshes_of(fixture->ranks, meshes);
-    run_alone(context, fixture->team, NULL, kinds, 3, alone);
+    int mesh_count = meshes_of(fixture->ranks, meshes);
+    run_alone(context, fixture->team, NULL, overrides, count, alone);
     assert_true(alone[STEPS - 1] < alone[0] - 0.05);
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < mesh_count; i++) {
         struct run run;
         double losses[STEPS];
-        run_create(&run, context, fixture->team, meshes[i], NULL, NULL, kinds, 3);
+        run_create(&run, context, fixture->team, meshes[i], NULL, NULL, overrides, count);
         run_steps(&run, 0, STEPS, losses);
         for (int step = 0; step < STEPS; step++)
             assert_close(losses[step], alone[step], 2e-5, 0.0);
         run_destroy(&run);
+        const struct mesh_config both[2] = {meshes[i], meshes[(i + 1) % mesh_count]};
+        check_resume(fixture, both, overrides, count);
     }
+}
+
+static void descent_is_the_same_on_every_mesh(void **state)
+{
+    static const char *const sgd[] = {"optimizer.kind=sgd", "optimizer.nesterov=true", "optimizer.learning_rate=0.1"};
+    check_kind(mpi_fixture_of(state), sgd, 3);
+}
+
+/* Some matrices are 3-D, tensor ranks hold keys and values that overlap, and one of two has nothing of a single hidden
+ * unit. */
+static void muon_is_the_same_on_every_mesh(void **state)
+{
+    static const char *const muon[] = {
+        "optimizer.kind=muon",       "model.residual.kind=laurel",          "model.residual.rank=2",
+        "model.residual.previous=2", "optimizer.adamw_learning_rate=0.003", "model.hidden=1"};
+    check_kind(mpi_fixture_of(state), muon, 5);
+    check_kind(mpi_fixture_of(state), muon, 6);
+}
+
+/* What is left of AdamW's moments and Muon's momentum in a checkpoint: one or the other. */
+static void groups_keep_their_own_arrays(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    static const char *const muon[] = {"optimizer.kind=muon", "optimizer.no_decay=model.layers.0.mlp.*"};
+    struct run run;
+    run_create(&run, &fixture->context, fixture->team, mesh_of(fixture->ranks, 1), NULL, NULL, muon, 2);
+    struct state_list list = {.context = &fixture->context};
+    struct state_visitor visitor = state_list_visitor(&list, true);
+    const struct parameter_list *parameters = &run.trainer.session.parameters;
+    assert_ok(&fixture->context, optimizer_visit(&run.trainer.optimizer, parameters, &visitor));
+    for (int i = 0; i < list.count; i++) {
+        bool is_momentum = strncmp(list.arrays[i].name, "/optimizer/momentum/", 20) == 0;
+        assert_true(is_momentum == (strstr(list.arrays[i].name, "_proj.weight") != NULL));
+    }
+    assert_int_equal(list.count, 4 * (7 + 2 * 2) + 2 * 2);
+    state_list_destroy(&list);
+    for (int i = 0; i < parameters->count; i++) {
+        const struct parameter_spec *spec = &parameters->item[i]->spec;
+        assert_int_equal(spec->decay, spec->rank == 2 && strncmp(spec->name, "model.layers.0.mlp.", 19) != 0);
+    }
+    run_destroy(&run);
 }
 
 static const struct CMUnitTest tests[] = {
@@ -594,6 +669,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(frozen_bf16_is_saved_as_it_is),
     cmocka_unit_test(parameters_may_be_dealt_whole),
     cmocka_unit_test(descent_is_the_same_on_every_mesh),
+    cmocka_unit_test(muon_is_the_same_on_every_mesh),
+    cmocka_unit_test(groups_keep_their_own_arrays),
 };
 
 MPI_MAIN(tests)

@@ -264,8 +264,7 @@ static void check_updates(struct bench *bench)
     struct optimizer optimizer;
     int count;
     const struct shard *shards = replica_shards(bench->replica, &count);
-    assert_ok(bench->context, optimizer_create(bench->context, &config, NULL, shards, count,
-                                               replica_state_count(bench->replica), &optimizer));
+    assert_ok(bench->context, optimizer_create(bench->context, bench->mesh, &config, NULL, shards, count, &optimizer));
     for (int t = 1; t <= STEPS; t++) {
         replica_begin(bench->replica);
         fill_gradients(bench);

@@ -562,6 +562,7 @@ static const char all_changed[] =
     "       eot: 7, seed: 18446744073709551615}\n"
     "optimizer: {kind: sgd, momentum: 0.5, nesterov: true, learning_rate: 1.2e-38, beta1: 0.85, beta2: 0.99, epsilon: "
     "1.0e-30, weight_decay: 0, clip: 1e38,\n"
+    "            adamw_learning_rate: 0.5, no_decay: [a.*, '?b'],\n"
     "            gate_lr_factor: 10, schedule: wsd, warmup_steps: 7, decay_steps: 11, minimum_ratio: 0.05}\n"
     "training: {freeze: [a*, b], train_only: [c], steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, "
     "sequence_length: 128,\n"

@@ -1,6 +1,7 @@
 #include "tests/support/support.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "src/optim/optimizer.h"
 
@@ -97,7 +98,7 @@ static void updates_follow_the_formula(void **state)
                                    .master = values[i],
                                    .gradient = gradients[i]};
     }
-    assert_ok(&context, optimizer_create(&context, &config, NULL, shards, 2, 2 * COUNT, &optimizer));
+    assert_ok(&context, optimizer_create(&context, NULL, &config, NULL, shards, 2, &optimizer));
     double squares = 0.0;
     for (int e = 0; e < COUNT; e++)
         squares += (double)gradients[0][e] * (double)gradients[0][e];
@@ -117,7 +118,7 @@ static void updates_follow_the_formula(void **state)
     for (int i = 0; i < 2; i++)
         for (int e = 0; e < COUNT; e++) {
             assert_close((double)values[i][e], p[i][e], 2e-5, 1e-6);
-            assert_close((double)optimizer.state[i * OPTIMIZER_ARRAYS][e], m[i][e], 1e-5, 1e-8);
+            assert_close((double)((float *)optimizer.state[i * OPTIMIZER_ARRAYS])[e], m[i][e], 1e-5, 1e-8);
         }
     optimizer_destroy(&optimizer);
     engine_destroy(&engine);
@@ -150,7 +151,7 @@ static void descent_follows_the_formula(void **state)
             p[e] = (double)values[e];
         struct shard shard = {
             .parameter = &parameter, .flat = {0, COUNT}, .master = values, .gradient = gradient, .values = copy};
-        assert_ok(&context, optimizer_create(&context, &config, NULL, &shard, 1, COUNT, &optimizer));
+        assert_ok(&context, optimizer_create(&context, NULL, &config, NULL, &shard, 1, &optimizer));
         assert_ptr_equal(optimizer.ops, &sgd_ops);
         for (int t = 1; t <= STEPS; t++) {
             assert_ok(&context, optimizer_update(&optimizer, &engine, NULL, t, 0.1, 0.25));
@@ -162,12 +163,192 @@ static void descent_follows_the_formula(void **state)
         }
         for (int e = 0; e < COUNT; e++) {
             assert_close((double)values[e], p[e], 1e-5, 1e-6);
-            assert_close((double)optimizer.state[0][e], v[e], 1e-5, 1e-6);
+            assert_close((double)((float *)optimizer.state[0])[e], v[e], 1e-5, 1e-6);
             assert_int_equal(copy[e], bf16_from_float(values[e]));
         }
         optimizer_destroy(&optimizer);
         engine_destroy(&engine);
         assert_int_equal(context.memory.bytes_total, 0);
+    }
+}
+
+/* -- Muon -- */
+
+/* x [rows, columns] after five rounds of the iteration, in double, by the formula as it stands: tall ones transposed.
+ */
+static void newton_schulz(double *x, int rows, int columns)
+{
+    enum { MOST = 16 };
+    double a[MOST][MOST];
+    double s[MOST][MOST];
+    double next[MOST][MOST];
+    bool tall = rows > columns;
+    int m = tall ? columns : rows;
+    int n = tall ? rows : columns;
+    double squares = 0.0;
+    for (int i = 0; i < rows * columns; i++)
+        squares += x[i] * x[i];
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++)
+            a[i][j] = x[tall ? j * columns + i : i * columns + j] / fmax(sqrt(squares), 1e-7);
+    for (int round = 0; round < 5; round++) {
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < m; j++) {
+                s[i][j] = 0.0;
+                for (int k = 0; k < n; k++)
+                    s[i][j] += a[i][k] * a[j][k];
+            }
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < n; j++) {
+                next[i][j] = 3.4445 * a[i][j];
+                for (int k = 0; k < m; k++) {
+                    double ss = 0.0;
+                    for (int l = 0; l < m; l++)
+                        ss += s[i][l] * s[l][k];
+                    next[i][j] += (-4.7750 * s[i][k] + 2.0315 * ss) * a[k][j];
+                }
+            }
+        memcpy(a, next, sizeof a);
+    }
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++)
+            x[tall ? j * columns + i : i * columns + j] = a[i][j];
+}
+
+enum { MATRICES = 4, ELEMENTS = 132, PARAMETERS = MATRICES + 1 };
+
+/* A wide matrix, a tall one, two in one, one whose gradient is nothing; and a vector, which AdamW steps. */
+static const struct parameter_spec muon_specs[PARAMETERS] = {
+    {.rank = 2, .shape = {5, 12}, .decay = true, .is_matrix = true},
+    {.rank = 2, .shape = {11, 4}, .decay = true, .is_matrix = true},
+    {.rank = 3, .shape = {2, 11, 6}, .is_matrix = true},
+    {.rank = 2, .shape = {3, 3}, .is_matrix = true},
+    {.rank = 2, .shape = {7, 9}, .decay = true},
+};
+
+struct muon {
+    struct context context;
+    struct engine engine;
+    struct optimizer_config config;
+    struct optimizer optimizer;
+    struct parameter parameters[PARAMETERS];
+    struct shard shards[PARAMETERS];
+    float values[PARAMETERS][ELEMENTS];
+    float gradients[PARAMETERS][ELEMENTS];
+    bf16 copy[ELEMENTS]; /* of the first */
+    double p[PARAMETERS][ELEMENTS], b[PARAMETERS][ELEMENTS], v[PARAMETERS][ELEMENTS];
+};
+
+static void muon_create(struct muon *muon, const struct optimizer_config *config)
+{
+    *muon = (struct muon){.config = *config};
+    context_create(&muon->context);
+    assert_ok(&muon->context, engine_create(&muon->context, 2, &muon->engine));
+    for (int i = 0; i < PARAMETERS; i++) {
+        muon->parameters[i] = (struct parameter){.spec = muon_specs[i]};
+        int64_t count = parameter_elements(&muon_specs[i]);
+        muon->parameters[i].division.slice = (struct range){0, muon_specs[i].shape[0]};
+        fill_random(muon->values[i], count, "values");
+        fill_random(muon->gradients[i], i == 3 ? 0 : count, i % 2 ? "one" : "two");
+        for (int64_t e = 0; e < count; e++)
+            muon->p[i][e] = (double)muon->values[i][e];
+        muon->shards[i] = (struct shard){.parameter = &muon->parameters[i],
+                                         .flat = {0, count},
+                                         .master = muon->values[i],
+                                         .values = i == 0 ? muon->copy : NULL,
+                                         .gradient = muon->gradients[i]};
+    }
+    assert_ok(&muon->context,
+              optimizer_create(&muon->context, NULL, &muon->config, NULL, muon->shards, PARAMETERS, &muon->optimizer));
+}
+
+static void muon_destroy(struct muon *muon)
+{
+    optimizer_destroy(&muon->optimizer);
+    engine_destroy(&muon->engine);
+    assert_int_equal(muon->context.memory.bytes_total, 0);
+}
+
+/* Other gradients for the next step: of one that stays the momentum would have its direction. */
+static void turn_gradients(struct muon *muon, int t)
+{
+    for (int i = 0; i < PARAMETERS; i++)
+        for (int64_t e = 0; e < parameter_elements(&muon_specs[i]); e++)
+            muon->gradients[i][e] *= (e + t) % 3 ? 1.0f : -0.5f;
+}
+
+/* AdamW of the vector in double; b is its m. */
+static void reference_rest(struct muon *muon, int t, double rate)
+{
+    int i = MATRICES;
+    const struct optimizer_config *config = &muon->config;
+    for (int e = 0; e < 63; e++) {
+        double g = 0.5 * (double)muon->gradients[i][e];
+        muon->b[i][e] = config->beta1 * muon->b[i][e] + (1.0 - config->beta1) * g;
+        muon->v[i][e] = config->beta2 * muon->v[i][e] + (1.0 - config->beta2) * g * g;
+        double step = muon->b[i][e] / (1.0 - pow(config->beta1, t)) /
+                      (sqrt(muon->v[i][e] / (1.0 - pow(config->beta2, t))) + config->epsilon);
+        muon->p[i][e] -= rate * (step + config->weight_decay * muon->p[i][e]);
+    }
+}
+
+static void reference_matrices(struct muon *muon, double rate, void (*polar)(double *, int, int))
+{
+    double mu = muon->config.momentum;
+    for (int i = 0; i < MATRICES; i++) {
+        const struct parameter_spec *spec = &muon_specs[i];
+        int rows = (int)spec->shape[spec->rank - 2];
+        int columns = (int)spec->shape[spec->rank - 1];
+        int count = (int)parameter_elements(spec);
+        double u[ELEMENTS];
+        for (int e = 0; e < count; e++) {
+            double g = 0.5 * (double)muon->gradients[i][e];
+            muon->b[i][e] = mu * muon->b[i][e] + (1.0 - mu) * g;
+            u[e] = muon->config.nesterov ? (1.0 - mu) * g + mu * muon->b[i][e] : muon->b[i][e];
+        }
+        for (int begin = 0; begin < count; begin += rows * columns)
+            polar(u + begin, rows, columns);
+        for (int e = 0; e < count; e++)
+            muon->p[i][e] -= rate * (0.2 * sqrt(fmax(rows, columns)) * u[e] +
+                                     (spec->decay ? muon->config.weight_decay * muon->p[i][e] : 0.0));
+    }
+}
+
+static void muon_compare(const struct muon *muon)
+{
+    for (int i = 0; i < PARAMETERS; i++)
+        for (int64_t e = 0; e < parameter_elements(&muon_specs[i]); e++)
+            assert_close((double)muon->values[i][e], muon->p[i][e], 2e-5, 2e-6);
+    for (int e = 0; e < 60; e++)
+        assert_int_equal(muon->copy[e], bf16_from_float(muon->values[0][e]));
+}
+
+static void muon_follows_the_formula(void **state)
+{
+    (void)state;
+    for (int nesterov = 0; nesterov <= 1; nesterov++) {
+        static struct muon muon;
+        muon_create(&muon, &(struct optimizer_config){.kind = OPTIMIZER_MUON,
+                                                      .learning_rate = 0.2,
+                                                      .adamw_learning_rate = 0.1,
+                                                      .momentum = 0.7,
+                                                      .nesterov = nesterov,
+                                                      .beta1 = 0.9,
+                                                      .beta2 = 0.97,
+                                                      .epsilon = 1e-6,
+                                                      .weight_decay = 0.3});
+        int64_t allocations = muon.context.memory.allocations;
+        for (int t = 1; t <= 3; t++) {
+            /* The schedule stands at half. */
+            assert_ok(&muon.context, optimizer_update(&muon.optimizer, &muon.engine, NULL, t, 0.1, 0.5));
+            reference_matrices(&muon, 0.1, newton_schulz);
+            reference_rest(&muon, t, 0.05);
+            turn_gradients(&muon, t);
+        }
+        /* Products may prepare themselves at their first use. */
+        assert_true(muon.context.memory.allocations - allocations <= 1);
+        muon_compare(&muon);
+        muon_destroy(&muon);
     }
 }
 
@@ -181,6 +362,7 @@ int main(void)
         cmocka_unit_test(clipping_scales_to_the_limit),
         cmocka_unit_test(updates_follow_the_formula),
         cmocka_unit_test(descent_follows_the_formula),
+        cmocka_unit_test(muon_follows_the_formula),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,178 @@
+/* Muon (src/model/README.md section 7): momentum whose matrices are made orthogonal, for the matrices inside layers;
+ * AdamW for the rest.
+ *
+ *   B = momentum B + (1 - momentum) G;   U = (1 - momentum) G + momentum B with nesterov, B without
+ *   p -= rate decay p;   p -= rate 0.2 sqrt(max(rows, columns)) polar(U), each slice of a 3-D one by itself */
+#include <math.h>
+
+#include "src/ops/operation.h"
+#include "src/optim/optimizer.h"
+
+/* The sides of a parameter's matrices, and how many there are. */
+struct matrices {
+    int64_t count, rows, columns;
+};
+
+static struct matrices matrices_of(const struct parameter_spec *spec)
+{
+    int64_t rows = spec->shape[spec->rank - 2];
+    int64_t columns = spec->shape[spec->rank - 1];
+    return (struct matrices){parameter_elements(spec) / (rows * columns), rows, columns};
+}
+
+static const struct optimizer_ops *choose(const struct parameter_spec *spec)
+{
+    return spec->is_matrix ? &muon_ops : &adamw_ops;
+}
+
+static int arrays(const struct optimizer_config *config, const struct parameter_spec *spec,
+                  struct optimizer_array *arrays)
+{
+    (void)config;
+    (void)spec;
+    arrays[0] = (struct optimizer_array){.name = "momentum"};
+    return 1;
+}
+
+static double cost(const struct optimizer_config *config, const struct parameter_spec *spec)
+{
+    struct matrices m = matrices_of(spec);
+    (void)config;
+    double small = (double)integer_min(m.rows, m.columns);
+    return (double)m.count * (double)integer_max(m.rows, m.columns) * small * small;
+}
+
+/* -- Newton-Schulz -- */
+
+enum { ROUNDS = 5 };
+
+/* What the iteration works in: a matrix of the parameter's shape, and two squares of its smaller side. */
+static size_t newton_schulz_floats(int64_t rows, int64_t columns)
+{
+    int64_t small = integer_min(rows, columns);
+    return (size_t)(rows * columns + 2 * small * small);
+}
+
+static size_t work(const struct optimizer_config *config, const struct parameter_spec *spec)
+{
+    struct matrices m = matrices_of(spec);
+    (void)config;
+    return newton_schulz_floats(m.rows, m.columns) * sizeof(float);
+}
+
+/* to = factor from. */
+static void scale(struct engine *engine, float *to, const float *from, float factor, int64_t count)
+{
+    int threads = operation_threads(engine, count);
+    if (engine->context->dry)
+        return;
+#pragma omp parallel num_threads(threads)
+    {
+        struct range range = operation_range(count, LINE_ELEMENTS);
+#pragma omp simd
+        for (int64_t i = range.begin; i < range.begin + range.count; i++)
+            to[i] = factor * from[i];
+    }
+}
+
+/* square = b s + c square + a I, all [side, side]. */
+static void combine(struct engine *engine, float *square, const float *s, int64_t side)
+{
+    static const float a = 3.4445f, b = -4.7750f, c = 2.0315f;
+    int threads = operation_threads(engine, side * side);
+    if (engine->context->dry)
+        return;
+#pragma omp parallel for num_threads(threads)
+    for (int64_t row = 0; row < side; row++) {
+        for (int64_t i = row * side; i < (row + 1) * side; i++)
+            square[i] = b * s[i] + c * square[i];
+        square[row * side + row] += a;
+    }
+}
+
+/* x becomes about its orthogonal polar factor. Of the two squares X X^T and X^T X the smaller one is taken, which is
+ * what transposing a tall matrix comes to. */
+static enum status newton_schulz(struct engine *engine, int64_t rows, int64_t columns, float *x, float *work)
+{
+    int64_t count = rows * columns;
+    bool tall = rows > columns;
+    int64_t side = tall ? columns : rows;
+    float *s = work + count;
+    float *square = s + side * side;
+    double norm = engine->context->dry ? 1.0 : sqrt(sum_of_squares(engine, x, count));
+    scale(engine, work, x, (float)(1.0 / fmax(norm, 1e-7)), count);
+    float *from = work; /* after an odd number of rounds the result is in x */
+    float *to = x;
+    for (int round = 0; round < ROUNDS; round++) {
+        CHECK(matmul_run(engine, &(struct matmul){.m = side,
+                                                  .n = side,
+                                                  .k = tall ? rows : columns,
+                                                  .a = from,
+                                                  .b = from,
+                                                  .c = s,
+                                                  .lda = columns,
+                                                  .ldb = columns,
+                                                  .ldc = side,
+                                                  .a_transposed = tall,
+                                                  .b_transposed = !tall}));
+        CHECK(matmul_run(
+            engine,
+            &(struct matmul){
+                .m = side, .n = side, .k = side, .a = s, .b = s, .c = square, .lda = side, .ldb = side, .ldc = side}));
+        combine(engine, square, s, side);
+        CHECK(matmul_run(engine, &(struct matmul){.m = rows,
+                                                  .n = columns,
+                                                  .k = side,
+                                                  .a = tall ? from : square,
+                                                  .b = tall ? square : from,
+                                                  .c = to,
+                                                  .lda = tall ? columns : side,
+                                                  .ldb = columns,
+                                                  .ldc = columns}));
+        float *swap = from;
+        from = to;
+        to = swap;
+    }
+    return STATUS_OK;
+}
+
+/* -- Steps -- */
+
+/* The momentum goes on; direction = U. */
+static void advance(const struct optimizer_step *step, const float *restrict gradient, float *restrict momentum,
+                    float *restrict direction, int64_t count)
+{
+    float mu = (float)step->config->momentum;
+    float share = (1.0f - mu) * (float)step->gradient_scale;
+    bool nesterov = step->config->nesterov;
+    int threads = operation_threads(step->engine, count);
+    if (step->engine->context->dry)
+        return;
+#pragma omp parallel num_threads(threads)
+    {
+        struct range range = operation_range(count, LINE_ELEMENTS);
+#pragma omp simd
+        for (int64_t i = range.begin; i < range.begin + range.count; i++) {
+            float g = share * gradient[i];
+            momentum[i] = mu * momentum[i] + g;
+            direction[i] = nesterov ? g + mu * momentum[i] : momentum[i];
+        }
+    }
+}
+
+static enum status direct(const struct optimizer_step *step, const struct parameter_spec *spec, const float *gradient,
+                          void *const *state, float *direction)
+{
+    struct matrices m = matrices_of(spec);
+    int64_t elements = m.rows * m.columns;
+    advance(step, gradient, state[0], direction, m.count * elements);
+    for (int64_t i = 0; i < m.count; i++) {
+        float *x = direction + i * elements;
+        CHECK(newton_schulz(step->engine, m.rows, m.columns, x, step->work));
+        scale(step->engine, x, x, 0.2f * sqrtf((float)integer_max(m.rows, m.columns)), elements);
+    }
+    return STATUS_OK;
+}
+
+const struct optimizer_ops muon_ops = {
+    .name = "muon", .choose = choose, .arrays = arrays, .direct = direct, .cost = cost, .work = work};
