@@ -240,9 +240,30 @@ static enum status check_sizes(const struct setting_source *source, const struct
     return STATUS_OK;
 }
 
-static enum status check_run(const struct setting_source *source, const struct config *config)
+static enum status check_optimizer(const struct setting_source *source, const struct config *config)
 {
     const struct optimizer_config *optimizer = &config->optimizer;
+    long long steps = (long long)config->training.steps;
+    if (config->model.family == FAMILY_RESNET && optimizer->kind == OPTIMIZER_MUON)
+        return REFUSE(source, optimizer.kind, model.family,
+                      "expected adamw or sgd with model.family resnet, which has no matrices inside layers");
+    if (optimizer->adamw_learning_rate > 0.0 && optimizer->learning_rate == 0.0)
+        return REFUSE(source, optimizer.learning_rate, optimizer.adamw_learning_rate,
+                      "expected optimizer.learning_rate above 0 with optimizer.adamw_learning_rate, whose course it "
+                      "shares; got 0");
+    if (optimizer->warmup_steps > steps)
+        return REFUSE(source, optimizer.warmup_steps, training.steps,
+                      "expected optimizer.warmup_steps to be at most training.steps (%lld), got %lld", steps,
+                      (long long)optimizer->warmup_steps);
+    if (optimizer->schedule == SCHEDULE_WSD && optimizer->decay_steps > steps)
+        return REFUSE(source, optimizer.decay_steps, training.steps,
+                      "expected optimizer.decay_steps to be at most training.steps (%lld), got %lld", steps,
+                      (long long)optimizer->decay_steps);
+    return STATUS_OK;
+}
+
+static enum status check_run(const struct setting_source *source, const struct config *config)
+{
     long long steps = (long long)config->training.steps;
     if (config->model.positions == POSITIONS_LEARNED && config->model.max_positions < config->training.sequence_length)
         return REFUSE(source, model.max_positions, training.sequence_length,
@@ -261,25 +282,10 @@ static enum status check_run(const struct setting_source *source, const struct c
         return REFUSE(source, mesh.virtual_stages, mesh.pipeline,
                       "expected mesh.virtual_stages 1 with mesh.pipeline 1, got %lld",
                       (long long)config->mesh.virtual_stages);
-    if (config->model.family == FAMILY_RESNET && optimizer->kind == OPTIMIZER_MUON)
-        return REFUSE(source, optimizer.kind, model.family,
-                      "expected adamw or sgd with model.family resnet, which has no matrices inside layers");
-    if (optimizer->adamw_learning_rate > 0.0 && optimizer->learning_rate == 0.0)
-        return REFUSE(source, optimizer.learning_rate, optimizer.adamw_learning_rate,
-                      "expected optimizer.learning_rate above 0 with optimizer.adamw_learning_rate, whose course it "
-                      "shares; got 0");
-    if (optimizer->warmup_steps > steps)
-        return REFUSE(source, optimizer.warmup_steps, training.steps,
-                      "expected optimizer.warmup_steps to be at most training.steps (%lld), got %lld", steps,
-                      (long long)optimizer->warmup_steps);
     if (config->training.capacity_warmup_steps > steps)
         return REFUSE(source, training.capacity_warmup_steps, training.steps,
                       "expected training.capacity_warmup_steps to be at most training.steps (%lld), got %lld", steps,
                       (long long)config->training.capacity_warmup_steps);
-    if (optimizer->schedule == SCHEDULE_WSD && optimizer->decay_steps > steps)
-        return REFUSE(source, optimizer.decay_steps, training.steps,
-                      "expected optimizer.decay_steps to be at most training.steps (%lld), got %lld", steps,
-                      (long long)optimizer->decay_steps);
     return STATUS_OK;
 }
 
@@ -309,5 +315,6 @@ enum status config_check(const struct setting_source *source, struct config *con
     if (source->model_only)
         return STATUS_OK;
     CHECK(check_job(source, &config->job));
+    CHECK(check_optimizer(source, config));
     return check_run(source, config);
 }

@@ -734,6 +734,8 @@ static void test_families(void **state)
     refuse(fixture, "model: {family: resnet, width: 8, image: {size: 16, classes: 3}}\n", "model.heads=2",
            "has no meaning with model.family resnet");
     refuse(fixture, "model: {family: resnet, width: 8, image: {size: 16}}\n", NULL, "model.image.classes: missing");
+    refuse(fixture, "model: {family: resnet, width: 8, image: {size: 16, classes: 3}}\noptimizer: {kind: muon}\n", NULL,
+           "expected adamw or sgd with model.family resnet");
 }
 
 struct visited {
