@@ -3,6 +3,7 @@
 #define CAIRN_CLI_COMMAND_H
 
 #include "dist/mesh/mesh.h"
+#include "io/checkpoint/checkpoint.h"
 #include "src/core/config.h"
 #include "src/ops/engine.h"
 
@@ -53,6 +54,11 @@ enum status command_start_with(struct command *command, const struct config *con
 /* A checkpoint named by a file, a run's folder or its checkpoints' folder. Collective; agreed. */
 enum status command_checkpoint(struct command *command, const char *name, char *path, size_t size) MUST_USE;
 
+/* The same for the model of a checkpoint, which is verified and whose settings and header come back: the mesh is what
+ * the ranks make, unless overrides say otherwise. Collective; agreed. */
+enum status command_start_stored(struct command *command, const char *name, struct config *config,
+                                 struct checkpoint_header *header, char path[CHECKPOINT_PATH]) MUST_USE;
+
 /* Numbers on the command line: USAGE error that names the option. NULL text leaves the value. */
 enum status command_integer(struct command *command, const char *option, const char *text, int64_t low, int64_t high,
                             int64_t *value) MUST_USE;
@@ -62,6 +68,7 @@ enum status command_real(struct command *command, const char *option, const char
 enum status command_train(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_data(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_eval(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_predict(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_generate(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_checkpoint_tools(struct command *command, int argc, char **argv) MUST_USE;
 

@@ -7,6 +7,7 @@
 #include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/cli/command.h"
+#include "src/cli/eval_images.h"
 #include "src/core/text.h"
 #include "src/generate/passkey.h"
 #include "src/train/corpora.h"
@@ -121,6 +122,11 @@ static enum status read_options(struct eval *eval, const struct eval_options *op
         return context_fail(context, STATUS_USAGE, "--memory: this model has none (model.attention.kind)");
     if (options->routing && !evaluation_routed(model))
         return context_fail(context, STATUS_USAGE, "--routing: this model has no routers (model.depth.kind)");
+    if (model->family != FAMILY_DECODER)
+        return options->length || options->task
+                   ? context_fail(context, STATUS_USAGE,
+                                  "eval: --context-length and --task are of language models, and this one is of images")
+                   : STATUS_OK;
     CHECK(choose_window(eval, options->length));
     return read_task(eval, options);
 }
@@ -313,10 +319,13 @@ static enum status run(struct eval *eval, const struct eval_options *options)
     enum status status = read_options(eval, options);
     TRY(team_agree(command->team, context, status));
     TRY(command_start_with(command, config));
-    if (!options->task)
+    bool of_images = config->model.family != FAMILY_DECODER;
+    if (!options->task && !of_images)
         TRY(open_text(eval, options->data));
     TRY(command_checkpoint(command, options->checkpoint ? options->checkpoint : config->run.folder, path, sizeof path));
     TRY(checkpoint_verify(context, command->mesh, path));
+    if (of_images)
+        return eval_images(command, config, path, options->data, options->json);
     TRY(trainer_create(context, command->mesh, &command->engine, config, false, &eval->trainer));
     TRY(state_load(&eval->trainer, NULL, path));
     status = options->task ? measure_passkey(eval) : measure_loss(eval);

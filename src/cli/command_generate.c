@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "io/checkpoint/checkpoint.h"
-#include "io/config/config.h"
 #include "src/cli/command.h"
 #include "src/generate/generate.h"
 #include "src/session/load.h"
@@ -67,6 +66,10 @@ static enum status read_prompt(struct generate_run *run, const char *text)
     run->tokens = memory_allocate(context, (size_t)run->count * sizeof *run->tokens, MEMORY_OTHER);
     if (!run->prompt || !run->tokens)
         return STATUS_MEMORY;
+    if (run->config->model.family != FAMILY_DECODER)
+        return context_fail(context, STATUS_USAGE,
+                            "--checkpoint: this model is of images and continues no text; `cairn predict` says what "
+                            "it sees");
     if (is_bytes(run->config)) {
         for (size_t i = 0; i < length; i++)
             run->prompt[run->prompt_count++] = (unsigned char)text[i];
@@ -94,40 +97,16 @@ static enum status read_options(struct generate_run *run, const struct generate_
     return STATUS_OK;
 }
 
-/* The checkpoint says which model it is; the mesh is what the ranks make, unless settings say otherwise. */
-static enum status read_config(struct generate_run *run, const char *path)
-{
-    struct command *command = run->command;
-    static const char *const mesh[] = {"mesh.data=1", "mesh.pipeline=1", "mesh.context=1", "mesh.tensor=auto",
-                                       "mesh.virtual_stages=1"};
-    enum { OWN = sizeof mesh / sizeof *mesh };
-    const char *overrides[OWN + OVERRIDES];
-    memcpy(overrides, mesh, sizeof mesh);
-    memcpy(overrides + OWN, command->overrides, (size_t)command->override_count * sizeof *overrides);
-    return config_parse(&command->context, path, run->header->config, strlen(run->header->config), overrides,
-                        OWN + command->override_count, run->config);
-}
-
 static enum status run_generate(struct generate_run *run, const struct generate_options *options)
 {
     struct command *command = run->command;
     struct context *context = &command->context;
     struct session session = {0};
-    struct mesh *readers = NULL;
     char path[CHECKPOINT_PATH];
     enum status status;
-    /* The mesh depends on a setting in the file, so another reads it. */
-    TRY(mesh_create(context, command->team, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &readers));
-    command->mesh = readers;
-    TRY(command_checkpoint(command, options->checkpoint, path, sizeof path));
-    TRY(checkpoint_verify(context, readers, path));
-    TRY(checkpoint_read_header(context, readers, path, run->header));
-    status = read_config(run, path);
-    if (status == STATUS_OK)
-        status = read_prompt(run, options->prompt);
-    TRY(mesh_agree(readers, context, status));
-    command->mesh = NULL;
-    TRY(command_start_with(command, run->config));
+    TRY(command_start_stored(command, options->checkpoint, run->config, run->header, path));
+    status = read_prompt(run, options->prompt);
+    TRY(mesh_agree(command->mesh, context, status));
     TRY(session_create(context, command->mesh, &command->engine, run->config, NULL, NULL, false, &session));
     TRY(session_load(&session, path));
     if (command->rank == 0)
@@ -139,9 +118,6 @@ static enum status run_generate(struct generate_run *run, const struct generate_
         putchar('\n');
 done:
     session_destroy(&session);
-    if (command->mesh == readers)
-        command->mesh = NULL;
-    mesh_destroy(&readers);
     return status;
 }
 

@@ -56,7 +56,7 @@ static const struct subcommand subcommands[] = {
      "  --position PLACE       of the key: start, middle, end or any (any)\n"
      "  --digits D             of the key (5)\n"
      "  --seed S               of keys and places (1)\n"},
-    {"eval", command_eval, "measure the loss of a checkpoint on text",
+    {"eval", command_eval, "measure the loss of a checkpoint on text or images",
      "usage: cairn eval CONFIG [--checkpoint FILE] [--data FILE] [--context-length T] [--memory on|off]\n"
      "                  [--routing causal|whole] [--set KEY=VALUE]... [--json]\n"
      "       cairn eval CONFIG --task passkey --lengths L,L,... [--count N] [--digits D] [--seed S] [--checkpoint "
@@ -64,9 +64,10 @@ static const struct subcommand subcommands[] = {
      "                  [--memory on|off] [--set KEY=VALUE]... [--json]\n\n"
      "Prints the mean loss in nats a token, perplexity, and bits a byte where a token is a byte; or how often the "
      "model\n"
-     "gives back a number that was hidden at the start, in the middle and at the end of a long text.\n\n"
+     "gives back a number that was hidden at the start, in the middle and at the end of a long text. Of a model of\n"
+     "images: its loss, and how often the label is its first choice and among its first five.\n\n"
      "  --checkpoint FILE      a checkpoint, or a run's folder (its newest); default: run.folder of CONFIG\n"
-     "  --data FILE            text to measure on; default: the validation data of CONFIG\n"
+     "  --data FILE            text or images to measure on; default: the validation data of CONFIG\n"
      "  --context-length T     tokens a context has; default: training.sequence_length. Infini-attention reads longer\n"
      "                         ones in windows of that, and carries its memory from one to the next\n"
      "  --memory on|off        off: Infini-attention sees its own segment only, to show what the memory is worth\n"
@@ -88,6 +89,13 @@ static const struct subcommand subcommands[] = {
      "  --top-k K              draw among the K most likely; 0 is all (0)\n"
      "  --top-p P              draw among the most likely that make up the probability P (1)\n"
      "  --seed S               of the draws (1)\n" HELP_SET},
+    {"predict", command_predict, "say what is on images",
+     "usage: cairn predict CHECKPOINT IMAGE... [--top N] [--json] [--set KEY=VALUE]...\n\n"
+     "Prints the most likely classes of PNG and JPEG files, with their probabilities. CHECKPOINT is a file of a run "
+     "on\n"
+     "images, or a run's folder (its newest), which says how images are normalised and what classes are called.\n\n"
+     "  --top N                classes of each image (5)\n" HELP_SET
+     "  --json                 one JSON list instead\n"},
     {"checkpoint", command_checkpoint_tools, "look at checkpoints and convert them: inspect, verify, diff, convert",
      "usage: cairn checkpoint inspect FILE [--verbose]\n"
      "       cairn checkpoint verify FILE\n"

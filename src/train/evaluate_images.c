@@ -4,58 +4,31 @@
 #include <string.h>
 
 #include "src/core/clock.h"
+#include "src/train/class_scores.h"
 
 struct reading {
     struct trainer *trainer;
     const struct evaluation_plan *plan;
     struct image_loader *loader;
-    int64_t classes;
-    int64_t count; /* of the set */
-    /* [rows of the step, classes + 1]: a row's logits, and behind them its label + 1, of which 0 does not count; every
-     * rank puts in what it has of them. */
-    float *scores;
+    struct class_scores scores;
+    int64_t count;        /* of the set */
     double right, right5; /* images */
 };
 
-static void see_classes(void *self, int64_t row, int64_t first, const struct tensor *logits)
-{
-    struct reading *reading = self;
-    const struct batch *batch = &reading->trainer->batch;
-    const int32_t *labels = batch_field(batch, "labels");
-    int64_t columns = tensor_columns(logits);
-    for (int64_t n = 0; n < tensor_rows(logits); n++) {
-        float *scores = reading->scores + (batch->mine.begin + row + n) * (reading->classes + 1);
-        memcpy(scores + first, (const float *)logits->data + n * columns, (size_t)columns * sizeof *scores);
-        if (mesh_rank(reading->trainer->mesh, MESH_TENSOR) == 0)
-            scores[reading->classes] = (float)(labels[row + n] + 1);
-    }
-}
-
-/* How many classes come before the label: those with a larger score, and of equal ones those in front of it. */
-static int64_t place_of(const float *scores, int64_t classes, int64_t label)
-{
-    int64_t place = 0;
-    for (int64_t c = 0; c < classes; c++)
-        place += scores[c] > scores[label] || (scores[c] == scores[label] && c < label);
-    return place;
-}
-
 static void judge(struct reading *reading, struct evaluation *evaluation)
 {
+    int64_t classes = reading->scores.classes;
     for (int64_t row = 0; row < reading->trainer->batch.rows; row++) {
-        const float *scores = reading->scores + row * (reading->classes + 1);
-        int64_t label = (int64_t)scores[reading->classes] - 1;
+        int64_t label = (int64_t)class_scores_row(&reading->scores, row)[classes] - 1;
         if (label < 0)
             continue;
-        int64_t place = place_of(scores, reading->classes, label);
-        int64_t best = 0;
-        for (int64_t c = 1; c < reading->classes; c++)
-            best = scores[c] > scores[best] ? c : best;
+        int64_t place = class_scores_place(&reading->scores, row, label);
         reading->right += place < 1;
         reading->right5 += place < 5;
         evaluation->targets++;
-        if (reading->plan->confusion)
-            reading->plan->confusion[label * reading->classes + best] += 1.0;
+        for (int64_t c = 0; c < classes && reading->plan->confusion; c++)
+            if (class_scores_place(&reading->scores, row, c) == 0)
+                reading->plan->confusion[label * classes + c] += 1.0;
     }
 }
 
@@ -87,11 +60,9 @@ static enum status read_batch(struct reading *reading, int64_t first, struct eva
     CHECK(mesh_agree(trainer->mesh, trainer->context, take_rows(reading, first, &counted)));
     /* Each data rank knows its own, all others of it the same. */
     mesh_all_reduce(trainer->mesh, MESH_DATA, &counted, 1, DTYPE_I64, MESH_SUM);
-    int64_t elements = batch->rows * (reading->classes + 1);
-    memset(reading->scores, 0, (size_t)elements * sizeof *reading->scores);
-    batch_ready(batch, counted, counted * batch->length);
-    CHECK(trainer_loss(trainer, &result));
-    mesh_all_reduce(trainer->mesh, MESH_TEAM, reading->scores, elements, DTYPE_F32, MESH_SUM);
+    batch->target_count = counted;
+    batch->token_count = counted * batch->length;
+    CHECK(class_scores_pass(&reading->scores, &result));
     judge(reading, evaluation);
     if (counted > 0)
         *sum += result.loss * (double)(evaluation->targets - before);
@@ -128,32 +99,26 @@ enum status evaluate_images(struct trainer *trainer, const struct image_evaluati
                             const struct evaluation_plan *plan, struct evaluation *evaluation)
 {
     struct context *context = trainer->context;
-    struct batch *batch = &trainer->batch;
+    const struct batch *batch = &trainer->batch;
     struct image_loader_options options = {.set = images->set,
                                            .augmentation = images->augmentation,
                                            .evaluation = true,
                                            .skip_bad = images->skip_bad,
                                            .threads = images->threads,
                                            .ahead = 2 * integer_max(1, batch->mine.count)};
-    struct reading reading = {.trainer = trainer,
-                              .plan = plan,
-                              .classes = trainer->config->model.image.classes,
-                              .count = image_set_facts(images->set)->count};
+    struct reading reading = {.trainer = trainer, .plan = plan, .count = image_set_facts(images->set)->count};
     *evaluation = (struct evaluation){0};
     if (plan->confusion)
-        memset(plan->confusion, 0, (size_t)(reading.classes * reading.classes) * sizeof *plan->confusion);
-    reading.scores = memory_allocate(context, (size_t)(batch->rows * (reading.classes + 1)) * sizeof *reading.scores,
-                                     MEMORY_BUFFERS);
-    enum status status = reading.scores ? image_loader_create(context, &options, &reading.loader) : STATUS_MEMORY;
+        memset(plan->confusion, 0, (size_t)evaluation_confusion(trainer->config) * sizeof *plan->confusion);
+    enum status status = class_scores_create(trainer, &reading.scores);
+    if (status == STATUS_OK)
+        status = image_loader_create(context, &options, &reading.loader);
     TRY(mesh_agree(trainer->mesh, context, status));
     location_work(&context->location, LOCATION_EVALUATION);
-    batch->see_classes = see_classes;
-    batch->see_self = &reading;
     TRY(read_all(&reading, evaluation));
     evaluation->bad = image_loader_counts(reading.loader).bad;
 done:
-    batch->see_classes = NULL;
     image_loader_destroy(&reading.loader);
-    memory_free(context, reading.scores);
+    class_scores_destroy(&reading.scores);
     return status;
 }

@@ -1,0 +1,106 @@
+#include "src/cli/eval_images.h"
+
+#include <stdio.h>
+
+#include "io/json/json.h"
+#include "src/bench/measure.h"
+#include "src/core/text.h"
+#include "src/train/evaluate_images.h"
+#include "src/train/image_facts.h"
+#include "src/train/image_source.h"
+#include "src/train/state.h"
+
+struct eval {
+    struct command *command;
+    struct config *config;
+    struct image_facts facts;
+    struct image_set *set;
+    struct trainer trainer;
+};
+
+static enum status read_facts(struct eval *eval, const char *path)
+{
+    struct command *command = eval->command;
+    struct context *context = &command->context;
+    struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
+    CHECK(mesh_agree(command->mesh, context, header ? STATUS_OK : STATUS_MEMORY));
+    enum status status = checkpoint_read_header(context, command->mesh, path, header);
+    if (status == STATUS_OK)
+        status = mesh_agree(command->mesh, context, image_facts_read(context, path, header->data, &eval->facts));
+    memory_free(context, header);
+    return status;
+}
+
+static enum status open_set(struct eval *eval, const char *data)
+{
+    struct context *context = &eval->command->context;
+    struct config *config = eval->config;
+    struct text_list *names = memory_allocate(context, sizeof *names, MEMORY_OTHER);
+    if (!names)
+        return STATUS_MEMORY;
+    enum status status = STATUS_OK;
+    *names = config->data.validation;
+    if (data) {
+        names->count = 1;
+        if (!text_copy(names->item[0], TEXT_LENGTH, data))
+            status = context_fail(context, STATUS_USAGE, "--data: the name is too long");
+    }
+    if (status == STATUS_OK && names->count == 0)
+        status = context_fail(context, STATUS_USAGE,
+                              "eval: the configuration has no validation data; name some with --data");
+    if (status == STATUS_OK)
+        status = images_open(context, config, names, &eval->set);
+    if (status == STATUS_OK && eval->facts.name)
+        status = image_set_match_names(eval->set, (const char *const *)eval->facts.name, eval->facts.classes);
+    memory_free(context, names);
+    CHECK(status);
+    config->training.batch = integer_min(config->training.batch, image_set_facts(eval->set)->count);
+    config->training.micro_batch = integer_min(config->training.micro_batch, config->training.batch);
+    return STATUS_OK;
+}
+
+static enum status print(const struct eval *eval, const struct evaluation *evaluation, bool json)
+{
+    double rate = (double)evaluation->targets / evaluation->seconds;
+    if (json)
+        return print_json(&eval->command->context,
+                          json_form("{s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:I}", "loss", evaluation->loss, "accuracy",
+                                    evaluation->accuracy, "accuracy5", evaluation->accuracy5, "images",
+                                    (json_int_t)evaluation->targets, "bad", (json_int_t)evaluation->bad, "seconds",
+                                    evaluation->seconds, "images_per_second", rate, "memory_resident_bytes",
+                                    (json_int_t)memory_resident_peak()));
+    printf("loss %.6f nats an image, %.3f %% right, %.3f %% among the first five, over %lld images; %.1f images/s, "
+           "%.1f MB resident\n",
+           evaluation->loss, 100.0 * evaluation->accuracy, 100.0 * evaluation->accuracy5,
+           (long long)evaluation->targets, rate, 1e-6 * (double)memory_resident_peak());
+    return STATUS_OK;
+}
+
+static enum status run(struct eval *eval, const char *path, const char *data, bool json)
+{
+    struct command *command = eval->command;
+    struct context *context = &command->context;
+    struct evaluation_plan plan = {0};
+    struct evaluation evaluation;
+    CHECK(read_facts(eval, path));
+    CHECK(mesh_agree(command->mesh, context, open_set(eval, data)));
+    CHECK(trainer_create(context, command->mesh, &command->engine, eval->config, false, &eval->trainer));
+    CHECK(state_load(&eval->trainer, NULL, path));
+    struct image_augmentation augmentation = image_augmentation_of(eval->config, &eval->facts.moments);
+    struct image_evaluation images = {.set = eval->set,
+                                      .augmentation = &augmentation,
+                                      .skip_bad = eval->config->data.skip_bad,
+                                      .threads = images_threads(eval->config, eval->set, command->engine.threads)};
+    CHECK(evaluate_images(&eval->trainer, &images, &plan, &evaluation));
+    return command->rank == 0 ? print(eval, &evaluation, json) : STATUS_OK;
+}
+
+enum status eval_images(struct command *command, struct config *config, const char *path, const char *data, bool json)
+{
+    struct eval eval = {.command = command, .config = config, .trainer = {.context = &command->context}};
+    enum status status = run(&eval, path, data, json);
+    trainer_destroy(&eval.trainer);
+    image_set_close(&eval.set);
+    image_facts_destroy(&command->context, &eval.facts);
+    return status;
+}
