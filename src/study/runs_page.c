@@ -3,10 +3,17 @@
 
 #include "io/config/config.h"
 #include "src/core/text.h"
+#include "src/study/confusion.h"
 #include "src/study/run.h"
 #include "src/study/runs.h"
 
-enum { FIGURE_LINES = 3 * RUNS_MOST, NAME = 64, COLUMNS_MOST = RUNS_MOST + 1, CHANGES_MOST = 200 };
+enum {
+    FIGURE_LINES = 3 * RUNS_MOST,
+    NAME = 64,
+    COLUMNS_MOST = RUNS_MOST + 1,
+    CHANGES_MOST = 200,
+    SUMMARY_COLUMNS = 13
+};
 
 /* What a figure shows of each run. The second field is drawn as marks in the same figure. */
 struct figure_row {
@@ -20,11 +27,15 @@ struct figure_row {
 };
 
 static const struct figure_row figure_rows[] = {
-    {"loss", "loss", "validation_loss", "Loss", "nats a token", 1.0, false},
-    {"loss-router", "loss_router", NULL, "Loss of the routers", "nats a token", 1.0, false},
+    {"loss", "loss", "validation_loss", "Loss", "nats a token or image", 1.0, false},
+    {"loss-router", "loss_router", NULL, "Loss of the routers", "nats", 1.0, false},
     {"learning-rate", "learning_rate", NULL, "Learning rate", "learning rate", 1.0, false},
     {"gradient-norm", "grad_norm", NULL, "Norm of the gradient, before clipping", "norm", 1.0, true},
+    {"accuracy", "validation_accuracy", NULL, "Held-out images that are taken for what they are", "%", 100.0, false},
+    {"accuracy-five", "validation_accuracy5", NULL, "The same, among the first five", "%", 100.0, false},
     {"tokens-per-second", "tokens_per_second", NULL, "Speed", "tokens/s", 1.0, false},
+    {"images-per-second", "images_per_second", NULL, "Images", "images/s", 1.0, false},
+    {"data-wait", "data_wait_seconds", NULL, "Time that steps waited for images", "seconds", 1.0, false},
     {"mfu", "mfu", NULL, "Model FLOPs utilisation", "% of the measured peak", 100.0, false},
     {"memory", "memory_bytes", NULL, "Memory held by rank 0", "MiB", 1.0 / (1 << 20), false},
     {"memory-resident", "memory_resident_bytes", NULL, "Resident memory of rank 0", "MiB", 1.0 / (1 << 20), false},
@@ -38,10 +49,18 @@ static const struct figure_row figure_rows[] = {
 enum { FIGURE_ROWS = sizeof figure_rows / sizeof *figure_rows };
 
 /* Fields that no figure of their own is drawn of: the rows of the summary say them, or nobody asks for their course. */
-static const char *const not_drawn[] = {
-    "tokens",           "skipped",        "seconds",           "step_allocations",   "time",
-    "started",          "gate_histogram", "validation_tokens", "validation_seconds", "ranks",
-    "validation_causal"};
+static const char *const not_drawn[] = {"tokens",
+                                        "skipped",
+                                        "seconds",
+                                        "step_allocations",
+                                        "time",
+                                        "started",
+                                        "gate_histogram",
+                                        "validation_tokens",
+                                        "validation_seconds",
+                                        "ranks",
+                                        "validation_causal",
+                                        "validation_images"};
 
 struct output {
     struct context *context;
@@ -181,8 +200,9 @@ static void put_wall_time(struct report_table *table, const struct run *run)
         report_cell(table, "%s", "");
 }
 
-static void put_run(struct report_table *table, const struct run *run)
+static void put_run(struct report_table *table, const struct run *run, bool of_images)
 {
+    const struct series *right = run_series(run, "validation_accuracy");
     const struct series *held_out = run_series(run, "validation_loss");
     report_cell(table, "%s", run->name);
     report_cell(table, "%lld", (long long)run->steps);
@@ -190,6 +210,8 @@ static void put_run(struct report_table *table, const struct run *run)
     put_last(table, run, "loss", "%.4f");
     put_last(table, run, "validation_loss", "%.4f");
     report_cell(table, held_out ? "%.4f" : "", held_out ? held_out->least : 0.0);
+    if (of_images)
+        report_cell(table, right ? "%.2f" : "", right ? 100.0 * right->last : 0.0);
     put_duration(table, run->seconds);
     put_wall_time(table, run);
     put_mean(table, run, "tokens_per_second", 1.0, 0);
@@ -198,15 +220,21 @@ static void put_run(struct report_table *table, const struct run *run)
     put_last(table, run, "skipped", "%.0f");
 }
 
-static enum status make_summary(const struct output *output, struct report_table *table)
+static enum status make_summary(const struct output *output, const char *shown[SUMMARY_COLUMNS],
+                                struct report_table *table)
 {
-    static const char *const heads[] = {"run",           "steps",    "tokens",        "loss",
-                                        "held-out loss", "its best", "time in steps", "wall time",
-                                        "tokens/s",      "MFU %",    "restarts",      "skipped steps"};
-    enum { COLUMNS = sizeof heads / sizeof *heads };
-    CHECK(report_table_create(output->context, heads, COLUMNS, output->count, table));
+    enum { ACCURACY = 6, COLUMNS = SUMMARY_COLUMNS };
+    static const char *const heads[COLUMNS] = {"run",      "steps",    "tokens",        "loss",      "held-out loss",
+                                               "its best", "right %",  "time in steps", "wall time", "tokens/s",
+                                               "MFU %",    "restarts", "skipped steps"};
+    bool of_images = false;
     for (int i = 0; i < output->count; i++)
-        put_run(table, &output->runs[i]);
+        of_images = of_images || run_series(&output->runs[i], "validation_accuracy");
+    for (int i = 0; i < COLUMNS; i++)
+        shown[i - (i > ACCURACY && !of_images)] = heads[i];
+    CHECK(report_table_create(output->context, shown, COLUMNS - !of_images, output->count, table));
+    for (int i = 0; i < output->count; i++)
+        put_run(table, &output->runs[i], of_images);
     return STATUS_OK;
 }
 
@@ -268,13 +296,17 @@ static enum status write_page(const struct output *output, const struct report_t
         report_page_text(&page, "h2", "Settings that differ");
         report_page_table(&page, changes);
     }
+    enum status status = STATUS_OK;
+    for (int i = 0; i < output->count && status == STATUS_OK; i++)
+        status = confusion_show(output->context, output->runs[i].folder, output->runs[i].name, &page);
     put_notes(output, &page);
     report_page_text(&page, "h2", "Course");
     report_page_text(&page, "p",
                      "A line is the mean of the steps that share a place of the plot, the band behind it their range.");
     for (int i = 0; i < output->drawn_count; i++)
         report_page_figure(&page, output->plots, output->drawn[i]);
-    return report_page_close(output->context, &page);
+    enum status closed = report_page_close(output->context, &page);
+    return status == STATUS_OK ? closed : status;
 }
 
 static enum status show(struct output *output, FILE *out)
@@ -282,8 +314,9 @@ static enum status show(struct output *output, FILE *out)
     struct report_table summary = {0};
     struct report_table changes = {0};
     const char *heads[COLUMNS_MOST];
+    const char *shown[SUMMARY_COLUMNS];
     enum status status;
-    TRY(make_summary(output, &summary));
+    TRY(make_summary(output, shown, &summary));
     TRY(make_changes(output, heads, &changes));
     report_table_print(&summary, out);
     if (changes.cells_used > 0) {

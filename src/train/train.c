@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/core/clock.h"
+#include "src/train/confusion.h"
 #include "src/train/evaluate.h"
 #include "src/train/rewind.h"
 #include "src/train/run_folder.h"
@@ -37,8 +38,17 @@ static enum status write_evaluation(struct train *train, const struct evaluation
     } else if (evaluation_routed(&train->config->model)) {
         fields[count++] = (struct metrics_field){"validation_causal", 1.0, true}; /* routers decided token by token */
     }
-    struct metrics_list confusion = {"validation_confusion", train->confusion, evaluation_confusion(train->config)};
-    return metrics_write_lists(train->metrics, fields, count, &confusion, train->confusion ? 1 : 0);
+    if (train->confusion) {
+        enum status status = confusion_write(train->context, train->config->run.folder, train->source.data_facts,
+                                             train->confusion, train->config->model.image.classes);
+        if (status == STATUS_FILE) { /* as other records that the disk does not take: it does not end the run */
+            context_log(train->context, "%s", train->context->text);
+            context_clear(train->context);
+        } else if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return metrics_write(train->metrics, fields, count);
 }
 
 /* *stopped: before it was done, so that there is no result, and it is left to the next start. */
