@@ -66,9 +66,12 @@ enum status set_add_file(struct image_set *set, const char *path, int32_t label)
     int64_t bytes = 0;
     enum status status = read_header(set, path, &bytes, &header);
     if (status == STATUS_FILE && set->skip_bad) {
-        if (set->facts.skipped++ == 0)
-            (void)text_copy(set->first_bad, sizeof set->first_bad, set->context->text);
+        char reason[1024];
+        (void)text_copy(reason, sizeof reason, set->context->text);
         context_clear(set->context);
+        if (set->facts.skipped < IMAGE_BAD_TEXTS)
+            CHECK(set_keep_text(set, reason, &set->bad[set->facts.skipped]));
+        set->facts.skipped++;
         return STATUS_OK;
     }
     if (status != STATUS_OK)

@@ -34,7 +34,7 @@ static enum status listing_create(struct context *context, const char *path, str
                             "%s: is no folder; name the folder that holds one for each class, or "
                             "set data.format",
                             path);
-    return file_refuse(context, path);
+    return image_file_refuse(context, path);
 }
 
 static void listing_destroy(struct listing *listing)

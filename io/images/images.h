@@ -17,6 +17,7 @@ enum {
     IMAGE_CLASSES = 1 << 20,    /* at most */
     IMAGE_SIZE = 4096,          /* of the augmented image, at most */
     IMAGE_FILE_BYTES = 1 << 30, /* of a PNG or JPEG file, at most */
+    IMAGE_BAD_TEXTS = 20,       /* that are kept of bad images */
     IMAGE_CLASS_NAME = 256,     /* bytes at most */
 };
 
@@ -72,6 +73,9 @@ const struct image_set_facts *image_set_facts(const struct image_set *set);
 int32_t image_set_label(const struct image_set *set, int64_t index);
 const char *image_set_class_name(const struct image_set *set, int64_t label);
 
+/* Why image number i of those that were skipped is bad, with the name of its file; i < IMAGE_BAD_TEXTS. */
+const char *image_set_bad(const struct image_set *set, int64_t i);
+
 /* How messages name an image: its file, and its number in a file of many. */
 void image_set_name(const struct image_set *set, int64_t index, char *text, size_t size);
 
@@ -104,7 +108,8 @@ enum status image_read_file(struct context *context, const char *path, int64_t c
 
 /* Mean and deviation of each channel over all pixels of at most `most` images, evenly spread over the set (0: all), of
  * values from 0 to 1. Exact sums, so that the order does not matter. With skip_bad, bad images are counted in `bad` and
- * left out; otherwise the first is the error. `bad` may be NULL. */
+ * left out, the first IMAGE_BAD_TEXTS of them with a word to the log; otherwise the first is the error. `bad` may be
+ * NULL. */
 struct image_moments {
     double mean[IMAGE_CHANNELS], deviation[IMAGE_CHANNELS];
 };

@@ -26,7 +26,6 @@ struct image_set {
     struct context *context;
     struct image_set_facts facts;
     bool skip_bad;
-    char first_bad[512]; /* why the first image was left out */
 
     /* IDX and CIFAR: all of it. */
     uint8_t *pixels; /* [count, rows, columns, channels] */
@@ -40,7 +39,8 @@ struct image_set {
 
     /* Each text ends with a zero byte. */
     char *texts;
-    int64_t *class_names; /* [classes], into texts */
+    int64_t bad[IMAGE_BAD_TEXTS]; /* why images were left out, in texts */
+    int64_t *class_names;         /* [classes], into texts */
 
     /* Bytes that there is room for. */
     size_t pixel_room, label_room, origin_room, file_room, text_room, class_room;
@@ -132,7 +132,7 @@ enum status stream_read_all(struct stream *stream, void *bytes, int64_t count) M
 enum status stream_expect_end(struct stream *stream) MUST_USE;
 
 /* Why a file that is named cannot be opened, in one word for all. */
-enum status file_refuse(struct context *context, const char *path) MUST_USE;
+enum status image_file_refuse(struct context *context, const char *path) MUST_USE;
 
 /* -- Formats -- */
 

@@ -57,9 +57,10 @@ enum status image_set_measure(struct context *context, const struct image_set *s
         int64_t index = set->facts.count / count * i + set->facts.count % count * i / count;
         status = image_reader_read(reader, index, &image);
         if (status == STATUS_FILE && skip_bad) {
+            if (bad_count++ < IMAGE_BAD_TEXTS)
+                context_log(context, "%s", context->text);
             context_clear(context);
             status = STATUS_OK;
-            bad_count++;
         } else if (status == STATUS_OK)
             sums_add(&sums, &image);
         notice_show(&notice, (double)(i + 1), (double)count);

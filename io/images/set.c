@@ -186,7 +186,7 @@ static enum status recognize(struct context *context, const char *path, enum ima
     int64_t count = 0;
     struct stat information;
     if (stat(path, &information) != 0)
-        return file_refuse(context, path);
+        return image_file_refuse(context, path);
     *format = IMAGES_FOLDER;
     if (S_ISDIR(information.st_mode))
         return STATUS_OK;
@@ -233,12 +233,12 @@ static enum status check_found(const struct image_set *set, const char *path)
 {
     if (set->facts.count == 0 && set->facts.skipped > 0)
         return context_fail(set->context, STATUS_FILE, "%s: none of its %" PRId64 " images is good; the first: %s",
-                            path, set->facts.skipped, set->first_bad);
+                            path, set->facts.skipped, image_set_bad(set, 0));
     if (set->facts.count == 0)
         return context_fail(set->context, STATUS_FILE, "%s: holds no images", path);
     if (set->facts.skipped > 0)
         context_log(set->context, "%s: %" PRId64 " bad images are left out; the first: %s", path, set->facts.skipped,
-                    set->first_bad);
+                    image_set_bad(set, 0));
     return STATUS_OK;
 }
 
@@ -304,6 +304,11 @@ int32_t image_set_label(const struct image_set *set, int64_t index)
 const char *image_set_class_name(const struct image_set *set, int64_t label)
 {
     return set_text(set, set->class_names[label]);
+}
+
+const char *image_set_bad(const struct image_set *set, int64_t i)
+{
+    return set_text(set, set->bad[i]);
 }
 
 void image_set_name(const struct image_set *set, int64_t index, char *text, size_t size)

@@ -11,7 +11,7 @@
 /* No byte of deflate makes more than this many. */
 enum { INFLATE_MOST = 1032 };
 
-enum status file_refuse(struct context *context, const char *path)
+enum status image_file_refuse(struct context *context, const char *path)
 {
     if (errno == ENOENT || errno == ENOTDIR)
         return context_fail(context, STATUS_FILE, "%s: no such file; check its name", path);
@@ -22,7 +22,7 @@ static enum status check_file(struct context *context, const char *path, int des
 {
     struct stat information;
     if (fstat(descriptor, &information) != 0)
-        return file_refuse(context, path);
+        return image_file_refuse(context, path);
     if (S_ISDIR(information.st_mode))
         return context_fail(context, STATUS_FILE, "%s: is a folder; name a file", path);
     if (!S_ISREG(information.st_mode))
@@ -38,7 +38,7 @@ enum status image_file_open(struct context *context, const char *path, int *desc
     /* A pipe without a writer must be refused, not waited for. */
     *descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (*descriptor < 0)
-        return file_refuse(context, path);
+        return image_file_refuse(context, path);
     enum status status = check_file(context, path, *descriptor, bytes);
     if (status != STATUS_OK)
         close(*descriptor);

@@ -46,8 +46,8 @@ void command_forget_paths(struct command *command)
 
 static bool is_path(const char *option)
 {
-    static const char *const names[] = {"--checkpoint", "--data",   "--resume", "--folder",
-                                        "--network",    "--output", "--sbatch", "--to"};
+    static const char *const names[] = {"--checkpoint", "--data",   "--resume", "--folder", "--network",
+                                        "--output",     "--sbatch", "--to",     "--sheet"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(option, names[i]) == 0)
             return true;

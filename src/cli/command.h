@@ -67,6 +67,9 @@ enum status command_real(struct command *command, const char *option, const char
 
 enum status command_train(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_data(struct command *command, int argc, char **argv) MUST_USE;
+
+/* `cairn data images`. */
+enum status command_data_images(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_eval(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_predict(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_generate(struct command *command, int argc, char **argv) MUST_USE;

@@ -48,14 +48,22 @@ static const struct subcommand subcommands[] = {
      "signal a rank, or mpirun with USR1 or USR2: on TERM mpirun kills all ranks.\n\n"
      "Exit status: 0 finished; 1 failed; 2 wrong usage or configuration; 85 stopped, and saved: start it again with\n"
      "the same command to go on.\n"},
-    {"data", command_data, "write data sets",
-     "usage: cairn data passkey FILE --length L --count N [--position start|middle|end|any] [--digits D] [--seed S]\n\n"
-     "Writes samples of the passkey task, each L bytes with its answer; only the answers are targets.\n\n"
+    {"data", command_data, "write data sets, and look at sets of images",
+     "usage: cairn data passkey FILE --length L --count N [--position start|middle|end|any] [--digits D] [--seed S]\n"
+     "       cairn data images PATH... [--format auto|idx|cifar10|cifar100|folder|list] [--sheet FILE]\n\n"
+     "passkey   writes samples of the passkey task, each L bytes with its answer; only the answers are targets\n"
+     "images    says what a set of images holds: sizes, classes, mean and deviation of the channels, bad images. PATH "
+     "is an\n"
+     "          IDX or CIFAR file (or .gz), a folder that holds a folder of PNG and JPEG files for each class, or a "
+     "list:\n"
+     "          lines of a path, a tab or blank, and a class. Every image is read. Exit status: 1 if any is bad\n\n"
      "  --length L             bytes of a sample\n"
      "  --count N              samples\n"
      "  --position PLACE       of the key: start, middle, end or any (any)\n"
      "  --digits D             of the key (5)\n"
-     "  --seed S               of keys and places (1)\n"},
+     "  --seed S               of keys and places (1)\n"
+     "  --format FORMAT        of images; auto goes by content (auto)\n"
+     "  --sheet FILE           writes a contact sheet, a PNG with the first images of each class in a row\n"},
     {"eval", command_eval, "measure the loss of a checkpoint on text or images",
      "usage: cairn eval CONFIG [--checkpoint FILE] [--data FILE] [--context-length T] [--memory on|off]\n"
      "                  [--routing causal|whole] [--set KEY=VALUE]... [--json]\n"
