@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <png.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { GAP = 2, BACKGROUND = 255 };
 
@@ -154,6 +155,8 @@ static enum status write_file(struct sheet *sheet)
     sheet->file = fopen(sheet->path, "wb");
     if (!sheet->file)
         return context_fail(sheet->context, STATUS_FILE, "%s: cannot be written: %s", sheet->path, strerror(errno));
+    struct stat information;
+    bool regular = fstat(fileno(sheet->file), &information) == 0 && S_ISREG(information.st_mode);
     errno = 0;
     sheet->png = png_create_write_struct(PNG_LIBPNG_VER_STRING, sheet, on_error, on_warning);
     sheet->info = sheet->png ? png_create_info_struct(sheet->png) : NULL;
@@ -162,7 +165,7 @@ static enum status write_file(struct sheet *sheet)
     png_destroy_write_struct(&sheet->png, &sheet->info);
     if (fclose(sheet->file) != 0 && status == STATUS_OK)
         status = context_fail(sheet->context, STATUS_FILE, "%s: cannot be written: %s", sheet->path, strerror(errno));
-    if (status != STATUS_OK)
+    if (status != STATUS_OK && regular)
         (void)remove(sheet->path);
     return status;
 }

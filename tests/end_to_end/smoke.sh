@@ -55,6 +55,23 @@ mkdir empty
 ! "$cairn" checkpoint verify empty 2>err || { echo "an empty folder is verified" && exit 1; }
 grep -q '^cairn: empty: no checkpoint there$' err
 
+# A set of images is described, with a contact sheet; a bad image is named, and is a verdict.
+mkdir -p photos/ant photos/bee
+printf 'P' >photos/bee/bad.png
+printf '\0\0\10\3\0\0\0\3\0\0\0\2\0\0\0\2abcdefghijkl' >tiny-images-idx3-ubyte
+printf '\0\0\10\1\0\0\0\3\1\0\1' >tiny-labels-idx1-ubyte
+"$cairn" data images tiny-images-idx3-ubyte --sheet sheet.png >out
+for line in 'format      idx' 'images      3' 'size        2 rows, 2 columns, 1 channel' 'mean        \[0.4020\]' \
+    'deviation   \[0.0135\]' 'bad         0' '       1         2  1'; do
+    grep -q "^$line$" out || { echo "data images does not say \"$line\": $(cat out)" && exit 1; }
+done
+cp sheet.png photos/ant/good.png
+"$cairn" data images photos >out 2>err && { echo "data images passes over a bad image" && exit 1; }
+grep -q '^bad         1$' out
+grep -q 'photos/bee/bad.png: is text, neither PNG nor JPEG' err
+! "$cairn" data images none 2>err || { echo "data images describes what is not there" && exit 1; }
+grep -q '^cairn: none: no such file' err
+
 # Each command has a help of its own, in both ways.
 for command in train eval generate checkpoint bench plan scale doctor report config data; do
     "$cairn" help "$command" >out

@@ -495,6 +495,51 @@ static void test_measure(void **state)
     image_set_close(&set);
 }
 
+/* Two classes, of which one has fewer images than columns; a wide image is made smaller, a bad one stays empty. */
+static void test_sheet(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t wide[16 * 4];
+    memset(wide, 100, sizeof wide);
+    uint8_t bytes[256];
+    write_gray(fixture, "set/a/1.png");
+    write_png(fixture, "set/a/2.png", 4, 16, PNG_COLOR_TYPE_GRAY, 8, wide, 16, NULL);
+    write_gray(fixture, "set/a/3.png");
+    write_colour(fixture, "set/b/1.png");
+    write_colour(fixture, "set/b/2.png");
+    size_t count = read_back(fixture, "set/b/2.png", bytes, sizeof bytes);
+    write_file(fixture, "set/b/2.png", bytes, count - 20);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image sheet;
+    assert_ok(&fixture->context, image_sheet_write(&fixture->context, set, path_of(fixture, "sheet.png"), 9, 2, 8));
+    assert_ok(&fixture->context, image_read_file(&fixture->context, path_of(fixture, "sheet.png"), 3, &sheet));
+    assert_int_equal(sheet.rows, 2 * 10 + 2);
+    assert_int_equal(sheet.columns, 2 * 10 + 2);
+    /* Where something else than white is: 2 x 3 in the middle of 8 x 8, and 2 x 8 of the wide one. */
+    for (int64_t y = 0; y < 22; y++)
+        for (int64_t x = 0; x < 22; x++) {
+            const uint8_t *pixel = sheet.pixels + (y * 22 + x) * 3;
+            bool first = y >= 5 && y < 7 && x >= 4 && x < 7;
+            bool second = y >= 5 && y < 7 && x >= 12 && x < 20;
+            bool third = y >= 15 && y < 17 && x >= 4 && x < 7;
+            uint8_t expected[3] = {255, 255, 255};
+            if (first)
+                memset(expected, grays[(y - 5) * 3 + x - 4], 3);
+            if (second)
+                memset(expected, 100, 3);
+            if (third)
+                memcpy(expected, colours + ((y - 15) * 3 + x - 4) * 3, 3);
+            assert_memory_equal(pixel, expected, 3);
+        }
+    memory_free(&fixture->context, (void *)sheet.pixels);
+    assert_fails(&fixture->context, image_sheet_write(&fixture->context, set, "/nowhere/sheet.png", 9, 2, 8),
+                 STATUS_FILE, "/nowhere/sheet.png: cannot be written: No such file");
+    if (access("/dev/full", W_OK) == 0)
+        assert_fails(&fixture->context, image_sheet_write(&fixture->context, set, "/dev/full", 9, 2, 8), STATUS_FILE,
+                     "/dev/full: cannot be written: No space left");
+    image_set_close(&set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -502,6 +547,7 @@ int main(void)
         IMAGE_TEST(test_folder),     IMAGE_TEST(test_folder_refusals), IMAGE_TEST(test_list),
         IMAGE_TEST(test_png_kinds),  IMAGE_TEST(test_jpeg_kinds),      IMAGE_TEST(test_bad_headers),
         IMAGE_TEST(test_bad_bodies), IMAGE_TEST(test_match),           IMAGE_TEST(test_measure),
+        IMAGE_TEST(test_sheet),
     };
     return cmocka_run_group_tests_name("images", tests, NULL, NULL);
 }
