@@ -312,6 +312,9 @@ const struct setting setting_table[] = {
     {INTEGER(training.sequence_length, 1, DIMENSION_MAXIMUM), DEFAULT = "256",
      ONLY(DECODER),
      HELP = "Tokens in a sequence."},
+    {SINGLE(training.average, 0, 1), .below = true, DEFAULT = "0.0",
+     HELP = "Decay of an exponential moving average of the parameters, with which evaluation, prediction and generation "
+            "compute, as in 0.999; 0 is off."},
     {SINGLE(training.label_smoothing, 0, 1), .below = true, DEFAULT = "0.0", ONLY(VIT | RESNET),
      HELP = "Share of a target that goes to all classes alike."},
     {SEED(training.seed), DEFAULT = "1",

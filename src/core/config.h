@@ -191,6 +191,7 @@ struct training_config {
     int64_t batch;           /* sequences in a step, over all ranks */
     int64_t micro_batch;     /* sequences that pass through the model together, on one data rank */
     int64_t sequence_length; /* of images: their tokens */
+    double average;          /* decay of the average of the parameters; 0 is off */
     double label_smoothing;  /* share of a target that goes to all classes alike */
     uint64_t seed;
     int64_t skip_limit;            /* skipped steps in a row that end the run */

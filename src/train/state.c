@@ -6,6 +6,7 @@
 
 #include "io/config/config.h"
 #include "src/core/text.h"
+#include "src/session/load.h"
 
 static enum status fill_header(const struct trainer *trainer, struct checkpoint_header *header)
 {
@@ -57,9 +58,11 @@ static enum status list_all(struct trainer *trainer, const struct model_state *s
     const struct session *session = &trainer->session;
     *list = (struct state_list){.context = trainer->context};
     struct state_visitor visitor = state_list_visitor(list, writes);
-    CHECK(replica_visit(session->replica, &session->parameters, &visitor));
+    CHECK(session_visit(session, &visitor));
     if (trainer->trains)
         CHECK(optimizer_visit(&trainer->optimizer, &session->parameters, &visitor));
+    if (trainer->average)
+        CHECK(average_visit(trainer->average, &session->parameters, &visitor));
     if (losses)
         CHECK(visit_losses(trainer, &visitor));
     if (state) {
@@ -173,7 +176,11 @@ enum status state_load(struct trainer *trainer, struct model_state *state, const
     if (status == STATUS_OK)
         status = list_all(trainer, state, losses, false, &list, &carried);
     TRY(mesh_agree(trainer->mesh, context, status));
+    if (trainer->average)
+        average_forget(trainer->average);
     TRY(checkpoint_read(context, trainer->mesh, path, list.arrays, list.count));
+    if (trainer->average)
+        average_settle(trainer->average);
     replica_gather_all(trainer->session.replica);
     comparison_forget(trainer->comparison);
     if (losses)

@@ -61,7 +61,9 @@ static enum status run_evaluation(struct train *train, int64_t batches, bool *st
                                    .self = &train->progress};
     struct evaluation evaluation;
     train->lifecycle.evaluating = true;
+    trainer_swap_average(&train->trainer);
     CHECK(train->source.ops->evaluate(&train->source, &train->trainer, &plan, &evaluation));
+    trainer_swap_average(&train->trainer);
     train->lifecycle.evaluating = false;
     *stopped = evaluation.stopped;
     if (*stopped)
@@ -446,8 +448,10 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     TRY(run_steps(train, stopped));
     TRY(retry_records(train, 0.0));
     train->lifecycle.evaluating = true;
-    if (!*stopped)
+    if (!*stopped) {
+        trainer_swap_average(&train->trainer);
         TRY(sample_show(&train->trainer, train->root));
+    }
     lifecycle_obeyed(&train->lifecycle, VOTE_STOP);
 done:
     progress_break(&train->progress);

@@ -55,6 +55,12 @@ static enum status create_parts(struct trainer *trainer, const struct optimizer_
     struct session *session = &trainer->session;
     if (trainer->trains)
         CHECK(create_optimizer(trainer, ops));
+    if (trainer->trains && config->training.average > 0.0) {
+        int count;
+        const struct shard *shards = replica_shards(session->replica, &count);
+        CHECK(average_create(trainer->context, shards, count, replica_state_count(session->replica),
+                             config->training.average, &trainer->average));
+    }
     if (trainer->trains && config->watch.compare_every)
         CHECK(comparison_create(trainer->context, trainer->mesh, trainer->engine, &session->parameters,
                                 session->replica, &trainer->comparison));
@@ -89,6 +95,7 @@ void trainer_destroy(struct trainer *trainer)
     pipeline_destroy(&trainer->forward);
     comparison_destroy(&trainer->comparison);
     spike_destroy(&trainer->spikes);
+    average_destroy(&trainer->average);
     optimizer_destroy(&trainer->optimizer);
     batch_destroy(&trainer->batch);
     session_destroy(&trainer->session);
@@ -174,6 +181,16 @@ double trainer_parameter_size(struct trainer *trainer)
     return sqrt(sums[0] / sums[1]);
 }
 
+void trainer_swap_average(struct trainer *trainer)
+{
+    if (!trainer->average)
+        return;
+    if (trainer->update_listener.before)
+        trainer->update_listener.before(trainer->update_listener.self);
+    average_swap(trainer->average);
+    replica_gather(trainer->session.replica);
+}
+
 enum status trainer_compare(struct trainer *trainer)
 {
     return trainer->comparison ? comparison_run(trainer->comparison) : STATUS_OK;
@@ -242,6 +259,8 @@ enum status trainer_step(struct trainer *trainer, struct step_result *result)
         trainer->update_listener.before(trainer->update_listener.self);
     trainer->updates++;
     CHECK(optimizer_update(&trainer->optimizer, trainer->engine, trainer->mesh, trainer->updates, result->rate, scale));
+    if (trainer->average)
+        average_update(trainer->average, trainer->updates);
     replica_gather(replica);
     replica_average_buffers(replica);
     if (comparison_due(trainer, trainer->step + 1))

@@ -5,6 +5,7 @@
 
 #include "dist/parallel/compare.h"
 #include "dist/parallel/pipeline.h"
+#include "src/optim/average.h"
 #include "src/optim/optimizer.h"
 #include "src/session/session.h"
 #include "src/watch/spike.h"
@@ -41,6 +42,7 @@ struct trainer {
     struct session session;
     struct model *model; /* the session's */
     struct optimizer optimizer;
+    struct average *average; /* of the parameters; NULL: off */
     struct batch batch;
     struct pipeline *forward_backward;
     struct pipeline *forward;
@@ -99,6 +101,10 @@ enum status trainer_gradients(struct trainer *trainer, struct step_result *resul
  * without targets only passes forward, for the memories that it leaves; parameters and moments stay as they are.
  * Collective. STATUS_AGAIN, agreed, if a comparison of the copies was due and one was wrong. */
 enum status trainer_step(struct trainer *trainer, struct step_result *result) MUST_USE;
+
+/* Puts the averages of the parameters in their place, and the second time the parameters back: what lies between
+ * computes with the averages. Does nothing where there are none. Collective. */
+void trainer_swap_average(struct trainer *trainer);
 
 /* The root mean square of all parameters; not finite if one is not. Collective. */
 double trainer_parameter_size(struct trainer *trainer);

@@ -564,7 +564,7 @@ static const char all_changed[] =
     "1.0e-30, weight_decay: 0, clip: 1e38,\n"
     "            adamw_learning_rate: 0.5, no_decay: [a.*, '?b'],\n"
     "            gate_lr_factor: 10, schedule: wsd, warmup_steps: 7, decay_steps: 11, minimum_ratio: 0.05}\n"
-    "training: {freeze: [a*, b], train_only: [c], steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, "
+    "training: {average: 0.5, freeze: [a*, b], train_only: [c], steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, "
     "sequence_length: 128,\n"
     "           seed: 77, skip_limit: 3, capacity_warmup_steps: 9, gate_warning_steps: 20}\n"
     "evaluation: {every: 100, batches: 4, final_batches: 6}\n"

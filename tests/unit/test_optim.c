@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "src/optim/average.h"
 #include "src/optim/optimizer.h"
 
 static void warm_up_is_linear_and_cosine_ends_at_the_minimum(void **state)
@@ -122,6 +123,46 @@ static void updates_follow_the_formula(void **state)
         }
     optimizer_destroy(&optimizer);
     engine_destroy(&engine);
+    assert_int_equal(context.memory.bytes_total, 0);
+}
+
+/* The average after each update, against the formula in double; what a file lacks begins with the parameter; swapping
+ * twice changes nothing. */
+static void averages_follow_the_formula(void **state)
+{
+    (void)state;
+    enum { COUNT = 5, OFFSET = 3 };
+    struct context context;
+    struct average *average;
+    struct parameter parameter = {.spec = {.rank = 1, .shape = {COUNT}}, .division.slice = {0, COUNT}};
+    float master[COUNT] = {1.0f, -2.0f, 0.0f, 4.0f, 1e3f};
+    double expected[COUNT];
+    struct shard shard = {.parameter = &parameter, .flat = {0, COUNT}, .begin = OFFSET, .master = master};
+    context_create(&context);
+    assert_ok(&context, average_create(&context, &shard, 1, OFFSET + COUNT, 0.6, &average));
+    for (int i = 0; i < COUNT; i++)
+        expected[i] = (double)master[i];
+    for (int t = 1; t <= 8; t++) {
+        double decay = t == 1 ? 2.0 / 11.0 : t == 2 ? 0.25 : fmin(0.6, (1.0 + t) / (10.0 + t));
+        for (int i = 0; i < COUNT; i++) {
+            master[i] += (float)(i + 1) * 0.5f;
+            expected[i] = decay * expected[i] + (1.0 - decay) * (double)master[i];
+        }
+        average_update(average, t);
+    }
+    for (int i = 0; i < COUNT; i++)
+        assert_close((double)average->values[OFFSET + i], expected[i], 1e-6, 0.0);
+    float before[COUNT];
+    memcpy(before, master, sizeof before);
+    average_swap(average);
+    assert_close((double)master[2], expected[2], 1e-6, 0.0);
+    average_swap(average);
+    assert_memory_equal(before, master, sizeof before);
+    average_forget(average);
+    average->values[OFFSET + 1] = 7.0f; /* as a file that had this one */
+    average_settle(average);
+    assert_true(average->values[OFFSET + 1] == 7.0f && average->values[OFFSET + 4] == master[4]);
+    average_destroy(&average);
     assert_int_equal(context.memory.bytes_total, 0);
 }
 
@@ -361,6 +402,7 @@ int main(void)
         cmocka_unit_test(degenerate_schedules_stay_finite),
         cmocka_unit_test(clipping_scales_to_the_limit),
         cmocka_unit_test(updates_follow_the_formula),
+        cmocka_unit_test(averages_follow_the_formula),
         cmocka_unit_test(descent_follows_the_formula),
         cmocka_unit_test(muon_follows_the_formula),
     };

@@ -1,0 +1,126 @@
+#!/bin/bash
+# vision.sh SOURCE BUILD: a Vision Transformer learns four kinds of tiny images, is evaluated and asked, goes on in the
+# middle of an epoch bit for bit, and computes the same on other meshes. CTest sets the environment that MPI needs.
+set -euo pipefail
+cairn=$2/cairn
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+fail() { echo "$1" >&2 && exit 1; }
+
+# CIFAR-10's binary form: a label byte, then 32 x 32 bytes of red, green and blue. Of classes 0 to 2 one of the colours
+# is bright, of class 3 all are, by an amount that differs from image to image.
+bytes() { # COUNT OCTAL
+    head -c "$1" /dev/zero | tr '\0' "\\$2"
+}
+write() { # FILE COUNT FIRST
+    local i plane k
+    for ((i = $3; i < $3 + $2; i++)); do
+        k=$((i * 7 % 4))
+        printf "\\$(printf %o $k)"
+        for plane in 0 1 2; do
+            if [ $k -eq $plane ] || [ $k -eq 3 ]; then
+                bytes 1024 "$(printf %03o $((120 + (i * 37 + plane * 11) % 100)))"
+            else
+                bytes 1024 020
+            fi
+        done
+    done >"$1"
+}
+write train.bin 50 0
+write test.bin 22 1000
+
+cat >vit.yaml <<'END'
+model:
+  {family: vit, image: {size: 32, patch: 8, classes: 10}, width: 24, layers: 2, heads: 3, hidden: 40}
+data:
+  train: [train.bin]
+  validation: [test.bin]
+  augment: {crop: padding, crop_padding: 2, flip: random, mixup: 0.2}
+optimizer: {learning_rate: 4.0e-3, warmup_steps: 5, weight_decay: 0.05}
+training: {steps: 40, batch: 20, micro_batch: 10, label_smoothing: 0.05, average: 0.8}
+evaluation: {every: 20}
+checkpoint: {every: 13, keep_last: 9}
+run: {folder: whole}
+END
+
+"$cairn" train vit.yaml 2>log || { cat log && fail "training failed"; }
+grep -q '50 images of 32 x 32 in 10 classes to train on; batch 20 x 17 tokens' log ||
+    fail "the run does not say what it trains on: $(cat log)"
+grep -Eq '^step 40: held-out loss [0-9.]+ nats an image, 100.00 % right, 100.00 % among the first five, of 22 images$' log ||
+    fail "the four kinds of images are not learned: $(tail -n 3 log)"
+grep -q '"validation_accuracy":1.0' whole/metrics.jsonl || fail "metrics lack the accuracy"
+grep -q '"images_per_second":' whole/metrics.jsonl && grep -q '"data_wait_seconds":' whole/metrics.jsonl ||
+    fail "metrics lack the speed"
+
+# The page says how often it is right and what it takes for what.
+[ "$(head -n 1 whole/confusion.csv | tr -d '\r')" = "label,airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck" ] ||
+    fail "confusion.csv begins with $(head -n 1 whole/confusion.csv)"
+[ "$(sed -n '2,6s/[^,]*,//p' whole/confusion.csv | tr -d '\r' | paste -sd /)" = \
+    "6,0,0,0,0,0,0,0,0,0/0,5,0,0,0,0,0,0,0,0/0,0,5,0,0,0,0,0,0,0/0,0,0,6,0,0,0,0,0,0/0,0,0,0,0,0,0,0,0,0" ] ||
+    fail "confusion.csv: $(cat whole/confusion.csv)"
+"$cairn" report whole >out 2>err
+awk 'NR == 1 && /right %/ { head = 1 } NR == 2 && / 100.00 / { right = 1 } END { exit !(head && right) }' out ||
+    fail "the report does not say how often it is right: $(cat out)"
+grep -q '<h2>What whole takes for what</h2>' whole/report/index.html || fail "the page lacks the confusion"
+
+# Evaluated by itself, on one rank and on three, it says the same.
+"$cairn" eval vit.yaml --json 2>err >one
+mpirun -n 3 "$cairn" eval vit.yaml --json 2>err >three
+for file in one three; do
+    grep -q '"accuracy": 1.0, "accuracy5": 1.0, "images": 22, "bad": 0' $file || fail "eval says $(cat $file)"
+done
+loss() { sed 's/.*"loss": \([0-9.]*\).*/\1/' "$1"; }
+awk -v a="$(loss one)" -v b="$(loss three)" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 < 1e-10) }' ||
+    fail "losses differ: $(cat one three)"
+
+# It computes with the averages of the parameters, as the run does when it evaluates; without them it says something else.
+[ "$(printf %.4f "$(loss one)")" = "$(sed -n 's/^step 40: held-out loss \([0-9.]*\).*/\1/p' log)" ] ||
+    fail "eval says $(cat one), the run $(tail -n 1 log)"
+"$cairn" eval vit.yaml --json --set training.average=0 2>err >last
+awk -v a="$(loss one)" -v b="$(loss last)" 'BEGIN { exit !((a - b) ^ 2 > 1e-8) }' || fail "averages change nothing: $(cat one last)"
+
+# A file with an image of each class is an image itself.
+"$cairn" data images test.bin --sheet sheet.png >sheet.txt
+"$cairn" predict whole sheet.png --top 3 >out 2>err || fail "predict fails: $(cat err)"
+[ "$(head -n 1 out)" = sheet.png ] && [ "$(grep -c ' %  ' out)" -eq 3 ] || fail "predict says $(cat out)"
+"$cairn" predict whole sheet.png --top 10 --json 2>err >json
+tr ',}' '\n\n' <json | awk '/"probability":/ { sum += $NF; n++ } END { exit !(n == 10 && (sum - 1) ^ 2 < 1e-10) }' ||
+    fail "the probabilities of all classes do not make one: $(cat json)"
+! "$cairn" predict whole vit.yaml 2>err || fail "a text is taken for an image"
+grep -q '^cairn: vit.yaml: is text, neither PNG nor JPEG' err || fail "predict says $(cat err)"
+! "$cairn" generate --checkpoint whole --prompt x 2>err || fail "a classifier continues a text"
+grep -q 'this model is of images' err || fail "generate says $(cat err)"
+
+# Stopped at step 17, in the middle of the seventh epoch, and started again, evaluated more often and saved behind the
+# training: the same bits.
+often=(--set run.folder=parts --set evaluation.every=6 --set checkpoint.background=true)
+"$cairn" train vit.yaml "${often[@]}" --set training.stop_at=17 2>log
+"$cairn" train vit.yaml "${often[@]}" 2>log
+last=checkpoints/step-00000040.h5
+"$cairn" checkpoint diff whole/$last parts/$last | grep -q '^identical: ' || fail "going on changes the run"
+
+# Other meshes, with ranks of one head and of two, compute the same; so does one that takes over in the middle.
+mesh() { # FOLDER RANKS SETTING...
+    local name=$1 ranks=$2 settings=()
+    shift 2
+    for setting; do settings+=(--set "$setting"); done
+    mpirun -n "$ranks" "$cairn" train vit.yaml "${settings[@]}" --set "run.folder=$name" 2>log ||
+        { cat log && fail "$name fails"; }
+    # A bias of keys shifts all scores of a query alike: its gradient is nothing but rounding, which AdamW blows up.
+    "$cairn" checkpoint diff whole/$last "$name/$last" --tolerance 2e-3 >out || true
+    ! grep ': differs by' out | grep -v 'k_proj\.bias' || fail "$name trains another model"
+    grep -Eq '^[0-8] of 160 ' out || fail "$name trains another model: $(cat out)"
+}
+mesh data2tensor2 4 mesh.data=2 mesh.tensor=2
+mesh pipeline2 2 mesh.pipeline=2 mesh.data=1
+cp -r parts turned
+rm turned/checkpoints/step-000000[34]*
+echo step-00000026.h5 >turned/checkpoints/latest
+mesh turned 3 mesh.data=3
+
+# What does not fit is told with what would.
+! mpirun -n 2 "$cairn" train vit.yaml --set mesh.context=2 --set mesh.data=1 --set run.folder=cut 2>err || fail "images are cut"
+grep -q '^cairn: mesh.context: the tokens of an image are not divided' err || fail "mesh.context=2 says $(cat err)"
+! "$cairn" train vit.yaml --set model.image.classes=3 --set run.folder=few 2>err || fail "labels without a class are taken"
+grep -q '^cairn: train.bin: images of 10 classes, but model.image.classes is 3' err || fail "too few classes say $(cat err)"
