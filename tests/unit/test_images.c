@@ -88,6 +88,11 @@ static void test_idx_refusals(void **state)
     labels[7] = 2;
     write_file(fixture, "a-labels", labels, sizeof labels - 1);
     assert_refused(fixture, "a-images", IMAGES_AUTO, "2 labels for the 3 images");
+    uint8_t more[sizeof idx_labels + 1] = {0};
+    memcpy(more, idx_labels, sizeof idx_labels);
+    more[7] = 4;
+    write_file(fixture, "a-labels", more, sizeof more);
+    assert_refused(fixture, "a-images", IMAGES_AUTO, "4 labels for the 3 images");
     labels[7] = 3;
     write_file(fixture, "a-labels", labels, sizeof labels - 1);
     assert_refused(fixture, "a-images", IMAGES_AUTO, "a-labels: is truncated");
@@ -294,9 +299,9 @@ static void check_single(struct fixture *fixture, const char *name, int64_t chan
 static void test_png_kinds(void **state)
 {
     struct fixture *fixture = *state;
-    /* 16 bits, rounded: 65535 * 128 / 255 = 32896 is 128. */
-    static const uint8_t deep[] = {0, 0, 0x80, 0x80, 0x7f, 0xff, 0xff, 0xff, 0x80, 0xff, 0x01, 0x00};
-    static const uint8_t shallow[] = {0, 128, 127, 255, 128, 1};
+    /* 16 bits, rounded: 0x01ff * 255 / 65535 is 1.99. */
+    static const uint8_t deep[] = {0, 0, 0x80, 0x80, 0x7f, 0xff, 0xff, 0xff, 0x80, 0xff, 0x01, 0xff};
+    static const uint8_t shallow[] = {0, 128, 127, 255, 128, 2};
     write_png(fixture, "deep.png", 2, 3, PNG_COLOR_TYPE_GRAY, 16, deep, 6, NULL);
     check_single(fixture, "deep.png", 1, shallow, 6, 0);
     static const png_color palette[4] = {{1, 2, 3}, {40, 50, 60}, {255, 0, 255}, {9, 8, 7}};
@@ -369,6 +374,12 @@ static void test_bad_headers(void **state)
     memcpy(bytes + 16, (const uint8_t[]){0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60}, 8);
     write_file(fixture, "set/a/huge.png", bytes, count);
     check_bad_header(fixture, "huge.png", "60000 x 60000 pixels");
+    memcpy(bytes + 16, (const uint8_t[]){0, 0, 0, 1, 0, 0, 0x80, 0x01}, 8);
+    write_file(fixture, "set/a/long.png", bytes, count);
+    check_bad_header(fixture, "long.png", "1 x 32769 pixels");
+    memcpy(bytes + 16, (const uint8_t[]){0, 0, 0x40, 0x01, 0, 0, 0x20, 0}, 8);
+    write_file(fixture, "set/a/large.png", bytes, count);
+    check_bad_header(fixture, "large.png", "16385 x 8192 pixels");
     write_file(fixture, "set/a/short.png", bytes, 20);
     check_bad_header(fixture, "short.png", "it has no header");
     write_jpeg(fixture, "set/a/huge.jpg", 2, 3, JCS_RGB, 3, colours);

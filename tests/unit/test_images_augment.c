@@ -211,7 +211,7 @@ static void test_centre(void **state)
 
 /* -- Chance -- */
 
-enum { DRAWS = 20000 };
+enum { DRAWS = 20000, CHOICES = 9 };
 
 static struct image_augmentation everything(void)
 {
@@ -240,6 +240,7 @@ static void test_choices(void **state)
 {
     (void)state;
     struct image_augmentation augmentation = everything();
+    int64_t together[CHOICES][CHOICES] = {{0}};
     double flips = 0.0;
     double rotations = 0.0;
     double brightness = 0.0;
@@ -259,6 +260,12 @@ static void test_choices(void **state)
         contrast += a.contrast;
         assert_true(fabs(a.rotation) <= 15.0 && a.brightness >= 0.6 && a.brightness <= 1.4);
         assert_true(a.contrast >= 0.0 && a.contrast <= 3.0 && a.saturation >= 0.9 && a.saturation <= 1.1);
+        bool high[] = {
+            a.flip,           a.rotation > 0.0,    a.brightness > 1.0, a.contrast > 1.5,    a.saturation > 1.0,
+            a.shift_rows > 3, a.shift_columns > 3, a.cutout_row > 15,  a.cutout_column > 15};
+        for (int j = 0; j < CHOICES; j++)
+            for (int k = 0; k < j; k++)
+                together[j][k] += high[j] == high[k];
         assert_in_range(a.cutout_row, 0, 31);
         assert_in_range(a.cutout_column, 0, 31);
     }
@@ -267,6 +274,9 @@ static void test_choices(void **state)
         assert_close((double)columns[i], DRAWS / 9.0, 0.1, 0.0);
     }
     assert_close(flips / DRAWS, 0.5, 0.0, 5.0 * 0.5 / sqrt(DRAWS));
+    for (int j = 0; j < CHOICES; j++) /* none follows from another */
+        for (int k = 0; k < j; k++)
+            assert_close((double)together[j][k], DRAWS / 2.0, 0.05, 0.0);
     check_uniform(rotations, DRAWS, -15.0, 15.0);
     check_uniform(brightness, DRAWS, 0.6, 1.4);
     check_uniform(contrast, DRAWS, 0.0, 3.0);

@@ -253,6 +253,42 @@ static void test_bad_image(void **state)
     image_set_close(&set);
 }
 
+/* All slots are free: as many samples as there are slots become ready, and none has to be waited for. */
+static void check_free(struct fixture *fixture, struct image_loader *loader, int64_t slots)
+{
+    struct sample sample;
+    int64_t waited = image_loader_counts(loader).waited;
+    image_loader_announce(loader, 200, slots);
+    while (image_loader_counts(loader).ready < slots)
+        sched_yield();
+    for (int64_t n = 200 + slots - 1; n >= 200; n--) /* the last would be begun while others are taken */
+        take(fixture, loader, n, &sample);
+    assert_int_equal(image_loader_counts(loader).waited, waited);
+}
+
+/* What is taken before a thread has begun it is not begun any more. */
+static void test_ahead_of_threads(void **state)
+{
+    struct fixture *fixture = *state;
+    write_set(fixture);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = plain();
+    for (int which = 2; which < 10; which++) {
+        struct image_loader *loader = create(fixture, set, &augmentation, 1, 2);
+        struct sample sample;
+        image_loader_announce(loader, 0, 10);
+        while (image_loader_counts(loader).ready < 2)
+            sched_yield();
+        take(fixture, loader, which, &sample);
+        for (int64_t n = 0; n < 10; n++)
+            if (n != which)
+                take(fixture, loader, n, &sample);
+        check_free(fixture, loader, 2);
+        image_loader_destroy(&loader);
+    }
+    image_set_close(&set);
+}
+
 /* A run that goes back announces anew; what was under way must not hold its slots. */
 static void test_forget(void **state)
 {
@@ -273,6 +309,36 @@ static void test_forget(void **state)
             assert_int_equal(sample.label, image_loader_index(loader, n, NULL) >= 9);
         }
     }
+    check_free(fixture, loader, 4);
+    image_loader_destroy(&loader);
+    image_set_close(&set);
+}
+
+/* The same while threads are at work, which takes them a while at this size. */
+static void test_forget_at_work(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { LARGE = 192, SLOTS = 12 };
+    static float image[3 * LARGE * LARGE];
+    write_set(fixture);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = plain();
+    augmentation.size = LARGE;
+    augmentation.rotation = 30.0;
+    struct image_loader *loader = create(fixture, set, &augmentation, 2, SLOTS);
+    int32_t label;
+    for (int64_t round = 0; round < 3; round++) {
+        image_loader_announce(loader, 100 * round, 100);
+        assert_ok(&fixture->context, image_loader_take(loader, 100 * round, image, &label, NULL, NULL));
+        image_loader_forget(loader);
+    }
+    image_loader_announce(loader, 5000, SLOTS);
+    while (image_loader_counts(loader).ready < SLOTS)
+        sched_yield();
+    int64_t waited = image_loader_counts(loader).waited;
+    for (int64_t n = 5000 + SLOTS - 1; n >= 5000; n--)
+        assert_ok(&fixture->context, image_loader_take(loader, n, image, &label, NULL, NULL));
+    assert_int_equal(image_loader_counts(loader).waited, waited);
     image_loader_destroy(&loader);
     image_set_close(&set);
 }
@@ -328,8 +394,16 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IMAGE_TEST(test_order),     IMAGE_TEST(test_same_samples), IMAGE_TEST(test_shares), IMAGE_TEST(test_evaluation),
-        IMAGE_TEST(test_bad_image), IMAGE_TEST(test_forget),       IMAGE_TEST(test_counts), IMAGE_TEST(test_refusals),
+        IMAGE_TEST(test_order),
+        IMAGE_TEST(test_same_samples),
+        IMAGE_TEST(test_shares),
+        IMAGE_TEST(test_evaluation),
+        IMAGE_TEST(test_bad_image),
+        IMAGE_TEST(test_forget),
+        IMAGE_TEST(test_ahead_of_threads),
+        IMAGE_TEST(test_forget_at_work),
+        IMAGE_TEST(test_counts),
+        IMAGE_TEST(test_refusals),
     };
     return cmocka_run_group_tests_name("images_loader", tests, NULL, NULL);
 }
