@@ -71,6 +71,10 @@ bool cursor_next(struct cursor *cursor, hid_t space, float **data, int64_t *coun
                 start[i] = (hsize_t)part.box.offset[i];
                 extent[i] = (hsize_t)part.box.extent[i];
             }
+            if (cursor->dataset->doubles) {
+                start[cursor->dataset->rank - 1] /= 2;
+                extent[cursor->dataset->rank - 1] /= 2;
+            }
             H5S_seloper_t operation = *count ? H5S_SELECT_OR : H5S_SELECT_SET;
             done = done && H5Sselect_hyperslab(space, operation, start, NULL, one, extent) >= 0;
         }

@@ -6,8 +6,8 @@
 
 #include "src/tensor/state.h"
 
-/* Where it stands: every piece is cut in parts of at most `limit` elements, one after
- * the other in memory. */
+/* Where it stands: every piece is cut in parts of at most `limit` elements, one after the other in memory. `limit` is
+ * even, as pieces of doubles are, so that none is cut apart. */
 struct cursor {
     const struct state_array *dataset;
     int64_t limit;

@@ -16,7 +16,7 @@ struct side {
     struct layout_entry *entries;
     int count;
     struct reading reading;
-    float block[BLOCK];
+    _Alignas(double) float block[BLOCK];
 };
 
 struct comparison {
@@ -63,21 +63,28 @@ static const struct layout_entry *entry_find(const struct side *side, const char
     return NULL;
 }
 
-static void block_compare(const float *a, const float *b, int64_t count, struct comparison *result)
+static void elements_compare(double a, double b, bool same, struct comparison *result)
 {
-    for (int64_t i = 0; i < count; i++) {
-        double divisor = fabs((double)b[i]);
-        if (divisor > result->divisor)
-            result->divisor = divisor;
-        if (memcmp(&a[i], &b[i], sizeof a[i]) == 0)
-            continue;
-        double difference = fabs((double)a[i] - b[i]);
-        result->unequal++;
-        if (!isfinite(difference))
-            result->unordered = true;
-        else if (difference > result->difference)
-            result->difference = difference;
-    }
+    if (fabs(b) > result->divisor)
+        result->divisor = fabs(b);
+    if (same)
+        return;
+    double difference = fabs(a - b);
+    result->unequal++;
+    if (!isfinite(difference))
+        result->unordered = true;
+    else if (difference > result->difference)
+        result->difference = difference;
+}
+
+static void block_compare(const float *a, const float *b, int64_t count, bool doubles, struct comparison *result)
+{
+    const double *wide_a = (const double *)(const void *)a;
+    const double *wide_b = (const double *)(const void *)b;
+    for (int64_t i = 0; doubles && i < count / 2; i++)
+        elements_compare(wide_a[i], wide_b[i], memcmp(&wide_a[i], &wide_b[i], sizeof *wide_a) == 0, result);
+    for (int64_t i = 0; !doubles && i < count; i++)
+        elements_compare((double)a[i], (double)b[i], memcmp(&a[i], &b[i], sizeof *a) == 0, result);
 }
 
 static enum status entry_compare(struct context *context, struct side *a, struct side *b,
@@ -90,7 +97,7 @@ static enum status entry_compare(struct context *context, struct side *a, struct
         int64_t before = at * (int64_t)sizeof(float);
         CHECK(file_read(context, a->descriptor, a->path, in_a->offset + before, a->block, bytes));
         CHECK(file_read(context, b->descriptor, b->path, in_b->offset + before, b->block, bytes));
-        block_compare(a->block, b->block, count, result);
+        block_compare(a->block, b->block, count, in_a->doubles, result);
         reading_add(&a->reading, count);
     }
     return STATUS_OK;
@@ -115,7 +122,8 @@ static void difference_count(struct checkpoint_difference *difference, bool diff
 
 static bool shape_same(const struct layout_entry *a, const struct layout_entry *b)
 {
-    return a->rank == b->rank && memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
+    return a->rank == b->rank && a->doubles == b->doubles &&
+           memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
 }
 
 static enum status datasets_compare(struct context *context, struct side *a, struct side *b, double tolerance,
@@ -133,8 +141,9 @@ static enum status datasets_compare(struct context *context, struct side *a, str
             char shape_a[LAYOUT_SHAPE];
             char shape_b[LAYOUT_SHAPE] = "missing";
             if (in_b)
-                layout_shape_text(in_b->rank, in_b->shape, shape_b);
-            printf("%s: %s / %s\n", in_a->name, layout_shape_text(in_a->rank, in_a->shape, shape_a), shape_b);
+                layout_shape_text(in_b->rank, in_b->shape, in_b->doubles, shape_b);
+            printf("%s: %s / %s\n", in_a->name, layout_shape_text(in_a->rank, in_a->shape, in_a->doubles, shape_a),
+                   shape_b);
             difference_count(difference, true, INFINITY);
             continue;
         }
@@ -143,7 +152,7 @@ static enum status datasets_compare(struct context *context, struct side *a, str
         bool differs = tolerance > 0 ? value > tolerance : result.unequal > 0;
         if (differs)
             printf("%s: differs by %.3g in %" PRId64 " of %" PRId64 " elements\n", in_a->name, value, result.unequal,
-                   in_a->count);
+                   in_a->count / (in_a->doubles ? 2 : 1));
         difference_count(difference, differs, value);
     }
     notice_end(&a->reading.notice);
@@ -152,7 +161,7 @@ static enum status datasets_compare(struct context *context, struct side *a, str
         const struct layout_entry *in_b = &b->entries[i];
         if (entry_find(a, in_b->name, i))
             continue;
-        printf("%s: missing / %s\n", in_b->name, layout_shape_text(in_b->rank, in_b->shape, shape));
+        printf("%s: missing / %s\n", in_b->name, layout_shape_text(in_b->rank, in_b->shape, in_b->doubles, shape));
         difference_count(difference, true, INFINITY);
     }
     return STATUS_OK;

@@ -23,8 +23,9 @@ static enum status dataset_scan(struct context *context, int descriptor, const c
                         count * (int64_t)sizeof(float)));
         joined ^= hash_range(buffer, at, count, entry->count);
         reading_add(reading, count);
-        for (int64_t i = 0; i < count; i++)
-            squares += (double)buffer[i] * buffer[i];
+        const double *doubles = (const double *)(const void *)buffer;
+        for (int64_t i = 0; i < count / (entry->doubles ? 2 : 1); i++)
+            squares += entry->doubles ? doubles[i] * doubles[i] : (double)buffer[i] * buffer[i];
     }
     *norm = sqrt(squares);
     *hash = hash_whole(joined, entry->count);
@@ -79,7 +80,7 @@ static enum status table_print(struct context *context, const char *path, const 
         TRY(dataset_scan(context, descriptor, path, &entries[i], buffer, &norm, &hash, &reading));
         bool good = hash == entries[i].hash;
         printf("%-*s %-24s %13.6g  %016" PRIx64 "%s\n", NAME_WIDTH, entries[i].name,
-               layout_shape_text(entries[i].rank, entries[i].shape, shape), norm, entries[i].hash,
+               layout_shape_text(entries[i].rank, entries[i].shape, entries[i].doubles, shape), norm, entries[i].hash,
                good ? "" : "  DAMAGED");
         damaged += !good;
     }

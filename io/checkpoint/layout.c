@@ -50,13 +50,13 @@ void layout_release(hid_t handle)
         H5Eset_current_stack(errors);
 }
 
-const char *layout_shape_text(int rank, const int64_t *shape, char text[LAYOUT_SHAPE])
+const char *layout_shape_text(int rank, const int64_t *shape, bool doubles, char text[LAYOUT_SHAPE])
 {
     int length = snprintf(text, LAYOUT_SHAPE, "[");
     for (int i = 0; i < rank && i < TENSOR_RANK; i++)
-        length +=
-            snprintf(text + length, (size_t)(LAYOUT_SHAPE - length), "%s%lld", i ? ", " : "", (long long)shape[i]);
-    snprintf(text + length, (size_t)(LAYOUT_SHAPE - length), "]");
+        length += snprintf(text + length, (size_t)(LAYOUT_SHAPE - length), "%s%lld", i ? ", " : "",
+                           (long long)(shape[i] / (doubles && i == rank - 1 ? 2 : 1)));
+    snprintf(text + length, (size_t)(LAYOUT_SHAPE - length), doubles ? "] float64" : "]");
     return text;
 }
 
@@ -134,8 +134,11 @@ static bool dataset_create(hid_t file, const struct state_array *dataset, hid_t 
         shape[i] = (hsize_t)dataset->shape[i];
         size *= dataset->shape[i];
     }
+    if (dataset->doubles)
+        shape[dataset->rank - 1] /= 2;
     hid_t space = H5Screate_simple(dataset->rank, shape, NULL);
-    hid_t made = H5Dcreate2(file, dataset->name, H5T_IEEE_F32LE, space, links, creation, H5P_DEFAULT);
+    hid_t made = H5Dcreate2(file, dataset->name, dataset->doubles ? H5T_IEEE_F64LE : H5T_IEEE_F32LE, space, links,
+                            creation, H5P_DEFAULT);
     haddr_t offset = made >= 0 && size > 0 ? H5Dget_offset(made) : HADDR_UNDEF;
     bool done = made >= 0 && (size == 0 || offset != HADDR_UNDEF);
     if (done && size > 0) {
@@ -315,14 +318,14 @@ enum status layout_header(struct context *context, const char *path, struct chec
 }
 
 /* Rank and shape; false for what is not a dataset of 1 to TENSOR_RANK dimensions. */
-static bool shape_read(hid_t dataset, int *rank, int64_t *shape)
+static bool shape_read(hid_t dataset, bool doubles, int *rank, int64_t *shape)
 {
     hsize_t size[H5S_MAX_RANK];
     hid_t space = H5Dget_space(dataset);
     *rank = space >= 0 ? H5Sget_simple_extent_dims(space, size, NULL) : -1;
     layout_release(space);
     for (int i = 0; i < *rank && i < TENSOR_RANK; i++)
-        shape[i] = (int64_t)size[i];
+        shape[i] = (int64_t)size[i] * (doubles && i == *rank - 1 ? 2 : 1);
     return *rank >= 1 && *rank <= TENSOR_RANK;
 }
 
@@ -330,7 +333,9 @@ static bool entry_read(hid_t file, const struct seal *seal, struct layout_entry 
 {
     hid_t dataset = H5Dopen2(file, entry->name, H5P_DEFAULT);
     hid_t type = dataset >= 0 ? H5Dget_type(dataset) : -1;
-    bool done = type >= 0 && H5Tequal(type, H5T_IEEE_F32LE) > 0 && shape_read(dataset, &entry->rank, entry->shape);
+    entry->doubles = type >= 0 && H5Tequal(type, H5T_IEEE_F64LE) > 0;
+    bool done = type >= 0 && (entry->doubles || H5Tequal(type, H5T_IEEE_F32LE) > 0) &&
+                shape_read(dataset, entry->doubles, &entry->rank, entry->shape);
     int64_t limit = seal->data_end - seal->data_begin;
     entry->count = 1;
     for (int i = 0; done && i < entry->rank; i++) {
@@ -434,8 +439,9 @@ enum status layout_shapes(struct context *context, const char *path, const struc
     for (int i = 0; i < count; i++) {
         hid_t dataset = H5Dopen2(file, datasets[i].name, H5P_DEFAULT);
         entries[i].rank = -1;
+        entries[i].doubles = datasets[i].doubles; /* HDF5 converts what files of others have */
         if (dataset >= 0)
-            (void)shape_read(dataset, &entries[i].rank, entries[i].shape);
+            (void)shape_read(dataset, datasets[i].doubles, &entries[i].rank, entries[i].shape);
         layout_release(dataset);
     }
     layout_release(file);

@@ -12,6 +12,7 @@ struct layout_entry {
     char name[PARAMETER_NAME + 32];
     int rank;
     int64_t shape[TENSOR_RANK];
+    bool doubles;   /* as in struct state_array: shape and count are those of pairs of fp32 */
     int64_t count;  /* of elements */
     int64_t offset; /* of the first byte in the file */
     uint64_t hash;
@@ -54,8 +55,8 @@ enum status layout_list(struct context *context, const char *path, const struct 
 enum status layout_shapes(struct context *context, const char *path, const struct state_array *datasets, int count,
                           struct layout_entry *entries) MUST_USE;
 
-/* "[12, 34]" */
-enum { LAYOUT_SHAPE = 96 };
-const char *layout_shape_text(int rank, const int64_t *shape, char text[LAYOUT_SHAPE]);
+/* "[12, 34]", of doubles "[12, 17] float64" */
+enum { LAYOUT_SHAPE = 112 };
+const char *layout_shape_text(int rank, const int64_t *shape, bool doubles, char text[LAYOUT_SHAPE]);
 
 #endif

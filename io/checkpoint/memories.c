@@ -137,7 +137,7 @@ static void print_summary(const struct memories *memories)
     char place[LAYOUT_SHAPE + sizeof state->name];
     char shape[LAYOUT_SHAPE];
     int length = (int)strlen(state->name + 8) - (int)strlen("/state");
-    snprintf(place, sizeof place, "%.*s %s", length, state->name + 8, layout_shape_text(4, state->shape, shape));
+    snprintf(place, sizeof place, "%.*s %s", length, state->name + 8, layout_shape_text(4, state->shape, false, shape));
     printf("%-*s", LOCATION_WIDTH, place);
     for (int measure = 0; measure < MEASURES; measure++) {
         double *values = memories->sorted;

@@ -53,8 +53,8 @@ static enum status shapes_compare(struct context *context, const char *path, con
             same = entries[i].shape[d] == datasets[i].shape[d];
         if (!same)
             return context_fail(context, STATUS_FILE, "%s: %s has shape %s, the model's is %s", path, datasets[i].name,
-                                layout_shape_text(entries[i].rank, entries[i].shape, in_file),
-                                layout_shape_text(datasets[i].rank, datasets[i].shape, wanted));
+                                layout_shape_text(entries[i].rank, entries[i].shape, entries[i].doubles, in_file),
+                                layout_shape_text(datasets[i].rank, datasets[i].shape, datasets[i].doubles, wanted));
     }
     return STATUS_OK;
 }

@@ -13,7 +13,7 @@
 
 static int64_t limit_elements(int64_t bytes)
 {
-    return integer_max(bytes / (int64_t)sizeof(float), 1);
+    return integer_max(bytes / (int64_t)sizeof(double), 1) * 2;
 }
 
 enum status transfer_check(struct context *context, const struct state_array *datasets, int count)
@@ -118,6 +118,7 @@ static enum status dataset_move(struct context *context, const struct transfer *
     enum status status = STATUS_OK;
     const struct state_array *dataset = &transfer->datasets[index];
     struct cursor cursor = {.dataset = dataset, .limit = limit_elements(transfer->limit)};
+    hid_t type = dataset->doubles ? H5T_NATIVE_DOUBLE : H5T_NATIVE_FLOAT;
     hid_t opened = H5Dopen2(file, dataset->name, H5P_DEFAULT);
     hid_t space = opened >= 0 ? H5Dget_space(opened) : -1;
     if (space < 0)
@@ -125,16 +126,16 @@ static enum status dataset_move(struct context *context, const struct transfer *
     for (int64_t round = 0; space >= 0 && round < transfer->rounds[index]; round++) {
         float *data;
         int64_t count;
-        float nothing = 0;
+        double nothing = 0;
         bool done = cursor_next(&cursor, space, &data, &count);
         location_touch(&context->location);
-        hsize_t size = (hsize_t)integer_max(count, 1);
+        hsize_t size = (hsize_t)integer_max(count / (dataset->doubles ? 2 : 1), 1);
         hid_t memory = H5Screate_simple(1, &size, NULL);
         if (count == 0)
             done = H5Sselect_none(memory) >= 0 && done;
-        float *buffer = count ? data : &nothing;
-        herr_t moved = transfer->write ? H5Dwrite(opened, H5T_NATIVE_FLOAT, memory, space, properties, buffer)
-                                       : H5Dread(opened, H5T_NATIVE_FLOAT, memory, space, properties, buffer);
+        void *buffer = count ? (void *)data : &nothing;
+        herr_t moved = transfer->write ? H5Dwrite(opened, type, memory, space, properties, buffer)
+                                       : H5Dread(opened, type, memory, space, properties, buffer);
         if (status == STATUS_OK && (!done || moved < 0))
             status = move_fail(context, transfer);
         layout_release(memory);

@@ -244,7 +244,7 @@ static enum status check_optimizer(const struct setting_source *source, const st
 {
     const struct optimizer_config *optimizer = &config->optimizer;
     long long steps = (long long)config->training.steps;
-    if (config->model.family == FAMILY_RESNET && optimizer->kind == OPTIMIZER_MUON)
+    if (config->model.family == FAMILY_RESNET && optimizer->kind >= OPTIMIZER_MUON)
         return REFUSE(source, optimizer.kind, model.family,
                       "expected adamw or sgd with model.family resnet, which has no matrices inside layers");
     if (optimizer->adamw_learning_rate > 0.0 && optimizer->learning_rate == 0.0)

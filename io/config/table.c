@@ -265,9 +265,9 @@ const struct setting setting_table[] = {
      HELP = "mixup and cutmix: share of the images that are mixed."},
 
     {WORD(optimizer.kind), DEFAULT = "adamw",
-     .words = {[OPTIMIZER_ADAMW] = "adamw", [OPTIMIZER_SGD] = "sgd", [OPTIMIZER_MUON] = "muon"},
-     HELP = "AdamW, stochastic gradient descent with momentum, or Muon for the matrices inside layers and AdamW for the "
-            "rest."},
+     .words = {[OPTIMIZER_ADAMW] = "adamw", [OPTIMIZER_SGD] = "sgd", [OPTIMIZER_MUON] = "muon", [OPTIMIZER_SOAP] = "soap"},
+     HELP = "AdamW, stochastic gradient descent with momentum, or for the matrices inside layers Muon or SOAP, and AdamW "
+            "for the rest."},
     {SINGLE(optimizer.learning_rate, 0, INFINITY), DEFAULT = "3.0e-4",
      HELP = "Largest learning rate, reached at the end of the warm-up."},
     {SINGLE(optimizer.beta1, 0, 1), .below = true, DEFAULT = "0.9",
@@ -280,8 +280,18 @@ const struct setting setting_table[] = {
      HELP = "sgd and muon: share of the update before that goes on in the next; 0 is none."},
     {BOOLEAN(optimizer.nesterov), DERIVED = "true for muon, else false",
      HELP = "sgd and muon: Nesterov's momentum, which looks one step ahead."},
+    {WORD(optimizer.polar), DEFAULT = "newton_schulz",
+     .words = {[POLAR_NEWTON_SCHULZ] = "newton_schulz", [POLAR_EXACT] = "exact"},
+     HELP = "muon: makes a matrix orthogonal by five rounds of an iteration, which is fast, or by its singular value "
+            "decomposition."},
     {SINGLE(optimizer.adamw_learning_rate, 0, INFINITY), DEFAULT = "0.0",
-     HELP = "muon: learning rate of what AdamW steps beside it; 0 is optimizer.learning_rate."},
+     HELP = "muon and soap: learning rate of what AdamW steps beside them; 0 is optimizer.learning_rate."},
+    {SINGLE(optimizer.beta3, 0, 1), .below = true, DEFAULT = "0.95",
+     HELP = "soap: decay of the averages whose eigenvectors are the basis of the step."},
+    {INTEGER(optimizer.every, 1, COUNT_MAXIMUM), DEFAULT = "10",
+     HELP = "soap: steps between refreshments of the bases."},
+    {INTEGER(optimizer.max_side, 0, DIMENSION_MAXIMUM), DEFAULT = "8192",
+     HELP = "soap: longest side of a matrix that has a basis; the average of a side is as large as its square."},
     {LIST(optimizer.no_decay), DEFAULT = "",
      HELP = "Parameters without weight decay, by shell patterns over their names; vectors have none as it is."},
     {SINGLE(optimizer.weight_decay, 0, INFINITY), DEFAULT = "0.1",

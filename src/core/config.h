@@ -161,7 +161,7 @@ struct data_config {
 
 enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_WSD };
 
-enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_SGD, OPTIMIZER_MUON };
+enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_SGD, OPTIMIZER_MUON, OPTIMIZER_SOAP };
 
 enum polar_kind { POLAR_NEWTON_SCHULZ, POLAR_EXACT };
 
@@ -174,8 +174,11 @@ struct optimizer_config {
     double momentum; /* of sgd and muon */
     bool nesterov;
     enum polar_kind polar;
-    double adamw_learning_rate; /* of what AdamW steps beside muon; 0 is learning_rate */
-    struct text_list no_decay;  /* patterns of parameters without weight decay */
+    double adamw_learning_rate; /* of what AdamW steps beside muon and soap; 0 is learning_rate */
+    double beta3;               /* of soap */
+    int64_t every;
+    int64_t max_side;
+    struct text_list no_decay; /* patterns of parameters without weight decay */
     double weight_decay;
     double clip; /* largest global gradient norm; 0 is off */
     double gate_lr_factor;

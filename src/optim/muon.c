@@ -5,20 +5,10 @@
  *   p -= rate decay p;   p -= rate 0.2 sqrt(max(rows, columns)) polar(U), each slice of a 3-D one by itself */
 #include <math.h>
 
+#include "dist/matrix/matrix.h"
 #include "src/ops/operation.h"
+#include "src/optim/matrices.h"
 #include "src/optim/optimizer.h"
-
-/* The sides of a parameter's matrices, and how many there are. */
-struct matrices {
-    int64_t count, rows, columns;
-};
-
-static struct matrices matrices_of(const struct parameter_spec *spec)
-{
-    int64_t rows = spec->shape[spec->rank - 2];
-    int64_t columns = spec->shape[spec->rank - 1];
-    return (struct matrices){parameter_elements(spec) / (rows * columns), rows, columns};
-}
 
 static const struct optimizer_ops *choose(const struct parameter_spec *spec)
 {
@@ -51,13 +41,6 @@ static size_t newton_schulz_floats(int64_t rows, int64_t columns)
 {
     int64_t small = integer_min(rows, columns);
     return (size_t)(rows * columns + 2 * small * small);
-}
-
-static size_t work(const struct optimizer_config *config, const struct parameter_spec *spec)
-{
-    struct matrices m = matrices_of(spec);
-    (void)config;
-    return newton_schulz_floats(m.rows, m.columns) * sizeof(float);
 }
 
 /* to = factor from. */
@@ -160,6 +143,31 @@ static void advance(const struct optimizer_step *step, const float *restrict gra
     }
 }
 
+static size_t work(const struct optimizer_config *config, const struct parameter_spec *spec)
+{
+    struct matrices m = matrices_of(spec);
+    if (config->polar == POLAR_NEWTON_SCHULZ)
+        return newton_schulz_floats(m.rows, m.columns) * sizeof(float);
+    return ((size_t)(m.rows * m.columns) + matrix_polar_work(m.rows, m.columns)) * sizeof(double);
+}
+
+/* The same by the singular value decomposition, in double precision: singular values that are only rounding of the
+ * gradient's fp32 are left out. */
+static enum status exact(struct engine *engine, const char *name, int64_t rows, int64_t columns, float *x, double *work)
+{
+    int64_t count = rows * columns;
+    CHECK(matrix_check(engine->context, name, rows, columns));
+    if (engine->context->dry)
+        return STATUS_OK;
+    for (int64_t i = 0; i < count; i++)
+        work[i] = x[i];
+    double cutoff = 1.2e-7 * (double)integer_max(rows, columns);
+    CHECK(matrix_polar(engine->context, name, rows, columns, cutoff, work, work + count));
+    for (int64_t i = 0; i < count; i++)
+        x[i] = (float)work[i];
+    return STATUS_OK;
+}
+
 static enum status direct(const struct optimizer_step *step, const struct parameter_spec *spec, const float *gradient,
                           void *const *state, float *direction)
 {
@@ -168,7 +176,10 @@ static enum status direct(const struct optimizer_step *step, const struct parame
     advance(step, gradient, state[0], direction, m.count * elements);
     for (int64_t i = 0; i < m.count; i++) {
         float *x = direction + i * elements;
-        CHECK(newton_schulz(step->engine, m.rows, m.columns, x, step->work));
+        if (step->config->polar == POLAR_EXACT)
+            CHECK(exact(step->engine, spec->name, m.rows, m.columns, x, step->work));
+        else
+            CHECK(newton_schulz(step->engine, m.rows, m.columns, x, step->work));
         scale(step->engine, x, x, 0.2f * sqrtf((float)integer_max(m.rows, m.columns)), elements);
     }
     return STATUS_OK;

@@ -12,8 +12,10 @@ enum { ALIGNMENT = 64 };
 
 const struct optimizer_ops *optimizer_find(enum optimizer_kind kind)
 {
-    static const struct optimizer_ops *const all[] = {
-        [OPTIMIZER_ADAMW] = &adamw_ops, [OPTIMIZER_SGD] = &sgd_ops, [OPTIMIZER_MUON] = &muon_ops};
+    static const struct optimizer_ops *const all[] = {[OPTIMIZER_ADAMW] = &adamw_ops,
+                                                      [OPTIMIZER_SGD] = &sgd_ops,
+                                                      [OPTIMIZER_MUON] = &muon_ops,
+                                                      [OPTIMIZER_SOAP] = &soap_ops};
     return all[kind];
 }
 
@@ -75,7 +77,7 @@ static int64_t array_bytes(const struct optimizer *optimizer, const struct optim
         return 0;
     for (int i = 0; i < array->rank; i++)
         count = (i ? count : 1) * array->shape[i];
-    return count * (int64_t)sizeof(float);
+    return count * (int64_t)dtype_size(array->dtype);
 }
 
 /* Where each array of each shard lies; returns the bytes of all. */
@@ -155,6 +157,10 @@ static enum status visit(const struct optimizer *optimizer, const struct paramet
     struct state_array array = {.rank = is_own ? kept->rank : spec->rank, .optional = true, .pieces = pieces};
     snprintf(array.name, sizeof array.name, "/optimizer/%s/%s", kept->name, spec->name);
     memcpy(array.shape, is_own ? kept->shape : spec->shape, sizeof array.shape);
+    if (kept->dtype == DTYPE_F64) {
+        array.doubles = true;
+        array.shape[array.rank - 1] *= 2;
+    }
     array.piece_count = find_pieces(optimizer, spec->name, index, visitor->writes, &array, pieces);
     return visitor->array(visitor->self, &array);
 }

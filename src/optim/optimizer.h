@@ -13,6 +13,7 @@ enum { OPTIMIZER_ARRAYS = 6 };
 /* An array that is kept for a parameter, by its name in checkpoints. */
 struct optimizer_array {
     const char *name; /* NULL: it is not kept for this parameter */
+    enum dtype dtype; /* F32, or F64 of an array of its own shape that `direct` keeps */
     int rank;         /* 0: it has the parameter's shape */
     int64_t shape[TENSOR_RANK];
 };
@@ -57,6 +58,7 @@ struct optimizer_ops {
 extern const struct optimizer_ops adamw_ops;
 extern const struct optimizer_ops sgd_ops;
 extern const struct optimizer_ops muon_ops;
+extern const struct optimizer_ops soap_ops;
 
 /* The operations of a kind. */
 const struct optimizer_ops *optimizer_find(enum optimizer_kind kind);

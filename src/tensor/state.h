@@ -16,12 +16,14 @@ struct state_piece {
     bf16 *values;
 };
 
-/* An array of fp32 and this rank's pieces of it; each element is written by exactly one rank. Arrays are the same on
+/* An array of fp32, or of fp64, of which each element is two of fp32 here and the last dimension counts these; and this
+ * rank's pieces of it; each element is written by exactly one rank. Arrays are the same on
  * all ranks, in the same order; pieces may be none. */
 struct state_array {
     char name[STATE_NAME]; /* with its group: "/parameters/model.norm.weight" */
     int rank;
     int64_t shape[TENSOR_RANK];
+    bool doubles;
     bool optional; /* stays as it is when it is read from where it is missing */
     int piece_count;
     struct state_piece *pieces;

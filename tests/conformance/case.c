@@ -119,6 +119,17 @@ static bool read_kind(struct context *context, hid_t group, const char *kind, st
         optimizer->kind = OPTIMIZER_ADAMW;
         return read_betas(group, optimizer);
     }
+    if (strcmp(kind, "soap") == 0) {
+        double every = 0.0;
+        double max_side = 0.0;
+        bool found = read_betas(group, optimizer) && read_number(group, "beta3", &optimizer->beta3) &&
+                     read_number(group, "every", &every) && read_number(group, "max_side", &max_side) &&
+                     read_number(group, "adamw_lr", &optimizer->adamw_learning_rate);
+        optimizer->kind = OPTIMIZER_SOAP;
+        optimizer->every = (int64_t)every;
+        optimizer->max_side = (int64_t)max_side;
+        return found;
+    }
     bool has_momentum =
         read_number(group, "momentum", &optimizer->momentum) && read_truth(group, "nesterov", &optimizer->nesterov);
     optimizer->kind = strcmp(kind, "muon") == 0 ? OPTIMIZER_MUON : OPTIMIZER_SGD;

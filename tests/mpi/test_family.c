@@ -633,6 +633,15 @@ static void muon_is_the_same_on_every_mesh(void **state)
     check_kind(mpi_fixture_of(state), muon, 6);
 }
 
+/* Bases of one side only, too. */
+static void soap_is_the_same_on_every_mesh(void **state)
+{
+    static const char *const soap[] = {"optimizer.kind=soap",   "model.residual.kind=laurel",
+                                       "model.residual.rank=2", "model.residual.previous=2",
+                                       "optimizer.every=2",     "optimizer.max_side=30"};
+    check_kind(mpi_fixture_of(state), soap, 6);
+}
+
 /* What is left of AdamW's moments and Muon's momentum in a checkpoint: one or the other. */
 static void groups_keep_their_own_arrays(void **state)
 {
@@ -670,6 +679,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(parameters_may_be_dealt_whole),
     cmocka_unit_test(descent_is_the_same_on_every_mesh),
     cmocka_unit_test(muon_is_the_same_on_every_mesh),
+    cmocka_unit_test(soap_is_the_same_on_every_mesh),
     cmocka_unit_test(groups_keep_their_own_arrays),
 };
 

@@ -562,7 +562,7 @@ static const char all_changed[] =
     "       eot: 7, seed: 18446744073709551615}\n"
     "optimizer: {kind: sgd, momentum: 0.5, nesterov: true, learning_rate: 1.2e-38, beta1: 0.85, beta2: 0.99, epsilon: "
     "1.0e-30, weight_decay: 0, clip: 1e38,\n"
-    "            adamw_learning_rate: 0.5, no_decay: [a.*, '?b'],\n"
+    "            polar: exact, adamw_learning_rate: 0.5, beta3: 0.5, every: 3, max_side: 99, no_decay: [a.*, '?b'],\n"
     "            gate_lr_factor: 10, schedule: wsd, warmup_steps: 7, decay_steps: 11, minimum_ratio: 0.05}\n"
     "training: {average: 0.5, freeze: [a*, b], train_only: [c], steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, "
     "sequence_length: 128,\n"
@@ -735,6 +735,8 @@ static void test_families(void **state)
            "has no meaning with model.family resnet");
     refuse(fixture, "model: {family: resnet, width: 8, image: {size: 16}}\n", NULL, "model.image.classes: missing");
     refuse(fixture, "model: {family: resnet, width: 8, image: {size: 16, classes: 3}}\noptimizer: {kind: muon}\n", NULL,
+           "expected adamw or sgd with model.family resnet");
+    refuse(fixture, "model: {family: resnet, width: 8, image: {size: 16, classes: 3}}\noptimizer: {kind: soap}\n", NULL,
            "expected adamw or sgd with model.family resnet");
 }
 

@@ -393,6 +393,194 @@ static void muon_follows_the_formula(void **state)
     }
 }
 
+/* -- SOAP -- */
+
+enum { SIDE = 12 };
+
+/* The basis of one side of a matrix, and the average that it comes from, in double. */
+struct soap_side {
+    double average[SIDE][SIDE];
+    double basis[SIDE][SIDE];
+};
+
+struct soap_reference {
+    struct soap_side left[MATRICES][2], right[MATRICES][2]; /* of both matrices of a 3-D one */
+};
+
+/* to = Q_L^T x Q_R, or back. */
+static void soap_rotate(const struct soap_side *left, const struct soap_side *right, int rows, int columns,
+                        const double *x, bool back, double *to)
+{
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) {
+            to[i * columns + j] = 0.0;
+            for (int k = 0; k < rows; k++)
+                for (int l = 0; l < columns; l++)
+                    to[i * columns + j] += (back ? left->basis[i][k] : left->basis[k][i]) * x[k * columns + l] *
+                                           (back ? right->basis[j][l] : right->basis[l][j]);
+        }
+}
+
+/* One round; v[place * step + other * stride] follow. */
+static void soap_round(struct soap_side *side, int n, double *v, int step, int stride, int others)
+{
+    double next[SIDE][SIDE];
+    double weight[SIDE];
+    double trace = 0.0;
+    for (int j = 0; j < n; j++) {
+        weight[j] = 0.0;
+        trace += side->average[j][j];
+        for (int k = 0; k < n; k++)
+            for (int l = 0; l < n; l++)
+                weight[j] += side->basis[k][j] * side->average[k][l] * side->basis[l][j];
+    }
+    for (int j = 1; j < n; j++)
+        for (int at = j; at > 0 && weight[at] > weight[at - 1]; at--) {
+            double swap = weight[at];
+            weight[at] = weight[at - 1];
+            weight[at - 1] = swap;
+            for (int k = 0; k < n; k++) {
+                swap = side->basis[k][at];
+                side->basis[k][at] = side->basis[k][at - 1];
+                side->basis[k][at - 1] = swap;
+            }
+            for (int o = 0; o < others; o++) {
+                swap = v[at * step + o * stride];
+                v[at * step + o * stride] = v[(at - 1) * step + o * stride];
+                v[(at - 1) * step + o * stride] = swap;
+            }
+        }
+    for (int j = 0; j < n; j++) {
+        for (int i = 0; i < n; i++) {
+            next[i][j] = 1e-6 * trace / n * side->basis[i][j];
+            for (int k = 0; k < n; k++)
+                next[i][j] += side->average[i][k] * side->basis[k][j];
+        }
+        for (int pass = 0; pass < 2; pass++)
+            for (int before = 0; before < j; before++) {
+                double dot = 0.0;
+                for (int i = 0; i < n; i++)
+                    dot += next[i][before] * next[i][j];
+                for (int i = 0; i < n; i++)
+                    next[i][j] -= dot * next[i][before];
+            }
+        double squares = 0.0;
+        for (int i = 0; i < n; i++)
+            squares += next[i][j] * next[i][j];
+        for (int i = 0; i < n; i++)
+            next[i][j] /= sqrt(squares);
+    }
+    memcpy(side->basis, next, sizeof next);
+}
+
+static void soap_matrix(struct muon *run, int i, int begin, struct soap_side *left, struct soap_side *right, int t,
+                        double rate)
+{
+    const struct optimizer_config *config = &run->config;
+    const struct parameter_spec *spec = &muon_specs[i];
+    int rows = (int)spec->shape[spec->rank - 2];
+    int columns = (int)spec->shape[spec->rank - 1];
+    double g[ELEMENTS];
+    double r[ELEMENTS];
+    double *v = run->v[i] + begin;
+    double *m = run->b[i] + begin;
+    bool first = true;
+    for (int e = 0; e < rows * columns; e++) {
+        g[e] = 0.5 * (double)run->gradients[i][begin + e];
+        m[e] = config->beta1 * m[e] + (1.0 - config->beta1) * g[e];
+    }
+    soap_rotate(left, right, rows, columns, g, false, r);
+    for (int e = 0; e < rows * columns; e++)
+        v[e] = config->beta2 * v[e] + (1.0 - config->beta2) * r[e] * r[e];
+    double turned[ELEMENTS];
+    soap_rotate(left, right, rows, columns, m, false, turned);
+    for (int e = 0; e < rows * columns; e++)
+        turned[e] =
+            turned[e] / (1.0 - pow(config->beta1, t)) / (sqrt(v[e] / (1.0 - pow(config->beta2, t))) + config->epsilon);
+    soap_rotate(left, right, rows, columns, turned, true, r);
+    for (int e = 0; e < rows * columns; e++)
+        run->p[i][begin + e] -= rate * (r[e] + (spec->decay ? config->weight_decay * run->p[i][begin + e] : 0.0));
+    double sum = 0.0;
+    for (int a = 0; a < rows; a++)
+        for (int b = 0; b < rows; b++) {
+            first = first && left->average[a][b] == 0.0;
+            left->average[a][b] *= config->beta3;
+            for (int k = 0; k < columns; k++)
+                left->average[a][b] += (1.0 - config->beta3) * g[a * columns + k] * g[b * columns + k];
+        }
+    for (int a = 0; a < columns; a++)
+        for (int b = 0; b < columns; b++) {
+            right->average[a][b] *= config->beta3;
+            for (int k = 0; k < rows; k++)
+                right->average[a][b] += (1.0 - config->beta3) * g[k * columns + a] * g[k * columns + b];
+            sum += a == b ? right->average[a][a] : 0.0;
+        }
+    int rounds = sum == 0.0 ? 0 : first ? 10 : (t - 1) % config->every == 0 ? 1 : 0;
+    for (int round = 0; round < rounds; round++)
+        soap_round(left, rows, v, columns, 1, columns);
+    for (int round = 0; round < rounds && columns <= config->max_side; round++)
+        soap_round(right, columns, v, 1, columns, rows);
+}
+
+/* Four steps, refreshed at the first and the third; the widest side has no basis in one of two runs. */
+static void soap_follows_the_formula(void **state)
+{
+    (void)state;
+    for (int64_t max_side = SIDE - 1; max_side <= SIDE; max_side++) {
+        static struct muon run;
+        static struct soap_reference reference;
+        memset(&reference, 0, sizeof reference);
+        for (int i = 0; i < 2 * MATRICES; i++)
+            for (int e = 0; e < SIDE; e++)
+                reference.left[i / 2][i % 2].basis[e][e] = reference.right[i / 2][i % 2].basis[e][e] = 1.0;
+        muon_create(&run, &(struct optimizer_config){.kind = OPTIMIZER_SOAP,
+                                                     .learning_rate = 0.1,
+                                                     .beta1 = 0.9,
+                                                     .beta2 = 0.8,
+                                                     .beta3 = 0.7,
+                                                     .epsilon = 1e-4,
+                                                     .every = 2,
+                                                     .max_side = max_side,
+                                                     .weight_decay = 0.3});
+        int64_t allocations = run.context.memory.allocations;
+        for (int t = 1; t <= 4; t++) {
+            assert_ok(&run.context, optimizer_update(&run.optimizer, &run.engine, NULL, t, 0.1, 0.5));
+            for (int i = 0; i < MATRICES; i++)
+                for (int s = 0; s < (i == 2 ? 2 : 1); s++)
+                    soap_matrix(&run, i, s * 66, &reference.left[i][s], &reference.right[i][s], t, 0.1);
+            reference_rest(&run, t, 0.1);
+            turn_gradients(&run, t);
+        }
+        assert_int_equal(run.context.memory.allocations, allocations);
+        muon_compare(&run);
+        muon_destroy(&run);
+    }
+}
+
+/* The exact polar factor of a matrix of two rows, by hand: U (U U^T)^(-1/2). */
+static void muon_takes_the_exact_factor(void **state)
+{
+    (void)state;
+    struct context context;
+    struct engine engine;
+    struct optimizer optimizer;
+    struct optimizer_config config = {.kind = OPTIMIZER_MUON, .momentum = 0.5, .polar = POLAR_EXACT};
+    struct parameter parameter = {.spec = {.rank = 2, .shape = {2, 3}, .is_matrix = true}, .division.slice = {0, 2}};
+    float values[6] = {0};
+    const float gradient[6] = {3, 0, 4, 0, 2, 0};
+    const double expected[6] = {0.6, 0, 0.8, 0, 1, 0};
+    struct shard shard = {.parameter = &parameter, .flat = {0, 6}, .master = values, .gradient = gradient};
+    context_create(&context);
+    assert_ok(&context, engine_create(&context, 1, &engine));
+    assert_ok(&context, optimizer_create(&context, NULL, &config, NULL, &shard, 1, &optimizer));
+    assert_ok(&context, optimizer_update(&optimizer, &engine, NULL, 1, 1.0, 1.0));
+    for (int e = 0; e < 6; e++)
+        assert_close((double)values[e], -0.2 * sqrt(3.0) * expected[e], 1e-6, 1e-7);
+    optimizer_destroy(&optimizer);
+    engine_destroy(&engine);
+    assert_int_equal(context.memory.bytes_total, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +593,8 @@ int main(void)
         cmocka_unit_test(averages_follow_the_formula),
         cmocka_unit_test(descent_follows_the_formula),
         cmocka_unit_test(muon_follows_the_formula),
+        cmocka_unit_test(muon_takes_the_exact_factor),
+        cmocka_unit_test(soap_follows_the_formula),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
