@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "io/checkpoint/checkpoint.h"
+#include "io/checkpoint/write.h"
 #include "tests/support/mpi_main.h"
 
 enum { STREAMS = 2, HEADS = 2, WIDTH = 6, STATE = STREAMS * HEADS * WIDTH * WIDTH, NORM = STREAMS * HEADS * WIDTH };
@@ -156,9 +157,56 @@ static void files_without_memories_have_no_table(void **state)
     desk_destroy(&desk);
 }
 
+/* -- Double precision -- */
+
+/* Arrays of fp64 are written and read in parts that cut no element, and all digits of them are compared and shown. */
+static void doubles_keep_their_digits(void **state)
+{
+    enum { COUNT = 15 };
+    struct desk desk;
+    double values[COUNT];
+    double again[COUNT];
+    struct state_piece piece;
+    char path[2][160];
+    desk_create(&desk, state);
+    for (int i = 0; i < COUNT; i++)
+        values[i] = again[i] = 1.0 / (i + 1);
+    struct state_array array = dataset_of("/optimizer/left/w", 2, (int64_t[]){3, 10}, &piece, (float *)(void *)values);
+    array.doubles = true;
+    for (int method = WRITE_TOGETHER; method <= WRITE_ALONE; method++) {
+        int index = method - WRITE_TOGETHER;
+        const struct checkpoint_header header = {
+            .step = method, .created = "now", .mesh = "one", .config = "none: 0\n"};
+        const struct write_tuning tuning = {.method = (enum write_method)method, .transfer_bytes = 20};
+        values[7] = 0.125 + 1e-12 * index;
+        assert_ok(desk.context,
+                  checkpoint_write_tuned(desk.context, desk.mesh, desk.folder, &header, &array, 1, &tuning));
+        snprintf(path[index], sizeof path[index], "%s/step-%08d.h5", desk.folder, method);
+        assert_ok(desk.context, checkpoint_verify(desk.context, desk.mesh, path[index]));
+        piece.data = (float *)(void *)again;
+        memset(again, 0x55, sizeof again);
+        assert_ok(desk.context,
+                  checkpoint_read_tuned(desk.context, desk.mesh, path[index], &array, 1, method == WRITE_TOGETHER, 20));
+        assert_memory_equal(again, values, sizeof values);
+        piece.data = (float *)(void *)values;
+    }
+    struct checkpoint_difference difference;
+    assert_ok(desk.context, checkpoint_diff(desk.context, path[0], path[1], 0.0, &difference));
+    assert_int_equal(difference.different, 1);
+    assert_close(difference.largest, 1e-12, 1e-3, 0.0);
+    array.shape[1] = 12;
+    assert_fails(desk.context, checkpoint_read(desk.context, desk.mesh, path[0], &array, 1), STATUS_FILE,
+                 "has shape [3, 5] float64, the model's is [3, 6] float64");
+    inspect(&desk, false);
+    assert_non_null(strstr(desk.text, "[3, 5] float64"));
+    assert_non_null(strstr(desk.text, "1.25716"));
+    desk_destroy(&desk);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(memories_are_measured),
     cmocka_unit_test(files_without_memories_have_no_table),
+    cmocka_unit_test(doubles_keep_their_digits),
 };
 
 MPI_MAIN(tests)
