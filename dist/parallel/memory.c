@@ -8,7 +8,8 @@
 struct states_saved {
     struct mesh *mesh;
     struct memory_keys keys;
-    const float *maps; /* of the delta rule, else NULL */
+    enum memory_update update;
+    float *maps; /* of the delta rules, else NULL */
 };
 
 static int64_t blocks_of(const struct memory_keys *keys)
@@ -18,25 +19,27 @@ static int64_t blocks_of(const struct memory_keys *keys)
 
 /* -- Along the segments of all ranks -- */
 
-/* In blocks of states: a chain of M with the delta rule's maps, */
-static struct memory_chain chain_of_m(const struct memory_keys *keys, float *states, const float *maps, bool reverse)
+/* In blocks of states: a chain of M with the delta rules' maps, */
+static struct memory_chain chain_of_m(const struct states_saved *saved, float *states, bool reverse)
 {
+    const struct memory_keys *keys = &saved->keys;
     return (struct memory_chain){.rows = keys->rows,
                                  .segments = keys->segments,
                                  .kv_heads = keys->kv_heads,
                                  .height = keys->width,
                                  .columns = keys->width,
                                  .terms = states,
-                                 .stride = memory_elements(keys->width),
-                                 .maps = maps,
+                                 .stride = memory_elements(saved->update, keys->width),
+                                 .maps = saved->maps,
                                  .reverse = reverse};
 }
 
 /* or a running sum of `columns` elements from the element `at` on. */
-static struct memory_chain chain_of_sums(const struct memory_keys *keys, float *states, int64_t at, int64_t columns,
+static struct memory_chain chain_of_sums(const struct states_saved *saved, float *states, int64_t at, int64_t columns,
                                          bool reverse)
 {
-    struct memory_chain chain = chain_of_m(keys, states + at, NULL, reverse);
+    struct memory_chain chain = chain_of_m(saved, states + at, reverse);
+    chain.maps = NULL;
     chain.height = 1;
     chain.columns = columns;
     return chain;
@@ -100,11 +103,15 @@ static bool derivatives_scan(struct tape *tape, const struct states_saved *saved
     const struct memory_keys *keys = &saved->keys;
     int64_t at_z = keys->width * keys->width;
     struct memory_ends zero = {.start = NULL, .end = NULL};
-    struct memory_chain m = chain_of_m(keys, derivatives->behind, saved->maps, true);
-    struct memory_chain z = chain_of_sums(keys, derivatives->behind, at_z, keys->width, true);
-    struct memory_chain both = chain_of_sums(keys, derivatives->behind, 0, at_z + keys->width, true);
+    struct memory_chain m = chain_of_m(saved, derivatives->behind, true);
+    struct memory_chain z = chain_of_sums(saved, derivatives->behind, at_z, keys->width, true);
+    struct memory_chain both = chain_of_sums(saved, derivatives->behind, 0, at_z + keys->width, true);
     if (!saved->maps)
         return chain_scan(tape, saved->mesh, &both, zero);
+    if (saved->update == MEMORY_UPDATE_GATED_DELTA) {
+        memory_maps_transpose(keys, saved->maps); /* nobody needs them any more as they were */
+        return chain_scan(tape, saved->mesh, &m, zero);
+    }
     return chain_scan(tape, saved->mesh, &m, zero) && memory_divisors_backward(tape->engine, keys, derivatives) &&
            chain_scan(tape, saved->mesh, &z, zero);
 }
@@ -120,7 +127,7 @@ static void states_backward(struct tape *tape, const struct tape_record *record)
     struct memory_derivatives derivatives = {.states = record->output->data};
     derivatives.behind = arena_allocate(tape->work, (size_t)count * sizeof(float));
     bool done = derivatives.behind != NULL;
-    if (done && saved->maps) {
+    if (done && saved->update == MEMORY_UPDATE_DELTA) {
         size_t squares = (size_t)(blocks_of(keys) * keys->width * keys->width);
         derivatives.joint = arena_allocate(tape->work, squares * sizeof(float));
         derivatives.divisors = arena_allocate(tape->work, (size_t)(keys->kv_heads * keys->tokens) * sizeof(float));
@@ -134,19 +141,28 @@ static void states_backward(struct tape *tape, const struct tape_record *record)
         /* In the order in which they are written, should one tensor be both. */
         struct gradient_target dk = tape_target(tape, record->input[0]);
         struct gradient_target dv = tape_target(tape, record->input[1]);
-        (void)memory_keys_backward(tape->engine, keys, &derivatives, dk, dv); /* a failure stands in the context */
+        struct gradient_target dstrength = tape_target(tape, record->input[2]);
+        /* A failure stands in the context. */
+        if (saved->update == MEMORY_UPDATE_GATED_DELTA)
+            (void)memory_gated_backward(tape->engine, keys, &derivatives, dk, dv, dstrength);
+        else
+            (void)memory_keys_backward(tape->engine, keys, &derivatives, dk, dv);
     }
     arena_rewind(tape->work, mark);
     time_leave(time, before);
 }
 
-static const char *states_mistake(const struct tensor *k, const struct tensor *v, const struct memory_shape *shape)
+static const char *states_mistake(const struct tensor *k, const struct tensor *v, const struct tensor *strength,
+                                  const struct memory_shape *shape)
 {
     int64_t vector = shape->kv_heads * shape->width;
     if ((k->dtype != DTYPE_F32 && k->dtype != DTYPE_BF16) || k->dtype != v->dtype)
         return "k and v must share a floating type";
     if (tensor_columns(k) != vector || tensor_columns(v) != vector || tensor_rows(k) != tensor_rows(v))
         return "k and v must have a vector of each kv head for each token";
+    if ((strength != NULL) != (shape->update == MEMORY_UPDATE_GATED_DELTA) ||
+        (strength && tensor_count(strength) != tensor_rows(k) * shape->kv_heads))
+        return "the gated delta rule, and no other, needs a strength of each kv head for each token";
     for (int64_t i = 0; i < shape->rows * shape->segments; i++)
         if (shape->written[i].key < 0 || shape->written[i].keys < 0 ||
             shape->written[i].key + shape->written[i].keys > tensor_rows(k))
@@ -157,21 +173,22 @@ static const char *states_mistake(const struct tensor *k, const struct tensor *v
 /* Where the last rank's chains end, to all. */
 static void after_share(struct mesh *mesh, const struct memory_shape *shape)
 {
-    int64_t count = shape->rows * shape->kv_heads * memory_elements(shape->width);
+    int64_t count = shape->rows * shape->kv_heads * memory_elements(shape->update, shape->width);
     if (mesh && shape->after)
         mesh_broadcast(mesh, MESH_CONTEXT, mesh_size(mesh, MESH_CONTEXT) - 1, shape->after, count, DTYPE_F32);
 }
 
 /* The delta rule needs z before each segment for its maps of M; the linear update sums up both alike. */
 static bool states_compute(struct tape *tape, const struct states_saved *saved, const struct memory_shape *shape,
-                           float *states, float *maps)
+                           float *states)
 {
     const struct memory_keys *keys = &saved->keys;
-    int64_t stride = memory_elements(shape->width);
+    float *maps = saved->maps;
+    int64_t stride = memory_elements(shape->update, shape->width);
     int64_t at_z = shape->width * shape->width;
-    struct memory_chain m = chain_of_m(keys, states, maps, false);
-    struct memory_chain z = chain_of_sums(keys, states, at_z, shape->width, false);
-    struct memory_chain both = chain_of_sums(keys, states, 0, stride, false);
+    struct memory_chain m = chain_of_m(saved, states, false);
+    struct memory_chain z = chain_of_sums(saved, states, at_z, shape->width, false);
+    struct memory_chain both = chain_of_sums(saved, states, 0, stride, false);
     struct memory_ends ends = {
         .start = shape->before, .start_stride = stride, .end = shape->after, .end_stride = stride};
     struct memory_ends z_ends = ends;
@@ -179,26 +196,28 @@ static bool states_compute(struct tape *tape, const struct states_saved *saved, 
     z_ends.end = shape->after ? shape->after + at_z : NULL;
     if (!maps)
         return memory_maps(tape->engine, keys, states, NULL) && chain_scan(tape, saved->mesh, &both, ends);
+    if (shape->update == MEMORY_UPDATE_GATED_DELTA)
+        return memory_gated_maps(tape->engine, keys, states, maps) && chain_scan(tape, saved->mesh, &m, ends);
     return memory_sums(tape->engine, keys, states) && chain_scan(tape, saved->mesh, &z, z_ends) &&
            memory_maps(tape->engine, keys, states, maps) && chain_scan(tape, saved->mesh, &m, ends);
 }
 
 struct tensor *memory_states(struct tape *tape, struct mesh *mesh, struct tensor *k, struct tensor *v,
-                             const struct memory_shape *shape)
+                             struct tensor *strength, const struct memory_shape *shape)
 {
-    if (!k || !v)
+    if (!k || !v || (!strength && shape->update == MEMORY_UPDATE_GATED_DELTA))
         return NULL;
-    const char *mistake = states_mistake(k, v, shape);
+    const char *mistake = states_mistake(k, v, strength, shape);
     if (mistake) {
         context_fail(tape->context, STATUS_INTERNAL, "operation memory_states: %s", mistake);
         return NULL;
     }
-    bool delta = shape->update == MEMORY_UPDATE_DELTA;
-    bool keeps = delta && tape_needs(tape, k, v);
+    bool delta = shape->update != MEMORY_UPDATE_LINEAR;
+    bool keeps = delta && (tape_needs(tape, k, v) || tape_needs(tape, strength, NULL));
     int64_t blocks = shape->rows * shape->segments * shape->kv_heads;
     size_t maps_bytes = (size_t)(blocks * shape->width * shape->width) * sizeof(float);
     struct states_saved *saved = tape_save(tape, sizeof *saved);
-    struct tensor *states = tape_matrix(tape, DTYPE_F32, blocks, memory_elements(shape->width));
+    struct tensor *states = tape_matrix(tape, DTYPE_F32, blocks, memory_elements(shape->update, shape->width));
     float *maps = keeps ? tape_save(tape, maps_bytes) : NULL;
     struct arena_mark mark = arena_mark(tape->work);
     if (delta && !keeps)
@@ -214,18 +233,22 @@ struct tensor *memory_states(struct tape *tape, struct mesh *mesh, struct tensor
                                                 .dtype = k->dtype,
                                                 .k = k->data,
                                                 .v = v->data,
-                                                .tokens = tensor_rows(k)},
+                                                .tokens = tensor_rows(k),
+                                                .strength = strength ? strength->data : NULL,
+                                                .strength_type = strength ? strength->dtype : DTYPE_F32},
+                                       .update = shape->update,
                                        .maps = maps};
         struct time_account *time = &tape->context->time;
         enum time_kind before = time_enter(time, TIME_ATTENTION);
-        done = states_compute(tape, saved, shape, states->data, maps);
+        done = states_compute(tape, saved, shape, states->data);
         if (done)
             after_share(mesh, shape);
         time_leave(time, before);
     }
     arena_rewind(tape->work, mark);
-    return done ? tape_push(tape,
-                            (struct tape_record){
-                                .backward = states_backward, .input = {k, v}, .output = states, .saved = saved})
+    return done ? tape_push(tape, (struct tape_record){.backward = states_backward,
+                                                       .input = {k, v, strength},
+                                                       .output = states,
+                                                       .saved = saved})
                 : NULL;
 }

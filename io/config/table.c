@@ -115,9 +115,13 @@ const struct setting setting_table[] = {
      ONLY(DECODER),
      HELP = "infini: tokens in a segment."},
     {WORD(model.attention.memory_update), DEFAULT = "linear",
-     .words = {[MEMORY_UPDATE_LINEAR] = "linear", [MEMORY_UPDATE_DELTA] = "delta"},
+     .words = {[MEMORY_UPDATE_LINEAR] = "linear", [MEMORY_UPDATE_DELTA] = "delta",
+               [MEMORY_UPDATE_GATED_DELTA] = "gated_delta"},
      ONLY(DECODER),
-     HELP = "infini: add a segment to the memory as it is, or only what the memory does not yet return."},
+     HELP = "infini: add a segment to the memory as it is, or only what the memory does not yet return (delta), token by "
+            "token with learned strengths and unit keys of convolved tokens (gated_delta)."},
+    {BOOLEAN(model.attention.readout_norm), DEFAULT = "false", ONLY(DECODER),
+     HELP = "infini: an RMS norm on what each head reads from the memory."},
 
     {WORD(model.residual.kind), DEFAULT = "plain",
      .words = {[RESIDUAL_PLAIN] = "plain", [RESIDUAL_LAUREL] = "laurel"},

@@ -18,7 +18,9 @@ enum mlp_kind { MLP_SWIGLU, MLP_GELU, MLP_GELU_ERF };
 enum norm_kind { NORM_RMS, NORM_LAYER };
 enum position_kind { POSITIONS_ROPE, POSITIONS_LEARNED };
 enum attention_kind { ATTENTION_CAUSAL, ATTENTION_INFINI, ATTENTION_FULL };
-enum memory_update { MEMORY_UPDATE_LINEAR, MEMORY_UPDATE_DELTA };
+/* CONVOLUTION_TAPS: tokens, itself and those before it, that a token's convolution takes with the gated delta rule. */
+enum { CONVOLUTION_TAPS = 4 };
+enum memory_update { MEMORY_UPDATE_LINEAR, MEMORY_UPDATE_DELTA, MEMORY_UPDATE_GATED_DELTA };
 enum residual_kind { RESIDUAL_PLAIN, RESIDUAL_LAUREL };
 enum residual_scope { RESIDUAL_SUBLAYER, RESIDUAL_LAYER };
 /* DEPTH_RECURSIVE is another way to write mor with routing none, and never left in a configuration. */
@@ -67,6 +69,7 @@ struct model_config {
         enum attention_kind kind;
         int64_t segment;
         enum memory_update memory_update;
+        bool readout_norm;
     } attention;
     struct {
         enum residual_kind kind;

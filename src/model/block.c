@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "src/model/decoder_private.h"
+#include "src/ops/route.h"
 
 enum { LENT_KEYS = 3, BLOCK_TENSORS = 1 + HISTORY_LIMIT + LENT_KEYS };
 
@@ -66,7 +67,7 @@ static struct tensor *sum_parts(struct tape *tape, const struct block_call *call
     return add_bias(tape, parameters, row_linear(tape, call->decoder->mesh, x, parameter_value(parameters->weight)));
 }
 
-/* -- Attention: sections 2 and 3 -- */
+/* -- Attention: sections 2, 3 and 12 -- */
 
 struct tensor *block_turn(struct tape *tape, const struct decoder *decoder, struct tensor *x, const int32_t *rows)
 {
@@ -75,8 +76,39 @@ struct tensor *block_turn(struct tape *tape, const struct decoder *decoder, stru
     return rope(tape, x, decoder->config.head_width, rows, decoder->cosine, decoder->sine);
 }
 
+static bool is_gated_delta(const struct decoder *decoder)
+{
+    return decoder->config.attention.kind == ATTENTION_INFINI &&
+           decoder->config.attention.memory_update == MEMORY_UPDATE_GATED_DELTA;
+}
+
+struct tensor *block_features(struct tape *tape, const struct block_call *call, enum convolved of, struct tensor *x,
+                              const struct attention_span *span, int64_t spans)
+{
+    const struct decoder *decoder = call->decoder;
+    struct memory_features_shape shape = {.spans = spans,
+                                          .span = span,
+                                          .heads =
+                                              of == CONVOLVED_QUERY ? decoder->heads.count : decoder->kv_heads.count,
+                                          .width = decoder->config.head_width,
+                                          .unit = of != CONVOLVED_VALUE};
+    return memory_features(tape, x, parameter_value(call->block->memory_convolution[of]), &shape);
+}
+
+/* Queries as the memory takes them. Segments of a list that context ranks share may be on several of them. */
+static struct tensor *query_features(struct tape *tape, const struct block_call *call, struct tensor *q)
+{
+    const struct token_set *set = call->set;
+    if (!is_gated_delta(call->decoder))
+        return q;
+    struct tensor *all = shares_gather(tape, call->decoder->mesh, q, set->shares);
+    all = block_features(tape, call, CONVOLVED_QUERY, all, set->plan.shape.span, set->plan.shape.spans);
+    return set->shares ? token_take(tape, all, set->shares->own, set->count) : all;
+}
+
 /* The memory before each segment, from keys before RoPE. */
-static struct tensor *remember(struct tape *tape, const struct block_call *call, struct tensor *k, struct tensor *v)
+static struct tensor *remember(struct tape *tape, const struct block_call *call, struct tensor *k, struct tensor *v,
+                               struct tensor *strength)
 {
     const struct decoder *decoder = call->decoder;
     const struct token_set *set = call->set;
@@ -92,7 +124,11 @@ static struct tensor *remember(struct tape *tape, const struct block_call *call,
         shape.before = memory->before[call->layer] + offset;
         shape.after = memory->after[call->layer] + offset;
     }
-    return memory_states(tape, set->scanned ? decoder->mesh : NULL, k, v, &shape);
+    if (is_gated_delta(decoder)) {
+        k = block_features(tape, call, CONVOLVED_KEY, k, shape.written, shape.rows * shape.segments);
+        v = block_features(tape, call, CONVOLVED_VALUE, v, shape.written, shape.rows * shape.segments);
+    }
+    return memory_states(tape, set->scanned ? decoder->mesh : NULL, k, v, strength, &shape);
 }
 
 static struct tensor *attend(struct tape *tape, const struct block_call *call, struct tensor *q,
@@ -102,7 +138,8 @@ static struct tensor *attend(struct tape *tape, const struct block_call *call, s
     struct tensor *turned = block_turn(tape, decoder, q, call->set->query_rows);
     struct tensor *a = attention(tape, turned, keys->key, keys->value, &plan->shape);
     if (decoder->config.attention.kind == ATTENTION_INFINI && !call->input->memory_off)
-        a = memory_read(tape, q, keys->states, a, parameter_value(call->block->memory_gate), &plan->read);
+        a = memory_read(tape, query_features(tape, call, q), keys->states, a, parameter_value(call->block->memory_gate),
+                        parameter_value(call->block->memory_norm), &plan->read);
     return a;
 }
 
@@ -117,19 +154,20 @@ static struct tensor *attention_part(struct tape *tape, const struct block_call 
     if (call->cache)
         return cache_attend(tape, call, n);
 
-    const struct linear_parameters *parameters[] = {&block->query, &block->key, &block->value};
-    struct tensor *qkv[3];
-    if (!project(tape, call, n, parameters, call->borrows ? 1 : 3, qkv))
+    const struct linear_parameters *parameters[] = {&block->query, &block->key, &block->value, &block->memory_write};
+    struct tensor *projected[4] = {NULL};
+    int wanted = is_gated_delta(decoder) ? 4 : 3;
+    if (!project(tape, call, n, parameters, call->borrows ? 1 : wanted, projected))
         return NULL;
-    struct tensor *q = qkv[0];
+    struct tensor *q = projected[0];
     if (call->borrows)
         return attend(tape, call, q, lent, call->borrowed);
 
-    struct tensor *k = shares_gather(tape, decoder->mesh, qkv[1], set->shares);
-    struct tensor *v = shares_gather(tape, decoder->mesh, qkv[2], set->shares);
+    struct tensor *k = shares_gather(tape, decoder->mesh, projected[1], set->shares);
+    struct tensor *v = shares_gather(tape, decoder->mesh, projected[2], set->shares);
     struct lent_keys own = {.key = block_turn(tape, decoder, k, set->key_rows), .value = v};
     if (decoder->config.attention.kind == ATTENTION_INFINI)
-        own.states = remember(tape, call, k, v);
+        own.states = remember(tape, call, k, v, shares_gather(tape, decoder->mesh, projected[3], set->shares));
     if (call->lends)
         *lent = own;
     return attend(tape, call, q, &own, &set->plan);

@@ -33,10 +33,17 @@ struct block_call {
     const struct token_view *borrowed; /* how the set's queries see the keys they borrow, without a cache */
     struct layer_cache *cache;         /* keys of earlier tokens, the layer's own or those it borrows */
     const int64_t *cache_rows;         /* [rows of the set] where they are in it */
+    const int64_t *query_rows;         /* [rows of the set] where earlier queries of the same recursion are in it */
     int64_t cache_kept;                /* the first so many rows have new keys, to be kept; the others borrow theirs */
 };
 
 struct tensor *block_apply(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x);
+
+/* What the gated delta rule's memory sees of queries, keys and values, convolved within the spans (their keys). */
+enum convolved { CONVOLVED_QUERY, CONVOLVED_KEY, CONVOLVED_VALUE };
+
+struct tensor *block_features(struct tape *tape, const struct block_call *call, enum convolved of, struct tensor *x,
+                              const struct attention_span *span, int64_t spans);
 
 /* RoPE, where the model has it. */
 struct tensor *block_turn(struct tape *tape, const struct decoder *decoder, struct tensor *x, const int32_t *rows);

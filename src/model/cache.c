@@ -7,18 +7,21 @@
 #include "src/model/block.h"
 #include "src/model/decoder_private.h"
 #include "src/model/layers.h"
+#include "src/model/query_history.h"
 
 struct layer_cache {
     struct decoder_cache *whole;
-    int64_t layer;        /* unrolled, the first that is kept here */
-    int64_t rows;         /* the whole cache's, for each recursion that keeps something */
-    int64_t *begin, *end; /* [rows] kept tokens: rows of the arrays below */
-    int64_t *folded;      /* [rows] of them, at the beginning, those that `pending` has taken up */
-    int32_t *position;    /* [rows * capacity] */
-    char *keys, *values;  /* [rows * capacity, kv heads * width], keys turned by their positions */
-    char *plain_keys;     /* keys before RoPE, for the memory */
-    float *memory;        /* [rows, memory size] before the segment of the first kept token */
-    float *pending;       /* the same behind the folded ones */
+    int64_t layer;                 /* unrolled, the first that is kept here */
+    int64_t rows;                  /* the whole cache's, for each recursion that keeps something */
+    int64_t *begin, *end;          /* [rows] kept tokens: rows of the arrays below */
+    int64_t *folded;               /* [rows] of them, at the beginning, those that `pending` has taken up */
+    int32_t *position;             /* [rows * capacity] */
+    char *keys, *values;           /* [rows * capacity, kv heads * width], keys turned by their positions */
+    char *plain_keys;              /* keys before RoPE, for the memory */
+    char *strengths;               /* [rows * capacity, kv heads], with which the gated delta rule writes */
+    struct query_history *queries; /* of the gated delta rule; NULL with others */
+    float *memory;                 /* [rows, memory size] before the segment of the first kept token */
+    float *pending;                /* the same behind the folded ones */
 };
 
 struct decoder_cache {
@@ -28,6 +31,7 @@ struct decoder_cache {
     struct layer_cache **layer; /* [layers] unrolled; NULL where this stage does not have it. May be the same ones */
     int64_t *numbers;           /* 0, 1, 2, ... for all rows of all recursions */
     int64_t row_bytes, memory_size;
+    int64_t strength_bytes, query_bytes; /* 0 but for the gated delta rule */
 };
 
 /* -- Creation and end -- */
@@ -59,10 +63,16 @@ static enum status layer_create(struct decoder *decoder, struct decoder_cache *c
     l->keys = memory_allocate(context, bytes, MEMORY_BUFFERS);
     l->values = memory_allocate(context, bytes, MEMORY_BUFFERS);
     l->plain_keys = memory_allocate(context, memory > 0 ? bytes : 0, MEMORY_BUFFERS);
+    l->strengths = memory_allocate(context, rows * (size_t)(cache->capacity * cache->strength_bytes), MEMORY_BUFFERS);
     l->memory = memory_allocate(context, memory, MEMORY_BUFFERS);
     l->pending = memory_allocate(context, memory, MEMORY_BUFFERS);
     for (int64_t row = 0; context->status == STATUS_OK && row < l->rows; row++)
         l->begin[row] = l->end[row] = row * cache->capacity;
+    if (cache->query_bytes > 0) {
+        bool inside = layers_recursion(&decoder->config, layer) >= 0;
+        int64_t queries = cache->rows * (inside ? decoder->config.depth.recursions : 1);
+        CHECK(query_history_create(context, queries, cache->query_bytes, &l->queries));
+    }
     return context->status;
 }
 
@@ -103,6 +113,10 @@ enum status decoder_cache_create(struct decoder *decoder, int64_t rows, int64_t 
     c->capacity = infini ? config->attention.segment + passed : kept;
     c->row_bytes = decoder->kv_heads.count * config->head_width * (int64_t)dtype_size(decoder->dtype);
     c->memory_size = decoder_memory_size(decoder);
+    if (infini && config->attention.memory_update == MEMORY_UPDATE_GATED_DELTA) {
+        c->strength_bytes = decoder->kv_heads.count * (int64_t)dtype_size(decoder->dtype);
+        c->query_bytes = decoder->heads.count * config->head_width * (int64_t)dtype_size(decoder->dtype);
+    }
     c->layers = config->layers;
     c->length = memory_allocate(context, (size_t)rows * sizeof *c->length, MEMORY_OTHER);
     c->layer = memory_allocate(context, (size_t)c->layers * sizeof *c->layer, MEMORY_OTHER);
@@ -132,8 +146,9 @@ void decoder_cache_destroy(struct decoder *decoder, struct decoder_cache **cache
         struct layer_cache *l = own_cache(c, layer);
         if (!l)
             continue;
-        void *owned[] = {l->begin,  l->end,        l->folded, l->position, l->keys,
-                         l->values, l->plain_keys, l->memory, l->pending,  l};
+        query_history_destroy(context, &l->queries);
+        void *owned[] = {l->begin,      l->end,       l->folded, l->position, l->keys, l->values,
+                         l->plain_keys, l->strengths, l->memory, l->pending,  l};
         for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
             memory_free(context, owned[i]);
     }
@@ -165,6 +180,8 @@ void decoder_cache_reset(struct decoder_cache *cache, int64_t row)
             l->folded[i] = 0;
             memset(l->memory + i * cache->memory_size, 0, (size_t)cache->memory_size * sizeof *l->memory);
         }
+        if (l && l->queries)
+            query_history_reset(l->queries, row, cache->rows);
     }
 }
 
@@ -179,6 +196,12 @@ const int64_t *decoder_cache_rows(const struct decoder *decoder, const struct de
     if (!cache)
         return NULL;
     return cache->numbers + (decoder_lends(decoder) ? 0 : recursion * cache->rows);
+}
+
+const int64_t *decoder_query_rows(const struct decoder *decoder, const struct decoder_cache *cache, int64_t layer)
+{
+    int64_t recursion = integer_max(0, layers_recursion(&decoder->config, layer));
+    return cache ? cache->numbers + recursion * cache->rows : NULL;
 }
 
 /* -- Keeping -- */
@@ -203,6 +226,7 @@ static void settle(struct layer_cache *layer, int64_t row)
     move_rows(layer->keys, begin, from, count, bytes);
     move_rows(layer->values, begin, from, count, bytes);
     move_rows(layer->plain_keys, begin, from, count, bytes);
+    move_rows(layer->strengths, begin, from, count, layer->whole->strength_bytes);
     move_rows((char *)layer->position, begin, from, count, (int64_t)sizeof *layer->position);
     layer->end[row] = begin + count;
     layer->folded[row] = 0;
@@ -210,11 +234,12 @@ static void settle(struct layer_cache *layer, int64_t row)
 
 /* Adds keys and values of the call's rows, those that it keeps, behind those of earlier tokens. */
 static enum status keep(const struct block_call *call, const struct tensor *turned, const struct tensor *plain,
-                        const struct tensor *v)
+                        const struct tensor *v, const struct tensor *strength)
 {
     struct layer_cache *layer = call->cache;
     const struct token_list *list = &call->set->list;
     int64_t bytes = layer->whole->row_bytes;
+    int64_t strength_bytes = layer->whole->strength_bytes;
     bool has_memory = layer->whole->memory_size > 0;
     for (int64_t i = 0; i < call->cache_kept; i++) {
         int64_t row = call->cache_rows[i];
@@ -231,6 +256,9 @@ static enum status keep(const struct block_call *call, const struct tensor *turn
         memcpy(layer->values + to * bytes, (char *)v->data + from * bytes, (size_t)(count * bytes));
         if (has_memory)
             memcpy(layer->plain_keys + to * bytes, (char *)plain->data + from * bytes, (size_t)(count * bytes));
+        if (strength)
+            memcpy(layer->strengths + to * strength_bytes, (char *)strength->data + from * strength_bytes,
+                   (size_t)(count * strength_bytes));
         memcpy(layer->position + to, list->position + from, (size_t)count * sizeof *layer->position);
         layer->end[row] += count;
     }
@@ -289,11 +317,17 @@ static void fold(const struct block_call *call, const struct token_view *plan, c
 
 /* -- Attention -- */
 
+static struct tensor *kept_leaf(struct tape *tape, const struct decoder *decoder, const struct layer_cache *layer,
+                                void *data, int64_t columns)
+{
+    int64_t shape[2] = {layer->rows * layer->whole->capacity, columns};
+    return tape_leaf(tape, decoder->dtype, 2, shape, data, false);
+}
+
 static struct tensor *kept_tensor(struct tape *tape, const struct decoder *decoder, const struct layer_cache *layer,
                                   void *data)
 {
-    int64_t shape[2] = {layer->rows * layer->whole->capacity, decoder->kv_heads.count * decoder->config.head_width};
-    return tape_leaf(tape, decoder->dtype, 2, shape, data, false);
+    return kept_leaf(tape, decoder, layer, data, decoder->kv_heads.count * decoder->config.head_width);
 }
 
 /* Memories of the call's rows, one behind the other. */
@@ -330,7 +364,59 @@ static bool keep_part(struct tape *tape, const struct block_call *call, struct t
     struct tensor *k = block_apply(tape, &call->block->key, n);
     struct tensor *v = block_apply(tape, &call->block->value, n);
     struct tensor *turned = block_turn(tape, decoder, k, call->set->key_rows);
-    return turned && v && keep(call, turned, k, v) == STATUS_OK;
+    bool gated = call->cache->queries != NULL;
+    struct tensor *strength = gated ? block_apply(tape, &call->block->memory_write, n) : NULL;
+    return turned && v && (strength || !gated) && keep(call, turned, k, v, strength) == STATUS_OK;
+}
+
+/* What the segments write behind which there are queries: in each row all but the last that has keys. */
+static const struct attention_span *closed_segments(struct tape *tape, const struct token_view *plan, int64_t rows,
+                                                    bool *any)
+{
+    struct attention_span *closed = tape_save(tape, (size_t)(rows * plan->segments) * sizeof *closed);
+    *any = false;
+    if (!closed)
+        return NULL;
+    memcpy(closed, plan->written, (size_t)(rows * plan->segments) * sizeof *closed);
+    for (int64_t row = 0; row < rows; row++) {
+        struct attention_span *span = closed + row * plan->segments;
+        int64_t last = plan->segments - 1;
+        while (last > 0 && span[last].keys == 0)
+            last--;
+        span[last].keys = 0;
+        for (int64_t s = 0; s < last; s++)
+            *any = *any || span[s].keys > 0;
+    }
+    return closed;
+}
+
+/* The memory before each segment of the call's rows. */
+static struct tensor *remember(struct tape *tape, const struct block_call *call, const struct token_view *plan)
+{
+    const struct decoder *decoder = call->decoder;
+    const struct layer_cache *layer = call->cache;
+    int64_t rows = call->set->list.rows;
+    bool any;
+    struct memory_shape shape = {.rows = rows,
+                                 .segments = plan->segments,
+                                 .written = closed_segments(tape, plan, rows, &any),
+                                 .kv_heads = decoder->kv_heads.count,
+                                 .width = decoder->config.head_width,
+                                 .update = decoder->config.attention.memory_update,
+                                 .before = memories(tape, call)};
+    if (!shape.before || !shape.written)
+        return NULL;
+    struct tensor *k = kept_tensor(tape, decoder, layer, layer->plain_keys);
+    struct tensor *v = kept_tensor(tape, decoder, layer, layer->values);
+    struct tensor *strength = NULL;
+    if (layer->queries) {
+        strength = kept_leaf(tape, decoder, layer, layer->strengths, decoder->kv_heads.count);
+        if (any) { /* once a segment */
+            k = block_features(tape, call, CONVOLVED_KEY, k, shape.written, rows * plan->segments);
+            v = block_features(tape, call, CONVOLVED_VALUE, v, shape.written, rows * plan->segments);
+        }
+    }
+    return memory_states(tape, NULL, k, v, strength, &shape);
 }
 
 struct tensor *cache_attend(struct tape *tape, const struct block_call *call, struct tensor *n)
@@ -352,19 +438,14 @@ struct tensor *cache_attend(struct tape *tape, const struct block_call *call, st
                   kept_tensor(tape, decoder, layer, layer->values), &plan.shape);
     if (decoder->config.attention.kind != ATTENTION_INFINI)
         return a;
-    struct memory_shape shape = {.rows = set->list.rows,
-                                 .segments = plan.segments,
-                                 .written = plan.written,
-                                 .kv_heads = decoder->kv_heads.count,
-                                 .width = decoder->config.head_width,
-                                 .update = decoder->config.attention.memory_update,
-                                 .before = memories(tape, call)};
-    if (!shape.before)
-        return NULL;
-    struct tensor *states = memory_states(tape, NULL, kept_tensor(tape, decoder, layer, layer->plain_keys),
-                                          kept_tensor(tape, decoder, layer, layer->values), &shape);
+    struct tensor *states = remember(tape, call, &plan);
     if (!states)
         return NULL;
     fold(call, &plan, states);
-    return call->input->memory_off ? a : memory_read(tape, q, states, a, &call->block->memory_gate->value, &plan.read);
+    if (call->input->memory_off)
+        return a;
+    if (layer->queries)
+        q = query_history_features(tape, call, layer->queries, q);
+    return memory_read(tape, q, states, a, parameter_value(call->block->memory_gate),
+                       parameter_value(call->block->memory_norm), &plan.read);
 }

@@ -7,6 +7,7 @@
 #include "src/model/layers.h"
 #include "src/model/microbatch.h"
 #include "src/model/stages.h"
+#include "src/ops/memory.h"
 
 /* -- A chunk -- */
 
@@ -107,7 +108,9 @@ bool decoder_has_memory(const struct decoder *decoder, int64_t layer)
 int64_t decoder_memory_size(const struct decoder *decoder)
 {
     int64_t width = decoder->config.head_width;
-    return decoder->config.attention.kind == ATTENTION_INFINI ? decoder->kv_heads.count * (width * width + width) : 0;
+    return decoder->config.attention.kind == ATTENTION_INFINI
+               ? decoder->kv_heads.count * memory_elements(decoder->config.attention.memory_update, width)
+               : 0;
 }
 
 int64_t decoder_tokens_of_context(const struct decoder *decoder, int64_t length, int rank, int32_t *tokens)

@@ -33,7 +33,10 @@ struct block {
     int64_t layer; /* stored */
     struct linear_parameters input_norm, query, key, value, output;
     struct linear_parameters post_norm, gate, up, down;
-    struct parameter *memory_gate; /* [heads of this rank] */
+    struct parameter *memory_gate;           /* [heads of this rank] */
+    struct parameter *memory_norm;           /* [heads of this rank, E] */
+    struct linear_parameters memory_write;   /* [kv heads of this rank, D] */
+    struct parameter *memory_convolution[3]; /* of query, key and value: [(kv) heads of this rank * E, 4] */
     struct residual_parameters attention_residual, mlp_residual, residual;
     struct parameter *router;                       /* [D] */
     struct parameter *predictor_in, *predictor_out; /* [D / 2, D], [1, D / 2] */
@@ -91,7 +94,7 @@ enum status decoder_create(struct model *model, struct decoder **decoder) MUST_U
 void decoder_destroy(struct decoder **decoder);
 
 /* Infini-attention's memories of some sequences, by unrolled layer; NULL for layers without one on this rank. Each is
- * [sequences, kv heads of this rank, E * E + E] F32: M, then z. */
+ * [sequences, kv heads of this rank, elements of a state (src/ops/memory.h)] F32. */
 struct decoder_memory {
     float **before; /* [layers] what the sequences start from */
     float **after;  /* [layers] what they leave */
@@ -207,10 +210,9 @@ enum status decoder_describe(struct context *context, const struct model_config 
  *   linear     the weights of a layer's linear maps, for the k of T tokens that take it: k / T of them
  *   attention  2 H E for each query and key that it sees: k (k + 1) / 2 pairs; within segments for Infini-attention,
  *              as if the k tokens lay evenly in them
- *   memory     E^2 for each query head that reads and each kv head that writes; 2 E^2 for those with the delta rule
- *   routers    D for each value of a router; a predictor's weights, whose input gets no gradient
- *   LAuReL     2 r D for each low-rank map
- *   head       V D
+ *   memory     E^2 for each query head that reads and each kv head that writes; 2 E^2 for those with the delta rule,
+ * and 2 E^2 + D with the gated one routers    D for each value of a router; a predictor's weights, whose input gets no
+ * gradient LAuReL     2 r D for each low-rank map head       V D
  *
  * k is T but for layers of MoD (section 4) and recursions (section 5; token choice as if balanced), whose capacity has
  * this surplus (layers_tokens; 0 after its warm-up). With the shared cache later recursions project no keys and values,

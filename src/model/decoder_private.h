@@ -74,6 +74,9 @@ int64_t decoder_own_tokens(const struct decoder *decoder, const struct decoder_i
 struct layer_cache *decoder_layer_cache(struct decoder_cache *cache, int64_t layer);
 const int64_t *decoder_cache_rows(const struct decoder *decoder, const struct decoder_cache *cache, int64_t layer);
 
+/* Where earlier queries of a layer's rows are kept, those of each recursion apart. */
+const int64_t *decoder_query_rows(const struct decoder *decoder, const struct decoder_cache *cache, int64_t layer);
+
 /* n [tokens, D] -> a [tokens, heads * E] against what the cache keeps and the new tokens, which it keeps, too. */
 struct tensor *cache_attend(struct tape *tape, const struct block_call *call, struct tensor *n);
 
@@ -90,7 +93,8 @@ struct parameter_division division_units(int axis, struct range part, int64_t un
 /* As evenly as possible. */
 struct parameter_division division_even(const struct decoder *decoder, int axis, int64_t extent);
 
-/* Rows of kv heads: each goes to every rank with a query head that uses it, and is owned by the first of them. */
-struct parameter_division division_kv_heads(const struct decoder *decoder);
+/* Rows of kv heads, `unit` of them to each: each goes to every rank with a query head that uses it, and is owned by the
+ * first of them. */
+struct parameter_division division_kv_heads(const struct decoder *decoder, int64_t unit);
 
 #endif

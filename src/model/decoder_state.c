@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/ops/memory.h"
+
 static bool carried(const struct config *config)
 {
     return config->model.attention.kind == ATTENTION_INFINI && config->data.sampling == SAMPLING_STREAM;
@@ -74,6 +76,12 @@ static void advance(struct model_state *streams)
 /* The two datasets of a memory. */
 enum memory_part { PART_STATE, PART_NORM, MEMORY_PARTS };
 
+/* The gated delta rule has no z. */
+static int parts_of(const struct decoder *decoder)
+{
+    return decoder->config.attention.memory_update == MEMORY_UPDATE_GATED_DELTA ? PART_NORM : MEMORY_PARTS;
+}
+
 static int64_t part_size(const struct decoder *decoder, enum memory_part part)
 {
     int64_t width = decoder->config.head_width;
@@ -106,10 +114,11 @@ static void copy_part(const struct model_state *streams, float *layer, struct ra
 {
     int64_t width = streams->decoder->config.head_width;
     int64_t offset = part == PART_STATE ? 0 : width * width;
+    int64_t elements = memory_elements(streams->decoder->config.attention.memory_update, width);
     size_t bytes = (size_t)part_size(streams->decoder, part) * sizeof(float);
     for (int64_t row = 0; row < streams->mine.count; row++)
         for (int64_t head = heads.begin; head < heads.begin + heads.count; head++) {
-            float *own = layer + row * streams->size + head * (width * width + width) + offset;
+            float *own = layer + row * streams->size + head * elements + offset;
             memcpy(out ? values : own, out ? own : values, bytes);
             values += part_size(streams->decoder, part);
         }
@@ -135,7 +144,8 @@ static struct box image_box(const struct model_state *streams, struct range head
                         .extent = {streams->mine.count, heads.count, width, part == PART_STATE ? width : 1}};
 }
 
-/* Memories in a checkpoint: /memory/layers.I/state [streams, G, E, E] and norm [streams, G, E], by unrolled layer. */
+/* Memories in a checkpoint: /memory/layers.I/state [streams, G, E, E] and, if there is a z, norm [streams, G, E], by
+ * unrolled layer. */
 struct image {
     bool writes;
     int count; /* arrays, the same on every rank */
@@ -164,7 +174,7 @@ static enum status image_create(const struct model_state *streams, bool writes, 
         return STATUS_MEMORY;
     float *values = image->values;
     for (int64_t layer = 0; layer < layers; layer++)
-        for (int part = 0; part < MEMORY_PARTS && decoder_has_memory(decoder, layer); part++) {
+        for (int part = 0; part < parts_of(decoder) && decoder_has_memory(decoder, layer); part++) {
             struct state_array *array = &image->arrays[image->count];
             *array = describe(streams, layer, part);
             array->pieces = &image->pieces[image->count++];
@@ -204,7 +214,7 @@ static void image_copy(const struct model_state *streams, const struct image *im
     struct range heads = image_heads(streams, image->writes);
     int next = 0;
     for (int64_t layer = 0; layer < decoder->config.layers; layer++)
-        for (int part = 0; part < MEMORY_PARTS && decoder_has_memory(decoder, layer); part++) {
+        for (int part = 0; part < parts_of(decoder) && decoder_has_memory(decoder, layer); part++) {
             const struct state_array *array = &image->arrays[next++];
             if (array->piece_count > 0)
                 copy_part(streams, streams->memory.before[layer], heads, part, array->pieces[0].data, image->writes);

@@ -304,14 +304,19 @@ static bool find_cache_rows(struct tape *tape, const struct depthwise *d, const 
 {
     bool lends = decoder_lends(d->decoder);
     int64_t *rows = tape_save(tape, (size_t)cohort->count * sizeof *rows);
+    int64_t *query_rows = tape_save(tape, (size_t)cohort->count * sizeof *query_rows);
     call->cache_rows = rows;
+    call->query_rows = query_rows;
     call->cache_kept = 0;
-    for (int64_t i = 0; rows && i < cohort->count; i++) {
+    if (!rows || !query_rows)
+        return false;
+    for (int64_t i = 0; i < cohort->count; i++) {
         int32_t row = cohort->row[i];
-        rows[i] = row + (lends ? 0 : d->recursion[row] * d->rows);
+        query_rows[i] = row + d->recursion[row] * d->rows;
+        rows[i] = lends ? row : query_rows[i];
         call->cache_kept += !lends || d->recursion[row] == 0;
     }
-    return rows != NULL;
+    return true;
 }
 
 static struct token_set *set_of(struct tape *tape, const struct depthwise *d, const struct decoder_input *input,

@@ -33,15 +33,15 @@ struct parameter_division division_even(const struct decoder *decoder, int axis,
         axis, range_partition(extent, decoder_size(decoder, MESH_TENSOR), decoder_rank(decoder, MESH_TENSOR)), 1);
 }
 
-struct parameter_division division_kv_heads(const struct decoder *decoder)
+struct parameter_division division_kv_heads(const struct decoder *decoder, int64_t unit)
 {
     const struct model_config *config = &decoder->config;
     int64_t group = config->heads / config->kv_heads;
-    struct parameter_division division = division_units(0, decoder->kv_heads, config->head_width);
+    struct parameter_division division = division_units(0, decoder->kv_heads, unit);
     bool first_is_shared = decoder->heads.begin % group != 0 && decoder->heads.count > 0;
     if (first_is_shared) {
-        division.owned.begin += config->head_width;
-        division.owned.count -= config->head_width;
+        division.owned.begin += unit;
+        division.owned.count -= unit;
     }
     int ranks = decoder_size(decoder, MESH_TENSOR);
     for (int i = 1; i < ranks; i++) {

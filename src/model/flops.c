@@ -45,12 +45,15 @@ static double attention_pairs(const struct layer_work *work)
     return whole * causal_pairs(work, segment) + causal_pairs(work, work->length - whole * segment);
 }
 
-/* A read of the memory for each query head; a write for each kv head, for which the delta rule reads first. */
+/* A read of the memory for each query head; a write for each kv head, for which the delta rules read first, the gated
+ * one with a strength that is a product with the layer's input. */
 static double memory_products(const struct layer_work *work)
 {
     const struct model_config *config = work->config;
     double read = (double)(config->head_width * config->head_width);
-    double write = config->attention.memory_update == MEMORY_UPDATE_DELTA ? 2.0 * read : read;
+    double write = config->attention.memory_update == MEMORY_UPDATE_LINEAR ? read : 2.0 * read;
+    if (config->attention.memory_update == MEMORY_UPDATE_GATED_DELTA)
+        write += (double)config->width;
     if (config->attention.kind != ATTENTION_INFINI)
         return 0.0;
     return (double)config->heads * read + (work->shared_keys ? 0.0 : (double)config->kv_heads * write);

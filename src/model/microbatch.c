@@ -93,6 +93,7 @@ bool microbatch_run_layer(struct tape *tape, struct decoder *decoder, const stru
                               .layer = layer,
                               .cache = decoder_layer_cache(input->cache, layer),
                               .cache_rows = decoder_cache_rows(decoder, input->cache, layer),
+                              .query_rows = decoder_query_rows(decoder, input->cache, layer),
                               .cache_kept = input->rows};
     if (recursion < 0)
         return block_run(tape, &call, &microbatch->h, &microbatch->history, NULL);

@@ -57,6 +57,7 @@ bool mixture_run_layer(struct tape *tape, struct decoder *decoder, const struct 
                               .layer = layer,
                               .cache = decoder_layer_cache(input->cache, layer),
                               .cache_rows = decoder_cache_rows(decoder, input->cache, layer),
+                              .query_rows = decoder_query_rows(decoder, input->cache, layer),
                               .cache_kept = input->rows};
     if (!block_run(tape, &call, &active.h, &active.history, NULL))
         return false;

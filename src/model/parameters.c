@@ -94,6 +94,53 @@ static double into_stream(const struct model_config *config)
     return usual / sqrt(2.0 * (double)config->layers);
 }
 
+/* Short convolutions that leave everything as it is, and strengths of writing that are the same for all tokens. */
+static void declare_gated_delta(struct decoder *decoder, const struct part *layer, struct block *block)
+{
+    static const char *const names[] = {"self_attn.memory_conv_q", "self_attn.memory_conv_k",
+                                        "self_attn.memory_conv_v"};
+    const struct model_config *config = &decoder->config;
+    struct parameter_division kv_heads = division_kv_heads(decoder, 1);
+    struct parameter_spec weight =
+        part_matrix(layer, "self_attn.memory_write", ".weight", config->kv_heads, config->width);
+    struct parameter_spec bias =
+        part_vector(layer, "self_attn.memory_write", ".bias", config->kv_heads, INITIAL_CONSTANT);
+    weight.initial = INITIAL_ZERO;
+    bias.deviation = -2.0;
+    block->memory_write.weight = part_declare(decoder, layer, GROUP_ATTENTION, &weight, kv_heads);
+    block->memory_write.bias = part_declare(decoder, layer, GROUP_ATTENTION, &bias, kv_heads);
+    for (int i = 0; i < 3; i++) {
+        int64_t heads = i == 0 ? config->heads : config->kv_heads;
+        struct parameter_spec spec =
+            part_matrix(layer, names[i], ".weight", heads * config->head_width, CONVOLUTION_TAPS);
+        spec.initial = INITIAL_FIRST;
+        spec.decay = false;
+        spec.keeps_float = true;
+        block->memory_convolution[i] = part_declare(decoder, layer, GROUP_ATTENTION, &spec,
+                                                    i == 0 ? division_units(0, decoder->heads, config->head_width)
+                                                           : division_kv_heads(decoder, config->head_width));
+    }
+}
+
+static void declare_memory(struct decoder *decoder, const struct part *layer, struct block *block)
+{
+    const struct model_config *config = &decoder->config;
+    struct parameter_division heads = division_units(0, decoder->heads, 1);
+    struct parameter_spec gate = part_vector(layer, "self_attn", ".memory_gate", config->heads, INITIAL_ZERO);
+    gate.is_gate = gate.keeps_float = true;
+    block->memory_gate = part_declare(decoder, layer, GROUP_MEMORY_GATES, &gate, heads);
+    if (config->attention.memory_update == MEMORY_UPDATE_GATED_DELTA)
+        declare_gated_delta(decoder, layer, block);
+    if (config->attention.readout_norm) {
+        struct parameter_spec norm =
+            part_matrix(layer, "self_attn.memory_norm", ".weight", config->heads, config->head_width);
+        norm.initial = INITIAL_ONE;
+        norm.decay = false;
+        norm.keeps_float = true;
+        block->memory_norm = part_declare(decoder, layer, GROUP_NORMS, &norm, heads);
+    }
+}
+
 static void declare_attention(struct decoder *decoder, const struct part *layer, struct block *block)
 {
     const struct model_config *config = &decoder->config;
@@ -101,7 +148,7 @@ static void declare_attention(struct decoder *decoder, const struct part *layer,
     int64_t query = config->heads * config->head_width;
     int64_t kv = config->kv_heads * config->head_width;
     struct parameter_division rows = division_units(0, decoder->heads, config->head_width);
-    struct parameter_division kv_rows = division_kv_heads(decoder);
+    struct parameter_division kv_rows = division_kv_heads(decoder, config->head_width);
     struct parameter_division columns = division_units(1, decoder->heads, config->head_width);
     const struct linear_map maps[] = {
         {GROUP_ATTENTION, "self_attn.q_proj", query, width, rows, usual},
@@ -112,12 +159,8 @@ static void declare_attention(struct decoder *decoder, const struct part *layer,
     block->query = declare_linear(decoder, layer, &maps[0]);
     block->key = declare_linear(decoder, layer, &maps[1]);
     block->value = declare_linear(decoder, layer, &maps[2]);
-    if (config->attention.kind == ATTENTION_INFINI) {
-        struct parameter_spec gate = part_vector(layer, "self_attn", ".memory_gate", config->heads, INITIAL_ZERO);
-        gate.is_gate = gate.keeps_float = true;
-        block->memory_gate =
-            part_declare(decoder, layer, GROUP_MEMORY_GATES, &gate, division_units(0, decoder->heads, 1));
-    }
+    if (config->attention.kind == ATTENTION_INFINI)
+        declare_memory(decoder, layer, block);
     block->output = declare_linear(decoder, layer, &maps[3]);
 }
 

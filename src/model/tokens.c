@@ -257,6 +257,7 @@ bool token_view_create(struct tape *tape, const struct decoder *decoder, const s
                                             .heads = decoder->heads.count,
                                             .kv_heads = decoder->kv_heads.count,
                                             .width = decoder->config.head_width,
-                                            .kv_of_head = decoder->kv_of_head};
+                                            .kv_of_head = decoder->kv_of_head,
+                                            .update = decoder->config.attention.memory_update};
     return true;
 }

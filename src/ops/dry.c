@@ -181,6 +181,21 @@ static void feature_scatter(void *to, int64_t stride, const float *derivatives, 
 {
 }
 
+static void convolve(float *y, const void *x, const float *filter, int64_t before, int64_t rows, int64_t columns,
+                     enum dtype dtype)
+{
+}
+
+static void convolve_backward(void *dx, float beta, const float *dy, const float *filter, int64_t behind, int64_t rows,
+                              int64_t columns, enum dtype dtype)
+{
+}
+
+static void convolve_filter(float *dfilter, int64_t ld, const float *dy, const void *x, int64_t stride, int64_t rows,
+                            int64_t columns, enum dtype dtype)
+{
+}
+
 static void query_scores(const struct query_block *block, enum dtype dtype)
 {
 }
@@ -235,6 +250,7 @@ static double sum_of_squares(const float *values, int64_t count)
     .tile_scatter = tile_scatter, .tile_multiply = tile_multiply, .tile_scale = tile_scale, .tile_dots = tile_dots,   \
     .feature_gather = feature_gather, .feature_scatter = feature_scatter, .query_scores = query_scores,               \
     .query_sums = query_sums, .softmax_step = softmax_step, .softmax_derivatives = softmax_derivatives, .dot = dot,   \
+    .convolve = convolve, .convolve_backward = convolve_backward, .convolve_filter = convolve_filter,                 \
     .dot_floats = dot_floats, .dot_difference = dot_difference, .adamw = adamw, .sum_of_squares = sum_of_squares
 
 static const struct kernels dry_kernels = {FUNCTIONS};

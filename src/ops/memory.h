@@ -1,18 +1,39 @@
-/* Infini-attention's compressive memory on one rank (src/model/README.md section 3). dist/parallel/memory.h makes the
- * states of a whole sequence from these parts; memory_read is how queries use them.
+/* Infini-attention's compressive memory on one rank (src/model/README.md sections 3 and 12). dist/parallel/memory.h
+ * makes the states of a whole sequence from these parts; memory_read is how queries use them.
  *
- * E is the width of a head. A state is M [E, E] (key by value), then z [E], in one block of E * E + E floats for each
- * row, segment and kv head, in this order. sigma(x) = elu(x) + 1. Everything inside is fp32. */
+ * E is the width of a head. A state is M [E, E] (key by value), then z [E] unless the update is the gated delta rule,
+ * in one block of floats for each row, segment and kv head, in this order. sigma(x) = elu(x) + 1. Everything inside is
+ * fp32. */
 #ifndef CAIRN_OPS_MEMORY_H
 #define CAIRN_OPS_MEMORY_H
 
 #include "src/ops/ops.h"
 
-/* Elements of a state. */
-static inline int64_t memory_elements(int64_t width)
+/* Elements of a state: of M, and of z. */
+static inline int64_t memory_sums_elements(enum memory_update update, int64_t width)
 {
-    return width * width + width;
+    return update == MEMORY_UPDATE_GATED_DELTA ? 0 : width;
 }
+
+static inline int64_t memory_elements(enum memory_update update, int64_t width)
+{
+    return width * width + memory_sums_elements(update, width);
+}
+
+/* -- What the gated delta rule sees in place of queries, keys and values -- */
+
+struct memory_features_shape {
+    int64_t spans;
+    const struct attention_span *span; /* keys: tokens that follow one another, apart from other spans'; no token twice.
+                                          Lives as long as the tape's records */
+    int64_t heads, width;
+    bool unit; /* divide each head's vector s by sqrt(|s|^2 + 1e-6) */
+};
+
+/* silu of the causal convolution of x [N, heads * E] with filter [heads * E, 4] F32 (of a token and those before it)
+ * within spans: [N, heads * E] F32, 0 for tokens of no span. */
+struct tensor *memory_features(struct tape *tape, struct tensor *x, struct tensor *filter,
+                               const struct memory_features_shape *shape);
 
 /* -- Reading -- */
 
@@ -23,28 +44,35 @@ struct memory_read_shape {
     int64_t kv_heads;
     int64_t width;
     const int32_t *kv_of_head; /* [heads]; this and span live as long as the tape's records */
+    enum memory_update update;
 };
 
 /* a = g a_mem + (1 - g) a_dot with g = sigmoid(gate[head]) and a_mem = sigma(q) M / (sigma(q) z + 1e-6); a = a_dot
- * where z is all 0. q (before RoPE) and a_dot [N, heads * E], states [spans * kv_heads, E * E + E] F32, gate [heads].
- * Every query is in exactly one span. */
+ * where z is all 0. With the gated delta rule q is that of memory_features, a_mem = q M, and a = a_dot where M is all
+ * 0. With a norm [heads, E] F32 (else NULL) a_mem / sqrt(mean(a_mem^2) + 1e-6) * norm[head] stands for a_mem. q (before
+ * RoPE) and a_dot [N, heads * E], states [spans * kv_heads, elements of a state] F32, gate [heads]. Every query is in
+ * exactly one span. */
 struct tensor *memory_read(struct tape *tape, struct tensor *q, struct tensor *states, struct tensor *a_dot,
-                           struct tensor *gate, const struct memory_read_shape *shape);
+                           struct tensor *gate, struct tensor *norm, const struct memory_read_shape *shape);
 
 /* -- Writing: with sigma(K), V the keys and values of a segment and D = diag(sigma(K) z + 1e-6),
  *      linear: M += B                    B = sigma(K)^T V
  *      delta:  M += L M + B              L = - sigma(K)^T D^-1 sigma(K), which is symmetric
  *      both:   z += sum of sigma(K)
  * so a segment is an affine map of M once z is known, and segments are joined like numbers in a running sum. An empty
- * memory (z all 0) reads as 0. ---------------------------------------------------------------------------------- */
+ * memory (z all 0) reads as 0. The gated delta rule, M += b_t k_t^T (v_t - k_t M) for one token after the other, is
+ * such a map, too, and needs no z.
+ * ------------------------------------------------------------------------------------- */
 
 /* What the segments of a rank write. */
 struct memory_keys {
     int64_t rows, segments, kv_heads, width;
     const struct attention_span *written; /* [rows * segments]: the keys of each; no token twice */
     enum dtype dtype;
-    const void *k, *v; /* [tokens, kv_heads * E], k before RoPE */
+    const void *k, *v; /* [tokens, kv_heads * E], k before RoPE; gated delta: those of memory_features */
     int64_t tokens;
+    const void *strength; /* gated delta: [tokens, kv_heads], b before its sigmoid */
+    enum dtype strength_type;
 };
 
 /* Of the delta rule: z of each block of states = the sum of sigma(k) over its segment. */
@@ -53,6 +81,12 @@ bool memory_sums(struct engine *engine, const struct memory_keys *keys, float *s
 /* M of each block of states = B; and maps [blocks, E, E] = L, made with the z that stands in the block (that before the
  * segment), or, for maps NULL (the linear update), z = the sum of sigma(k). */
 bool memory_maps(struct engine *engine, const struct memory_keys *keys, float *states, float *maps);
+
+/* Of the gated delta rule: M of each block of states = B, and maps [blocks, E, E] = L, which is not symmetric. */
+bool memory_gated_maps(struct engine *engine, const struct memory_keys *keys, float *states, float *maps);
+
+/* Each L becomes its transpose. */
+void memory_maps_transpose(const struct memory_keys *keys, float *maps);
 
 /* X becomes X + L X + T from segment to segment, for each row and kv head alone; X [height, columns], no maps: L = 0.
  */
@@ -105,5 +139,10 @@ bool memory_divisors_backward(struct engine *engine, const struct memory_keys *k
 bool memory_keys_backward(struct engine *engine, const struct memory_keys *keys,
                           const struct memory_derivatives *derivatives, struct gradient_target dk,
                           struct gradient_target dv);
+
+/* The same of the gated delta rule, and the gradient of the strengths. Needs states and behind alone. */
+bool memory_gated_backward(struct engine *engine, const struct memory_keys *keys,
+                           const struct memory_derivatives *derivatives, struct gradient_target dk,
+                           struct gradient_target dv, struct gradient_target dstrength);
 
 #endif

@@ -1,5 +1,5 @@
-/* What segments add to Infini-attention's memory, forward and backward: the products that grow with the tokens. A task
- * is one segment of one kv head, or a part of it. */
+/* What segments add to Infini-attention's memory by the linear and the delta rule, forward and backward: the products
+ * that grow with the tokens. A task is one segment of one kv head, or a part of it. */
 #include "src/ops/memory_tiles.h"
 
 #include <string.h>
@@ -21,7 +21,7 @@ static struct write_pass pass_create(const struct engine *engine, const struct m
     return (struct write_pass){.kernels = engine->kernels,
                                .keys = keys,
                                .ld = integer_round_up(keys->width, TILE_MULTIPLE),
-                               .state = memory_elements(keys->width),
+                               .state = memory_elements(MEMORY_UPDATE_DELTA, keys->width),
                                .map = keys->width * keys->width};
 }
 

@@ -62,6 +62,10 @@ static double initial_value(const struct parameter_spec *spec, uint64_t key, int
         int64_t columns = spec->shape[spec->rank - 1];
         return global % columns % rows == global / columns % rows ? spec->deviation : 0.0;
     }
+    case INITIAL_FIRST:
+        return global % spec->shape[spec->rank - 1] == 0 ? 1.0 : 0.0;
+    case INITIAL_CONSTANT:
+        return spec->deviation;
     case INITIAL_ONE:
         return 1.0;
     default:

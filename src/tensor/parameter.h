@@ -10,8 +10,15 @@
 enum { PARAMETER_NAME = 96 };
 
 /* The rows of an INITIAL_ORTHOGONAL matrix share no column: element (m, n) is `deviation` where n mod rows is m, else
- * 0. */
-enum parameter_initial { INITIAL_ZERO, INITIAL_ONE, INITIAL_NORMAL, INITIAL_ORTHOGONAL };
+ * 0. INITIAL_FIRST is 1 in the first column of a matrix, else 0; INITIAL_CONSTANT is `deviation`. */
+enum parameter_initial {
+    INITIAL_ZERO,
+    INITIAL_ONE,
+    INITIAL_NORMAL,
+    INITIAL_ORTHOGONAL,
+    INITIAL_FIRST,
+    INITIAL_CONSTANT,
+};
 
 /* What is the same on every rank of any mesh. */
 struct parameter_spec {
@@ -19,7 +26,7 @@ struct parameter_spec {
     int rank;
     int64_t shape[TENSOR_RANK];
     enum parameter_initial initial;
-    double deviation; /* of INITIAL_NORMAL; see INITIAL_ORTHOGONAL */
+    double deviation; /* of INITIAL_NORMAL; see above */
     bool decay;
     bool is_gate;     /* its learning rate has the factor optimizer.gate_lr_factor */
     bool is_matrix;   /* a linear map inside a layer, over its last two dimensions: optimisers may step it as such */

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/ops/memory.h"
 #include "tests/conformance/run.h"
 #include "tests/support/fields.h"
 
@@ -81,7 +82,7 @@ void run_compare_selections(struct run *run)
 static float *memory_part(const struct run *run, float *layer, int64_t row, int64_t head, bool norm)
 {
     int64_t width = run->config.model.head_width;
-    int64_t size = width * width + width;
+    int64_t size = memory_elements(run->config.model.attention.memory_update, width);
     return layer + row * run->streams->size + head * size + (norm ? width * width : 0);
 }
 
@@ -137,8 +138,9 @@ static enum status compare_memory(struct run *run, const char *name, int64_t lay
 
 enum status run_each_memory(struct run *run, bool load)
 {
+    bool gated = run->config.model.attention.memory_update == MEMORY_UPDATE_GATED_DELTA;
     for (int64_t layer = 0; layer < run->config.model.layers; layer++)
-        for (int norm = 0; norm < 2; norm++) {
+        for (int norm = 0; norm < (gated ? 1 : 2); norm++) {
             char name[CASE_NAME];
             snprintf(name, sizeof name, "layers.%lld/%s", (long long)layer, norm ? "norm" : "state");
             if (load)

@@ -26,7 +26,8 @@ training: {steps: $STEPS, batch: 4, micro_batch: 1, sequence_length: 45}
 checkpoint: {keep_last: 9}
 END
 sed 's/segment: 8/segment: 8, memory_update: delta/' linear.yaml >delta.yaml
-sed 's/segment: 8}/segment: 8}, depth: {kind: mor, recursions: 2, sharing: cycle, cache: shared}/' linear.yaml >mor.yaml
+sed 's/segment: 8}/segment: 8, memory_update: gated_delta}, depth: {kind: mor, recursions: 2, sharing: cycle, '\
+'cache: shared}/' linear.yaml >mor.yaml
 
 # streams_mesh DATA PIPELINE CONTEXT TENSOR
 streams_mesh() {
@@ -61,8 +62,10 @@ shapes() { h5ls -r "$1/memory" | sed -n 's/^\/\(layers[^ ]*\) *Dataset /\1 /p' |
 
 expected() { # LAYER...
     local layer
-    for layer in "$@"; do printf 'layers.%s/norm {4, 2, 6}\nlayers.%s/state {4, 2, 6, 6}\n' "$layer" "$layer"; done |
-        paste -sd ';'
+    for layer in "$@"; do
+        [ $model = mor ] || echo "layers.$layer/norm {4, 2, 6}" # the gated delta rule has no z
+        echo "layers.$layer/state {4, 2, 6, 6}"
+    done | paste -sd ';'
 }
 
 for model in linear delta mor; do
@@ -73,7 +76,7 @@ for model in linear delta mor; do
     layers="0 1 2 3"
     [ $model = mor ] && layers="0 1"
     [ "$(shapes "$file")" = "$(expected $layers)" ] || fail "$model: /memory holds $(shapes "$file")"
-    h5dump -d /memory/layers.1/norm "$file" | grep -q '[1-9]' || fail "$model: the memory of layer 1 is empty"
+    h5dump -d /memory/layers.1/state "$file" | grep -q '[1-9]' || fail "$model: the memory of layer 1 is empty"
 done
 
 # -- Held-out loss -------------------------------------------------------------------------------------------------------

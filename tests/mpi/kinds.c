@@ -40,6 +40,13 @@ const struct kind kinds[KINDS] = {
                     "depth: {kind: mod, every: 2, capacity: 0.4}"},
     {"infini, mor shared", "layers: 6, attention: {kind: infini, segment: 3}, "
                            "depth: {kind: mor, recursions: 2, sharing: cycle, cache: shared}"},
+    {"infini delta, norm",
+     "layers: 3, attention: {kind: infini, segment: 5, memory_update: delta, readout_norm: true}"},
+    {"infini gated delta", "layers: 3, attention: {kind: infini, segment: 5, memory_update: gated_delta}"},
+    {"infini gated delta, mod", "layers: 4, attention: {kind: infini, segment: 6, memory_update: gated_delta}, "
+                                "depth: {kind: mod, every: 2, capacity: 0.5}"},
+    {"infini gated delta, mor shared", "layers: 6, attention: {kind: infini, segment: 6, memory_update: gated_delta}, "
+                                       "depth: {kind: mor, recursions: 2, sharing: cycle, cache: shared}"},
     {"laurel RW, PA, mor token", "layers: 8, residual: {kind: laurel, weights: true, previous: 3}, "
                                  "depth: {kind: mor, recursions: 2, routing: token, cache: shared}"},
     {"laurel PA, mod predictor", "layers: 4, residual: {kind: laurel, previous: 4}, "

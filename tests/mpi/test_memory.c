@@ -104,8 +104,8 @@ static float *part_copy(const float *whole, int64_t whole_rows, int64_t first, i
 
 struct whole {
     int64_t tokens; /* of a row */
-    float *k, *v, *derivatives;
-    float *states, *dk, *dv;
+    float *k, *v, *strength, *derivatives;
+    float *states, *dk, *dv, *dstrength;
     float before[ROWS * HEADS * STATE], after[ROWS * HEADS * STATE];
 };
 
@@ -117,16 +117,20 @@ struct run {
 
 /* States and gradients of a part of the whole, into memory of the caller's. */
 static void part_run(struct bench *bench, struct mesh *mesh, const struct part *part, const struct whole *whole,
-                     struct run *run, float *after, float **states, float **dk, float **dv)
+                     struct run *run, float *after, struct whole *found)
 {
     struct tape *tape = &bench->tape;
     int64_t begin = part_length(part->length, part->first);
     float *k = part_copy(whole->k, whole->tokens, begin, part->tokens, VECTOR);
     float *v = part_copy(whole->v, whole->tokens, begin, part->tokens, VECTOR);
-    float *derivatives = part_copy(whole->derivatives, SEGMENTS, part->first, part->count, HEADS * STATE);
+    float *strength = part_copy(whole->strength, whole->tokens, begin, part->tokens, HEADS);
+    int64_t state = HEADS * memory_elements(run->update, WIDTH);
+    float *derivatives = part_copy(whole->derivatives, SEGMENTS, part->first, part->count, state);
     int64_t shape[2] = {ROWS * part->tokens, VECTOR};
+    bool gated = run->update == MEMORY_UPDATE_GATED_DELTA;
     struct tensor *keys = tape_leaf(tape, DTYPE_F32, 2, shape, k, true);
     struct tensor *values = tape_leaf(tape, DTYPE_F32, 2, shape, v, true);
+    struct tensor *strengths = tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){ROWS * part->tokens, HEADS}, strength, gated);
     struct memory_shape memory = {.rows = ROWS,
                                   .segments = part->count,
                                   .written = part->written,
@@ -137,22 +141,24 @@ static void part_run(struct bench *bench, struct mesh *mesh, const struct part *
                                   .after = after};
     struct mesh_traffic none = {0, 0};
     struct mesh_traffic start = mesh ? mesh_traffic(mesh, MESH_CONTEXT) : none;
-    struct tensor *output = memory_states(tape, mesh, keys, values, &memory);
+    struct tensor *output = memory_states(tape, mesh, keys, values, gated ? strengths : NULL, &memory);
     if (!output)
         fail_msg("%s", bench->context->text);
     struct mesh_traffic middle = mesh ? mesh_traffic(mesh, MESH_CONTEXT) : none;
-    *states = part_copy(output->data, part->count, 0, part->count, HEADS * STATE);
+    found->states = part_copy(output->data, part->count, 0, part->count, state);
     tape_seed(tape, output, derivatives);
     tape_backward(tape);
     assert_ok(bench->context, bench->context->status);
     struct mesh_traffic end = mesh ? mesh_traffic(mesh, MESH_CONTEXT) : none;
-    *dk = part_copy(tape_gradient(keys), part->tokens, 0, part->tokens, VECTOR);
-    *dv = part_copy(tape_gradient(values), part->tokens, 0, part->tokens, VECTOR);
+    found->dk = part_copy(tape_gradient(keys), part->tokens, 0, part->tokens, VECTOR);
+    found->dv = part_copy(tape_gradient(values), part->tokens, 0, part->tokens, VECTOR);
+    found->dstrength = part_copy(gated ? tape_gradient(strengths) : strength, part->tokens, 0, part->tokens, HEADS);
     run->forward = (struct mesh_traffic){middle.calls - start.calls, middle.bytes - start.bytes};
     run->backward = (struct mesh_traffic){end.calls - middle.calls, end.bytes - middle.bytes};
     tape_reset(tape);
     free(k);
     free(v);
+    free(strength);
     free(derivatives);
 }
 
@@ -163,10 +169,14 @@ static void whole_create(struct whole *whole, int64_t length)
     int64_t states = ROWS * SEGMENTS * HEADS * STATE;
     whole->k = malloc((size_t)count * sizeof(float));
     whole->v = malloc((size_t)count * sizeof(float));
+    whole->strength = malloc((size_t)(count / WIDTH) * sizeof(float));
     whole->derivatives = malloc((size_t)states * sizeof(float));
-    assert_true(whole->k && whole->v && whole->derivatives);
+    assert_true(whole->k && whole->v && whole->strength && whole->derivatives);
     fill_random(whole->k, count, "k");
     fill_random(whole->v, count, "v");
+    fill_random(whole->strength, count / WIDTH, "strength");
+    for (int64_t i = 0; i < count; i++) /* about unit length, as the gated rule wants them */
+        whole->k[i] *= 0.5f;
     fill_random(whole->derivatives, states, "derivatives");
     fill_random(whole->before, ROWS * HEADS * STATE, "before");
     for (int64_t i = 0; i < ROWS * HEADS * STATE; i++)
@@ -179,7 +189,7 @@ static void whole_run(struct bench *bench, struct whole *whole, int64_t length, 
 {
     struct part all;
     part_create(&all, (struct range){0, SEGMENTS}, length);
-    part_run(bench, NULL, &all, whole, run, whole->after, &whole->states, &whole->dk, &whole->dv);
+    part_run(bench, NULL, &all, whole, run, whole->after, whole);
 }
 
 static void whole_forget(struct whole *whole)
@@ -187,12 +197,14 @@ static void whole_forget(struct whole *whole)
     free(whole->states);
     free(whole->dk);
     free(whole->dv);
+    free(whole->dstrength);
 }
 
 static void whole_destroy(struct whole *whole)
 {
     free(whole->k);
     free(whole->v);
+    free(whole->strength);
     free(whole->derivatives);
 }
 
@@ -224,18 +236,18 @@ static void check_division(struct bench *bench, const struct whole *whole, int64
 {
     struct part part;
     float after[ROWS * HEADS * STATE];
-    float *states, *dk, *dv;
+    struct whole found;
     part_create(&part, segments, length);
-    part_run(bench, bench->mesh, &part, whole, run, run->after ? after : NULL, &states, &dk, &dv);
+    part_run(bench, bench->mesh, &part, whole, run, run->after ? after : NULL, &found);
     int64_t begin = part_length(length, segments.begin);
-    check_rows(states, whole->states, SEGMENTS, part.first, part.count, HEADS * STATE, "states");
-    check_rows(dk, whole->dk, whole->tokens, begin, part.tokens, VECTOR, "gradient of k");
-    check_rows(dv, whole->dv, whole->tokens, begin, part.tokens, VECTOR, "gradient of v");
+    int64_t state = HEADS * memory_elements(run->update, WIDTH);
+    check_rows(found.states, whole->states, SEGMENTS, part.first, part.count, state, "states");
+    check_rows(found.dk, whole->dk, whole->tokens, begin, part.tokens, VECTOR, "gradient of k");
+    check_rows(found.dv, whole->dv, whole->tokens, begin, part.tokens, VECTOR, "gradient of v");
+    check_rows(found.dstrength, whole->dstrength, whole->tokens, begin, part.tokens, HEADS, "gradient of strength");
     if (run->after)
-        assert_near(after, whole->after, ROWS * HEADS * STATE, 1e-5, "after");
-    free(states);
-    free(dk);
-    free(dv);
+        assert_near(after, whole->after, ROWS * state, 1e-5, "after");
+    whole_forget(&found);
 }
 
 static void any_division_of_the_segments_gives_the_same(void **state)
@@ -246,8 +258,8 @@ static void any_division_of_the_segments_gives_the_same(void **state)
     bench_create(&bench, state, (struct mesh_config){1, 1, 0, 1, 1});
     int ranks = bench.fixture->ranks;
     whole_create(&whole, LENGTH);
-    for (int which = 0; which < 8; which++) {
-        struct run run = {.update = (enum memory_update)(which % 2), .before = which / 2 % 2, .after = which / 4};
+    for (int which = 0; which < 12; which++) {
+        struct run run = {.update = (enum memory_update)(which % 3), .before = which / 3 % 2, .after = which / 6};
         whole_run(&bench, &whole, LENGTH, &run);
         for (int way = 0; way <= ranks + (ranks > 2); way++)
             check_division(&bench, &whole, LENGTH, segments_of(way, ranks, bench.fixture->rank), &run);
@@ -267,7 +279,7 @@ static void each_context_group_has_its_own_sequences(void **state)
     whole_create(&whole, LENGTH);
     for (int64_t i = 0; i < ROWS * whole.tokens * VECTOR; i++)
         whole.k[i] += (float)mesh_rank(bench.mesh, MESH_DATA);
-    for (int update = 0; update < 2; update++) {
+    for (int update = 0; update < 3; update++) {
         struct run run = {.update = (enum memory_update)update, .after = true};
         whole_run(&bench, &whole, LENGTH, &run);
         struct range mine =
@@ -279,7 +291,8 @@ static void each_context_group_has_its_own_sequences(void **state)
     bench_destroy(&bench);
 }
 
-/* What a rank sends is the state (linear), or z and the maps (delta), for any number of tokens. */
+/* What a rank sends is the state (linear), or z and the maps (delta), or maps alone (gated delta), for any number of
+ * tokens. */
 static void traffic_does_not_grow_with_tokens(void **state)
 {
     struct bench bench;
@@ -287,23 +300,26 @@ static void traffic_does_not_grow_with_tokens(void **state)
     int ranks = bench.fixture->ranks;
     struct range mine = range_partition(SEGMENTS, ranks, bench.fixture->rank);
     int64_t one = ROWS * HEADS * (int64_t)sizeof(float);
-    int64_t sent = -1;
+    int64_t sent[2] = {-1, -1};
     for (int64_t length = 2; length <= 40; length += 19)
-        for (int which = 0; which < 4; which++) {
-            struct run run = {.update = (enum memory_update)(which % 2), .after = which / 2};
+        for (int which = 0; which < 6; which++) {
+            struct run run = {.update = (enum memory_update)(which % 3), .after = which / 3};
+            int64_t sums = memory_sums_elements(run.update, WIDTH);
             struct whole whole;
             whole_create(&whole, length);
             whole_run(&bench, &whole, length, &run);
             check_division(&bench, &whole, length, mine, &run);
-            int64_t forward = run.forward.bytes - (run.after && ranks > 1 ? one * STATE : 0); /* after is on top */
+            int64_t forward =
+                run.forward.bytes - (run.after && ranks > 1 ? one * (WIDTH * WIDTH + sums) : 0); /* after is on top */
             if (run.update == MEMORY_UPDATE_LINEAR) {
                 assert_int_equal(forward, ranks > 1 ? one * STATE : 0);
                 assert_int_equal(run.backward.bytes, forward);
             } else {
-                int64_t maps = (forward - (ranks > 1 ? one * WIDTH : 0)) / (one * 2 * WIDTH * WIDTH);
+                int64_t maps = (forward - (ranks > 1 ? one * sums : 0)) / (one * 2 * WIDTH * WIDTH);
+                int64_t *before = &sent[run.update == MEMORY_UPDATE_DELTA];
                 assert_true(maps >= 0 && maps <= 3); /* 1 + log2 of up to 4 ranks */
-                assert_true(sent < 0 || sent == forward);
-                sent = forward;
+                assert_true(*before < 0 || *before == forward);
+                *before = forward;
             }
             whole_forget(&whole);
             whole_destroy(&whole);

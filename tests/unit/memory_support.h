@@ -6,9 +6,9 @@
 #include "src/ops/memory.h"
 #include "tests/unit/ops_support.h"
 
-enum { K, V, Q, A_DOT, GATE, INPUTS, MOST_SPANS = 600, MOST_SAMPLES = 12 };
+enum { K, V, Q, A_DOT, GATE, STRENGTH, NORM, INPUTS, MOST_SPANS = 600, MOST_SAMPLES = 12 };
 
-static const char *const input_names[INPUTS] = {"k", "v", "q", "a_dot", "gate"};
+static const char *const input_names[INPUTS] = {"k", "v", "q", "a_dot", "gate", "strength", "norm"};
 
 /* Each segment's queries read the memory, its keys then go into it. */
 struct problem {
@@ -16,6 +16,7 @@ struct problem {
     int64_t rows, segments, heads, kv_heads, width;
     const int32_t *kv_of_head;
     enum memory_update update;
+    bool norm;           /* on what is read */
     const float *before; /* or NULL */
     int64_t samples;     /* of each gradient */
     int64_t tokens;
@@ -36,19 +37,45 @@ static inline void problem_cut(struct problem *p, int64_t length, int64_t segmen
     }
 }
 
+static inline bool is_gated(const struct problem *p)
+{
+    return p->update == MEMORY_UPDATE_GATED_DELTA;
+}
+
+/* For the sequences as a whole, and not for each token. */
+static inline bool is_parameter(int input)
+{
+    return input == GATE || input == NORM;
+}
+
 static inline int64_t input_columns(const struct problem *p, int input)
 {
-    return input == GATE ? p->heads : (input < Q ? p->kv_heads : p->heads) * p->width;
+    switch (input) {
+    case GATE:
+        return p->heads;
+    case STRENGTH:
+        return is_gated(p) ? p->kv_heads : 0;
+    case NORM:
+        return p->norm ? p->heads * p->width : 0;
+    default:
+        return (input < Q ? p->kv_heads : p->heads) * p->width;
+    }
 }
 
 static inline int64_t input_count(const struct problem *p, int input)
 {
-    return input_columns(p, input) * (input == GATE ? 1 : p->tokens);
+    return input_columns(p, input) * (is_parameter(input) ? 1 : p->tokens);
+}
+
+/* Where the others are of type `dtype`. */
+static inline enum dtype input_type(const struct problem *p, int input, enum dtype dtype)
+{
+    return is_parameter(input) || (input == Q && is_gated(p)) ? DTYPE_F32 : dtype;
 }
 
 static inline int64_t state_count(const struct problem *p)
 {
-    return p->rows * p->kv_heads * memory_elements(p->width);
+    return p->rows * p->kv_heads * memory_elements(p->update, p->width);
 }
 
 static const int32_t one_for_all[] = {0, 0, 0, 0};
@@ -99,12 +126,13 @@ static inline void problem_run(struct bench *bench, const struct problem *p, flo
     void *data[INPUTS], *derivatives = test_allocate(input_count(p, Q), sizeof(float));
     struct parameter gate = {.gradient = result->gradient[GATE]};
     for (int i = 0; i < INPUTS; i++) {
-        enum dtype type = i == GATE ? DTYPE_F32 : dtype;
+        enum dtype type = input_type(p, i, dtype);
         int64_t columns = input_columns(p, i);
         data[i] = test_allocate(input_count(p, i), sizeof(float));
         floats_store(data[i], type, value[i], input_count(p, i));
-        input[i] = tape_leaf(tape, type, 2, (int64_t[]){i == GATE ? 1 : p->tokens, columns}, data[i], seed != NULL);
-        if (seed && adds && i != GATE) {
+        input[i] =
+            tape_leaf(tape, type, 2, (int64_t[]){is_parameter(i) ? 1 : p->tokens, columns}, data[i], seed != NULL);
+        if (seed && adds && i != GATE && input_count(p, i) > 0) {
             floats_store(derivatives, type, result->gradient[i], input_count(p, i));
             tape_seed(tape, input[i], derivatives);
         }
@@ -116,8 +144,10 @@ static inline void problem_run(struct bench *bench, const struct problem *p, flo
     struct memory_shape shape = {p->rows,  p->segments, p->span,   p->kv_heads,
                                  p->width, p->update,   p->before, result->after};
     struct memory_read_shape read = {p->rows * p->segments, p->span, p->heads, p->kv_heads, p->width, p->kv_of_head};
-    struct tensor *states = memory_states(tape, NULL, input[K], input[V], &shape);
-    struct tensor *output = memory_read(tape, input[Q], states, input[A_DOT], input[GATE], &read);
+    read.update = p->update;
+    struct tensor *states = memory_states(tape, NULL, input[K], input[V], is_gated(p) ? input[STRENGTH] : NULL, &shape);
+    struct tensor *output =
+        memory_read(tape, input[Q], states, input[A_DOT], input[GATE], p->norm ? input[NORM] : NULL, &read);
     if (!output)
         fail_msg("%s: %s", p->name, bench->context.text);
     floats_load(result->output, output->data, dtype, input_count(p, Q));
@@ -126,8 +156,10 @@ static inline void problem_run(struct bench *bench, const struct problem *p, flo
         tape_seed(tape, output, derivatives);
         tape_backward(tape);
         assert_ok(&bench->context, bench->context.status);
-        for (int i = 0; i < GATE; i++) {
-            floats_load(result->gradient[i], tape_gradient(input[i]), dtype, input_count(p, i));
+        for (int i = 0; i < INPUTS; i++) {
+            if (i == GATE || input_count(p, i) == 0)
+                continue;
+            floats_load(result->gradient[i], tape_gradient(input[i]), input_type(p, i, dtype), input_count(p, i));
             tape_release(tape, input[i]);
         }
     }
@@ -143,9 +175,11 @@ static inline void values_make(const struct problem *p, enum dtype dtype, float 
         int64_t count = input_count(p, i);
         value[i] = test_allocate(count, sizeof(float));
         fill_random(value[i], count, input_names[i]);
+        /* Keys of about unit length for the rule that wants them so. */
+        float factor = i == K && is_gated(p) ? 1.5f / sqrtf((float)p->width) : i < GATE ? 2.0f : 1.0f;
         for (int64_t e = 0; e < count; e++)
-            value[i][e] *= i == GATE ? 1.0f : 2.0f;
-        for (int64_t e = 0; e < count && dtype == DTYPE_BF16 && i != GATE; e++)
+            value[i][e] = value[i][e] * factor + (i == NORM ? 1.0f : 0.0f);
+        for (int64_t e = 0; e < count && input_type(p, i, dtype) == DTYPE_BF16; e++)
             value[i][e] = bf16_to_float(bf16_from_float(value[i][e]));
     }
 }

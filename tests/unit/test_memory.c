@@ -1,4 +1,5 @@
-/* Infini-attention's memory against a plain loop over segments in double precision (src/model/README.md section 3). */
+/* Infini-attention's memory against a plain loop over segments in double precision (src/model/README.md
+ * sections 3 and 12); the gated delta rule token by token. */
 #include "tests/unit/memory_support.h"
 
 /* -- The reference -- */
@@ -6,6 +7,18 @@
 static double feature(double x)
 {
     return x > 0.0 ? x + 1.0 : exp(x);
+}
+
+/* Of the gated delta rule: x M. */
+static bool reference_product(const double *state, const double *x, int64_t width, double *value)
+{
+    bool holds = false;
+    memset(value, 0, (size_t)width * sizeof *value);
+    for (int64_t i = 0; i < width * width; i++) {
+        value[i % width] += x[i / width] * state[i];
+        holds = holds || state[i] != 0.0;
+    }
+    return holds;
 }
 
 /* What a memory returns for a key or a query: sigma(x) M / (sigma(x) z + 1e-6), 0 if it is empty. */
@@ -26,6 +39,15 @@ static bool reference_recall(const double *state, const double *x, int64_t width
     return holds;
 }
 
+static void reference_norm(double *value, const double *weight, int64_t width)
+{
+    double squares = 0.0;
+    for (int64_t j = 0; j < width; j++)
+        squares += value[j] * value[j];
+    for (int64_t j = 0; j < width; j++)
+        value[j] *= weight[j] / sqrt(squares / (double)width + 1e-6);
+}
+
 static void reference_read(const struct problem *p, double *const *input, const double *state, int64_t head,
                            const struct attention_span *span, double *output)
 {
@@ -33,9 +55,27 @@ static void reference_read(const struct problem *p, double *const *input, const 
     double g = 1.0 / (1.0 + exp(-input[GATE][head]));
     for (int64_t t = span->query; t < span->query + span->queries; t++) {
         int64_t at = (t * p->heads + head) * p->width;
-        bool holds = reference_recall(state, input[Q] + at, p->width, value);
+        bool holds = (is_gated(p) ? reference_product : reference_recall)(state, input[Q] + at, p->width, value);
+        if (p->norm)
+            reference_norm(value, input[NORM] + head * p->width, p->width);
         for (int64_t j = 0; j < p->width; j++)
             output[at + j] = holds ? g * value[j] + (1.0 - g) * input[A_DOT][at + j] : input[A_DOT][at + j];
+    }
+}
+
+/* M += b k^T (v - k M), one token after the other. */
+static void reference_rewrite(const struct problem *p, double *const *input, double *state, int64_t kv_head,
+                              const struct attention_span *span)
+{
+    double value[64];
+    int64_t width = p->width;
+    for (int64_t t = span->key; t < span->key + span->keys; t++) {
+        const double *k = input[K] + (t * p->kv_heads + kv_head) * width;
+        const double *v = input[V] + (t * p->kv_heads + kv_head) * width;
+        double b = 1.0 / (1.0 + exp(-input[STRENGTH][t * p->kv_heads + kv_head]));
+        reference_product(state, k, width, value);
+        for (int64_t i = 0; i < width * width; i++)
+            state[i] += b * k[i / width] * (v[i % width] - value[i % width]);
     }
 }
 
@@ -44,7 +84,7 @@ static void reference_write(const struct problem *p, double *const *input, doubl
 {
     double old[64 * 65], value[64];
     int64_t width = p->width;
-    memcpy(old, state, (size_t)memory_elements(width) * sizeof *old);
+    memcpy(old, state, (size_t)memory_elements(p->update, width) * sizeof *old);
     for (int64_t t = span->key; t < span->key + span->keys; t++) {
         const double *k = input[K] + (t * p->kv_heads + kv_head) * width;
         const double *v = input[V] + (t * p->kv_heads + kv_head) * width;
@@ -60,7 +100,7 @@ static void reference_write(const struct problem *p, double *const *input, doubl
 /* output [tokens, heads * width]; after is a state for each row and kv head. */
 static void reference_run(const struct problem *p, double *const *input, double *output, double *after)
 {
-    int64_t elements = memory_elements(p->width);
+    int64_t elements = memory_elements(p->update, p->width);
     for (int64_t block = 0; block < p->rows * p->kv_heads; block++) {
         int64_t row = block / p->kv_heads, kv_head = block % p->kv_heads;
         double *state = after + block * elements;
@@ -71,7 +111,7 @@ static void reference_run(const struct problem *p, double *const *input, double 
             for (int64_t head = 0; head < p->heads; head++)
                 if (p->kv_of_head[head] == kv_head)
                     reference_read(p, input, state, head, span, output);
-            reference_write(p, input, state, kv_head, span);
+            (is_gated(p) ? reference_rewrite : reference_write)(p, input, state, kv_head, span);
         }
     }
 }
@@ -98,7 +138,10 @@ static void gradient_check(const struct problem *p, struct expected *e, const fl
     float wanted[MOST_SAMPLES + 1], found[MOST_SAMPLES + 1];
     int64_t count = input_count(p, which);
     int64_t samples = integer_min(count, p->samples);
-    wanted[samples] = found[samples] = 0.1f;
+    float largest = 0.1f;
+    for (int64_t i = 0; i < count; i++)
+        largest = fmaxf(largest, fabsf(gradient[i]));
+    wanted[samples] = found[samples] = largest;
     for (int64_t s = 0; s < samples; s++) {
         int64_t i = random_permute(random_key(3, name), s, count);
         double value = e->value[which][i], step = 1e-5;
@@ -148,7 +191,7 @@ static void problem_check_once(struct bench *bench, const struct problem *p, enu
     floats_check(result.output, e.output, input_count(p, Q), half ? 6e-3 : 4e-6, name);
     floats_check(result.after, e.after, state_count(p), 4e-6, name);
     for (int i = 0; i < INPUTS; i++)
-        gradient_check(p, &e, seed, result.gradient[i], i, half && i != GATE ? 8e-3 : 1e-5, name);
+        gradient_check(p, &e, seed, result.gradient[i], i, half && !is_parameter(i) ? 8e-3 : 1e-5, name);
     values_destroy(value);
     result_destroy(&result);
     for (int i = 0; i < INPUTS; i++)
@@ -158,20 +201,28 @@ static void problem_check_once(struct bench *bench, const struct problem *p, enu
     free(seed);
 }
 
-/* Both updates, types, and with each table of kernels that this machine can run. */
-static void problem_check(struct problem *p)
+/* The updates, each without a norm and with it, in both types, and with each table of kernels that this machine can
+ * run. */
+static void updates_check(struct problem *p, enum memory_update first, enum memory_update last)
 {
     static const char *const cpus[] = {"", "avx2", "reference"};
     for (int cpu = 0; cpu < 3; cpu++) {
         struct bench bench;
         if (!bench_create(&bench, cpus[cpu], 2))
             continue;
-        for (int which = 0; which < 4; which++) {
-            p->update = which % 2 ? MEMORY_UPDATE_DELTA : MEMORY_UPDATE_LINEAR;
-            problem_check_once(&bench, p, which / 2 ? DTYPE_BF16 : DTYPE_F32);
-        }
+        for (int update = (int)first; update <= (int)last; update++)
+            for (int which = 0; which < 4; which++) {
+                p->update = (enum memory_update)update;
+                p->norm = which % 2;
+                problem_check_once(&bench, p, which / 2 ? DTYPE_BF16 : DTYPE_F32);
+            }
         bench_destroy(&bench);
     }
+}
+
+static void problem_check(struct problem *p)
+{
+    updates_check(p, MEMORY_UPDATE_LINEAR, MEMORY_UPDATE_GATED_DELTA);
 }
 
 static void test_memory_small(void **state)
@@ -265,7 +316,10 @@ static void test_memory_before(void **state)
         struct problem p = problem_of(names[which], ROWS, 4, KV_HEADS, WIDTH, in_pairs);
         p.before = before;
         problem_cut(&p, 11, 4);
-        problem_check(&p);
+        updates_check(&p, MEMORY_UPDATE_LINEAR, MEMORY_UPDATE_DELTA);
+        for (int64_t i = 0; i < ROWS * KV_HEADS; i++) /* those without z, one behind the other */
+            memmove(before + i * WIDTH * WIDTH, before + i * STATE, WIDTH * WIDTH * sizeof *before);
+        updates_check(&p, MEMORY_UPDATE_GATED_DELTA, MEMORY_UPDATE_GATED_DELTA);
     }
 }
 
@@ -278,7 +332,7 @@ static void test_memory_many_segments(void **state)
     struct problem p = problem_of("many segments", 1, 1, 1, 16, one_for_all);
     p.samples = 2;
     problem_cut(&p, 512 * 4, 4);
-    for (int update = 0; update < 2; update++) {
+    for (int update = 0; update < 3; update++) {
         p.update = (enum memory_update)update;
         problem_check_once(&bench, &p, DTYPE_F32);
     }
@@ -338,7 +392,7 @@ static void test_memory_states_gradient(void **state)
     }
     struct tensor *leaf = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){SPANS * KV_HEADS, STATE}, states, true);
     struct memory_read_shape read = {SPANS, p.span, HEADS, KV_HEADS, WIDTH, in_pairs};
-    struct tensor *y = memory_read(&bench.tape, input[Q], leaf, input[A_DOT], input[GATE], &read);
+    struct tensor *y = memory_read(&bench.tape, input[Q], leaf, input[A_DOT], input[GATE], NULL, &read);
     assert_non_null(y);
     tape_seed(&bench.tape, y, seed);
     tape_backward(&bench.tape);

@@ -10,10 +10,11 @@ static void test_memory_adds_gradients(void **state)
     p.span[2].keys = 1;
     float *value[INPUTS], seed[22 * 24];
     fill_random(seed, 22 * 24, "seed");
-    for (int update = 0; update < 2; update++) {
+    for (int update = 0; update < 3; update++) {
         struct bench bench;
         assert_true(bench_create(&bench, "", 2));
         p.update = (enum memory_update)update;
+        p.norm = update > 0;
         values_make(&p, DTYPE_F32, value);
         struct result fresh = result_create(&p), added = result_create(&p);
         for (int i = 0; i < INPUTS; i++)
@@ -44,9 +45,10 @@ static void test_memory_threads(void **state)
     float *value[INPUTS];
     float *seed = test_allocate(input_count(&p, Q), sizeof *seed);
     fill_random(seed, input_count(&p, Q), "seed");
-    values_make(&p, DTYPE_F32, value);
-    for (int update = 0; update < 2; update++) {
+    for (int update = 0; update < 3; update++) {
         p.update = (enum memory_update)update;
+        p.norm = update > 0;
+        values_make(&p, DTYPE_F32, value);
         struct result result[4];
         static const int threads[4] = {1, 2, 3, 7};
         for (int run = 0; run < 4; run++) {
@@ -63,8 +65,8 @@ static void test_memory_threads(void **state)
         }
         for (int run = 0; run < 4; run++)
             result_destroy(&result[run]);
+        values_destroy(value);
     }
-    values_destroy(value);
     free(seed);
 }
 
@@ -259,8 +261,8 @@ static void test_memory_shared(void **state)
             input[i] = which < 0 || which == i ? needed : constant;
         struct memory_shape shape = {1, p.segments, p.span, 1, WIDTH, p.update, NULL, NULL};
         struct memory_read_shape read = {p.segments, p.span, 1, 1, WIDTH, one_for_all};
-        struct tensor *states = memory_states(tape, NULL, input[K], input[V], &shape);
-        struct tensor *output = memory_read(tape, input[Q], states, input[A_DOT], gates, &read);
+        struct tensor *states = memory_states(tape, NULL, input[K], input[V], NULL, &shape);
+        struct tensor *output = memory_read(tape, input[Q], states, input[A_DOT], gates, NULL, &read);
         assert_non_null(output);
         tape_seed(tape, output, data);
         tape_backward(tape);
@@ -288,7 +290,7 @@ static struct tensor *one_head(struct tape *tape, void *argument, struct tensor 
     struct tensor *gates = tape_leaf(tape, DTYPE_F32, 1, (int64_t[]){1}, &gate, false);
     struct memory_shape shape = {1, p->segments, p->span, 1, ONE_WIDTH, p->update, NULL, NULL};
     struct memory_read_shape read = {p->segments, p->span, 1, 1, ONE_WIDTH, one_for_all};
-    return memory_read(tape, x, memory_states(tape, NULL, x, x, &shape), x, gates, &read);
+    return memory_read(tape, x, memory_states(tape, NULL, x, x, NULL, &shape), x, gates, NULL, &read);
 }
 
 /* Run again in backward, it gives the same bits. */

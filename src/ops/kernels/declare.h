@@ -47,6 +47,12 @@ void KERNEL(feature_gather)(float *tile, int64_t ld, const void *from, int64_t s
                             enum dtype dtype);
 void KERNEL(feature_scatter)(void *to, int64_t stride, const float *derivatives, const float *features, int64_t ld,
                              int64_t rows, int64_t columns, float beta, enum dtype dtype);
+void KERNEL(convolve)(float *y, const void *x, const float *filter, int64_t before, int64_t rows, int64_t columns,
+                      enum dtype dtype);
+void KERNEL(convolve_backward)(void *dx, float beta, const float *dy, const float *filter, int64_t behind, int64_t rows,
+                               int64_t columns, enum dtype dtype);
+void KERNEL(convolve_filter)(float *dfilter, int64_t ld, const float *dy, const void *x, int64_t stride, int64_t rows,
+                             int64_t columns, enum dtype dtype);
 void KERNEL(softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, const int32_t *seen, float *largest,
                           float *sum, float *factor);
 void KERNEL(softmax_derivatives)(float *scores, float *derivatives, int64_t ld, int64_t queries, int64_t keys,

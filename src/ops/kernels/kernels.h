@@ -199,6 +199,18 @@ struct kernels {
     void (*feature_scatter)(void *to, int64_t stride, const float *derivatives, const float *features, int64_t ld,
                             int64_t rows, int64_t columns, float beta, enum dtype dtype);
 
+    /* y[r] = the sum of filter[i] x[r - i] over CONVOLUTION_TAPS rows of filter: y, x [rows, columns], and `before`
+     * rows of x, of the same sequence, lie before them. */
+    void (*convolve)(float *y, const void *x, const float *filter, int64_t before, int64_t rows, int64_t columns,
+                     enum dtype dtype);
+    /* dx[r] = beta dx[r] + the sum of filter[i] dy[r + i]; `behind` rows of dy lie behind these. */
+    void (*convolve_backward)(void *dx, float beta, const float *dy, const float *filter, int64_t behind, int64_t rows,
+                              int64_t columns, enum dtype dtype);
+    /* dfilter[i] += the sum over r of dy[r] x[r - i], for a whole sequence of rows that begin `stride` elements apart.
+     */
+    void (*convolve_filter)(float *dfilter, int64_t ld, const float *dy, const void *x, int64_t stride, int64_t rows,
+                            int64_t columns, enum dtype dtype);
+
     /* scores = query keys^T; output += weights values. */
     void (*query_scores)(const struct query_block *block, enum dtype dtype);
     void (*query_sums)(const struct query_block *block, enum dtype dtype);

@@ -19,7 +19,8 @@
     .silu_backward = KERNEL(silu_backward), .dot_floats = KERNEL(dot_floats),                                       \
     .dot_difference = KERNEL(dot_difference), .tile_dots = KERNEL(tile_dots),                                       \
     .feature_gather = KERNEL(feature_gather), .feature_scatter = KERNEL(feature_scatter),                           \
-    .query_scores = KERNEL(query_scores), .query_sums = KERNEL(query_sums)
+    .query_scores = KERNEL(query_scores), .query_sums = KERNEL(query_sums), .convolve = KERNEL(convolve),           \
+    .convolve_backward = KERNEL(convolve_backward), .convolve_filter = KERNEL(convolve_filter)
 
 #ifdef KERNEL_WITH_BF16
 const struct kernels KERNEL(kernels) = {FUNCTIONS, .matrix = &matrix_bf16};
