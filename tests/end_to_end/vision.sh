@@ -124,3 +124,14 @@ mesh turned 3 mesh.data=3
 grep -q '^cairn: mesh.context: the tokens of an image are not divided' err || fail "mesh.context=2 says $(cat err)"
 ! "$cairn" train vit.yaml --set model.image.classes=3 --set run.folder=few 2>err || fail "labels without a class are taken"
 grep -q '^cairn: train.bin: images of 10 classes, but model.image.classes is 3' err || fail "too few classes say $(cat err)"
+
+# The average after three steps, from the parameters of each: it keeps 2/11, 3/12 and 4/13 of what it was.
+"$cairn" train vit.yaml --set run.folder=steps --set training.steps=3 --set optimizer.warmup_steps=0 --set checkpoint.every=1 \
+    --set training.average=0.9999 2>log
+number() { h5dump -d "$1" -s 0 -c 1 -y -m %.9g "steps/checkpoints/step-0000000$2.h5" | awk '/DATA {/ { getline; print $1 }'; }
+bias=classifier.bias
+awk -v a="$(number /optimizer/average/$bias 3)" -v p="$(number /parameters/$bias 1)" -v q="$(number /parameters/$bias 2)" \
+    -v r="$(number /parameters/$bias 3)" 'BEGIN {
+        wanted = 9 / 11 * p; wanted = wanted * 3 / 12 + 9 / 12 * q; wanted = wanted * 4 / 13 + 9 / 13 * r
+        print a, wanted
+        exit !(a != 0 && (a - wanted) ^ 2 < 1e-10 * a ^ 2) }' || fail "the average of $bias is wrong"
