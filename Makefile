@@ -22,7 +22,7 @@ OVERRIDES = $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help setup build data train bench check test asan-build asan fuzz arm format clean
+.PHONY: help setup build data train vision bench check test asan-build asan fuzz arm format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +47,11 @@ train: build data ## train CONFIG on RANKS ranks; a run that was stopped goes on
 	@$(CAIRN) train $(CONFIG) $(OVERRIDES) --resume $(RESUME) $(if $(filter-out auto,$(RESUME)),--anew) || \
 	  { status=$$?; [ $$status -le 128 ] || echo "a rank was ended by signal $$((status - 128)); out of memory? (dmesg)" >&2; exit $$status; }
 	@echo; echo 'To start anew: make train RESUME=none'
+
+vision: build ## train configs/fashion.yaml on 2 ranks, with images that a Debian package brings, and show its page
+	@.ci/setup dataset-fashion-mnist
+	@$(MAKE) --no-print-directory -o build -o data train CONFIG=configs/fashion.yaml RANKS=2
+	@build/cairn report runs/fashion
 
 bench: build ## a training step of GPT-2 124M here, in PyTorch and llm.c where installed: runs/bench/comparison.md
 	@$(ENVIRONMENT) tests/peers/compare.sh build/cairn configs/gpt2-124m.yaml runs/bench/comparison.md
