@@ -76,6 +76,39 @@ static int64_t sum_groups(const int64_t *groups)
 
 /* -- Numbers of parameters -- */
 
+/* As timm counts vit_tiny, vit_small and vit_base of patches of 16 x 16, and what a step of the smallest computes: its
+ * products written out. */
+static void vision_transformers_have_the_usual_size(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][3] = {{192, 3, 5717416}, {384, 6, 22050664}, {768, 12, 86567656}};
+    struct model_config config = {.family = FAMILY_VIT,
+                                  .vocabulary = 1000,
+                                  .image = {.size = 224, .channels = 3, .patch = 16, .classes = 1000},
+                                  .layers = 12,
+                                  .head_width = 64,
+                                  .mlp = MLP_GELU_ERF,
+                                  .norm = NORM_LAYER,
+                                  .positions = POSITIONS_LEARNED,
+                                  .max_positions = 197,
+                                  .bias = true,
+                                  .attention = {.kind = ATTENTION_FULL}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        config.width = sizes[i][0];
+        config.heads = config.kv_heads = sizes[i][1];
+        config.hidden = 4 * config.width;
+        struct parameter_totals totals = totals_of(&config);
+        assert_int_equal(sum_groups(totals.stored), sizes[i][2]);
+    }
+    config.width = 192;
+    config.heads = config.kv_heads = 3;
+    config.hidden = 768;
+    double layer = 197.0 * (4.0 * 192.0 * 192.0 + 2.0 * 192.0 * 768.0) + 2.0 * 197.0 * 197.0 * 192.0;
+    double patches = 196.0 * 768.0 * 192.0 * 2.0 / 3.0; /* no gradient of the pixels */
+    double image = 6.0 * (12.0 * layer + patches + 192.0 * 1000.0);
+    assert_close(197.0 * decoder_flops_per_token(&config, 197, 0.0, NULL), image, 1e-12, 0.0);
+}
+
 static void recursive_models_have_the_size_of_the_paper(void **state)
 {
     (void)state;
@@ -477,6 +510,7 @@ static void parameters_are_declared_once_or_lent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(vision_transformers_have_the_usual_size),
         cmocka_unit_test(recursive_models_have_the_size_of_the_paper),
         cmocka_unit_test(learned_residuals_add_what_the_paper_says),
         cmocka_unit_test(every_group_counts_its_own),

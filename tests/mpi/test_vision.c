@@ -1,0 +1,142 @@
+/* Vision Transformers in training: what their parts begin as, on any mesh. */
+#include <math.h>
+#include <string.h>
+
+#include "io/config/config.h"
+#include "src/core/random.h"
+#include "src/train/trainer.h"
+#include "tests/support/mpi_main.h"
+
+static const char plain[] =
+    "model: {family: vit, image: {size: 12, channels: 2, patch: 4, classes: 7}, width: 24, layers: 3, heads: 3, "
+    "hidden: 20%s}\n"
+    "training: {batch: 5, micro_batch: 2, label_smoothing: 0.1}\ncompute: {bucket_bytes: 4096}\n";
+
+struct bench {
+    struct context *context;
+    struct mesh *mesh;
+    struct engine engine;
+    struct config config;
+    struct trainer trainer;
+};
+
+/* With `more` settings of the model. The classifier, which begins with zeros, gets numbers: so the loss says something.
+ */
+static void bench_create(struct bench *bench, void **state, struct mesh_config mesh, const char *more,
+                         enum compute_type type)
+{
+    char text[1024];
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    bench->context = &fixture->context;
+    bench->mesh = mpi_mesh(fixture, mesh);
+    snprintf(text, sizeof text, plain, more);
+    assert_ok(bench->context, config_parse(bench->context, "plain", text, strlen(text), NULL, 0, &bench->config));
+    bench->config.compute.type = type;
+    assert_ok(bench->context, engine_create(bench->context, 1, &bench->engine));
+    assert_ok(bench->context,
+              trainer_create(bench->context, bench->mesh, &bench->engine, &bench->config, true, &bench->trainer));
+    int count;
+    const struct shard *shards = replica_shards(bench->trainer.session.replica, &count);
+    for (int i = 0; i < count; i++) {
+        const struct parameter *parameter = shards[i].parameter;
+        if (strcmp(parameter->spec.name, "classifier.weight") != 0)
+            continue;
+        int64_t first = parameter->division.slice.begin * parameter->spec.shape[1] + shards[i].flat.begin;
+        for (int64_t n = 0; n < shards[i].flat.count; n++)
+            shards[i].master[n] = (float)random_normal(7, (uint64_t)(first + n));
+    }
+    replica_gather_all(bench->trainer.session.replica);
+    batch_fill_random(&bench->trainer.batch, 3);
+}
+
+static void bench_destroy(struct bench *bench)
+{
+    trainer_destroy(&bench->trainer);
+    engine_destroy(&bench->engine);
+    mesh_destroy(&bench->mesh);
+    assert_int_equal(bench->context->memory.bytes_total, 0);
+}
+
+static double loss_of(void **state, struct mesh_config mesh, const char *more, enum compute_type type)
+{
+    struct bench bench;
+    struct step_result result;
+    bench_create(&bench, state, mesh, more, type);
+    assert_ok(bench.context, trainer_loss(&bench.trainer, &result));
+    bench_destroy(&bench);
+    return result.loss;
+}
+
+/* Learned residuals of every form begin as the plain network, to the bit. */
+static void learned_residuals_begin_as_plain_sums(void **state)
+{
+    static const char *const forms[] = {"weights: true",
+                                        "rank: 4",
+                                        "previous: 3",
+                                        "weights: true, rank: 4",
+                                        "weights: true, previous: 2",
+                                        "previous: 2, rank: 3",
+                                        "weights: true, rank: 4, previous: 3",
+                                        "scope: layer, weights: true, rank: 2, previous: 2"};
+    int ranks = mpi_fixture_of(state)->ranks;
+    struct mesh_config mesh = {0, 1, 1, ranks % 2 ? ranks : 2, 1};
+    if (ranks == 1)
+        mesh.tensor = 1;
+    for (int type = COMPUTE_FP32; type <= COMPUTE_BF16; type++) {
+        double wanted = loss_of(state, mesh, "", (enum compute_type)type);
+        assert_true(wanted > 0.5 && fabs(wanted - log(7.0)) > 0.1);
+        for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+            char more[160];
+            /* The layer's sum of both parts is rounded in another order. */
+            bool ordered = strstr(forms[i], "layer") == NULL;
+            snprintf(more, sizeof more, ", residual: {kind: laurel, %s}", forms[i]);
+            double found = loss_of(state, mesh, more, (enum compute_type)type);
+            if (ordered)
+                assert_true(found == wanted);
+            else
+                assert_close(found, wanted, type == COMPUTE_BF16 ? 1e-2 : 1e-6, 0.0);
+        }
+    }
+}
+
+/* Pooling, norms and routed depth: every mesh computes what one rank of it would, losses of routers among them. */
+static void every_mesh_computes_the_same(void **state)
+{
+    static const struct {
+        const char *more;
+        double loss, router_loss, norm; /* of one rank */
+    } kinds[] = {
+        {"", 6.706970453, 0, 655.3405343},
+        {", pooling: mean", 3.140118837, 0, 62.3988594},
+        {", pooling: mean, pooling_norm: after", 8.402330756, 0, 158.2398724},
+        {", norm: rms, mlp: swiglu, kv_heads: 1, bias: false", 7.507717967, 0, 284.1383966},
+        {", parallel_block: true", 6.704837918, 0, 656.0648994},
+        {", depth: {kind: mod, capacity: 0.4}", 6.285757661, 0.0068976795, 523.2844349},
+        {", depth: {kind: mor, recursions: 3, sharing: cycle, cache: shared}", 6.746993899, 0.0207235111, 281.6335665},
+        {", depth: {kind: recursive, recursions: 3, sharing: sequence}", 5.244939685, 0, 912.7829607},
+    };
+    int ranks = mpi_fixture_of(state)->ranks;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        for (int tensor = 1; tensor <= 3; tensor++)
+            for (int pipeline = 1; pipeline <= 2; pipeline++) {
+                struct bench bench;
+                struct step_result result;
+                bool one_stage = strstr(kinds[i].more, "recursi") != NULL; /* of one or few stored layers */
+                if (ranks % (tensor * pipeline) != 0 || (pipeline > 1 && one_stage))
+                    continue;
+                bench_create(&bench, state, (struct mesh_config){ranks / (tensor * pipeline), pipeline, 1, tensor, 1},
+                             kinds[i].more, COMPUTE_FP32);
+                assert_ok(bench.context, trainer_gradients(&bench.trainer, &result));
+                assert_close(result.loss, kinds[i].loss, 1e-6, 0.0);
+                assert_close(result.router_loss, kinds[i].router_loss, 1e-6, 1e-9);
+                assert_close(result.gradient_norm, kinds[i].norm, 1e-6, 0.0);
+                bench_destroy(&bench);
+            }
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(learned_residuals_begin_as_plain_sums),
+    cmocka_unit_test(every_mesh_computes_the_same),
+};
+
+MPI_MAIN(tests)
