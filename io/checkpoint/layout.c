@@ -87,9 +87,20 @@ static bool text_write(hid_t object, const char *name, const char *text)
     return done;
 }
 
+/* Files with the same contents are the same bytes: objects know no time of their own. */
+static hid_t group_create(hid_t file, const char *name, unsigned order)
+{
+    hid_t creation = H5Pcreate(H5P_GROUP_CREATE);
+    hid_t group = -1;
+    if (H5Pset_obj_track_times(creation, 0) >= 0 && H5Pset_attr_creation_order(creation, order) >= 0)
+        group = H5Gcreate2(file, name, H5P_DEFAULT, creation, H5P_DEFAULT);
+    layout_release(creation);
+    return group;
+}
+
 static bool header_write(hid_t file, const struct checkpoint_header *header)
 {
-    hid_t group = H5Gcreate2(file, "/progress", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t group = group_create(file, "/progress", 0);
     bool done =
         group >= 0 && text_write(file, "format", FORMAT) && integer_write(file, "version", 1) &&
         text_write(file, "config", header->config) && integer_write(file, "step", header->step) &&
@@ -106,14 +117,11 @@ static bool header_write(hid_t file, const struct checkpoint_header *header)
 
 static bool checksums_write(hid_t file, const struct state_array *datasets, int count, const uint64_t *hashes)
 {
-    hid_t creation = H5Pcreate(H5P_GROUP_CREATE);
-    bool done = H5Pset_attr_creation_order(creation, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED) >= 0;
-    hid_t group = H5Gcreate2(file, "/checksums", H5P_DEFAULT, creation, H5P_DEFAULT);
-    done = done && group >= 0;
+    hid_t group = group_create(file, "/checksums", H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED);
+    bool done = group >= 0;
     for (int i = 0; done && i < count; i++)
         done = attribute_write(group, datasets[i].name, H5T_STD_U64LE, H5T_NATIVE_UINT64, &hashes[i]);
     layout_release(group);
-    layout_release(creation);
     return done;
 }
 
@@ -125,8 +133,23 @@ struct placement {
     int64_t bytes;
 };
 
-static bool dataset_create(hid_t file, const struct state_array *dataset, hid_t links, hid_t creation,
-                           struct placement *placement, int index)
+/* The groups that a name leads through. */
+static bool groups_create(hid_t file, const char *name)
+{
+    char group[STATE_NAME];
+    bool done = true;
+    for (const char *end = strchr(name + 1, '/'); done && end; end = strchr(end + 1, '/')) {
+        snprintf(group, sizeof group, "%.*s", (int)(end - name), name);
+        htri_t exists = H5Lexists(file, group, H5P_DEFAULT);
+        hid_t made = exists == 0 ? group_create(file, group, 0) : -1;
+        done = exists > 0 || made >= 0;
+        layout_release(made);
+    }
+    return done;
+}
+
+static bool dataset_create(hid_t file, const struct state_array *dataset, hid_t creation, struct placement *placement,
+                           int index)
 {
     hsize_t shape[TENSOR_RANK];
     int64_t size = sizeof(float);
@@ -137,7 +160,7 @@ static bool dataset_create(hid_t file, const struct state_array *dataset, hid_t 
     if (dataset->doubles)
         shape[dataset->rank - 1] /= 2;
     hid_t space = H5Screate_simple(dataset->rank, shape, NULL);
-    hid_t made = H5Dcreate2(file, dataset->name, dataset->doubles ? H5T_IEEE_F64LE : H5T_IEEE_F32LE, space, links,
+    hid_t made = H5Dcreate2(file, dataset->name, dataset->doubles ? H5T_IEEE_F64LE : H5T_IEEE_F32LE, space, H5P_DEFAULT,
                             creation, H5P_DEFAULT);
     haddr_t offset = made >= 0 && size > 0 ? H5Dget_offset(made) : HADDR_UNDEF;
     bool done = made >= 0 && (size == 0 || offset != HADDR_UNDEF);
@@ -155,15 +178,13 @@ static bool dataset_create(hid_t file, const struct state_array *dataset, hid_t 
 
 static bool datasets_create(hid_t file, const struct state_array *datasets, int count, struct placement *placement)
 {
-    hid_t links = H5Pcreate(H5P_LINK_CREATE);
     hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
-    bool done = H5Pset_create_intermediate_group(links, 1) >= 0 && H5Pset_layout(creation, H5D_CONTIGUOUS) >= 0 &&
+    bool done = H5Pset_layout(creation, H5D_CONTIGUOUS) >= 0 &&
                 H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY) >= 0 &&
                 H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER) >= 0 && H5Pset_obj_track_times(creation, 0) >= 0;
     for (int i = 0; done && i < count; i++)
-        done = dataset_create(file, &datasets[i], links, creation, placement, i);
+        done = groups_create(file, datasets[i].name) && dataset_create(file, &datasets[i], creation, placement, i);
     layout_release(creation);
-    layout_release(links);
     return done;
 }
 
@@ -180,7 +201,7 @@ static bool layout_try(const char *path, const struct checkpoint_header *header,
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     hid_t file = -1;
-    if (H5Pset_userblock(creation, SEAL_SIZE) >= 0 &&
+    if (H5Pset_userblock(creation, SEAL_SIZE) >= 0 && H5Pset_obj_track_times(creation, 0) >= 0 &&
         H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110) >= 0 && H5Pset_file_locking(access, 0, 1) >= 0 &&
         H5Pset_meta_block_size(access, (hsize_t)room) >= 0 && H5Pset_small_data_block_size(access, 0) >= 0)
         file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);

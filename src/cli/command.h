@@ -66,6 +66,7 @@ enum status command_real(struct command *command, const char *option, const char
                          double *value) MUST_USE;
 
 enum status command_train(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_evolve(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_data(struct command *command, int argc, char **argv) MUST_USE;
 
 /* `cairn data images`. */

@@ -239,6 +239,24 @@ struct run_config {
     int64_t prompt_tokens;
 };
 
+enum mutation_kind { MUTATION_OF_PATH, MUTATION_OF_ACTIONS };
+
+/* Systems of tasks that evolve (src/evolve). */
+struct evolve_config {
+    char tasks[TEXT_LENGTH]; /* file */
+    char root[TEXT_LENGTH];  /* checkpoint; empty: random */
+    int64_t iterations;
+    int64_t generations;
+    int64_t children;
+    int64_t intervals;          /* of a child's training */
+    int64_t samples;            /* images of an interval at most */
+    int64_t validation_samples; /* looked at after an interval, at most; 0: all */
+    enum mutation_kind mutation;
+    double size_base, size_unit; /* of the score */
+    double flops_base, flops_unit;
+    struct text_list space; /* lists that replace those of the hyperparameters */
+};
+
 struct job_config {
     char time_limit[TEXT_LENGTH]; /* of this job, as text_to_time_limit reads it; empty: what the scheduler says */
     double mean_hours_between_failures; /* expected before any is seen */
@@ -254,6 +272,7 @@ struct config {
     struct evaluation_config evaluation;
     struct checkpoint_config checkpoint;
     struct watch_config watch;
+    struct evolve_config evolve;
     struct run_config run;
     struct job_config job;
 };

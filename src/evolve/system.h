@@ -39,6 +39,7 @@ struct task {
     char name[EVOLVE_NAME];
     char train[TEXT_LENGTH], validation[TEXT_LENGTH], test[TEXT_LENGTH];
     int64_t classes;
+    int64_t samples; /* of the training set */
     bool private;
     bool removed;    /* its name and place stay */
     int64_t kept;    /* id of its path; -1: none */
