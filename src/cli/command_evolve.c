@@ -42,8 +42,8 @@ static enum status read_tasks(struct evolve *evolve, const char *path)
 {
     struct context *context = evolve->context;
     int count = 0;
-    struct task_row *rows = memory_allocate(context, TASK_FILE_TASKS * sizeof *rows, MEMORY_OTHER);
-    enum status status = rows ? task_file_read(context, path, rows, &count) : STATUS_MEMORY;
+    struct task_row *rows = memory_allocate(context, TASKS_MOST * sizeof *rows, MEMORY_OTHER);
+    enum status status = rows ? tasks_read(context, path, rows, &count) : STATUS_MEMORY;
     status = mesh_agree(evolve->world, context, status);
     if (status == STATUS_OK)
         status = evolve_add(evolve, rows, count);

@@ -187,6 +187,7 @@ struct optimizer_config {
     double gate_lr_factor;
     enum schedule_kind schedule;
     int64_t warmup_steps;
+    double warmup_start;  /* share of learning_rate from which the warm-up rises */
     int64_t decay_steps;  /* of wsd: the last steps, in which the rate falls */
     double minimum_ratio; /* the rate at the end as a share of learning_rate */
 };

@@ -61,6 +61,22 @@ static void set_up_system(struct evolve *evolve)
                                        .flops_unit = wanted->flops_unit};
 }
 
+/* A mesh must take the model at every depth that a path may come to. */
+static enum status check_depths(struct evolve *evolve)
+{
+    const struct space_list *depths = &evolve->system.space.list[HYPER_LAYERS];
+    struct model_config model = evolve->config->model;
+    for (int i = 0; i < depths->count; i++) {
+        model.layers = (int64_t)depths->value[i];
+        CHECK(model_find(&model)->check(evolve->context, &model, mesh_config(evolve->mesh)));
+    }
+    if (depths->value[depths->standard] != (double)evolve->config->model.layers)
+        return context_fail(evolve->context, STATUS_USAGE,
+                            "evolve.space: paths begin with %g layers, but model.layers, which the root has, is %lld",
+                            depths->value[depths->standard], (long long)evolve->config->model.layers);
+    return STATUS_OK;
+}
+
 /* Units that are not given: the root's. */
 static void find_units(struct evolve *evolve)
 {
@@ -143,6 +159,14 @@ static enum status take_folder(struct evolve *evolve)
     return clean_prepare(evolve->context, folder);
 }
 
+/* Children of the visit under way are told of again. */
+static enum status open_metrics(struct evolve *evolve)
+{
+    char path[CHECKPOINT_PATH];
+    snprintf(path, sizeof path, "%.700s/metrics.jsonl", evolve->config->run.folder);
+    return metrics_open(evolve->context, path, evolve->system.next_path - 1, NULL, &evolve->metrics);
+}
+
 /* Whether every component is there, whole. */
 static enum status verify(struct evolve *evolve)
 {
@@ -167,6 +191,8 @@ static enum status open_state(struct evolve *evolve, bool writes)
     status = text ? check_settings(evolve, text) : begin_system(evolve);
     if (status == STATUS_OK && text)
         status = record_read(&evolve->system, text);
+    TRY(mesh_agree(evolve->world, context, status));
+    status = writes && evolve->first ? open_metrics(evolve) : STATUS_OK;
     TRY(mesh_agree(evolve->world, context, status));
     if (text && writes)
         status = verify(evolve);
@@ -195,6 +221,8 @@ enum status evolve_open(struct context *context, struct team *job, struct mesh *
     space_standard(&evolve->system.space, config->model.layers);
     if (status == STATUS_OK)
         status = space_read(context, &config->evolve.space, &evolve->system.space);
+    if (status == STATUS_OK)
+        status = check_depths(evolve);
     CHECK(mesh_agree(world, context, status));
     set_up_system(evolve);
     CHECK(open_state(evolve, writes));
@@ -206,6 +234,7 @@ void evolve_close(struct evolve *evolve)
 {
     if (!evolve->context)
         return;
+    metrics_close(&evolve->metrics);
     lock_release(&evolve->lock);
     json_decref(evolve->history);
     system_destroy(&evolve->system);

@@ -4,8 +4,9 @@
 
 #include "dist/mesh/counter.h"
 #include "io/checkpoint/checkpoint.h"
-#include "io/config/task_file.h"
 #include "io/lock/lock.h"
+#include "io/metrics/metrics.h"
+#include "io/tasks/tasks.h"
 #include "src/evolve/record.h"
 #include "src/evolve/trial.h"
 
@@ -22,8 +23,9 @@ struct evolve {
     struct trial trial;
     json_t *history; /* on every rank */
     int groups, group;
-    bool first;        /* the rank that writes and tells */
-    struct lock *lock; /* of the folder, on that rank */
+    bool first;              /* the rank that writes and tells */
+    struct lock *lock;       /* of the folder, on that rank */
+    struct metrics *metrics; /* on that rank; a line a child, whose step is its path */
     double begin;
 };
 

@@ -71,6 +71,7 @@ static void add_training(const struct trial *trial, const struct path *path, str
     add(lines, "optimizer.clip=1");
     add(lines, "optimizer.schedule=cosine");
     add(lines, "optimizer.minimum_ratio=0");
+    add(lines, "optimizer.warmup_start=0.01");
     add(lines, "optimizer.learning_rate=%.17g", path_value(system, path, HYPER_LR));
     add(lines, "optimizer.momentum=%.17g", path_value(system, path, HYPER_MOMENTUM));
     add(lines, "optimizer.nesterov=%s", path_value(system, path, HYPER_NESTEROV) > 0.0 ? "true" : "false");

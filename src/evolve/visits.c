@@ -50,6 +50,32 @@ static void note(struct evolve *evolve, const struct visit *visit, int index, co
     json_array_append_new(evolve->history, row);
 }
 
+static enum status write_metrics(struct evolve *evolve, const struct visit *visit, int index, const struct child *child,
+                                 const struct trial_result *result)
+{
+    const struct system *system = &evolve->system;
+    const struct path *path = &child->path;
+    const struct metrics_field fields[] = {
+        {"step", (double)path->id, true},
+        {"visit", (double)system->visits + 1, true},
+        {"task", visit->task, true},
+        {"iteration", (double)visit->iteration, true},
+        {"generation", visit->generation, true},
+        {"child", index, true},
+        {"parent", (double)path->parent, true},
+        {"layers", path_layers(path), true},
+        {"learning_rate", path_value(system, path, HYPER_LR), false},
+        {"quality", result->quality, false},
+        {"score", result->quality * path_factor(system, path), false},
+        {"accepted", result->kept, true},
+        {"steps", (double)result->steps, true},
+        {"seconds", result->seconds, false},
+    };
+    if (!evolve->metrics)
+        return STATUS_OK;
+    return metrics_write_text(evolve->metrics, fields, sizeof fields / sizeof *fields, "mutations", child->notes);
+}
+
 /* Accepted in the order of their numbers, whoever was ready first. */
 static enum status take_in(struct evolve *evolve, struct visit *visit, struct child *children,
                            const struct trial_result *results)
@@ -62,6 +88,8 @@ static enum status take_in(struct evolve *evolve, struct visit *visit, struct ch
     for (int64_t i = 0; i < wanted->children; i++) {
         tell(evolve, visit, (int)i + 1, &children[i], &results[i], generations * seconds / evolve->groups);
         note(evolve, visit, (int)i + 1, &children[i], &results[i]);
+        CHECK(mesh_agree(evolve->world, evolve->context,
+                         write_metrics(evolve, visit, (int)i + 1, &children[i], &results[i])));
         if (results[i].kept)
             CHECK(visit_accept(visit, &children[i], results[i].quality));
     }

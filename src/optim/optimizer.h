@@ -108,8 +108,9 @@ double optimizer_norm_squares(struct engine *engine, const struct shard *shards,
 /* min(1, clip / (norm + 1e-6)); 1 when clip is 0. */
 double optimizer_clip_scale(const struct optimizer_config *config, double norm);
 
-/* The learning rate of step (from 1) of `steps`: linear warm-up, then constant, cosine or linear decay to
- * minimum_ratio over the remaining steps, or (wsd) constant until the last decay_steps and linear from there. */
+/* The learning rate of step (from 1) of `steps`: linear warm-up from warmup_start of the rate, then constant, cosine or
+ * linear decay to minimum_ratio over the remaining steps, or (wsd) constant until the last decay_steps and linear from
+ * there. */
 double schedule_rate(const struct optimizer_config *config, int64_t steps, int64_t step);
 
 #endif

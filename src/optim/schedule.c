@@ -13,7 +13,8 @@ static double decay_of(const struct optimizer_config *config, double progress)
 double schedule_rate(const struct optimizer_config *config, int64_t steps, int64_t step)
 {
     if (step <= config->warmup_steps)
-        return config->learning_rate * (double)step / (double)config->warmup_steps;
+        return config->learning_rate *
+               (config->warmup_start + (1.0 - config->warmup_start) * (double)step / (double)config->warmup_steps);
     if (config->schedule == SCHEDULE_CONSTANT)
         return config->learning_rate;
     int64_t begin = config->schedule == SCHEDULE_WSD ? integer_max(steps - config->decay_steps, config->warmup_steps)

@@ -17,6 +17,10 @@ static void warm_up_is_linear_and_cosine_ends_at_the_minimum(void **state)
     assert_close(schedule_rate(&config, 110, 35), 2.0 * (0.1 + 0.9 * 0.5 * (1.0 + sqrt(0.5))), 1e-12, 0.0);
     assert_close(schedule_rate(&config, 110, 110), 0.2, 1e-12, 0.0);
     assert_close(schedule_rate(&config, 110, 500), 0.2, 1e-12, 0.0);
+    config.warmup_start = 0.5;
+    assert_close(schedule_rate(&config, 110, 1), 1.1, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 110, 10), 2.0, 1e-12, 0.0);
+    assert_close(schedule_rate(&config, 110, 110), 0.2, 1e-12, 0.0);
 }
 
 static void linear_and_constant(void **state)

@@ -1,4 +1,4 @@
-#include "io/config/task_file.h"
+#include "io/tasks/tasks.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ static enum status refuse(struct reading *reading, const yaml_node_t *node, cons
 static bool read_name(const char *text, char *name)
 {
     size_t length = strlen(text);
-    bool sound = length > 0 && length < TASK_FILE_NAME;
+    bool sound = length > 0 && length < TASKS_NAME;
     for (size_t i = 0; sound && i < length; i++)
         sound = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", text[i]) != NULL;
     if (sound)
@@ -64,7 +64,7 @@ static enum status read_task(struct reading *reading, const yaml_node_t *node, s
     struct task_row *row = &rows[*count];
     if (node->type != YAML_MAPPING_NODE)
         return refuse(reading, node, "expected a task: a map with name, train, validation and test");
-    if (*count == TASK_FILE_TASKS)
+    if (*count == TASKS_MOST)
         return refuse(reading, node, "more than 256 tasks");
     *row = (struct task_row){0};
     for (yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++)
@@ -91,7 +91,7 @@ static enum status read_document(struct reading *reading, struct task_row *rows,
     return *count > 0 ? STATUS_OK : refuse(reading, root, "no tasks in it");
 }
 
-enum status task_file_read(struct context *context, const char *path, struct task_row *rows, int *count)
+enum status tasks_read(struct context *context, const char *path, struct task_row *rows, int *count)
 {
     struct reading reading = {.context = context, .path = path};
     yaml_parser_t parser;

@@ -1,0 +1,154 @@
+#!/bin/bash
+# evolve.sh SOURCE BUILD: a system of three tiny tasks evolves. Files are the same bytes on any number of groups and
+# after kills; what a task has learned stays as it is; labels of test sets decide nothing.
+set -euo pipefail
+cairn=$2/cairn
+slowness=$(bash "$1/tests/support/slowness.sh")
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+fail() {
+    echo "$1" && exit 1
+}
+
+# set NAME SEED COUNT: images of 8 x 8, of four classes: a quarter of each patch is bright.
+set_of() {
+    LC_ALL=C awk -v seed="$2" -v count="$3" -v name="$1" '
+        function big(n) { return sprintf("\\0\\0\\%o\\%o", int(n / 256), n % 256) }
+        BEGIN {
+            srand(seed)
+            images = "\\0\\0\\10\\3" big(count) big(8) big(8)
+            labels = "\\0\\0\\10\\1" big(count)
+            for (i = 0; i < count; i++) {
+                class = int(4 * rand())
+                labels = labels sprintf("\\%o", class)
+                for (p = 0; p < 64; p++) {
+                    quarter = 2 * (p % 32 >= 16) + (p % 4 >= 2)
+                    images = images sprintf("\\%o", int(60 * rand()) + 180 * (quarter == (class + seed) % 4))
+                }
+            }
+            print images > (name "-images")
+            print labels > (name "-labels")
+        }'
+    for part in images labels; do
+        printf "$(cat "$1-$part")" >"$1-$part-idx$([ "$part" = images ] && echo 3 || echo 1)-ubyte"
+        rm "$1-$part"
+    done
+}
+task() {
+    printf -- '- {name: %s, train: ../%s-train-images-idx3-ubyte, validation: ../%s-validation-images-idx3-ubyte, ' "$1" "$1" "$1"
+    printf 'test: %s-test-images-idx3-ubyte%s}\n' "$2$1" "${3:-}"
+}
+number=0
+for name in a b c d; do
+    number=$((number + 1))
+    set_of $name-train $((10 * number)) 640
+    set_of $name-validation $((10 * number + 4)) 64
+    set_of $name-test $((10 * number + 8)) 64
+done
+{ task a ../ && task b ../ && task c ../ ', private: true'; } >tasks.yaml
+task d ../ >more.yaml
+cat >evolve.yaml <<'END'
+model: {family: vit, image: {size: 8, channels: 1, patch: 4, classes: 4}, width: 16, layers: 2, heads: 2, hidden: 32}
+training: {batch: 16, micro_batch: 16, seed: 7}
+evolve:
+  tasks: ../tasks.yaml
+  iterations: 1
+  generations: 2
+  children: 4
+  intervals: 2
+  samples: 400
+  size_base: 0.9
+  space: ["lr = 0.05 [0.1] 0.2", "layers = 1 [2] 3", "flip = [false]", "crop = [false]"]
+run: {folder: run}
+END
+evolve() { # FOLDER RANKS arguments...
+    mkdir -p "$1"
+    (cd "$1" && timeout $((60 * slowness)) mpirun -n "$2" "$cairn" evolve "${@:3}") >"$1.log" 2>&1
+}
+
+# 1. The same bytes on one, two and four groups.
+for ranks in 1 2 4; do
+    evolve groups$ranks $ranks ../evolve.yaml || fail "evolve on $ranks ranks: $(tail -3 groups$ranks.log)"
+    diff -r -x metrics.jsonl groups1/run groups$ranks/run || fail "$ranks groups make another system than one"
+done
+[ "$(grep -c '"mutations":' groups1/run/metrics.jsonl)" = 24 ] || fail "metrics have no line for each child"
+[ "$(ls groups1/run/children)" = "" ] || fail "results of children are left: $(ls groups1/run/children)"
+awk '/keeps path/ { kept++; if ($8 + 0 < 0.5) exit 1 } END { exit kept != 3 }' groups1.log ||
+    fail "the tasks are not learned: $(grep keeps groups1.log)"
+
+# What is stored is what was measured: of the best interval, not the last.
+cat >eval.yaml <<'END'
+model: {family: vit, image: {size: 8, channels: 1, patch: 4, classes: 4}, width: 16, layers: LAYERS, heads: 2, hidden: 32}
+training: {batch: 16, micro_batch: 16}
+END
+(cd groups1 && "$cairn" evolve run --status 2>/dev/null) >status
+for name in a b c; do
+    (cd groups1 && "$cairn" evolve export run --task $name "../path-$name" 2>/dev/null)
+    layers=$("$cairn" checkpoint inspect path-$name | grep -o 'model.layers.[0-9]*' | sort -u | wc -l)
+    sed "s/LAYERS/$layers/" eval.yaml >eval-$name.yaml
+    for set in test validation; do
+        "$cairn" eval eval-$name.yaml --checkpoint path-$name --data $name-$set-images-idx3-ubyte --json 2>/dev/null |
+            grep -o '"accuracy": *[0-9.]*' | head -1 | awk -F: '{ printf "%.4f ", $2 }'
+    done | diff -w - <(awk -v name=$name '$1 == name { print $3, $4 }' status) ||
+        fail "the path of $name is not what was measured"
+done
+
+# 2. A group of two ranks, once and twice.
+for ranks in 2 4; do
+    evolve pairs$ranks $ranks ../evolve.yaml --set mesh.data=2 || fail "pairs: $(tail -3 pairs$ranks.log)"
+    diff -r -x metrics.jsonl pairs2/run pairs$ranks/run || fail "two groups of two ranks make another system than one"
+done
+! evolve odd 3 ../evolve.yaml --set mesh.data=2 || fail "three ranks are divided into pairs"
+grep -q '3 ranks do not divide into groups of 2' odd.log
+
+# 3. Killed at any moment, it comes to the same bytes.
+kills=0
+for delay in 0.2 0.25 0.3 0.35 0.4 0.45 0.5 0.55 0.6 0.7 0.8; do
+    mkdir -p killed
+    (cd killed && exec timeout -s KILL $delay "$cairn" evolve ../evolve.yaml) >/dev/null 2>&1 || kills=$((kills + 1))
+done
+evolve killed 2 ../evolve.yaml || fail "after kills: $(tail -3 killed.log)"
+[ $kills -gt 0 ] || fail "no start was killed"
+diff -r -x metrics.jsonl groups1/run killed/run || fail "after $kills kills it is another system"
+
+# 4. Labels of test sets decide nothing: with others all but the measured accuracy is the same.
+cp evolve.yaml noise.yaml
+sed -i 's/tasks.yaml/noise-tasks.yaml/' noise.yaml
+{ task a ../noise- && task b ../noise- && task c ../noise- ', private: true'; } >noise-tasks.yaml
+for name in a b c; do
+    cp $name-test-images-idx3-ubyte noise-$name-test-images-idx3-ubyte
+    { head -c 8 $name-test-labels-idx1-ubyte && tail -c +9 $name-test-labels-idx1-ubyte | LC_ALL=C tr '\0\1\2\3' '\1\2\3\0'; } \
+        >noise-$name-test-labels-idx1-ubyte
+done
+evolve noise 1 ../noise.yaml || fail "noise: $(tail -3 noise.log)"
+diff -r -x metrics.jsonl groups1/run/components noise/run/components || fail "labels of test sets change the system"
+grep -q 'test 0.0' noise.log || fail "the noise was not seen: $(grep keeps noise.log)"
+strip() { grep -v '"accuracy":\|"test":\|noise-tasks\|tasks.yaml\|"settings"' "$1"/run/state-000003.json; }
+diff <(strip groups1) <(strip noise) || fail "labels of test sets change a decision"
+
+# 5. Later visits leave what was learned as it is: a new task, further iterations of one, a task that goes.
+cp -r groups1 later
+(cd later && "$cairn" evolve export run --task b before 2>/dev/null)
+(cd later && "$cairn" evolve run --status 2>/dev/null) >status
+grep -Eq '^c +1 +[01]\.[0-9]+' status || fail "no status: $(cat status)"
+evolve later 2 run --add ../more.yaml || fail "a task more: $(tail -3 later.log)"
+grep -q '^d: keeps path' later.log || fail "the new task had no visit"
+(cd later && "$cairn" evolve remove run --task a 2>/dev/null && "$cairn" evolve export run --task b after 2>/dev/null)
+"$cairn" checkpoint diff later/before later/after | grep -q '^identical: ' || fail "task b has changed"
+(cd later && "$cairn" evolve run --status 2>/dev/null) >status
+! grep -q '^a ' status || fail "task a was not removed"
+accuracy() { awk -v task="$1" '$1 == task { print $3 }' "$2"; }
+(cd groups1 && "$cairn" evolve run --status 2>/dev/null) >earlier
+[ "$(accuracy b earlier)" = "$(accuracy b status)" ] || fail "the accuracy of b has changed"
+
+# 6. What does not go together is refused, with the system as it was.
+! evolve groups1 1 ../evolve.yaml --set evolve.size_base=0.8 || fail "another score is taken for the same"
+grep -q 'evolve.size_base: the system in the folder has 0.9, the configuration 0.8' groups1.log
+! evolve stages 2 ../evolve.yaml --set mesh.pipeline=2 || fail "one layer is divided among two stages"
+printf 'X' | dd of="$(ls later/run/components/*.h5 | head -1)" bs=1 seek=66500 conv=notrunc status=none
+! evolve later 1 run --set evolve.iterations=2 || fail "a damaged component is used"
+grep -q 'components/.*damaged' later.log || fail "a damaged component is not named: $(tail -1 later.log)"
+printf -- '- {name: a, train: x, validation: y, tests: z}\n' >tasks.yaml
+! evolve bad 1 ../evolve.yaml || fail "a wrong key of a task is taken"
+grep -q 'tasks.yaml:1: a task has the keys name' bad.log
