@@ -172,13 +172,13 @@ static void test_unknown_keys(void **state)
         {MODEL "evaluation:\n  interval: 5\n",
          "a.yaml:8: evaluation.interval: unknown key; expected one of every, batches, final_batches"},
         {"zzzzzzz: 1\n", "a.yaml:1: zzzzzzz: unknown key; expected one of model, mesh, compute, data, optimizer, "
-                         "training, evaluation, checkpoint, watch, run, job"},
+                         "training, evaluation, checkpoint, watch, evolve, run, job"},
         {"model.width: 5\n",
          "a.yaml:1: \"model.width\": unknown key; write nested maps, the point works in --set only"},
         {"[model]: 5\n", "a.yaml:1: expected a key, got a list"},
         {"{? : 5}\n", "a.yaml:1: expected a key, got nothing"},
         {"\"a\\e[2J\": 5\n", "a.yaml:1: a?[2J: unknown key; expected one of model, mesh, compute, data, optimizer, "
-                             "training, evaluation, checkpoint, watch, run, job"},
+                             "training, evaluation, checkpoint, watch, evolve, run, job"},
     };
     EXPECT_WRONG((struct fixture *)*state, cases);
 }
@@ -395,7 +395,7 @@ static void test_wrong_yaml(void **state)
          "a.yaml:1: anchors and aliases (& and *) are not accepted; write the value out"},
         {"<<: &m {width: 5}\n",
          "a.yaml:1: <<: unknown key; expected one of model, mesh, compute, data, optimizer, training, evaluation, "
-         "checkpoint, watch, run, job"},
+         "checkpoint, watch, evolve, run, job"},
         {"model:\n  width: !!int 5\n", "a.yaml:2: tags (!) are not accepted; the key decides the type"},
         {"model:\n\twidth: 5\n", "a.yaml:2: not valid YAML: found character that cannot start any token"},
         {"model:\n  width: 5\n heads: 2\n", "a.yaml:3: not valid YAML: did not find expected key"},
@@ -563,7 +563,8 @@ static const char all_changed[] =
     "optimizer: {kind: sgd, momentum: 0.5, nesterov: true, learning_rate: 1.2e-38, beta1: 0.85, beta2: 0.99, epsilon: "
     "1.0e-30, weight_decay: 0, clip: 1e38,\n"
     "            polar: exact, adamw_learning_rate: 0.5, beta3: 0.5, every: 3, max_side: 99, no_decay: [a.*, '?b'],\n"
-    "            gate_lr_factor: 10, schedule: wsd, warmup_steps: 7, decay_steps: 11, minimum_ratio: 0.05}\n"
+    "            gate_lr_factor: 10, schedule: wsd, warmup_start: 0.25, warmup_steps: 7, decay_steps: 11, "
+    "minimum_ratio: 0.05}\n"
     "training: {average: 0.5, freeze: [a*, b], train_only: [c], steps: 2000, stop_at: 500, batch: 16, micro_batch: 2, "
     "sequence_length: 128,\n"
     "           seed: 77, skip_limit: 3, capacity_warmup_steps: 9, gate_warning_steps: 20}\n"
