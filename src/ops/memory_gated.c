@@ -146,12 +146,12 @@ static void vectors_gather(const struct gated_pass *pass, float *tile, int64_t l
 }
 
 static void vectors_scatter(const struct gated_pass *pass, struct gradient_target target, const float *tile,
-                            const struct chunk *chunk)
+                            const struct chunk *chunk, const float *factor)
 {
     const struct memory_keys *keys = pass->keys;
     if (target.data)
         pass->kernels->tile_scatter(operation_at_mutable(target.data, chunk_vector(pass, chunk), target.dtype),
-                                    keys->kv_heads * keys->width, tile, pass->ld, chunk->count, keys->width, NULL,
+                                    keys->kv_heads * keys->width, tile, pass->ld, chunk->count, keys->width, factor,
                                     target.beta, target.dtype);
 }
 
@@ -327,11 +327,13 @@ void memory_maps_transpose(const struct memory_keys *keys, float *maps)
             }
 }
 
-/* -- Backward: M before each chunk and its D = A^-1 diag(b) (V - K M), forward along the segment. Then, with P = d loss
- * / d M behind it, from the last chunk to the first: dD = K P,   Z = A^-T dD,   Y = diag(b) Z dV = Y,     dK = D P^T -
- * Y M^T + S K + S^T K  with S = - strict_lower(Y D^T) d logit_t = (1 - b_t) Z_t D_t                 as D_t is b_t times
- * what it writes P -= K^T Y
- * ------------------------------------------------------------------------------------------------ */
+/* -- Backward: M before each chunk and its D = A^-1 diag(b) (V - K M), forward along the segment. Then, with
+ * P = d loss / d M behind it, from the last chunk to the first:
+ *      Z = A^-T K P,  Y = - diag(b) Z
+ *      dV = - Y,  dK = D P^T + Y M^T + S K + S^T K  with S = strict_lower(Y D^T)
+ *      d logit_t = (1 - b_t) Z_t D_t,  as D_t is b_t times what it writes
+ *      P += K^T Y
+ * -- */
 
 struct backward_tiles {
     struct chunk_tiles chunk;
@@ -391,7 +393,7 @@ static void written_make(const struct gated_pass *pass, const struct backward_ti
     multiply_transposed(pass, next, ld, tiles->chunk.k, ld, written, ld, width, ld, chunk->count, 1.0f);
 }
 
-/* dK, from Y and what the chunk wrote, in `other`. */
+/* dK, from Y in `z` and what the chunk wrote, in `other`. */
 static void keys_derive(const struct gated_pass *pass, const struct backward_tiles *tiles, int64_t count,
                         const float *state, const float *written)
 {
@@ -400,13 +402,13 @@ static void keys_derive(const struct gated_pass *pass, const struct backward_til
     int64_t ld = pass->ld;
     kernels->tile_gather_transposed(tiles->square, ld, tiles->p, ld, width, width, 1.0f, DTYPE_F32);
     multiply(pass, tiles->other, ld, written, ld, tiles->square, ld, count, ld, width, 0.0f);
-    kernels->tile_gather_transposed(tiles->square, ld, state, ld, width, width, -1.0f, DTYPE_F32);
-    multiply(pass, tiles->other, ld, tiles->y, ld, tiles->square, ld, count, ld, width, 1.0f);
-    kernels->tile_gather_transposed(tiles->d_transposed, CHUNK, written, ld, count, width, -1.0f, DTYPE_F32);
+    kernels->tile_gather_transposed(tiles->square, ld, state, ld, width, width, 1.0f, DTYPE_F32);
+    multiply(pass, tiles->other, ld, tiles->z, ld, tiles->square, ld, count, ld, width, 1.0f);
+    kernels->tile_gather_transposed(tiles->d_transposed, CHUNK, written, ld, count, width, 1.0f, DTYPE_F32);
     for (int64_t at = 0; at < count; at += DIAGONAL) {
         int64_t rows = integer_min(DIAGONAL, count - at);
         float *across = tiles->across + at * CHUNK;
-        multiply(pass, across, CHUNK, tiles->y + at * ld, ld, tiles->d_transposed, CHUNK, rows, at + rows, width, 0.0f);
+        multiply(pass, across, CHUNK, tiles->z + at * ld, ld, tiles->d_transposed, CHUNK, rows, at + rows, width, 0.0f);
         for (int64_t r = 0; r < rows; r++)
             memset(across + r * CHUNK + at + r, 0, (size_t)(CHUNK - at - r) * sizeof *across);
     }
@@ -438,13 +440,15 @@ static void chunk_backward(const struct gated_pass *pass, const struct backward_
     multiply(pass, tiles->y, ld, tiles->chunk.k, ld, tiles->p, ld, chunk->count, ld, width, 0.0f);
     chunk_solve_transposed(pass, &tiles->chunk, chunk->count, tiles->z, tiles->y, ld, ld);
     strengths_derive(pass, tiles, chunk, written);
-    pass->kernels->tile_gather(tiles->y, ld, tiles->z, ld, chunk->count, ld, 1.0f, DTYPE_F32);
-    pass->kernels->tile_scale(tiles->y, ld, chunk->count, ld, tiles->chunk.strength);
+    for (int64_t r = 0; r < chunk->count; r++) {
+        tiles->chunk.strength[r] = -tiles->chunk.strength[r];
+        tiles->along[r] = -1.0f;
+    }
+    pass->kernels->tile_scale(tiles->z, ld, chunk->count, ld, tiles->chunk.strength); /* Y */
     if (pass->dk.data)
         keys_derive(pass, tiles, chunk->count, state, written);
-    vectors_scatter(pass, pass->dk, tiles->other, chunk);
-    vectors_scatter(pass, pass->dv, tiles->y, chunk);
-    pass->kernels->tile_gather(tiles->z, ld, tiles->y, ld, chunk->count, ld, -1.0f, DTYPE_F32);
+    vectors_scatter(pass, pass->dk, tiles->other, chunk, NULL);
+    vectors_scatter(pass, pass->dv, tiles->z, chunk, tiles->along);
     multiply_transposed(pass, tiles->p, ld, tiles->chunk.k, ld, tiles->z, ld, width, ld, chunk->count, 1.0f);
 }
 
