@@ -219,7 +219,7 @@ static void check_specs(const struct model_config *config, const struct expected
         for (int axis = 0; axis < spec->rank; axis++)
             assert_int_equal(spec->shape[axis], expected[i].shape[axis]);
         assert_int_equal(spec->initial, expected[i].initial);
-        if (expected[i].deviation > 0.0)
+        if (expected[i].deviation != 0.0)
             assert_close(spec->deviation, expected[i].deviation, 1e-12, 0.0);
         if (spec->decay != expected[i].decay || spec->keeps_float != expected[i].keeps_float ||
             spec->is_gate != expected[i].is_gate)
@@ -281,6 +281,25 @@ static void memories_and_routed_layers(void **state)
     struct parameter_totals totals = totals_of(&config);
     assert_int_equal(totals.stored[GROUP_PREDICTORS], 0);
     assert_int_equal(totals.stored[GROUP_ROUTERS], 24);
+}
+
+static void gated_memories(void **state)
+{
+    (void)state;
+    static const struct expected_spec expected[] = {
+        {"model.layers.0.self_attn.memory_gate", 1, {4}, INITIAL_ZERO, 0.0, false, true, true},
+        {"model.layers.0.self_attn.memory_write.weight", 2, {2, 12}, INITIAL_ZERO, 0.0, true, false, false},
+        {"model.layers.0.self_attn.memory_write.bias", 1, {2}, INITIAL_CONSTANT, -2.0, false, false, false},
+        {"model.layers.1.self_attn.memory_conv_q.weight", 2, {24, 4}, INITIAL_FIRST, 0.0, false, true, false},
+        {"model.layers.1.self_attn.memory_conv_k.weight", 2, {12, 4}, INITIAL_FIRST, 0.0, false, true, false},
+        {"model.layers.3.self_attn.memory_conv_v.weight", 2, {12, 4}, INITIAL_FIRST, 0.0, false, true, false},
+        {"model.layers.3.self_attn.memory_norm.weight", 2, {4, 6}, INITIAL_ONE, 0.0, false, true, false},
+    };
+    struct model_config config = small();
+    config.attention.kind = ATTENTION_INFINI;
+    config.attention.memory_update = MEMORY_UPDATE_GATED_DELTA;
+    config.attention.readout_norm = true;
+    CHECK_SPECS(&config, expected);
 }
 
 static void recursions(void **state)
@@ -398,6 +417,9 @@ static void memories_cost_reads_and_writes_and_pairs_in_segments(void **state)
     assert_close(products(&config, 10), linear, 1e-12, 0.0);
     config.attention.memory_update = MEMORY_UPDATE_DELTA;
     assert_close(products(&config, 10), linear + 4.0 * 10 * 2 * 36, 1e-12, 0.0);
+    config.attention.memory_update = MEMORY_UPDATE_GATED_DELTA;
+    assert_close(products(&config, 10), linear + 4.0 * 10 * 2 * (36 + 12), 1e-12, 0.0);
+    config.attention.memory_update = MEMORY_UPDATE_DELTA;
     /* One segment that is not full. */
     assert_close(products(&config, 3), 4.0 * (3 * MAPS + 6 * PAIR + 3 * (4 + 2 * 2) * 36) + 3 * HEAD, 1e-12, 0.0);
 }
@@ -516,6 +538,7 @@ int main(void)
         cmocka_unit_test(every_group_counts_its_own),
         cmocka_unit_test(plain_parameters),
         cmocka_unit_test(memories_and_routed_layers),
+        cmocka_unit_test(gated_memories),
         cmocka_unit_test(recursions),
         cmocka_unit_test(learned_residuals_start_as_the_plain_sum),
         cmocka_unit_test(dense_layers_cost_their_weights_and_half_the_pairs),

@@ -105,6 +105,22 @@ static void orthogonal_rows_share_no_column(void **state)
         assert_true(middle[i] == whole[17 + i]);
 }
 
+/* A part of a matrix [5, 4], and of a vector. */
+static void first_columns_and_constants(void **state)
+{
+    (void)state;
+    struct parameter parameter = {.spec = {.rank = 2, .shape = {5, 4}, .initial = INITIAL_FIRST, .deviation = 0.5},
+                                  .division.slice = {1, 4}};
+    float values[13];
+    parameter_initialize(&parameter, 3, (struct range){3, 13}, values);
+    for (int i = 0; i < 13; i++)
+        assert_true(values[i] == ((i + 3) % 4 == 0 ? 1.0f : 0.0f));
+    parameter.spec.initial = INITIAL_CONSTANT;
+    parameter_initialize(&parameter, 3, (struct range){3, 13}, values);
+    for (int i = 0; i < 13; i++)
+        assert_true(values[i] == 0.5f);
+}
+
 static void ownership_follows_the_owned_range(void **state)
 {
     (void)state;
@@ -342,6 +358,7 @@ int main(void)
         cmocka_unit_test(boxes_cover_a_flat_range_in_order),
         cmocka_unit_test(initial_values_do_not_depend_on_the_division),
         cmocka_unit_test(orthogonal_rows_share_no_column),
+        cmocka_unit_test(first_columns_and_constants),
         cmocka_unit_test(ownership_follows_the_owned_range),
         cmocka_unit_test_setup_teardown(gradients_follow_the_chain_rule, set_up, tear_down),
         cmocka_unit_test_setup_teardown(shared_gradients_are_not_spoiled, set_up, tear_down),
