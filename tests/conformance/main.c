@@ -242,9 +242,9 @@ static void run_file(struct runner *runner, const char *path)
         report(runner, path, good ? "ok" : "FAILED", text);
     }
     context_clear(context);
-    trainer_destroy(&run->trainer);
-    if (run->streams)
+    if (run->streams) /* knows the trainer's decoder */
         decoder_state_ops.destroy(&run->streams);
+    trainer_destroy(&run->trainer);
     memory_free(context, run->logits);
     memory_free(context, run->selected);
     memory_free(context, run->eyes);
