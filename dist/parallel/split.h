@@ -22,7 +22,7 @@ struct tensor *sequence_scatter(struct tape *tape, struct mesh *mesh, struct ten
 /* Linear layers whose communication runs under their products: ranks exchange parts directly, and each multiplies the
  * rows that are there while others travel. */
 
-enum { COLUMN_LINEARS = 4 };
+enum { COLUMN_LINEARS = 7 };
 
 struct linear_weights {
     struct tensor *weight, *bias; /* [O local, I], [O local] or NULL */

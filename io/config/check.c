@@ -181,8 +181,22 @@ static enum status check_recursions(const struct setting_source *source, const s
     return STATUS_OK;
 }
 
+static enum status check_lora(const struct setting_source *source, const struct model_config *model)
+{
+    if (model->depth.lora_rank > 0 && model->depth.kind != DEPTH_MOR)
+        return REFUSE(source, model.depth.lora_rank, model.depth.kind,
+                      "expected 0, or model.depth.kind mor or recursive, whose recursions it tells apart; got %lld",
+                      (long long)model->depth.lora_rank);
+    if (model->depth.lora_rank > model->width)
+        return REFUSE(source, model.depth.lora_rank, model.width,
+                      "expected model.depth.lora_rank to be at most model.width (%lld), got %lld",
+                      (long long)model->width, (long long)model->depth.lora_rank);
+    return STATUS_OK;
+}
+
 static enum status check_depth(const struct setting_source *source, const struct model_config *model)
 {
+    CHECK(check_lora(source, model));
     if (model->family == FAMILY_VIT && model->depth.kind == DEPTH_MOD &&
         model->depth.causal_router == CAUSAL_ROUTER_PREDICTOR)
         return REFUSE(source, model.depth.causal_router, model.family,

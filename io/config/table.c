@@ -178,6 +178,9 @@ const struct setting setting_table[] = {
     {SINGLE(model.depth.alpha, 0, INFINITY), DEFAULT = "0.1",
      ONLY(DECODER | VIT),
      HELP = "mor: factor of the gate with routing expert."},
+    {INTEGER(model.depth.lora_rank, 0, DIMENSION_MAXIMUM), DEFAULT = "0",
+     ONLY(DECODER | VIT),
+     HELP = "mor and recursive: rank of what each recursion adds to the linear layers that it shares (LoRA); 0 is off."},
 
     {INTEGER(mesh.data, 1, DIMENSION_MAXIMUM), AUTOMATIC,
      HELP = "Ranks that hold different sequences; auto takes the ranks the other axes leave."},

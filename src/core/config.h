@@ -90,6 +90,7 @@ struct model_config {
         enum routing_kind routing;
         enum cache_kind cache;
         double alpha;
+        int64_t lora_rank;
     } depth;
 };
 

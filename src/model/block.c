@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "src/model/decoder_private.h"
+#include "src/model/low_rank.h"
 #include "src/ops/route.h"
 
 enum { LENT_KEYS = 3, BLOCK_TENSORS = 1 + HISTORY_LIMIT + LENT_KEYS };
@@ -38,21 +39,36 @@ static bool project(struct tape *tape, const struct block_call *call, struct ten
                     const struct linear_parameters *const *parameters, int count, struct tensor **outputs)
 {
     struct linear_weights weights[COLUMN_LINEARS];
+    struct tensor *all[COLUMN_LINEARS];
     if (gathers_first(call)) {
         for (int i = 0; i < count; i++)
-            outputs[i] = block_apply(tape, parameters[i], n);
+            outputs[i] = low_rank_apply(tape, call, parameters[i], n);
         return outputs[count - 1] != NULL;
     }
-    for (int i = 0; i < count; i++)
+    int downs = count;
+    for (int i = 0; i < count; i++) {
         weights[i] = (struct linear_weights){.weight = parameter_value(parameters[i]->weight),
                                              .bias = parameter_value(parameters[i]->bias)};
-    return column_linear(tape, call->decoder->mesh, n, call->set->count, weights, count, outputs);
+        if (parameters[i]->low_rank)
+            weights[downs++] = (struct linear_weights){.weight = low_rank_down_weight(call, parameters[i])};
+    }
+    if (!column_linear(tape, call->decoder->mesh, n, call->set->count, weights, downs, all))
+        return false;
+    downs = count;
+    for (int i = 0; i < count; i++)
+        outputs[i] = parameters[i]->low_rank
+                         ? add(tape, all[i], low_rank_up(tape, call, parameters[i], all[downs++], 0))
+                         : all[i];
+    return outputs[count - 1] != NULL;
 }
 
 /* W x without the bias, which goes in once the ranks' parts are summed. */
-static struct tensor *apply_part(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x)
+static struct tensor *apply_part(struct tape *tape, const struct block_call *call,
+                                 const struct linear_parameters *parameters, struct tensor *x)
 {
-    return linear(tape, x, parameter_value(parameters->weight), NULL, x ? x->dtype : DTYPE_F32);
+    struct linear_parameters part = *parameters;
+    part.bias = NULL;
+    return low_rank_apply(tape, call, &part, x);
 }
 
 static struct tensor *add_bias(struct tape *tape, const struct linear_parameters *parameters, struct tensor *x)
@@ -64,7 +80,13 @@ static struct tensor *add_bias(struct tape *tape, const struct linear_parameters
 static struct tensor *sum_parts(struct tape *tape, const struct block_call *call,
                                 const struct linear_parameters *parameters, struct tensor *x)
 {
-    return add_bias(tape, parameters, row_linear(tape, call->decoder->mesh, x, parameter_value(parameters->weight)));
+    struct mesh *mesh = call->decoder->mesh;
+    struct tensor *y = row_linear(tape, mesh, x, parameter_value(parameters->weight));
+    if (y && parameters->low_rank) {
+        struct tensor *inner = sequence_scatter(tape, mesh, low_rank_down(tape, call, parameters, x, 0));
+        y = add(tape, y, low_rank_up(tape, call, parameters, inner, sequence_part(mesh, tensor_rows(x)).begin));
+    }
+    return add_bias(tape, parameters, y);
 }
 
 /* -- Attention: sections 2, 3 and 12 -- */
@@ -242,7 +264,7 @@ static void history_push(struct history *history, int window, struct tensor *x)
     history->state[0] = x;
 }
 
-static struct tensor *low_rank(struct tape *tape, struct tensor *down, struct tensor *up, struct tensor *x)
+static struct tensor *narrow(struct tape *tape, struct tensor *down, struct tensor *up, struct tensor *x)
 {
     enum dtype dtype = x ? x->dtype : DTYPE_F32;
     return linear(tape, linear(tape, x, down, NULL, dtype), up, NULL, dtype);
@@ -260,11 +282,11 @@ static struct tensor *connect(struct tape *tape, const struct block_call *call,
     struct tensor *up = parameter_value(parameters->up);
     struct tensor *g = x;
     if (config->residual.previous == 0 && down)
-        g = add(tape, x, low_rank(tape, down, up, x));
+        g = add(tape, x, narrow(tape, down, up, x));
     for (int j = 0; j < config->residual.previous && j <= history->count; j++) {
         struct tensor *y = j == 0 ? x : history->state[j - 1];
         if (down)
-            y = low_rank(tape, tape_slice(tape, down, j), tape_slice(tape, up, j), y);
+            y = narrow(tape, tape_slice(tape, down, j), tape_slice(tape, up, j), y);
         g = residual_term(tape, g, y, parameter_value(parameters->gamma), j);
     }
     history_push(history, history_window(config), x);
@@ -286,7 +308,8 @@ static struct tensor *forward(struct tape *tape, const struct block_call *call, 
     struct tensor *a = (again ? attention_recomputed : attention_part)(tape, call, n, lent);
     if (config->parallel_block) {
         struct tensor *both =
-            add(tape, apply_part(tape, &block->output, a), apply_part(tape, &block->down, mlp_part(tape, call, n)));
+            add(tape, apply_part(tape, call, &block->output, a),
+                apply_part(tape, call, &block->down, mlp_part(tape, call, n)));
         both = sequence_scatter(tape, decoder->mesh, both);
         both = add_bias(tape, &block->down, add_bias(tape, &block->output, both));
         return connect(tape, call, &block->residual, both, h, history);

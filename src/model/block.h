@@ -29,6 +29,8 @@ struct block_call {
     const struct decoder_input *input;
     const struct token_set *set;
     int64_t layer;                     /* unrolled */
+    int64_t use;                       /* of its stored layer */
+    const int64_t *use_begin;          /* [recursions + 1] tokens of the set, where each use has its own; NULL: `use` */
     bool lends, borrows;               /* keys and values, to later recursions or from recursion 1 */
     const struct token_view *borrowed; /* how the set's queries see the keys they borrow, without a cache */
     struct layer_cache *cache;         /* keys of earlier tokens, the layer's own or those it borrows */

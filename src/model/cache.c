@@ -7,6 +7,7 @@
 #include "src/model/block.h"
 #include "src/model/decoder_private.h"
 #include "src/model/layers.h"
+#include "src/model/low_rank.h"
 #include "src/model/query_history.h"
 
 struct layer_cache {
@@ -361,8 +362,8 @@ static struct tensor *kept_part(struct tape *tape, const struct block_call *call
 static bool keep_part(struct tape *tape, const struct block_call *call, struct tensor *n)
 {
     const struct decoder *decoder = call->decoder;
-    struct tensor *k = block_apply(tape, &call->block->key, n);
-    struct tensor *v = block_apply(tape, &call->block->value, n);
+    struct tensor *k = low_rank_apply(tape, call, &call->block->key, n);
+    struct tensor *v = low_rank_apply(tape, call, &call->block->value, n);
     struct tensor *turned = block_turn(tape, decoder, k, call->set->key_rows);
     bool gated = call->cache->queries != NULL;
     struct tensor *strength = gated ? block_apply(tape, &call->block->memory_write, n) : NULL;
@@ -425,7 +426,7 @@ struct tensor *cache_attend(struct tape *tape, const struct block_call *call, st
     const struct token_set *set = call->set;
     struct layer_cache *layer = call->cache;
 
-    struct tensor *q = block_apply(tape, &call->block->query, n);
+    struct tensor *q = low_rank_apply(tape, call, &call->block->query, n);
     if (call->cache_kept > 0 && !keep_part(tape, call, kept_part(tape, call, n)))
         return NULL;
     struct token_set kept;

@@ -15,9 +15,16 @@
 struct decoder_cache;
 struct decoder_ends;
 
+/* What a recursion adds to a linear layer that it shares, U D x (src/model/README.md section 10). */
+struct low_rank {
+    struct parameter *down; /* D [r, in]; NULL where the recursion has none */
+    struct parameter *up;   /* U [out, r] */
+};
+
 struct linear_parameters {
     struct parameter *weight;
-    struct parameter *bias; /* NULL where there is none */
+    struct parameter *bias;          /* NULL where there is none */
+    const struct low_rank *low_rank; /* [recursions]; NULL where there is none */
 };
 
 /* Of a LAuReL connection (src/model/README.md section 6), with p `previous` states and rank r. */
@@ -73,6 +80,8 @@ struct decoder {
     struct range *layers; /* [chunks]: each chunk's unrolled layers; may be none */
     struct block *blocks; /* the stored layers that they use, once each, in their order */
     int block_count;
+    struct low_rank *low_ranks; /* of all blocks' linear layers */
+    int64_t low_rank_count;
     struct parameter *embedding, *positions, *head; /* NULL on other stages than the first, first and last */
     struct linear_parameters patches, classifier;   /* of images, as embedding and head */
     struct parameter *class_token;                  /* [D]; NULL where images have none */

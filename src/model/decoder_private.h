@@ -19,6 +19,8 @@ struct part {
     bool here;          /* on this pipeline stage */
     int64_t uses;       /* unrolled layers that use it */
     int64_t chunk;      /* the first of the model's chunks that uses it */
+    int64_t layer;      /* a layer's number, of the stored ones */
+    bool low_rank;      /* recursions add to its linear layers */
 };
 
 /* The usual initial values and decay: matrices normal(0, 0.02) and decayed, vectors as told and not. */

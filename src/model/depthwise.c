@@ -298,20 +298,25 @@ static bool begin_tokens(struct tape *tape, struct depthwise *d, const struct de
            route(tape, d, input, &cohort, microbatch->h);
 }
 
-/* Where the tokens are in the cache, and how many of them are in a recursion that keeps keys. */
-static bool find_cache_rows(struct tape *tape, const struct depthwise *d, const struct cohort *cohort,
+/* Where the tokens are in the cache, how many of them are in a recursion that keeps keys, and which in each. */
+static bool find_rows(struct tape *tape, const struct depthwise *d, const struct cohort *cohort,
                             struct block_call *call)
 {
     bool lends = decoder_lends(d->decoder);
     int64_t *rows = tape_save(tape, (size_t)cohort->count * sizeof *rows);
     int64_t *query_rows = tape_save(tape, (size_t)cohort->count * sizeof *query_rows);
+    int64_t *uses = tape_save(tape, (size_t)(d->recursions + 1) * sizeof *uses);
     call->cache_rows = rows;
     call->query_rows = query_rows;
+    call->use_begin = uses;
     call->cache_kept = 0;
-    if (!rows || !query_rows)
+    if (!rows || !query_rows || !uses)
         return false;
+    memset(uses, 0, (size_t)(d->recursions + 1) * sizeof *uses);
     for (int64_t i = 0; i < cohort->count; i++) {
         int32_t row = cohort->row[i];
+        for (int r = d->recursion[row]; r < d->recursions; r++)
+            uses[r + 1]++;
         query_rows[i] = row + d->recursion[row] * d->rows;
         rows[i] = lends ? row : query_rows[i];
         call->cache_kept += !lends || d->recursion[row] == 0;
@@ -365,7 +370,7 @@ static bool pass_tokens(struct tape *tape, struct depthwise *d, const struct dec
     struct decoder *decoder = d->decoder;
     struct cohort cohort;
     struct block_call call = {.decoder = decoder, .input = input};
-    if (!gather_cohort(tape, d, 0, d->recursions, &cohort) || !find_cache_rows(tape, d, &cohort, &call))
+    if (!gather_cohort(tape, d, 0, d->recursions, &cohort) || !find_rows(tape, d, &cohort, &call))
         return false;
     call.set = set_of(tape, d, input, &cohort);
     struct tensor *x = take(tape, d, &cohort, d->stream);

@@ -75,6 +75,18 @@ static double residual_products(const struct layer_work *work)
     return products;
 }
 
+/* What the layer's recursion adds to its linear layers, which have so many inputs and outputs together. */
+static double low_rank_products(const struct layer_work *work)
+{
+    const struct model_config *config = work->config;
+    double width = (double)config->width;
+    double query = width + (double)(config->heads * config->head_width);
+    double kv = work->shared_keys ? 0.0 : width + (double)(config->kv_heads * config->head_width);
+    double mlp = (config->mlp == MLP_SWIGLU ? 3.0 : 2.0) * (width + (double)config->hidden);
+    bool shared = layers_use(config, work->layer) >= 0;
+    return shared ? (double)config->depth.lora_rank * (2.0 * query + 2.0 * kv + mlp) : 0.0;
+}
+
 static double layer_products(const struct model_config *config, int64_t layer, int64_t length, double surplus)
 {
     struct layer_work work = work_of(config, layer, length, surplus);
@@ -85,7 +97,8 @@ static double layer_products(const struct model_config *config, int64_t layer, i
     double linear = width * (2.0 * query + 2.0 * kv) + mlp;
     /* A pair has a product with the key and one with the value. */
     double attention = 2.0 * query * attention_pairs(&work) / work.length;
-    return work.share * (linear + memory_products(&work) + residual_products(&work)) + attention;
+    return work.share * (linear + memory_products(&work) + residual_products(&work) + low_rank_products(&work)) +
+           attention;
 }
 
 /* Routers of one value a token, for the tokens that they choose from, or of a depth for each token. */
@@ -125,20 +138,30 @@ static double head_products(const struct model_config *config, int64_t length)
     return (head + patches * patch * (double)config->width * 2.0 / 3.0) / (double)length;
 }
 
-/* What of a layer learns, or of what lies around the layers: `prefix` begins the names. */
+/* What of a layer learns, or of what lies around the layers: one of `prefixes` begins the names. */
 struct learning {
     bool any;
     double share; /* of the elements of its matrices */
 };
 
-static struct learning learning_of(const struct parameter_list *list, const char *prefix)
+enum { PREFIXES = 2, PREFIX = 64 };
+
+static bool begins_with(const char *name, char prefixes[PREFIXES][PREFIX])
+{
+    bool begins = false;
+    for (int i = 0; i < PREFIXES; i++)
+        begins = begins || (prefixes[i][0] && strncmp(name, prefixes[i], strlen(prefixes[i])) == 0);
+    return begins;
+}
+
+static struct learning learning_of_any(const struct parameter_list *list, char prefixes[PREFIXES][PREFIX])
 {
     struct learning learning = {.share = 1.0};
     double all = 0.0;
     double learned = 0.0;
     for (int i = 0; i < list->count; i++) {
         const struct parameter_spec *spec = &list->item[i]->spec;
-        if (strncmp(spec->name, prefix, strlen(prefix)) != 0 || !parameter_counts(list->item[i]))
+        if (!begins_with(spec->name, prefixes) || !parameter_counts(list->item[i]))
             continue;
         bool learns = parameter_learns(list->item[i]);
         double elements = spec->rank > 1 ? (double)parameter_elements(spec) : 0.0;
@@ -149,6 +172,37 @@ static struct learning learning_of(const struct parameter_list *list, const char
     if (all > 0.0)
         learning.share = learned / all;
     return learning;
+}
+
+static struct learning learning_of(const struct parameter_list *list, const char *prefix)
+{
+    char prefixes[PREFIXES][PREFIX] = {""};
+    snprintf(prefixes[0], PREFIX, "%s", prefix);
+    return learning_of_any(list, prefixes);
+}
+
+/* A layer, and what its recursion adds to it. */
+static struct learning learning_of_layer(const struct model_config *config, const struct parameter_list *list,
+                                         int64_t layer)
+{
+    char prefixes[PREFIXES][PREFIX] = {""};
+    long long stored = (long long)layers_stored_of(config, layer);
+    snprintf(prefixes[0], PREFIX, "model.layers.%lld.", stored);
+    if (layers_use(config, layer) >= 0)
+        snprintf(prefixes[1], PREFIX, "model.recursions.%lld.layers.%lld.", (long long)layers_use(config, layer),
+                 stored);
+    return learning_of_any(list, prefixes);
+}
+
+static bool routers_learn(const struct model_config *config, const struct parameter_list *list)
+{
+    bool learn = learning_of(list, "model.router").any;
+    for (int64_t r = 0; config->depth.kind == DEPTH_MOR && r < config->depth.recursions; r++) {
+        char prefix[PREFIX];
+        snprintf(prefix, sizeof prefix, "model.recursions.%lld.router.", (long long)r);
+        learn = learn || learning_of(list, prefix).any;
+    }
+    return learn;
 }
 
 /* Of three products forward and backward those that are needed: that of the input's gradient where something up to here
@@ -162,13 +216,10 @@ static double needed(struct learning learning, bool before)
 static double learned_products(const struct model_config *config, int64_t length, double surplus,
                                const struct parameter_list *list)
 {
-    bool before = learning_of(list, "model.embed_").any || learning_of(list, "model.router").any ||
-                  learning_of(list, "model.recursions.").any;
+    bool before = learning_of(list, "model.embed_").any || routers_learn(config, list);
     double products = 0.0;
     for (int64_t layer = 0; layer < config->layers; layer++) {
-        char prefix[48];
-        snprintf(prefix, sizeof prefix, "model.layers.%lld.", (long long)layers_stored_of(config, layer));
-        struct learning learning = learning_of(list, prefix);
+        struct learning learning = learning_of_layer(config, list, layer);
         products += needed(learning, before) * layer_products(config, layer, length, surplus);
         before = before || learning.any;
     }

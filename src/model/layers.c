@@ -59,6 +59,15 @@ int64_t layers_recursion(const struct model_config *config, int64_t layer)
     return inside && count > 0 ? (layer - first) / count : -1;
 }
 
+int64_t layers_use(const struct model_config *config, int64_t layer)
+{
+    int64_t before = layers_middle(config) ? 1 : 0;
+    if (config->depth.kind != DEPTH_MOR || layer < before || layer >= config->layers - before)
+        return -1;
+    return layers_cycle(config) ? (layer - before) / shared_layers(config)
+                                : (layer - before) % config->depth.recursions;
+}
+
 bool layers_routed(const struct model_config *config, int64_t layer)
 {
     return config->depth.kind == DEPTH_MOD && (layer + 1) % config->depth.every == 0;

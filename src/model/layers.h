@@ -24,6 +24,9 @@ void layers_shared(const struct model_config *config, int64_t *first, int64_t *c
 /* The recursion, from 0, that an unrolled layer belongs to; -1 for what is outside of them. */
 int64_t layers_recursion(const struct model_config *config, int64_t layer);
 
+/* Which of the uses of its stored layer an unrolled layer is, from 0; -1 for what no recursion shares. */
+int64_t layers_use(const struct model_config *config, int64_t layer);
+
 /* Whether a layer of Mixture-of-Depths has a router. */
 bool layers_routed(const struct model_config *config, int64_t layer);
 

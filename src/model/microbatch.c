@@ -91,6 +91,7 @@ bool microbatch_run_layer(struct tape *tape, struct decoder *decoder, const stru
                               .input = input,
                               .set = microbatch->whole,
                               .layer = layer,
+                              .use = layers_use(config, layer),
                               .cache = decoder_layer_cache(input->cache, layer),
                               .cache_rows = decoder_cache_rows(decoder, input->cache, layer),
                               .query_rows = decoder_query_rows(decoder, input->cache, layer),

@@ -42,6 +42,7 @@ const char *parameter_group_name(enum parameter_group group)
         [GROUP_EMBEDDINGS] = "embeddings", [GROUP_ATTENTION] = "attention",       [GROUP_MLP] = "mlp",
         [GROUP_NORMS] = "norms",           [GROUP_MEMORY_GATES] = "memory gates", [GROUP_ROUTERS] = "routers",
         [GROUP_PREDICTORS] = "predictors", [GROUP_RESIDUAL] = "residual",         [GROUP_HEAD] = "head",
+        [GROUP_LORA] = "lora",
     };
     return names[group];
 }

@@ -20,6 +20,7 @@ enum parameter_group {
     GROUP_ROUTERS,
     GROUP_PREDICTORS,
     GROUP_RESIDUAL,
+    GROUP_LORA,
     GROUP_HEAD,
     PARAMETER_GROUPS,
 };

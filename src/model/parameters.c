@@ -13,7 +13,7 @@ static const double usual = 0.02;
 
 /* -- Declaring one -- */
 
-enum { PREFIX = 40 };
+enum { PREFIX = 64 };
 
 struct parameter_spec part_matrix(const struct part *part, const char *name, const char *suffix, int64_t rows,
                                   int64_t columns)
@@ -49,6 +49,18 @@ struct parameter *part_declare_whole(struct decoder *decoder, const struct part 
 
 /* -- Layers -- */
 
+/* The chunk of the model that runs an unrolled layer. */
+static int64_t chunk_of(const struct decoder *decoder, int64_t layer)
+{
+    int64_t chunks = decoder_model_chunks(decoder);
+    for (int64_t chunk = 0; decoder->mesh && chunk < chunks; chunk++) {
+        struct range layers = stages_layers(&decoder->config, mesh_config(decoder->mesh), chunk, decoder->max_length);
+        if (layer >= layers.begin && layer < layers.begin + layers.count)
+            return chunk;
+    }
+    return 0;
+}
+
 struct linear_parameters part_declare_norm(struct decoder *decoder, const struct part *part, const char *name)
 {
     const struct model_config *config = &decoder->config;
@@ -68,7 +80,54 @@ struct linear_map {
     int64_t rows, columns;
     struct parameter_division division;
     double deviation;
+    bool of_keys; /* or values, which later recursions may borrow from the first */
 };
+
+/* The linear layers of a block. */
+enum { LINEARS = 7 };
+
+/* The unrolled layer that is the use-th of a stored one. */
+static int64_t find_use(const struct model_config *config, int64_t stored, int64_t use)
+{
+    int64_t layer = 0;
+    while (layers_stored_of(config, layer) != stored || layers_use(config, layer) != use)
+        layer++;
+    return layer;
+}
+
+/* What divides W divides one of the two, and the other is whole on every tensor rank: up has W's rows, or down its
+ * columns. */
+static const struct low_rank *declare_low_rank(struct decoder *decoder, const struct part *layer,
+                                               const struct linear_map *map)
+{
+    const struct model_config *config = &decoder->config;
+    int64_t uses = map->of_keys && decoder_lends(decoder) ? 1 : config->depth.recursions;
+    struct low_rank *low_rank = decoder->low_ranks + decoder->low_rank_count;
+    bool rows = map->division.axis == 0;
+    for (int64_t use = 0; use < uses; use++) {
+        char prefix[PREFIX];
+        struct part part = {.prefix = prefix,
+                            .here = layer->here,
+                            .uses = 1,
+                            .chunk = chunk_of(decoder, find_use(config, layer->layer, use))};
+        snprintf(prefix, sizeof prefix, "model.recursions.%lld.layers.%lld.", (long long)use, (long long)layer->layer);
+        struct parameter_spec down =
+            part_matrix(&part, map->name, ".lora_down.weight", config->depth.lora_rank, map->columns);
+        struct parameter_spec up = part_matrix(&part, map->name, ".lora_up.weight", map->rows, config->depth.lora_rank);
+        up.initial = INITIAL_ZERO;
+        down.is_matrix = up.is_matrix = true;
+        struct parameter_division whole = division_whole(decoder, rows ? config->depth.lora_rank : map->rows);
+        struct low_rank own = {
+            .down = part_declare(decoder, &part, GROUP_LORA, &down, rows ? whole : map->division),
+            .up = part_declare(decoder, &part, GROUP_LORA, &up, rows ? map->division : whole)};
+        if (layer->here)
+            low_rank[use] = own;
+    }
+    if (!layer->here)
+        return NULL;
+    decoder->low_rank_count += config->depth.recursions;
+    return low_rank;
+}
 
 static struct linear_parameters declare_linear(struct decoder *decoder, const struct part *layer,
                                                const struct linear_map *map)
@@ -85,6 +144,8 @@ static struct linear_parameters declare_linear(struct decoder *decoder, const st
         linear.bias = divided ? part_declare(decoder, layer, map->group, &bias, map->division)
                               : part_declare_whole(decoder, layer, map->group, &bias);
     }
+    if (layer->low_rank)
+        linear.low_rank = declare_low_rank(decoder, layer, map);
     return linear;
 }
 
@@ -152,8 +213,8 @@ static void declare_attention(struct decoder *decoder, const struct part *layer,
     struct parameter_division columns = division_units(1, decoder->heads, config->head_width);
     const struct linear_map maps[] = {
         {GROUP_ATTENTION, "self_attn.q_proj", query, width, rows, usual},
-        {GROUP_ATTENTION, "self_attn.k_proj", kv, width, kv_rows, usual},
-        {GROUP_ATTENTION, "self_attn.v_proj", kv, width, kv_rows, usual},
+        {GROUP_ATTENTION, "self_attn.k_proj", kv, width, kv_rows, usual, .of_keys = true},
+        {GROUP_ATTENTION, "self_attn.v_proj", kv, width, kv_rows, usual, .of_keys = true},
         {GROUP_ATTENTION, "self_attn.o_proj", width, query, columns, into_stream(config)},
     };
     block->query = declare_linear(decoder, layer, &maps[0]);
@@ -283,18 +344,6 @@ static bool is_here(const struct decoder *decoder, int64_t stored)
     return false;
 }
 
-/* The chunk of the model that runs an unrolled layer. */
-static int64_t chunk_of(const struct decoder *decoder, int64_t layer)
-{
-    int64_t chunks = decoder_model_chunks(decoder);
-    for (int64_t chunk = 0; decoder->mesh && chunk < chunks; chunk++) {
-        struct range layers = stages_layers(&decoder->config, mesh_config(decoder->mesh), chunk, decoder->max_length);
-        if (layer >= layers.begin && layer < layers.begin + layers.count)
-            return chunk;
-    }
-    return 0;
-}
-
 static void declare_layers(struct decoder *decoder)
 {
     const struct model_config *config = &decoder->config;
@@ -309,7 +358,9 @@ static void declare_layers(struct decoder *decoder)
         struct part part = {.prefix = prefix,
                             .here = is_here(decoder, layer),
                             .uses = count_uses(config, all, layer),
-                            .chunk = chunk_of(decoder, first)};
+                            .chunk = chunk_of(decoder, first),
+                            .layer = layer,
+                            .low_rank = config->depth.lora_rank > 0 && layers_use(config, first) >= 0};
         snprintf(prefix, sizeof prefix, "model.layers.%lld.", (long long)layer);
         struct block *block = part.here ? &decoder->blocks[decoder->block_count++] : &elsewhere;
         block->layer = layer;
@@ -363,7 +414,9 @@ enum status decoder_declare(struct decoder *decoder)
     decoder->blocks = memory_allocate(context, layers * sizeof *decoder->blocks, MEMORY_OTHER);
     decoder->recursion_routers =
         memory_allocate(context, recursions * sizeof *decoder->recursion_routers, MEMORY_OTHER);
-    if (!decoder->blocks || !decoder->recursion_routers)
+    size_t low_ranks = decoder->config.depth.lora_rank > 0 ? layers * LINEARS * recursions : 0;
+    decoder->low_ranks = memory_allocate(context, low_ranks * sizeof *decoder->low_ranks, MEMORY_OTHER);
+    if (!decoder->blocks || !decoder->recursion_routers || !decoder->low_ranks)
         return STATUS_MEMORY;
     declare_all(decoder);
     return context->status;
@@ -384,6 +437,7 @@ enum status decoder_describe(struct context *context, const struct model_config 
     enum status status = decoder_declare(&description);
     memory_free(context, description.blocks);
     memory_free(context, description.recursion_routers);
+    memory_free(context, description.low_ranks);
     return status;
 }
 
