@@ -307,9 +307,8 @@ static struct tensor *forward(struct tape *tape, const struct block_call *call, 
     bool again = tape->recording && decoder->recompute == RECOMPUTE_ATTENTION;
     struct tensor *a = (again ? attention_recomputed : attention_part)(tape, call, n, lent);
     if (config->parallel_block) {
-        struct tensor *both =
-            add(tape, apply_part(tape, call, &block->output, a),
-                apply_part(tape, call, &block->down, mlp_part(tape, call, n)));
+        struct tensor *both = add(tape, apply_part(tape, call, &block->output, a),
+                                  apply_part(tape, call, &block->down, mlp_part(tape, call, n)));
         both = sequence_scatter(tape, decoder->mesh, both);
         both = add_bias(tape, &block->down, add_bias(tape, &block->output, both));
         return connect(tape, call, &block->residual, both, h, history);

@@ -233,8 +233,8 @@ void decoder_destroy(struct decoder **decoder)
     if (!d)
         return;
     struct context *context = d->context;
-    void *owned[] = {d->blocks, d->low_ranks, d->recursion_routers, d->layers, d->kv_of_head, d->cosine,
-                     d->sine,   d->router_counts,     d};
+    void *owned[] = {d->blocks, d->low_ranks, d->recursion_routers, d->layers, d->kv_of_head,
+                     d->cosine, d->sine,      d->router_counts,     d};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         memory_free(context, owned[i]);
     *decoder = NULL;

@@ -300,7 +300,7 @@ static bool begin_tokens(struct tape *tape, struct depthwise *d, const struct de
 
 /* Where the tokens are in the cache, how many of them are in a recursion that keeps keys, and which in each. */
 static bool find_rows(struct tape *tape, const struct depthwise *d, const struct cohort *cohort,
-                            struct block_call *call)
+                      struct block_call *call)
 {
     bool lends = decoder_lends(d->decoder);
     int64_t *rows = tape_save(tape, (size_t)cohort->count * sizeof *rows);

@@ -39,9 +39,15 @@ bool model_carries(const struct model_ops *ops, const struct config *config)
 const char *parameter_group_name(enum parameter_group group)
 {
     static const char *const names[PARAMETER_GROUPS] = {
-        [GROUP_EMBEDDINGS] = "embeddings", [GROUP_ATTENTION] = "attention",       [GROUP_MLP] = "mlp",
-        [GROUP_NORMS] = "norms",           [GROUP_MEMORY_GATES] = "memory gates", [GROUP_ROUTERS] = "routers",
-        [GROUP_PREDICTORS] = "predictors", [GROUP_RESIDUAL] = "residual",         [GROUP_HEAD] = "head",
+        [GROUP_EMBEDDINGS] = "embeddings",
+        [GROUP_ATTENTION] = "attention",
+        [GROUP_MLP] = "mlp",
+        [GROUP_NORMS] = "norms",
+        [GROUP_MEMORY_GATES] = "memory gates",
+        [GROUP_ROUTERS] = "routers",
+        [GROUP_PREDICTORS] = "predictors",
+        [GROUP_RESIDUAL] = "residual",
+        [GROUP_HEAD] = "head",
         [GROUP_LORA] = "lora",
     };
     return names[group];

@@ -117,9 +117,8 @@ static const struct low_rank *declare_low_rank(struct decoder *decoder, const st
         up.initial = INITIAL_ZERO;
         down.is_matrix = up.is_matrix = true;
         struct parameter_division whole = division_whole(decoder, rows ? config->depth.lora_rank : map->rows);
-        struct low_rank own = {
-            .down = part_declare(decoder, &part, GROUP_LORA, &down, rows ? whole : map->division),
-            .up = part_declare(decoder, &part, GROUP_LORA, &up, rows ? map->division : whole)};
+        struct low_rank own = {.down = part_declare(decoder, &part, GROUP_LORA, &down, rows ? whole : map->division),
+                               .up = part_declare(decoder, &part, GROUP_LORA, &up, rows ? map->division : whole)};
         if (layer->here)
             low_rank[use] = own;
     }

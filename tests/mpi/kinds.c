@@ -56,6 +56,15 @@ const struct kind kinds[KINDS] = {
      "residual: {kind: laurel, scope: layer, previous: 3}, depth: {kind: mor, recursions: 2, cache: recursion}"},
     {"laurel RW, PA, layer, mod", "layers: 6, residual: {kind: laurel, scope: layer, weights: true, previous: 5}, "
                                   "depth: {kind: mod, every: 2, capacity: 0.4}"},
+    {"lora, infini, mor expert shared, middle cycle of 2",
+     "layers: 6, attention: {kind: infini, segment: 3, memory_update: delta}, "
+     "depth: {kind: mor, recursions: 2, cache: shared, lora_rank: 3}"},
+    {"lora, parallel block, mor token recursion, cycle of 3",
+     "layers: 6, parallel_block: true, "
+     "depth: {kind: mor, recursions: 3, sharing: cycle, routing: token, lora_rank: 2}"},
+    {"lora, sequence of 2, biases",
+     "layers: 8, bias: true, mlp: gelu, "
+     "depth: {kind: mor, recursions: 2, sharing: sequence, routing: none, lora_rank: 1}"},
     {"laurel PA, mod predictor, every layer", "layers: 3, residual: {kind: laurel, previous: 5}, "
                                               "depth: {kind: mod, every: 1, capacity: 0.5, causal_router: predictor}"},
 };
