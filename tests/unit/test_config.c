@@ -429,6 +429,11 @@ static void test_combinations_of_a_model(void **state)
          "laurel, got sublayer"},
         {"  residual: {kind: laurel, rank: 65}\n",
          "a.yaml:7: model.residual.rank: expected model.residual.rank to be at most model.width (64), got 65"},
+        {"  depth: {kind: recursive, lora_rank: 65}\n",
+         "a.yaml:7: model.depth.lora_rank: expected model.depth.lora_rank to be at most model.width (64), got 65"},
+        {"  depth: {kind: mod, lora_rank: 4}\n",
+         "a.yaml:7: model.depth.lora_rank: expected 0, or model.depth.kind mor or recursive, whose recursions it tells "
+         "apart; got 4"},
         {"  depth: {kind: mod, every: 9}\n",
          "a.yaml:7: model.depth.every: expected model.depth.every to be at most model.layers (8), or no layer is "
          "routed; got 9"},
@@ -553,7 +558,8 @@ static const char all_changed[] =
     "   attention: {kind: infini, segment: 48, memory_update: gated_delta, readout_norm: true},\n"
     "   residual: {kind: laurel, scope: layer, weights: true, rank: 4, previous: 3},\n"
     "   depth: {kind: mor, every: 3, capacity: 0.1, gate: sigmoid, causal_router: predictor, router_loss: 0.001,\n"
-    "           recursions: 3, sharing: sequence, routing: none, cache: shared, alpha: 0.30000000000000004}}\n"
+    "           recursions: 3, sharing: sequence, routing: none, cache: shared, alpha: 0.30000000000000004, lora_rank: "
+    "5}}\n"
     "mesh: {data: 2, pipeline: 4, context: auto, tensor: 3, virtual_stages: 2, recursions: stage}\n"
     "compute: {type: bf16, recompute: layer, threads: 6, bucket_bytes: 4096}\n"
     "data: {train: [a, \"b \\\"c\\\" \\\\ \\x01\\n\\r\\t\\x7f\\e\", \"\\N\\_\\L\\P\\uFEFF\\uFFFF \\u00e9 "

@@ -39,16 +39,32 @@ static void layers_are_shared_as_the_paper_says(void **state)
     static const struct {
         enum sharing_kind sharing;
         int layers, stored;
-        int stored_of[12], recursion[12];
+        int stored_of[12], recursion[12], use[12];
     } cases[] = {
-        {SHARING_CYCLE, 9, 3, {0, 1, 2, 0, 1, 2, 0, 1, 2, -1}, {0, 0, 0, 1, 1, 1, 2, 2, 2}},
-        {SHARING_SEQUENCE, 9, 3, {0, 0, 0, 1, 1, 1, 2, 2, 2, -1}, {-1, -1, -1, -1, -1, -1, -1, -1, -1}},
-        {SHARING_MIDDLE_CYCLE, 11, 5, {0, 1, 2, 3, 1, 2, 3, 1, 2, 3, 4, -1}, {-1, 0, 0, 0, 1, 1, 1, 2, 2, 2, -1}},
+        {SHARING_CYCLE,
+         9,
+         3,
+         {0, 1, 2, 0, 1, 2, 0, 1, 2, -1},
+         {0, 0, 0, 1, 1, 1, 2, 2, 2},
+         {0, 0, 0, 1, 1, 1, 2, 2, 2}},
+        {SHARING_SEQUENCE,
+         9,
+         3,
+         {0, 0, 0, 1, 1, 1, 2, 2, 2, -1},
+         {-1, -1, -1, -1, -1, -1, -1, -1, -1},
+         {0, 1, 2, 0, 1, 2, 0, 1, 2}},
+        {SHARING_MIDDLE_CYCLE,
+         11,
+         5,
+         {0, 1, 2, 3, 1, 2, 3, 1, 2, 3, 4, -1},
+         {-1, 0, 0, 0, 1, 1, 1, 2, 2, 2, -1},
+         {-1, 0, 0, 0, 1, 1, 1, 2, 2, 2, -1}},
         {SHARING_MIDDLE_SEQUENCE,
          11,
          5,
          {0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, -1},
-         {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}},
+         {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},
+         {-1, 0, 1, 2, 0, 1, 2, 0, 1, 2, -1}},
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct model_config config = recursive(cases[c].sharing, cases[c].layers, 3);
@@ -56,6 +72,7 @@ static void layers_are_shared_as_the_paper_says(void **state)
         for (int layer = 0; layer < cases[c].layers; layer++) {
             assert_int_equal(layers_stored_of(&config, layer), cases[c].stored_of[layer]);
             assert_int_equal(layers_recursion(&config, layer), cases[c].recursion[layer]);
+            assert_int_equal(layers_use(&config, layer), cases[c].use[layer]);
         }
         assert_int_equal(cases[c].stored_of[cases[c].layers], -1);
     }

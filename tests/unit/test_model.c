@@ -331,6 +331,46 @@ static void recursions(void **state)
     assert_int_equal(2 * totals.stored[GROUP_MLP], totals.unrolled[GROUP_MLP]);
 }
 
+/* Products of a layer's seven low-rank maps of rank 3, which are their elements, and of those of keys and values. */
+enum { LOW_RANK = 3 * (2 * (12 + 24) + 2 * (12 + 12) + 3 * (12 + 20)), KV_LOW_RANK = 3 * 2 * (12 + 12) };
+
+static struct model_config with_low_rank(void)
+{
+    struct model_config config = small();
+    config.depth.kind = DEPTH_MOR;
+    config.depth.lora_rank = 3;
+    return config;
+}
+
+static void recursions_add_to_the_layers_that_they_share(void **state)
+{
+    (void)state;
+    static const struct expected_spec expected[] = {
+        {"model.recursions.0.layers.0.self_attn.q_proj.lora_down.weight",
+         2,
+         {3, 12},
+         INITIAL_NORMAL,
+         0.02,
+         true,
+         false,
+         false},
+        {"model.recursions.1.layers.1.self_attn.q_proj.lora_up.weight", 2, {24, 3}, INITIAL_ZERO, 0.0, true},
+        {"model.recursions.1.layers.1.self_attn.v_proj.lora_up.weight", 2, {12, 3}, INITIAL_ZERO, 0.0, true},
+        {"model.recursions.1.layers.0.self_attn.o_proj.lora_down.weight", 2, {3, 24}, INITIAL_NORMAL, 0.02, true},
+        {"model.recursions.1.layers.1.mlp.gate_proj.lora_up.weight", 2, {20, 3}, INITIAL_ZERO, 0.0, true},
+        {"model.recursions.0.layers.1.mlp.down_proj.lora_down.weight", 2, {3, 20}, INITIAL_NORMAL, 0.02, true},
+    };
+    struct model_config config = with_low_rank();
+    CHECK_SPECS(&config, expected);
+    assert_int_equal(totals_of(&config).stored[GROUP_LORA], 4 * LOW_RANK);
+    config.depth.cache = CACHE_SHARED;
+    assert_int_equal(totals_of(&config).stored[GROUP_LORA], 4 * LOW_RANK - 2 * KV_LOW_RANK);
+    config.depth.routing = ROUTING_NONE; /* then nothing is borrowed */
+    assert_int_equal(totals_of(&config).stored[GROUP_LORA], 4 * LOW_RANK);
+    config.depth.sharing = SHARING_MIDDLE_SEQUENCE;
+    assert_int_equal(totals_of(&config).stored[GROUP_LORA], 2 * LOW_RANK);
+}
+
 static void learned_residuals_start_as_the_plain_sum(void **state)
 {
     (void)state;
@@ -405,6 +445,10 @@ static void recursions_cost_what_their_tokens_take(void **state)
     assert_close(products(&config, 8), first + second + 8 * 2 * 12, 1e-12, 0.0);
     config.depth.routing = ROUTING_NONE;
     assert_close(products(&config, 8), 4.0 * (8 * MAPS + 36 * PAIR) + 8 * HEAD, 1e-12, 0.0);
+    config = with_low_rank();
+    config.depth.cache = CACHE_SHARED;
+    assert_close(products(&config, 8),
+                 first + second + 2.0 * (8 * LOW_RANK + 4 * (LOW_RANK - KV_LOW_RANK)) + 2 * 8 * 12, 1e-12, 0.0);
 }
 
 /* Segments of 4, 4 and 2 tokens: 10 + 10 + 3 pairs. */
@@ -488,6 +532,17 @@ static void frozen_parameters_spare_products(void **state)
         list.item[i]->frozen = strcmp(list.item[i]->spec.name, "model.embed_tokens.weight") != 0;
     assert_close(decoder_flops_per_token(&config, 16, 0.0, &list), 4.0 * (4.0 * layer + head), 1e-12, 0.0);
     forget(&context, &list);
+    config = with_low_rank();
+    config.depth.routing = ROUTING_NONE;
+    describe(&context, &config, &list);
+    for (int i = 0; i < list.count; i++)
+        list.item[i]->frozen = strncmp(list.item[i]->spec.name, "model.recursions.", 17) != 0;
+    layer = (decoder_flops_per_token(&config, 16, 0.0, NULL) / 6.0 - head) / 4.0;
+    /* The layer is stored once for what two recursions add, of which one is at work in it at a time. */
+    double share = (double)LOW_RANK / (MAPS + LOW_RANK);
+    assert_close(decoder_flops_per_token(&config, 16, 0.0, &list), (4.0 + 2.0 * share) * 4.0 * layer + 4.0 * head,
+                 1e-12, 0.0);
+    forget(&context, &list);
 }
 
 /* A second of a name, a lent one of another shape, and lending what learns are mistakes; what is lent is shared. */
@@ -540,6 +595,7 @@ int main(void)
         cmocka_unit_test(memories_and_routed_layers),
         cmocka_unit_test(gated_memories),
         cmocka_unit_test(recursions),
+        cmocka_unit_test(recursions_add_to_the_layers_that_they_share),
         cmocka_unit_test(learned_residuals_start_as_the_plain_sum),
         cmocka_unit_test(dense_layers_cost_their_weights_and_half_the_pairs),
         cmocka_unit_test(routed_layers_cost_what_their_tokens_take),
