@@ -142,6 +142,41 @@ accuracy() { awk -v task="$1" '$1 == task { print $3 }' "$2"; }
 (cd groups1 && "$cairn" evolve run --status 2>/dev/null) >earlier
 [ "$(accuracy b earlier)" = "$(accuracy b status)" ] || fail "the accuracy of b has changed"
 
+# The graph is handed to graphviz whole.
+mkdir bin
+printf '#!/bin/sh\ncat >"$3"\n' >bin/dot
+chmod +x bin/dot
+(cd later && PATH=$folder/bin:$PATH "$cairn" evolve run --lineage graph.svg >/dev/null 2>&1)
+for part in '^digraph system {' 'label="head.b' 'label="root' 'style=dashed, label=copy' '^}'; do
+    grep -q "$part" later/graph.svg || fail "the graph lacks $part"
+done
+[ "$(grep -c 'shape=ellipse' later/graph.svg)" = 4 ] || fail "the graph does not have the root and three paths"
+
+# Momentum goes on from the parent's: at a rate of 0 and a momentum of 0.99 it adds up over the generations, of which
+# the second is accepted with the score of the first.
+cat >still.yaml <<'END'
+model: {family: vit, image: {size: 8, channels: 1, patch: 4, classes: 4}, width: 16, layers: 1, heads: 2, hidden: 32}
+training: {batch: 16, micro_batch: 16}
+evolve:
+  tasks: ../still-tasks.yaml
+  iterations: 1
+  children: 1
+  intervals: 1
+  samples: 80
+  space: ["lr = [0]", "momentum = [0.99]", "flip = [false]", "crop = [false]"]
+run: {folder: run}
+END
+task a ../ >still-tasks.yaml
+norms=()
+for generations in 1 2; do
+    evolve still$generations 1 ../still.yaml --set evolve.generations=$generations || fail "$(tail -1 still$generations.log)"
+    grep -q "keeps path $generations," still$generations.log || fail "an equal score is not accepted, or not the newest kept"
+    head=$(find still$generations/run/components -name '*.h5' | sort -V | tail -1)
+    norms+=("$("$cairn" checkpoint inspect "$head" | awk '$1 ~ "momentum/classifier.weight" { print $(NF - 1) }')")
+done
+awk -v one="${norms[0]}" -v two="${norms[1]}" 'BEGIN { exit !(one > 0 && two > 1.5 * one && two < 2.5 * one) }' ||
+    fail "momentum does not go on: ${norms[*]}"
+
 # 6. What does not go together is refused, with the system as it was.
 ! evolve groups1 1 ../evolve.yaml --set evolve.size_base=0.8 || fail "another score is taken for the same"
 grep -q 'evolve.size_base: the system in the folder has 0.9, the configuration 0.8' groups1.log
