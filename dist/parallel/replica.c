@@ -330,7 +330,7 @@ void replica_average_buffers(struct replica *replica)
         return;
     for (int i = 0; i < replica->parameter_count; i++) {
         const struct parameter *parameter = replica->parameters[i];
-        if (!parameter->spec.is_buffer || parameter->frozen)
+        if (!parameter->spec.is_buffer || parameter->spec.is_count || parameter->frozen)
             continue;
         float *values = parameter->value.data;
         int64_t count = tensor_count(&parameter->value);

@@ -46,7 +46,7 @@ static enum status visit(const struct replica *replica, const struct parameter_s
                          const struct state_visitor *visitor)
 {
     struct state_piece pieces[BOXES_OF_RANGE];
-    struct state_array array = {.rank = spec->rank, .pieces = pieces};
+    struct state_array array = {.rank = spec->rank, .doubles = spec->is_count, .pieces = pieces};
     snprintf(array.name, sizeof array.name, "/%s/%s", spec->is_buffer ? "buffers" : "parameters", spec->name);
     memcpy(array.shape, spec->shape, sizeof array.shape);
     const struct shard *shard = find_shard(replica, spec->name);

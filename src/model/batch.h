@@ -35,6 +35,7 @@ struct batch {
     /* What the rows of this data rank go on from, and leave; NULL: they begin with nothing, and nobody wants what is
      * left. */
     struct model_state *state;
+    bool training;   /* the pass under way is one of training, not of evaluation */
     bool causal;     /* routers decide as when generating */
     bool memory_off; /* attention sees its own segment only */
     /* Of classifiers, on the last chunk: shown the logits [rows, classes local] F32 of the rows `row`.., which count

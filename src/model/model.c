@@ -3,7 +3,7 @@
 const struct model_ops *model_find(const struct model_config *config)
 {
     static const struct model_ops *const families[] = {
-        [FAMILY_DECODER] = &decoder_ops, [FAMILY_VIT] = &vit_ops, [FAMILY_RESNET] = &decoder_ops};
+        [FAMILY_DECODER] = &decoder_ops, [FAMILY_VIT] = &vit_ops, [FAMILY_RESNET] = &resnet_ops};
     return families[config->family];
 }
 
@@ -45,6 +45,7 @@ const char *parameter_group_name(enum parameter_group group)
         [GROUP_NORMS] = "norms",
         [GROUP_MEMORY_GATES] = "memory gates",
         [GROUP_ROUTERS] = "routers",
+        [GROUP_CONVOLUTIONS] = "convolutions",
         [GROUP_PREDICTORS] = "predictors",
         [GROUP_RESIDUAL] = "residual",
         [GROUP_HEAD] = "head",

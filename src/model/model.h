@@ -15,6 +15,7 @@ enum parameter_group {
     GROUP_EMBEDDINGS,
     GROUP_ATTENTION,
     GROUP_MLP,
+    GROUP_CONVOLUTIONS,
     GROUP_NORMS,
     GROUP_MEMORY_GATES,
     GROUP_ROUTERS,
@@ -141,7 +142,7 @@ struct model_scalars_ops {
     bool (*warning)(const struct model_scalars *scalars, int64_t step, char *text, size_t size);
 };
 
-extern const struct model_ops decoder_ops, vit_ops;
+extern const struct model_ops decoder_ops, vit_ops, resnet_ops;
 
 /* The family of a configuration. */
 const struct model_ops *model_find(const struct model_config *config);

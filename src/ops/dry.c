@@ -229,6 +229,30 @@ static float dot_difference(const void *x, const void *y, const void *z, int64_t
     return 0;
 }
 
+static void channel_moments(const struct channel_part *part, float *mean, float *squares)
+{
+}
+
+static void channel_apply(const struct channel_part *part, void *y)
+{
+}
+
+static void channel_slope_sums(const struct channel_part *part, float *total, float *along)
+{
+}
+
+static void channel_slopes(const struct channel_part *part, const struct channel_slopes *to)
+{
+}
+
+static void relu_forward(void *y, const void *x, int64_t count, enum dtype dtype)
+{
+}
+
+static void relu_backward(void *dx, float beta, const void *dy, const void *y, int64_t count, enum dtype dtype)
+{
+}
+
 static void adamw(const struct kernel_adamw *step, float *master, float *m, float *v, const float *gradient,
                   bf16 *values, int64_t count)
 {
@@ -251,6 +275,8 @@ static double sum_of_squares(const float *values, int64_t count)
     .feature_gather = feature_gather, .feature_scatter = feature_scatter, .query_scores = query_scores,               \
     .query_sums = query_sums, .softmax_step = softmax_step, .softmax_derivatives = softmax_derivatives, .dot = dot,   \
     .convolve = convolve, .convolve_backward = convolve_backward, .convolve_filter = convolve_filter,                 \
+    .channel_moments = channel_moments, .channel_apply = channel_apply, .channel_slope_sums = channel_slope_sums,     \
+    .channel_slopes = channel_slopes, .relu_forward = relu_forward, .relu_backward = relu_backward,                   \
     .dot_floats = dot_floats, .dot_difference = dot_difference, .adamw = adamw, .sum_of_squares = sum_of_squares
 
 static const struct kernels dry_kernels = {FUNCTIONS};

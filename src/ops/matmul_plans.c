@@ -2,7 +2,9 @@
 
 #include <string.h>
 
+#include "src/ops/convolution_plans.h"
 #include "src/ops/kernels/kernels.h"
+#include "src/ops/packed.h"
 
 /* Routed models may bring a new shape each step; beyond this many the plans start over. */
 enum { PLANS_LIMIT = 2048, PLANS_FIRST = 64, KEY_PARTS = 7 };
@@ -15,19 +17,6 @@ struct plan {
     bool packs;               /* b is in the library's own layout */
     bool panels;              /* which is that of plans_panels */
     dnnl_memory_desc_t plain; /* of b as it comes */
-};
-
-/* A parameter in the layout of a plan. */
-struct packed {
-    const void *from;
-    dnnl_memory_desc_t stored; /* how it lies at `from`: a square one may be used both ways */
-    dnnl_memory_desc_t layout;
-    dnnl_memory_t memory;
-    dnnl_primitive_t reorder;
-    dnnl_memory_t plain;
-    void *data;
-    int64_t epoch;
-    struct packed *next;
 };
 
 static void key_fill(int64_t key[KEY_PARTS], const struct matmul *p)
@@ -105,29 +94,13 @@ enum status plans_create(struct context *context, struct matmul_plans **created)
     return STATUS_OK;
 }
 
-static void packed_destroy(struct context *context, struct packed *packed)
-{
-    if (packed->reorder)
-        dnnl_primitive_destroy(packed->reorder);
-    if (packed->memory)
-        dnnl_memory_destroy(packed->memory);
-    if (packed->plain)
-        dnnl_memory_destroy(packed->plain);
-    memory_free(context, packed->data);
-    memory_free(context, packed);
-}
-
 void plans_destroy(struct context *context, struct matmul_plans *plans)
 {
     if (!plans)
         return;
     plans_clear(plans);
-    for (int i = 0; i < PACKED_LISTS; i++)
-        while (plans->packed[i]) {
-            struct packed *next = plans->packed[i]->next;
-            packed_destroy(context, plans->packed[i]);
-            plans->packed[i] = next;
-        }
+    packed_destroy_all(context, plans);
+    convolution_plans_destroy(context, plans);
     memory_free(context, plans->table);
     if (plans->stream)
         dnnl_stream_destroy(plans->stream);
@@ -259,74 +232,6 @@ static enum status plan_fill(struct context *context, struct matmul_plans *plans
     return STATUS_OK;
 }
 
-static dnnl_status_t reorder_create(struct matmul_plans *plans, const dnnl_memory_desc_t *from,
-                                    const dnnl_memory_desc_t *to, dnnl_primitive_t *reorder)
-{
-    dnnl_primitive_desc_t prepared = NULL;
-    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&prepared, from, plans->engine, to, plans->engine, NULL);
-    if (status == dnnl_success)
-        status = dnnl_primitive_create(reorder, prepared);
-    if (prepared)
-        dnnl_primitive_desc_destroy(prepared);
-    return status;
-}
-
-static struct packed **packed_list(struct matmul_plans *plans, const void *from)
-{
-    /* The low bits are alike: parameters begin at multiples of 64 bytes or of their rows. */
-    uint64_t hash = (uint64_t)(uintptr_t)from * 0x9e3779b97f4a7c15u;
-    return &plans->packed[(hash >> 32) % PACKED_LISTS];
-}
-
-static enum status packed_create(struct context *context, struct matmul_plans *plans, const struct plan *plan,
-                                 const void *from, struct packed **created)
-{
-    const dnnl_memory_desc_t *layout;
-    dnnl_memory_get_memory_desc(plan->b, &layout);
-    struct packed *packed = memory_allocate(context, sizeof *packed, MEMORY_OTHER);
-    void *data = memory_allocate(context, dnnl_memory_desc_get_size(layout), MEMORY_PARAMETERS);
-    if (!packed || !data) {
-        memory_free(context, packed);
-        memory_free(context, data);
-        return STATUS_MEMORY;
-    }
-    struct packed **list = packed_list(plans, from);
-    *packed = (struct packed){
-        .from = from, .stored = plan->plain, .layout = *layout, .data = data, .epoch = -1, .next = *list};
-    *list = packed;
-    *created = packed;
-    dnnl_status_t status = dnnl_memory_create(&packed->memory, layout, plans->engine, data);
-    if (status == dnnl_success)
-        status = dnnl_memory_create(&packed->plain, &plan->plain, plans->engine, (void *)(uintptr_t)from);
-    if (status == dnnl_success)
-        status = reorder_create(plans, &plan->plain, layout, &packed->reorder);
-    if (status != dnnl_success)
-        return context_fail(context, STATUS_INTERNAL, "oneDNN cannot pack a parameter: status %d", (int)status);
-    return STATUS_OK;
-}
-
-/* The parameter at `from` in the layout of the plan, made anew if its values are. */
-static enum status packed_find(struct context *context, struct matmul_plans *plans, const struct plan *plan,
-                               const void *from, dnnl_memory_t *memory)
-{
-    const dnnl_memory_desc_t *layout;
-    dnnl_memory_get_memory_desc(plan->b, &layout);
-    struct packed *packed = *packed_list(plans, from);
-    while (packed && (packed->from != from || !dnnl_memory_desc_equal(&packed->stored, &plan->plain) ||
-                      !dnnl_memory_desc_equal(&packed->layout, layout)))
-        packed = packed->next;
-    if (!packed)
-        CHECK(packed_create(context, plans, plan, from, &packed));
-    *memory = packed->memory;
-    if (packed->epoch == plans->epoch || context->dry)
-        return STATUS_OK;
-    dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, packed->plain}, {DNNL_ARG_TO, packed->memory}};
-    if (dnnl_primitive_execute(packed->reorder, plans->stream, 2, arguments) != dnnl_success)
-        return context_fail(context, STATUS_INTERNAL, "oneDNN failed to pack a parameter");
-    packed->epoch = plans->epoch;
-    return STATUS_OK;
-}
-
 /* The plan of a product, prepared if it is the first of its shape. */
 static enum status plan_obtain(struct context *context, struct matmul_plans *plans, const struct matmul *p,
                                struct plan **obtained)
@@ -346,6 +251,14 @@ static enum status plan_obtain(struct context *context, struct matmul_plans *pla
     return STATUS_OK;
 }
 
+/* In which it wants B. */
+static const dnnl_memory_desc_t *plan_layout(const struct plan *plan)
+{
+    const dnnl_memory_desc_t *layout;
+    dnnl_memory_get_memory_desc(plan->b, &layout);
+    return layout;
+}
+
 enum status plans_panels(struct context *context, struct matmul_plans *plans, const struct matmul *p,
                          const uint32_t **panels)
 {
@@ -356,7 +269,7 @@ enum status plans_panels(struct context *context, struct matmul_plans *plans, co
     CHECK(plan_obtain(context, plans, p, &plan));
     if (!plan->primitive || !plan->panels)
         return STATUS_OK;
-    CHECK(packed_find(context, plans, plan, p->b, &packed));
+    CHECK(packed_find(context, plans, &plan->plain, plan_layout(plan), p->b, &packed));
     dnnl_memory_get_data_handle(packed, &data);
     *panels = data;
     return STATUS_OK;
@@ -373,7 +286,7 @@ enum status plans_run(struct context *context, struct matmul_plans *plans, const
     dnnl_memory_set_data_handle(plan->a, (void *)(uintptr_t)p->a);
     dnnl_memory_t b = plan->b;
     if (plan->packs)
-        CHECK(packed_find(context, plans, plan, p->b, &b));
+        CHECK(packed_find(context, plans, &plan->plain, plan_layout(plan), p->b, &b));
     else
         dnnl_memory_set_data_handle(b, (void *)(uintptr_t)p->b);
     dnnl_memory_set_data_handle(plan->c, p->c);

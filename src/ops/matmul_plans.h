@@ -9,6 +9,7 @@
 
 struct plan;
 struct packed;
+struct convolution_plan; /* src/ops/convolution_plans.h */
 
 /* A large model has a thousand parameters, most of them in two layouts. */
 enum { PACKED_LISTS = 1024 };
@@ -24,6 +25,9 @@ struct matmul_plans {
     int64_t count;
     struct packed *packed[PACKED_LISTS]; /* parameters in the layouts that plans ask for, by their address */
     int64_t epoch;                       /* of the parameters' values */
+    struct convolution_plan *convolutions;
+    float *convolution_gradient; /* of weights, in the library's own layout */
+    size_t convolution_bytes;
 };
 
 enum status plans_create(struct context *context, struct matmul_plans **plans) MUST_USE;

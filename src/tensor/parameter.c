@@ -57,6 +57,8 @@ static double initial_value(const struct parameter_spec *spec, uint64_t key, int
     switch (spec->initial) {
     case INITIAL_NORMAL:
         return spec->deviation * random_normal(key, (uint64_t)global);
+    case INITIAL_UNIFORM:
+        return spec->deviation * (2.0 * random_uniform(key, (uint64_t)global) - 1.0);
     case INITIAL_ORTHOGONAL: {
         int64_t rows = spec->shape[spec->rank - 2];
         int64_t columns = spec->shape[spec->rank - 1];
@@ -80,6 +82,11 @@ void parameter_initialize(const struct parameter *parameter, uint64_t seed, stru
     struct box block = parameter_box(parameter);
     for (int64_t i = 0; i < flat.count; i++)
         values[i] = (float)initial_value(spec, key, global_index(spec, &block, flat.begin + i));
+}
+
+double *parameter_count(struct parameter *parameter)
+{
+    return parameter->value.data;
 }
 
 bool parameter_learns(const struct parameter *parameter)

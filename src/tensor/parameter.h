@@ -10,11 +10,13 @@
 enum { PARAMETER_NAME = 96 };
 
 /* The rows of an INITIAL_ORTHOGONAL matrix share no column: element (m, n) is `deviation` where n mod rows is m, else
- * 0. INITIAL_FIRST is 1 in the first column of a matrix, else 0; INITIAL_CONSTANT is `deviation`. */
+ * 0. INITIAL_FIRST is 1 in the first column of a matrix, else 0; INITIAL_CONSTANT is `deviation`, and
+ * the bound of INITIAL_UNIFORM on both sides. */
 enum parameter_initial {
     INITIAL_ZERO,
     INITIAL_ONE,
     INITIAL_NORMAL,
+    INITIAL_UNIFORM,
     INITIAL_ORTHOGONAL,
     INITIAL_FIRST,
     INITIAL_CONSTANT,
@@ -34,6 +36,8 @@ struct parameter_spec {
     bool is_buffer;   /* numbers that a model keeps beside its parameters, in fp32 and whole on every tensor rank:
                          averaged over replicas and saved, never stepped; forward may change them, but not in the second
                          run of a recomputed function (tape->again) */
+    bool is_count;    /* a buffer of one whole number as a double, in the place of two floats: counted alike on all
+                         ranks, and never averaged */
     int group;        /* what it is for, in words of the model (src/model/model.h) */
     int64_t repeats;  /* as often as it stands in the unrolled model; 0 counts as 1 */
 };
@@ -78,6 +82,9 @@ struct range parameter_owned(const struct parameter *parameter, struct range fla
 /* Initial values of elements `flat` of the local block, by seed, name and global index (src/model/README.md section 2).
  */
 void parameter_initialize(const struct parameter *parameter, uint64_t seed, struct range flat, float *values);
+
+/* Of a buffer that is_count. */
+double *parameter_count(struct parameter *parameter);
 
 /* Whether steps change it: not frozen, and no buffer. */
 bool parameter_learns(const struct parameter *parameter);

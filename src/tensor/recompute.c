@@ -35,7 +35,10 @@ static struct tensor *stand_in(struct tape *inner, struct tensor *input)
 {
     if (!input || input->parameter)
         return input;
-    return tape_leaf(inner, input->dtype, input->rank, input->shape, input->data, input->needs_gradient);
+    struct tensor *leaf = tape_leaf(inner, input->dtype, input->rank, input->shape, input->data, input->needs_gradient);
+    if (leaf)
+        leaf->block = input->block;
+    return leaf;
 }
 
 /* Hands the gradients of the outputs to those of this run. */

@@ -67,12 +67,23 @@ struct tensor *tape_tensor(struct tape *tape, enum dtype dtype, int rank, const 
 
 struct tensor *tape_tensor_like(struct tape *tape, const struct tensor *other)
 {
-    return tape_tensor(tape, other->dtype, other->rank, other->shape);
+    struct tensor *tensor = tape_tensor(tape, other->dtype, other->rank, other->shape);
+    if (tensor)
+        tensor->block = other->block;
+    return tensor;
 }
 
 struct tensor *tape_matrix(struct tape *tape, enum dtype dtype, int64_t rows, int64_t columns)
 {
     return tape_tensor(tape, dtype, 2, (int64_t[]){rows, columns});
+}
+
+struct tensor *tape_images(struct tape *tape, enum dtype dtype, const int64_t shape[4], int64_t block)
+{
+    struct tensor *tensor = tape_tensor(tape, dtype, 4, shape);
+    if (tensor)
+        tensor->block = block;
+    return tensor;
 }
 
 struct tensor *tape_leaf(struct tape *tape, enum dtype dtype, int rank, const int64_t *shape, void *data,

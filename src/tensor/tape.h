@@ -86,6 +86,7 @@ void tape_reset(struct tape *tape);
 struct tensor *tape_tensor(struct tape *tape, enum dtype dtype, int rank, const int64_t *shape);
 struct tensor *tape_tensor_like(struct tape *tape, const struct tensor *other);
 struct tensor *tape_matrix(struct tape *tape, enum dtype dtype, int64_t rows, int64_t columns);
+struct tensor *tape_images(struct tape *tape, enum dtype dtype, const int64_t shape[4], int64_t block);
 
 /* A tensor over data that the caller keeps alive until tape_reset. */
 struct tensor *tape_leaf(struct tape *tape, enum dtype dtype, int rank, const int64_t *shape, void *data,

@@ -1,4 +1,5 @@
-/* Tensors: a type, a shape and data, contiguous and row-major. They do not own their data. */
+/* Tensors: a type, a shape and data, contiguous and row-major unless they are images in blocks of channels. They do not
+ * own their data. */
 #ifndef CAIRN_TENSOR_TENSOR_H
 #define CAIRN_TENSOR_TENSOR_H
 
@@ -16,6 +17,9 @@ struct tensor {
     enum dtype dtype;
     int rank;
     int64_t shape[TENSOR_RANK];
+    /* Of images [rows, channels, height, width]: so many channels lie together, which divide all channels. The data is
+     * then [rows, channels / block, height, width, block]; 0 is row-major, as 1 would be. */
+    int64_t block;
     void *data;
     bool needs_gradient;
     struct parameter *parameter; /* set when this is a parameter's value: its gradient then goes there */

@@ -151,7 +151,10 @@ enum status trainer_gradients(struct trainer *trainer, struct step_result *resul
     trainer->model->auxiliary_loss = 0.0;
     trainer->model->surplus = result->surplus = capacity_surplus(&trainer->config->training, trainer->step);
     replica_begin(replica);
-    CHECK(pipeline_run(trainer->forward_backward, &stage, &trainer->listener, &loss));
+    trainer->batch.training = true;
+    enum status status = pipeline_run(trainer->forward_backward, &stage, &trainer->listener, &loss);
+    trainer->batch.training = false;
+    CHECK(status);
     trainer->model->surplus = 0.0;
     replica_finish(replica);
     executed = executed_flops(trainer->context) - executed;

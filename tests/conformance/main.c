@@ -74,6 +74,22 @@ static void open_eyes(struct run *run, bool open)
     }
 }
 
+/* Logits without training, where they are others. */
+static enum status check_evaluation(struct run *run, int64_t size)
+{
+    struct case_tensor *logits = case_find(run->test, "/expect/logits_eval", "");
+    struct step_result result;
+    if (!logits)
+        return STATUS_OK;
+    if (logits->count != size)
+        return context_fail(run->context, STATUS_FILE, "/expect/logits_eval has another shape");
+    CHECK(trainer_loss(&run->trainer, &result));
+    mesh_all_reduce(run->runner->mesh, MESH_TEAM, run->logits, size, DTYPE_F64, MESH_SUM);
+    run_compare(run, logits, run->logits, 0.0);
+    memset(run->logits, 0, (size_t)size * sizeof *run->logits);
+    return STATUS_OK;
+}
+
 static enum status check_gradients(struct run *run)
 {
     int64_t size = run->rows * run->targets * run->vocabulary;
@@ -87,7 +103,9 @@ static enum status check_gradients(struct run *run)
     if (!run->logits || !run->selected)
         return STATUS_MEMORY;
     struct step_result result;
+    CHECK(check_evaluation(run, size));
     CHECK(trainer_gradients(&run->trainer, &result));
+    CHECK(run_compare_buffers(run, "/expect/buffers_after/"));
     mesh_all_reduce(run->runner->mesh, MESH_TEAM, run->logits, size, DTYPE_F64, MESH_SUM);
     run_compare(run, logits, run->logits, 0.0);
     run_compare(run, loss, &result.loss, 0.0);

@@ -52,6 +52,9 @@ void run_compare(struct run *run, struct case_tensor *expected, const double *va
 /* Compares all parameters, or their gradients, with what stands under `prefix`. Collective over the world. */
 enum status run_compare_parameters(struct run *run, const char *prefix, bool gradient) MUST_USE;
 
+/* The same with buffers, which every rank holds whole. */
+enum status run_compare_buffers(struct run *run, const char *prefix) MUST_USE;
+
 /* For a decoder's input; self is an eye. */
 void run_see_logits(void *self, int64_t first, const struct tensor *logits);
 void run_see_selection(void *self, const struct decoder_selection *selection);

@@ -53,10 +53,16 @@ static void visit_range(const struct shard *shard, struct range flat, void (*vis
         visit_box(&boxes[i], &shard->parameter->spec, visit, transfer);
 }
 
+static const char *prefix_of(const struct parameter_spec *spec)
+{
+    return spec->is_buffer ? "/buffers/" : "/parameters/";
+}
+
+/* A count is a scalar. */
 static bool same_shape(const struct case_tensor *tensor, const struct parameter_spec *spec)
 {
-    bool same = tensor->rank == spec->rank;
-    for (int i = 0; same && i < spec->rank; i++)
+    bool same = spec->is_count ? tensor->rank == 0 : tensor->rank == spec->rank;
+    for (int i = 0; same && !spec->is_count && i < spec->rank; i++)
         same = tensor->shape[i] == spec->shape[i];
     return same;
 }
@@ -74,16 +80,21 @@ enum status run_load_parameters(struct run *run, struct trainer *trainer)
         return context_fail(run->context, STATUS_FILE, "the case has %d parameters, the model %d", given, wanted);
     for (int i = 0; i < list->count; i++) {
         const struct parameter_spec *spec = &list->item[i]->spec;
-        const struct case_tensor *tensor = case_find(run->test, "/parameters/", spec->name);
+        const struct case_tensor *tensor = case_find(run->test, prefix_of(spec), spec->name);
         if (!tensor || !same_shape(tensor, spec))
-            return context_fail(run->context, STATUS_FILE, "/parameters/%s is missing or has another shape",
+            return context_fail(run->context, STATUS_FILE, "%s%s is missing or has another shape", prefix_of(spec),
                                 spec->name);
     }
     for (int frozen = 0; frozen <= 1; frozen++) {
         int count;
         const struct shard *shards = (frozen ? replica_frozen : replica_shards)(trainer->session.replica, &count);
         for (int i = 0; i < count; i++) {
-            struct case_tensor *tensor = case_find(run->test, "/parameters/", shards[i].parameter->spec.name);
+            const struct parameter_spec *spec = &shards[i].parameter->spec;
+            struct case_tensor *tensor = case_find(run->test, prefix_of(spec), spec->name);
+            if (spec->is_count) {
+                *parameter_count(shards[i].parameter) = tensor->values[0];
+                continue;
+            }
             struct transfer transfer = {.local = shards[i].master, .whole = tensor->values};
             visit_range(&shards[i], shards[i].flat, take, &transfer);
         }
@@ -159,6 +170,31 @@ enum status run_compare_parameters(struct run *run, const char *prefix, bool gra
         collect(run, spec->name, gradient, whole, expected->count);
         run_compare(run, expected, whole, scale);
         memory_free(run->context, whole);
+    }
+    return STATUS_OK;
+}
+
+/* All ranks hold the same, and a rank that holds more shows. */
+enum status run_compare_buffers(struct run *run, const char *prefix)
+{
+    const struct parameter_list *list = &run->trainer.session.parameters;
+    for (int i = 0; i < list->count; i++) {
+        struct parameter *parameter = list->item[i];
+        if (!parameter->spec.is_buffer)
+            continue;
+        struct case_tensor *expected = case_find(run->test, prefix, parameter->spec.name);
+        if (!expected || !same_shape(expected, &parameter->spec))
+            return context_fail(run->context, STATUS_FILE, "%s%s is missing or has another shape", prefix,
+                                parameter->spec.name);
+        double *values = memory_allocate(run->context, (size_t)expected->count * sizeof *values, MEMORY_OTHER);
+        if (!values)
+            return STATUS_MEMORY;
+        for (int64_t e = 0; e < expected->count; e++)
+            values[e] =
+                parameter->spec.is_count ? *parameter_count(parameter) : (double)((float *)parameter->value.data)[e];
+        mesh_all_reduce(run->runner->mesh, MESH_TEAM, values, expected->count, DTYPE_F64, MESH_MAX);
+        run_compare(run, expected, values, 0.0);
+        memory_free(run->context, values);
     }
     return STATUS_OK;
 }

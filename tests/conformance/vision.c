@@ -13,6 +13,7 @@ enum status run_set_up_images(struct run *run)
     run->length = run->config.model.family == FAMILY_VIT ? run->config.model.max_positions : 1;
     run->targets = 1;
     run->config.training.label_smoothing = run->test->label_smoothing;
+    run->config.model.batch_statistics = STATISTICS_GROUP;
     run->vocabulary = logits->shape[1];
     return STATUS_OK;
 }

@@ -62,6 +62,12 @@ void KERNEL(query_sums)(const struct query_block *block, enum dtype dtype);
 float KERNEL(dot)(const void *x, const void *y, int64_t count, enum dtype dtype);
 float KERNEL(dot_floats)(const void *x, const float *y, int64_t count, enum dtype dtype);
 float KERNEL(dot_difference)(const void *x, const void *y, const void *z, int64_t count, enum dtype dtype);
+void KERNEL(channel_moments)(const struct channel_part *part, float *mean, float *squares);
+void KERNEL(channel_apply)(const struct channel_part *part, void *y);
+void KERNEL(channel_slope_sums)(const struct channel_part *part, float *total, float *along);
+void KERNEL(channel_slopes)(const struct channel_part *part, const struct channel_slopes *to);
+void KERNEL(relu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
+void KERNEL(relu_backward)(void *dx, float beta, const void *dy, const void *y, int64_t count, enum dtype dtype);
 void KERNEL(adamw)(const struct kernel_adamw *step, float *master, float *m, float *v, const float *gradient,
                    bf16 *values, int64_t count);
 double KERNEL(sum_of_squares)(const float *values, int64_t count);

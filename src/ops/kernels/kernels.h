@@ -126,6 +126,28 @@ struct query_block {
     int64_t scores_ld;
 };
 
+/* A part [positions, lanes] of images of one row, whose lanes are channels; numbers of channels [lanes]. What is
+ * normalised is y = scale x + shift, plus the shortcut unless it is NULL, and if it rectifies the positive part of
+ * that.
+ */
+struct channel_part {
+    int64_t positions, lanes;
+    enum dtype dtype;
+    bool rectify;
+    const void *x, *shortcut;
+    const float *scale, *shift;
+    const void *y, *dy; /* for backward */
+    const float *mean;
+};
+
+/* dx = beta dx + along slope - tilt (x - mean) - offset, where slope is dy, or 0 where y is cut off; dshortcut = beta
+ * dshortcut + slope. Either may be NULL. */
+struct channel_slopes {
+    const float *along, *tilt, *offset;
+    void *dx, *dshortcut;
+    float dx_beta, dshortcut_beta;
+};
+
 struct kernel_adamw {
     float gradient_scale, rate, beta1, beta2, epsilon, decay, correction1, correction2;
 };
@@ -229,6 +251,15 @@ struct kernels {
     float (*dot_floats)(const void *x, const float *y, int64_t count, enum dtype dtype);
     /* The sum of x * (y - z). */
     float (*dot_difference)(const void *x, const void *y, const void *z, int64_t count, enum dtype dtype);
+
+    /* Of each lane: the mean, and the sum of squared differences from it. */
+    void (*channel_moments)(const struct channel_part *part, float *mean, float *squares);
+    void (*channel_apply)(const struct channel_part *part, void *y);
+    /* Of each lane: the sums of slope, and of slope * (x - mean). */
+    void (*channel_slope_sums)(const struct channel_part *part, float *total, float *along);
+    void (*channel_slopes)(const struct channel_part *part, const struct channel_slopes *to);
+    void (*relu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
+    void (*relu_backward)(void *dx, float beta, const void *dy, const void *y, int64_t count, enum dtype dtype);
 
     /* values may be NULL. */
     void (*adamw)(const struct kernel_adamw *step, float *master, float *m, float *v, const float *gradient,

@@ -20,7 +20,10 @@
     .dot_difference = KERNEL(dot_difference), .tile_dots = KERNEL(tile_dots),                                       \
     .feature_gather = KERNEL(feature_gather), .feature_scatter = KERNEL(feature_scatter),                           \
     .query_scores = KERNEL(query_scores), .query_sums = KERNEL(query_sums), .convolve = KERNEL(convolve),           \
-    .convolve_backward = KERNEL(convolve_backward), .convolve_filter = KERNEL(convolve_filter)
+    .convolve_backward = KERNEL(convolve_backward), .convolve_filter = KERNEL(convolve_filter),                     \
+    .channel_moments = KERNEL(channel_moments), .channel_apply = KERNEL(channel_apply),                             \
+    .channel_slope_sums = KERNEL(channel_slope_sums), .channel_slopes = KERNEL(channel_slopes),                     \
+    .relu_forward = KERNEL(relu_forward), .relu_backward = KERNEL(relu_backward)
 
 #ifdef KERNEL_WITH_BF16
 const struct kernels KERNEL(kernels) = {FUNCTIONS, .matrix = &matrix_bf16};
