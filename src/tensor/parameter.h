@@ -10,8 +10,8 @@
 enum { PARAMETER_NAME = 96 };
 
 /* The rows of an INITIAL_ORTHOGONAL matrix share no column: element (m, n) is `deviation` where n mod rows is m, else
- * 0. INITIAL_FIRST is 1 in the first column of a matrix, else 0; INITIAL_CONSTANT is `deviation`, and
- * the bound of INITIAL_UNIFORM on both sides. */
+ * 0. INITIAL_FIRST is 1 in the first column of a matrix, else 0; INITIAL_CONSTANT is `deviation`, and that bounds
+ * INITIAL_UNIFORM on both sides. */
 enum parameter_initial {
     INITIAL_ZERO,
     INITIAL_ONE,
