@@ -123,6 +123,7 @@ cairn_mpi(model      RANKS 1 2 3 4 LABELS LINKS model optim)
 add_library(toy STATIC tests/mpi/toy.c)
 target_link_libraries(toy PUBLIC model)
 cairn_mpi(family     RANKS 1 2 3 4 LABELS LINKS train toy)
+cairn_mpi(resnet     RANKS 1 3 8 LABELS LINKS train)
 cairn_mpi(train      RANKS 1 2 3 4 8 LABELS LINKS train)
 
 add_library(kinds STATIC tests/mpi/kinds.c)
