@@ -4,6 +4,7 @@
 
 #include "io/config/config.h"
 #include "src/core/random.h"
+#include "src/train/class_scores.h"
 #include "src/train/trainer.h"
 #include "tests/support/mpi_main.h"
 
@@ -134,7 +135,20 @@ static void every_mesh_computes_the_same(void **state)
             }
 }
 
+/* The larger score comes first, of equal ones the class in front. */
+static void places_go_by_score(void **state)
+{
+    (void)state;
+    float row[2 * 5] = {0.5f, 2.0f, 2.0f, -1.0f, 0.0f, /* and the label */ 1.0f, 1.0f, 1.0f, 1.0f, 0.0f};
+    const struct class_scores scores = {.classes = 4, .row = row};
+    static const int64_t places[2][4] = {{2, 0, 1, 3}, {0, 1, 2, 3}};
+    for (int64_t r = 0; r < 2; r++)
+        for (int64_t class = 0; class < 4; class ++)
+            assert_int_equal(class_scores_place(&scores, r, class), places[r][class]);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(places_go_by_score),
     cmocka_unit_test(learned_residuals_begin_as_plain_sums),
     cmocka_unit_test(every_mesh_computes_the_same),
 };
