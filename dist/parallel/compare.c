@@ -58,7 +58,7 @@ enum status comparison_create(struct context *context, struct mesh *mesh, struct
     if (!c->parameters)
         return STATUS_MEMORY;
     for (int i = 0; i < list->count; i++)
-        if (list->item[i]->here)
+        if (list->item[i]->here && !list->item[i]->spec.is_buffer)
             c->parameters[c->count++] = list->item[i];
     size_t ranks = (size_t)mesh_size(mesh, MESH_TEAM);
     c->hash = memory_allocate(context, entries * sizeof *c->hash, MEMORY_OTHER);

@@ -11,7 +11,8 @@
 
 struct comparison;
 
-/* Of the list's parameters, which are in an order that is the same on all ranks that hold copies. Local. */
+/* Of the list's parameters without buffers, which passes change on each replica, and which are in an order that is the
+ * same on all ranks that hold copies. Local. */
 enum status comparison_create(struct context *context, struct mesh *mesh, struct engine *engine,
                               const struct parameter_list *list, const struct replica *replica,
                               struct comparison **comparison) MUST_USE;
