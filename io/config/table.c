@@ -111,6 +111,9 @@ const struct setting setting_table[] = {
      OF_VIT = "full", ONLY(DECODER | VIT),
      HELP = "Attention to all earlier tokens, Infini-attention (segments and a compressive memory), or, in a ViT, to all "
             "tokens."},
+    {BOOLEAN(model.attention.bias), DEFAULT = "false",
+     ONLY(DECODER),
+     HELP = "Biases of queries, keys and values alone (Qwen2 has them); model.bias gives them to every layer."},
     {INTEGER(model.attention.segment, 1, DIMENSION_MAXIMUM), DEFAULT = "32",
      ONLY(DECODER),
      HELP = "infini: tokens in a segment."},

@@ -77,4 +77,52 @@ enum status exchange_write(struct context *context, struct mesh *mesh, const cha
                            int64_t shard_bytes, const struct state_array *arrays, const struct exchange_place *places,
                            int count) MUST_USE;
 
+/* -- Models in the words of other programs -- */
+
+enum exchange_family {
+    EXCHANGE_LLAMA, /* and Mistral: the names are ours */
+    EXCHANGE_QWEN2, /* the same with biases of queries, keys and values */
+    EXCHANGE_GPT2,  /* matrices transposed, those of attention in one */
+    EXCHANGE_VIT,   /* of timm: those of attention in one, patches by a convolution */
+    EXCHANGE_RESNET /* of torchvision and timm: the names are ours */
+};
+
+/* USAGE error with the settings in the way if it is none of them; `what` stands in front. */
+enum status exchange_family_of(struct context *context, const char *what, const struct model_config *model,
+                               enum exchange_family *family) MUST_USE;
+
+/* Where a parameter or buffer of this name and shape stands; false: nowhere, as it can be done without. */
+bool exchange_place_of(enum exchange_family family, const struct model_config *model, const char *name, int rank,
+                       const int64_t *shape, struct exchange_place *place);
+
+/* Whether a tensor of others says nothing: masks and frequencies that can be computed. */
+bool exchange_needless(const char *name);
+
+/* -- config.json -- */
+
+enum { EXCHANGE_SETTINGS = 4096, EXCHANGE_FACTS = 32768 };
+
+struct exchange_model {
+    char settings[EXCHANGE_SETTINGS]; /* YAML for io/config */
+    char facts[EXCHANGE_FACTS];       /* of images: normalisation and classes, JSON as in checkpoints; else empty */
+};
+
+/* Reads FOLDER/config.json. FILE error that names key and value for what is missing or not supported. Local. */
+enum status exchange_read_config(struct context *context, const char *path, struct exchange_model *model) MUST_USE;
+
+/* What others want to know of a model beside its tensors. */
+struct exchange_card {
+    enum exchange_family family;
+    const struct model_config *model;
+    enum exchange_type type;
+    int64_t length;    /* tokens of a sequence */
+    int64_t end;       /* token that ends a document; -1: none */
+    const char *facts; /* as in struct exchange_model */
+    const char *source;
+    int64_t step, tokens;
+};
+
+/* Writes config.json, generation_config.json of what generates, and README.md. Local; for one rank. */
+enum status exchange_write_config(struct context *context, const char *path, const struct exchange_card *card) MUST_USE;
+
 #endif

@@ -123,11 +123,14 @@ static int by_offset(const void *a, const void *b)
 }
 
 /* In the order of their bytes each begins where the last one ended. */
-static enum status check_cover(const struct parsing *parsing, struct exchange_tensor *tensors, int64_t count)
+static enum status check_cover(const struct parsing *parsing, int64_t first)
 {
+    struct exchange_tensor *tensors = parsing->folder->tensors;
+    int64_t count = parsing->folder->count;
     int64_t next = parsing->data;
-    qsort(tensors, (size_t)count, sizeof *tensors, by_offset);
-    for (int64_t i = 0; i < count; i++) {
+    if (count > first)
+        qsort(tensors + first, (size_t)(count - first), sizeof *tensors, by_offset);
+    for (int64_t i = first; i < count; i++) {
         if (tensors[i].begin != next)
             return REFUSE(parsing, tensors[i].name, "%s of %lld bytes before it",
                           tensors[i].begin < next ? "an overlap" : "a hole",
@@ -180,7 +183,7 @@ static enum status read_tensors(const struct parsing *parsing, json_t *header)
         else
             CHECK(read_tensor(parsing, name, value, &folder->tensors[folder->count++]));
     }
-    return check_cover(parsing, folder->tensors + before, folder->count - before);
+    return check_cover(parsing, before);
 }
 
 enum status exchange_parse(struct exchange_folder *folder, int file, const char *header, int64_t length, int64_t size)

@@ -84,6 +84,8 @@ struct convert_options {
 };
 enum status command_convert(struct command *command, const struct convert_options *options) MUST_USE;
 
+enum status command_export(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_import(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_bench(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_plan(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_scale(struct command *command, int argc, char **argv) MUST_USE;

@@ -1,24 +1,21 @@
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "io/config/config.h"
-#include "io/lock/lock.h"
 #include "src/cli/command.h"
+#include "src/cli/new_run.h"
 #include "src/train/convert.h"
-#include "src/train/run_folder.h"
 #include "src/train/state.h"
 
 struct convert_run {
     struct command *command;
     const struct convert_options *options;
     enum convert_initialization initialization;
-    char folder[CHECKPOINT_PATH];
+    struct new_run folder;
     char source[CHECKPOINT_PATH];
     struct config config;
     struct config unfrozen; /* the same: also what a run will leave alone gets values */
     struct trainer trainer;
-    struct lock *lock;           /* of the folder; rank 0 only */
     struct model_state *carried; /* empty memories, where runs of the configuration carry some */
     struct conversion_counts counts;
 };
@@ -40,37 +37,13 @@ static enum status find_initialization(struct convert_run *run)
                         "--initialization: expected stepwise, average, lower or upper, got \"%s\"", wanted);
 }
 
-/* Where a run of its own begins: nothing that is there may be hidden by what is written. */
-static enum status find_folder(struct convert_run *run)
-{
-    struct context *context = &run->command->context;
-    const char *output = run->options->output;
-    char latest[CHECKPOINT_PATH + 16];
-    int length = snprintf(run->folder, sizeof run->folder, "%s/checkpoints", output);
-    if (length >= (int)sizeof run->folder)
-        return context_fail(context, STATUS_USAGE, "%s: the name is too long", output);
-    snprintf(latest, sizeof latest, "%s/latest", run->folder);
-    if (access(latest, F_OK) == 0)
-        return context_fail(context, STATUS_USAGE, "%s: holds checkpoints of a run; name another folder", output);
-    return STATUS_OK;
-}
-
 static enum status prepare(struct convert_run *run)
 {
     struct command *command = run->command;
     CHECK(find_initialization(run));
-    CHECK(find_folder(run));
+    CHECK(new_run_find(&command->context, run->options->output, &run->folder));
     return config_load(&command->context, run->options->config, command->overrides, command->override_count,
                        &run->config);
-}
-
-/* On rank 0: nobody else may begin a run there meanwhile. */
-static enum status take_folder(struct convert_run *run)
-{
-    struct context *context = &run->command->context;
-    CHECK(run_folder_make(context, run->options->output));
-    CHECK(lock_take(context, run->options->output, &run->lock));
-    return find_folder(run);
 }
 
 static enum status create_state(struct convert_run *run)
@@ -95,11 +68,11 @@ static enum status run_conversion(struct convert_run *run)
     CHECK(convert_load(trainer, run->source, run->initialization, &run->counts));
     trainer->config = &run->config;
     CHECK(mesh_agree(command->mesh, context, create_state(run)));
-    CHECK(mesh_agree(command->mesh, context, command->rank == 0 ? take_folder(run) : STATUS_OK));
-    CHECK(state_save(trainer, run->carried, run->folder));
+    CHECK(mesh_agree(command->mesh, context, command->rank == 0 ? new_run_take(context, &run->folder) : STATUS_OK));
+    CHECK(state_save(trainer, run->carried, run->folder.folder));
     if (command->rank == 0)
-        printf("%s/step-%08d.h5: %d parameters with values from %s, %d new ones\n", run->folder, 0, run->counts.taken,
-               run->source, run->counts.fresh);
+        printf("%s/step-%08d.h5: %d parameters with values from %s, %d new ones\n", run->folder.folder, 0,
+               run->counts.taken, run->source, run->counts.fresh);
     return STATUS_OK;
 }
 
@@ -113,7 +86,7 @@ enum status command_convert(struct command *command, const struct convert_option
     run->options = options;
     run->trainer.context = context;
     enum status status = run_conversion(run);
-    lock_release(&run->lock);
+    new_run_release(&run->folder);
     if (run->carried)
         run->trainer.model->ops->state->destroy(&run->carried);
     trainer_destroy(&run->trainer);

@@ -145,6 +145,27 @@ static const struct subcommand subcommands[] = {
      "unrolled\n"
      "                         lower     the first ones; as many as CONFIG stores, or more\n"
      "                         upper     the last ones; the same\n" HELP_SET},
+    {"export", command_export, "write a model for other programs: a folder of Hugging Face",
+     "usage: cairn export CHECKPOINT FOLDER [--type fp32|bf16] [--shard-size BYTES] [--set KEY=VALUE]...\n\n"
+     "Writes safetensors, config.json and a card that transformers (decoders in the forms of Llama, Qwen2 and GPT-2) "
+     "or "
+     "timm\n"
+     "and torchvision (ViT, ResNet) load. FOLDER is made; it may not hold a model. A model with Infini-attention, "
+     "LAuReL,\n"
+     "Mixture-of-Depths or recursions is refused: no other program computes it.\n\n"
+     "CHECKPOINT is a checkpoint, or a run's folder (its newest).\n\n"
+     "  --type TYPE            of the weights: fp32 or bf16 (fp32)\n"
+     "  --shard-size BYTES     of a file at most, unless a tensor is larger (5000000000)\n" HELP_SET},
+    {"import", command_import, "make a model of another program the beginning of a run",
+     "usage: cairn import FOLDER OUTPUT [--set KEY=VALUE]...\n\n"
+     "Reads safetensors and config.json of Llama, SmolLM2, TinyLlama, Mistral, Qwen2 and GPT-2 as transformers saves "
+     "them, and\n"
+     "of timm's ViT and ResNet. OUTPUT is the folder of a run that is new: it gets a checkpoint of step 0 and a "
+     "config.yaml,\n"
+     "with which `cairn train OUTPUT/config.yaml --set data.train=FILE` goes on. It runs on any mesh that can train "
+     "the\n"
+     "model; no rank holds all of it. What the decoder does not compute is refused by its name in "
+     "config.json.\n\n" HELP_SET},
     {"bench", command_bench, "measure operations, collectives, training steps or generation",
      "usage: cairn bench kernels [--type fp32|bf16] [--quick] [--json]\n"
      "       cairn bench collectives [--quick] [--json]\n"

@@ -67,6 +67,7 @@ struct model_config {
     bool tied_embeddings;
     struct {
         enum attention_kind kind;
+        bool bias;
         int64_t segment;
         enum memory_update memory_update;
         bool readout_norm;

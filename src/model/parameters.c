@@ -80,6 +80,7 @@ struct linear_map {
     int64_t rows, columns;
     struct parameter_division division;
     double deviation;
+    bool bias;
     bool of_keys; /* or values, which later recursions may borrow from the first */
 };
 
@@ -136,7 +137,7 @@ static struct linear_parameters declare_linear(struct decoder *decoder, const st
     weight.deviation = map->deviation;
     weight.is_matrix = true;
     linear.weight = part_declare(decoder, layer, map->group, &weight, map->division);
-    if (decoder->config.bias) {
+    if (decoder->config.bias || map->bias) {
         struct parameter_spec bias = part_vector(layer, map->name, ".bias", map->rows, INITIAL_ZERO);
         /* Divided rows take their part of the bias along; a sum over ranks gets the bias once, after it. */
         bool divided = map->division.axis == 0;
@@ -207,14 +208,15 @@ static void declare_attention(struct decoder *decoder, const struct part *layer,
     int64_t width = config->width;
     int64_t query = config->heads * config->head_width;
     int64_t kv = config->kv_heads * config->head_width;
+    bool inputs = config->attention.bias;
     struct parameter_division rows = division_units(0, decoder->heads, config->head_width);
     struct parameter_division kv_rows = division_kv_heads(decoder, config->head_width);
     struct parameter_division columns = division_units(1, decoder->heads, config->head_width);
     const struct linear_map maps[] = {
-        {GROUP_ATTENTION, "self_attn.q_proj", query, width, rows, usual},
-        {GROUP_ATTENTION, "self_attn.k_proj", kv, width, kv_rows, usual, .of_keys = true},
-        {GROUP_ATTENTION, "self_attn.v_proj", kv, width, kv_rows, usual, .of_keys = true},
-        {GROUP_ATTENTION, "self_attn.o_proj", width, query, columns, into_stream(config)},
+        {GROUP_ATTENTION, "self_attn.q_proj", query, width, rows, usual, inputs},
+        {GROUP_ATTENTION, "self_attn.k_proj", kv, width, kv_rows, usual, inputs, .of_keys = true},
+        {GROUP_ATTENTION, "self_attn.v_proj", kv, width, kv_rows, usual, inputs, .of_keys = true},
+        {GROUP_ATTENTION, "self_attn.o_proj", width, query, columns, into_stream(config), false},
     };
     block->query = declare_linear(decoder, layer, &maps[0]);
     block->key = declare_linear(decoder, layer, &maps[1]);
@@ -230,9 +232,9 @@ static void declare_mlp(struct decoder *decoder, const struct part *layer, struc
     struct parameter_division rows = division_even(decoder, 0, config->hidden);
     struct parameter_division columns = division_even(decoder, 1, config->hidden);
     const struct linear_map maps[] = {
-        {GROUP_MLP, "mlp.gate_proj", config->hidden, config->width, rows, usual},
-        {GROUP_MLP, "mlp.up_proj", config->hidden, config->width, rows, usual},
-        {GROUP_MLP, "mlp.down_proj", config->width, config->hidden, columns, into_stream(config)},
+        {GROUP_MLP, "mlp.gate_proj", config->hidden, config->width, rows, usual, false},
+        {GROUP_MLP, "mlp.up_proj", config->hidden, config->width, rows, usual, false},
+        {GROUP_MLP, "mlp.down_proj", config->width, config->hidden, columns, into_stream(config), false},
     };
     if (config->mlp == MLP_SWIGLU)
         block->gate = declare_linear(decoder, layer, &maps[0]);

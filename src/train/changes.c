@@ -112,7 +112,8 @@ enum status changes_review(struct context *context, const char *path, const char
     }
     memory_free(context, before);
     CHECK(status);
-    if (review.broken > 0 && !accept)
+    /* What was made to begin with has no steps behind it that the change could contradict. */
+    if (review.broken > 0 && !accept && step > 0)
         return context_fail(
             context, STATUS_USAGE,
             "%s: its run had other settings: %s%s. They change the data, the schedule or the arithmetic "

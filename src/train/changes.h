@@ -12,7 +12,8 @@ enum { CHANGES_TEXT = 8192, CHANGES_DATA = 320, CHANGES_CONTENT = 96, DATA_KEYS 
 void changes_describe_data(const char (*contents)[CHANGES_CONTENT], char *lines);
 
 /* Tells each change, from what to what, of settings and of what data files of the same names hold. One that breaks what
- * the run promised (the order of the data, the schedule, the arithmetic of a step) is a USAGE error unless `accept`.
+ * the run promised (the order of the data, the schedule, the arithmetic of a step) is a USAGE error unless `accept`,
+ * or no step was made.
  * lines [CHANGES_TEXT]: the changes for config.yaml, as comments that say after which step they came. Local, the same
  * on all ranks. */
 enum status changes_review(struct context *context, const char *path, const char *stored, int64_t step,

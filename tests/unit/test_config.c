@@ -555,7 +555,7 @@ static const char all_changed[] =
     "  {family: decoder, vocabulary: 300, width: 96, layers: 9, heads: 6, kv_heads: 3, head_width: 8, hidden: 100,\n"
     "   mlp: gelu, norm: layer, norm_epsilon: 1.2345678901234567e-6, positions: learned, rope_base: 500000.5,\n"
     "   max_positions: 4096, bias: true, parallel_block: true, tied_embeddings: true,\n"
-    "   attention: {kind: infini, segment: 48, memory_update: gated_delta, readout_norm: true},\n"
+    "   attention: {kind: infini, bias: true, segment: 48, memory_update: gated_delta, readout_norm: true},\n"
     "   residual: {kind: laurel, scope: layer, weights: true, rank: 4, previous: 3},\n"
     "   depth: {kind: mor, every: 3, capacity: 0.1, gate: sigmoid, causal_router: predictor, router_loss: 0.001,\n"
     "           recursions: 3, sharing: sequence, routing: none, cache: shared, alpha: 0.30000000000000004, lora_rank: "
