@@ -64,7 +64,8 @@ static void choose_model(const struct config *config, const struct mesh_config *
 {
     struct training_config *training = &probe->training;
     *probe = *config;
-    narrow(&probe->model, mesh->tensor);
+    if (config->model.family != FAMILY_RESNET) /* which has no parts */
+        narrow(&probe->model, mesh->tensor);
     int64_t rows = range_partition(training->batch, mesh->data, 0).count;
     training->micro_batch = integer_max(1, integer_min(training->micro_batch, rows));
     training->batch = MICRO_BATCHES * training->micro_batch;

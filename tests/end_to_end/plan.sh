@@ -88,6 +88,15 @@ if must "a plan beside real steps" 2 plan small.yaml --measure --all-meshes --st
     [ "$(number out held_memory)" = "$(number out planned_memory)" ] || fail "memory differs from the plan"
 fi
 
+# A model of images, whose batch norms join the statistics of the data ranks: two sums a norm, of 20 norms.
+cat >resnet.yaml <<'EOF'
+model: {family: resnet, depth_preset: 18, stem: small, width: 4, image: {size: 8, channels: 3, classes: 5}, batch_statistics: group}
+training: {steps: 2, batch: 4, micro_batch: 2}
+data: {train: none}
+EOF
+must "a plan of a resnet" 1 plan resnet.yaml --ranks 2 && { grep -Eq '^data +40 ' out ||
+    fail "not 40 collectives of the data ranks: $(grep '^data' out)"; }
+
 # What others do on the machine while it is measured is said, and as a number.
 spinners=()
 for ((i = 0; i < $(nproc); i++)); do
