@@ -113,7 +113,8 @@ struct class_targets batch_class_targets(const struct batch *batch, int64_t row,
                                   .mixing = (const float *)batch_field(batch, "mixing") + row,
                                   .classes = config->model.image.classes,
                                   .first = first,
-                                  .smoothing = (float)config->training.label_smoothing};
+                                  .smoothing = batch->training ? (float)config->training.label_smoothing : 0.0f,
+                                  .scale = batch->target_count ? 1.0f / (float)batch->target_count : 0.0f};
 }
 
 struct range batch_micro(const struct batch *batch, int64_t micro_batch)

@@ -53,7 +53,8 @@ struct batch {
  * not count), and `mixed_labels`, which has a share `mixing` of the row's target. */
 int batch_image_fields(const struct config *config, struct batch_field fields[BATCH_FIELDS]);
 
-/* The targets of the rows from `row` of mine on, for the classes from `first` on; the scale is left open. */
+/* The targets of the rows from `row` of mine on in the pass under way, for the classes from `first` on. Only training
+ * smooths labels. */
 struct class_targets batch_class_targets(const struct batch *batch, int64_t row, int64_t first);
 
 /* As the model's fields say, for `rows` in micro-batches of `micro_rows`. Local. To be destroyed whatever comes back.

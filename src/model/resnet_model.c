@@ -85,7 +85,6 @@ static bool forward(struct tape *tape, struct batch *batch, int64_t micro_batch,
     if (batch->see_classes)
         batch->see_classes(batch->see_self, rows.begin, 0, logits);
     struct class_targets targets = batch_class_targets(batch, rows.begin, 0);
-    targets.scale = batch->target_count ? 1.0f / (float)batch->target_count : 0.0f;
     out->tensor[0] = class_loss(tape, batch->model->mesh, logits, &targets);
     return out->tensor[0] != NULL;
 }

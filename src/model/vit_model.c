@@ -16,12 +16,10 @@ static enum status create_batch(struct batch *batch)
     batch->work = (double)(batch->mine.count * batch->length);
     for (int64_t i = 0; i < batch->micro_batches; i++) {
         struct range rows = batch_micro(batch, i);
-        own->images[i] =
-            (struct decoder_images){.pixels = (const float *)batch_field(batch, "images") +
-                                              rows.begin * decoder->config.image.channels * decoder->config.image.size *
-                                                  decoder->config.image.size,
-                                    .targets = batch_class_targets(batch, rows.begin, decoder->vocabulary.begin),
-                                    .row = rows.begin};
+        own->images[i] = (struct decoder_images){.pixels = (const float *)batch_field(batch, "images") +
+                                                           rows.begin * decoder->config.image.channels *
+                                                               decoder->config.image.size * decoder->config.image.size,
+                                                 .row = rows.begin};
         own->micro[i] = (struct decoder_input){
             .images = &own->images[i], .rows = rows.count, .length = batch->length, .batch_rows = batch->rows};
     }
@@ -44,10 +42,18 @@ static void ready_batch(struct batch *batch)
 {
     struct decoder_batch *own = batch->prepared;
     for (int64_t i = 0; i < batch->micro_batches; i++) {
-        own->images[i].targets.scale = batch->target_count ? 1.0f / (float)batch->target_count : 0.0f;
         own->images[i].see_classes = batch->see_classes;
         own->images[i].see_self = batch->see_self;
     }
+}
+
+static bool forward(struct tape *tape, struct batch *batch, int64_t micro_batch, int chunk, const struct packet *in,
+                    struct packet *out)
+{
+    struct decoder_batch *own = batch->prepared;
+    own->images[micro_batch].targets =
+        batch_class_targets(batch, batch_micro(batch, micro_batch).begin, decoder_of(batch->model)->vocabulary.begin);
+    return decoder_model_forward(tape, batch, micro_batch, chunk, in, out);
 }
 
 const struct model_ops vit_ops = {.name = "vit",
@@ -61,6 +67,6 @@ const struct model_ops vit_ops = {.name = "vit",
                                   .batch_ready = ready_batch,
                                   .form = decoder_model_form,
                                   .packet_bytes = decoder_model_packet_bytes,
-                                  .forward = decoder_model_forward,
+                                  .forward = forward,
                                   .flops = decoder_flops_per_token,
                                   .scalars = &decoder_scalars_ops};

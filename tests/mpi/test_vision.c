@@ -135,6 +135,24 @@ static void every_mesh_computes_the_same(void **state)
             }
 }
 
+/* Labels are smoothed in training only: what is held out is measured by the labels themselves. */
+static void evaluation_smooths_no_labels(void **state)
+{
+    struct bench bench;
+    struct step_result result[4];
+    bench_create(&bench, state, (struct mesh_config){0, 1, 1, 1, 1}, "", COMPUTE_FP32);
+    for (int i = 0; i < 4; i++) {
+        bench.config.training.label_smoothing = i % 2 ? 0.1 : 0.0;
+        batch_ready_whole(&bench.trainer.batch);
+        assert_ok(bench.context,
+                  i < 2 ? trainer_gradients(&bench.trainer, &result[i]) : trainer_loss(&bench.trainer, &result[i]));
+    }
+    assert_true(result[0].loss != result[1].loss);
+    assert_true(result[2].loss == result[3].loss);
+    assert_close(result[2].loss, result[0].loss, 1e-6, 0.0);
+    bench_destroy(&bench);
+}
+
 /* The larger score comes first, of equal ones the class in front. */
 static void places_go_by_score(void **state)
 {
@@ -148,6 +166,7 @@ static void places_go_by_score(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(evaluation_smooths_no_labels),
     cmocka_unit_test(places_go_by_score),
     cmocka_unit_test(learned_residuals_begin_as_plain_sums),
     cmocka_unit_test(every_mesh_computes_the_same),
