@@ -205,7 +205,6 @@ enum status decoder_create(struct model *model, struct decoder **decoder)
     d->mesh = mesh;
     d->engine = model->engine;
     d->config = *config;
-    d->ends = decoder_ends_of(config);
     d->list = model->parameters;
     d->dtype = model->dtype;
     d->recompute = model->config->compute.recompute;

@@ -410,6 +410,7 @@ static void declare_all(struct decoder *decoder)
 enum status decoder_declare(struct decoder *decoder)
 {
     struct context *context = decoder->context;
+    decoder->ends = decoder_ends_of(&decoder->config);
     size_t layers = (size_t)layers_stored(&decoder->config);
     size_t recursions = decoder->config.depth.kind == DEPTH_MOR ? (size_t)decoder->config.depth.recursions : 0;
     decoder->blocks = memory_allocate(context, layers * sizeof *decoder->blocks, MEMORY_OTHER);
@@ -429,7 +430,6 @@ enum status decoder_describe(struct context *context, const struct model_config 
     struct decoder description = {.context = context,
                                   .config = *config,
                                   .list = list,
-                                  .ends = decoder_ends_of(config),
                                   .heads.count = config->heads,
                                   .kv_heads.count = config->kv_heads,
                                   .vocabulary.count = config->vocabulary,
