@@ -73,7 +73,7 @@ grep -q 'photos/bee/bad.png: is text, neither PNG nor JPEG' err
 grep -q '^cairn: none: no such file' err
 
 # Each command has a help of its own, in both ways.
-for command in train eval generate checkpoint bench plan scale doctor report config data; do
+for command in train eval evolve generate predict import export checkpoint bench plan scale doctor report config data; do
     "$cairn" help "$command" >out
     "$cairn" "$command" --help | cmp - out
     grep -Eq "^usage: (mpirun -n [A-Z]* )?cairn $command( |$)" out || { echo "help $command says $(head -n 1 out)" && exit 1; }
