@@ -80,11 +80,30 @@ static void visit_once(struct system *system, int task, int64_t iteration)
     visit_destroy(&visit);
 }
 
+/* Member by member: what lies between members is nobody's. */
+static bool equal_paths(const struct path *a, const struct path *b)
+{
+    return a->id == b->id && a->parent == b->parent && a->task == b->task && a->count == b->count &&
+           memcmp(a->value, b->value, sizeof a->value) == 0 && memcmp(a->act, b->act, sizeof a->act) == 0 &&
+           memcmp(a->component, b->component, (size_t)a->count * sizeof *a->component) == 0 &&
+           memcmp(&a->quality, &b->quality, sizeof a->quality) == 0 &&
+           memcmp(&a->score, &b->score, sizeof a->score) == 0 && a->clones == b->clones;
+}
+
+static bool equal_components(const struct component *a, const struct component *b)
+{
+    return a->id == b->id && a->origin == b->origin && a->part == b->part && a->layer == b->layer &&
+           a->task == b->task && a->elements == b->elements;
+}
+
 static bool equal_systems(const struct system *a, const struct system *b)
 {
-    return a->path_count == b->path_count && a->component_count == b->component_count &&
-           memcmp(a->paths, b->paths, (size_t)a->path_count * sizeof *a->paths) == 0 &&
-           memcmp(a->components, b->components, (size_t)a->component_count * sizeof *a->components) == 0;
+    bool equal = a->path_count == b->path_count && a->component_count == b->component_count;
+    for (int i = 0; equal && i < a->path_count; i++)
+        equal = equal_paths(&a->paths[i], &b->paths[i]);
+    for (int i = 0; equal && i < a->component_count; i++)
+        equal = equal_components(&a->components[i], &b->components[i]);
+    return equal;
 }
 
 /* -- The space -- */
