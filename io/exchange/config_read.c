@@ -355,16 +355,19 @@ static enum status read_resnet(struct reading *reading, const char *depth)
     static const char *const pools[] = {"avg", NULL};
     static const char *const stems[] = {"imagenet", "small", NULL};
     struct image_reading image;
+    int64_t width;
     int stem, pool;
     CHECK(read_word(reading, reading->root, "global_pool", pools, "avg", &pool));
     CHECK(read_image(reading, 224, &image));
     CHECK(check_arguments(reading, image.arguments, known));
     CHECK(read_word(reading, image.arguments, "global_pool", pools, "avg", &pool));
     CHECK(read_word(reading, reading->root, "stem", stems, "imagenet or small", &stem));
+    CHECK(read_count(reading, reading->root, "width", 64, &width));
     return put(reading,
-               "model: {family: resnet, image: {size: %lld, channels: %lld, classes: %lld}, width: 64, "
+               "model: {family: resnet, image: {size: %lld, channels: %lld, classes: %lld}, width: %lld, "
                "depth_preset: %.2s, stem: %s}\n",
-               (long long)image.size, (long long)image.channels, (long long)image.classes, depth, stems[stem]);
+               (long long)image.size, (long long)image.channels, (long long)image.classes, (long long)width, depth,
+               stems[stem]);
 }
 
 static enum status read_images(struct reading *reading, const char *architecture)

@@ -138,6 +138,7 @@ static enum status write_images(struct context *context, const char *path, const
         json_object_set_new(root, "architecture", json_string(depths[model->depth_preset]));
         json_object_set_new(root, "model_args", json_pack("{s:I}", "in_chans", (json_int_t)model->image.channels));
         json_object_set_new(root, "stem", json_string(model->stem == STEM_SMALL ? "small" : "imagenet"));
+        json_object_set_new(root, "width", json_integer((json_int_t)model->width)); /* of the first stage; others: 64 */
     } else {
         bool mean = model->pooling == POOLING_MEAN;
         json_object_set_new(root, "architecture", json_string("vit_tiny_patch16_224"));
