@@ -400,12 +400,12 @@ enum status pipeline_run(struct pipeline *pipeline, const struct pipeline_stage 
         CHECK(expect_inputs(&run, &pipeline->chunk[i], 0));
     }
     if (stage->acted)
-        stage->acted(stage->self, NULL);
+        stage->acted(stage->acted_self, NULL);
     for (int64_t i = 0; i < pipeline->schedule.count; i++) {
         const struct pipeline_action *action = &pipeline->schedule.actions[i];
         CHECK(action->pass == PIPELINE_FORWARD ? run_forward(&run, action) : run_backward(&run, action));
         if (stage->acted)
-            stage->acted(stage->self, action);
+            stage->acted(stage->acted_self, action);
     }
     for (int i = 0; i < pipeline->shape.chunks; i++)
         for (int64_t v = 0; v < pipeline->chunk[i].visits; v++) {

@@ -35,6 +35,7 @@ struct pipeline_stage {
                     struct packet *out);
     /* NULL, or told of each action when it is done, and with no action when the first begins. */
     void (*acted)(void *self, const struct pipeline_action *action);
+    void *acted_self;
 };
 
 enum status pipeline_create(struct context *context, struct mesh *mesh, struct engine *engine, struct arena *work,

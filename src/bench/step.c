@@ -163,7 +163,7 @@ enum status bench_step(struct context *context, struct mesh *mesh, struct engine
     struct step_sample *samples = memory_allocate(context, (size_t)count * sizeof *samples, MEMORY_OTHER);
     enum status status;
     TRY(mesh_agree(mesh, context, context->status));
-    TRY(trainer_create(context, mesh, engine, config, true, &trainer));
+    TRY(trainer_create(context, mesh, engine, config, &trainer));
     trainer.model->balanced = options->balanced;
     report.peak_before = measure_peak(mesh, engine, dtype, options->quick, &report.instruction);
     TRY(measure_steps(&trainer, options, samples));

@@ -64,7 +64,7 @@ static enum status run_conversion(struct convert_run *run)
     CHECK(checkpoint_verify(context, command->mesh, run->source));
     run->unfrozen = run->config;
     run->unfrozen.training.freeze.count = run->unfrozen.training.train_only.count = 0;
-    CHECK(trainer_create(context, command->mesh, &command->engine, &run->unfrozen, true, trainer));
+    CHECK(trainer_create(context, command->mesh, &command->engine, &run->unfrozen, trainer));
     CHECK(convert_load(trainer, run->source, run->initialization, &run->counts));
     trainer->config = &run->config;
     CHECK(mesh_agree(command->mesh, context, create_state(run)));

@@ -9,10 +9,10 @@
 #include "src/cli/command.h"
 #include "src/cli/eval_images.h"
 #include "src/core/text.h"
+#include "src/evaluate/evaluate.h"
 #include "src/generate/passkey.h"
+#include "src/session/load.h"
 #include "src/train/corpora.h"
-#include "src/train/evaluate.h"
-#include "src/train/state.h"
 
 enum { LENGTHS = 32 };
 
@@ -25,7 +25,8 @@ struct eval_options {
 struct eval {
     struct command *command;
     struct config *config;
-    struct trainer trainer;
+    struct session session;
+    struct evaluator evaluator;
     struct corpus *corpus; /* NULL with a task */
     struct evaluation_plan plan;
     bool json;
@@ -225,7 +226,7 @@ static void print_loss(const struct eval *eval, const struct evaluation *evaluat
 static enum status measure_loss(struct eval *eval)
 {
     struct evaluation evaluation;
-    CHECK(evaluate(&eval->trainer, eval->corpus, &eval->plan, &evaluation));
+    CHECK(evaluate(&eval->evaluator, eval->corpus, &eval->plan, &evaluation));
     if (eval->command->rank != 0)
         return STATUS_OK;
     if (!eval->json) {
@@ -293,7 +294,7 @@ static enum status measure_passkey(struct eval *eval)
         task.length = eval->lengths[i];
         for (int place = 0; place < PLACES; place++) {
             task.position = (enum passkey_position)place;
-            CHECK(passkey_evaluate(&eval->trainer.session, &task, eval->samples, eval->config->training.batch,
+            CHECK(passkey_evaluate(&eval->session, &task, eval->samples, eval->config->training.batch,
                                    eval->plan.memory_off, &scores[place]));
         }
         if (lengths)
@@ -326,11 +327,14 @@ static enum status run(struct eval *eval, const struct eval_options *options)
     TRY(checkpoint_verify(context, command->mesh, path));
     if (of_images)
         return eval_images(command, config, path, options->data, options->json);
-    TRY(trainer_create(context, command->mesh, &command->engine, config, false, &eval->trainer));
-    TRY(state_load(&eval->trainer, NULL, path));
+    TRY(session_create(context, command->mesh, &command->engine, config, NULL, NULL, false, &eval->session));
+    TRY(session_load(&eval->session, path));
+    if (!options->task)
+        TRY(evaluator_create(&eval->session, NULL, &eval->evaluator));
     status = options->task ? measure_passkey(eval) : measure_loss(eval);
 done:
-    trainer_destroy(&eval->trainer);
+    evaluator_destroy(&eval->evaluator);
+    session_destroy(&eval->session);
     corpus_close(&eval->corpus);
     return status;
 }
@@ -339,7 +343,7 @@ enum status command_eval(struct command *command, int argc, char **argv)
 {
     struct context *context = &command->context;
     struct eval_options options = {0};
-    struct eval eval = {.command = command, .trainer = {.context = context}, .task = {.digits = 5}, .samples = 20};
+    struct eval eval = {.command = command, .task = {.digits = 5}, .samples = 20};
     int others;
     const struct option_row rows[] = {
         {"--checkpoint", &options.checkpoint, NULL},

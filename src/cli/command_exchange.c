@@ -155,7 +155,7 @@ static enum status run_import(struct import_run *run, const char *output)
     struct trainer *trainer = &run->trainer;
     CHECK(team_agree(command->team, context, prepare_import(run, output)));
     CHECK(command_start_with(command, &run->config));
-    CHECK(trainer_create(context, command->mesh, &command->engine, &run->config, true, trainer));
+    CHECK(trainer_create(context, command->mesh, &command->engine, &run->config, trainer));
     CHECK(session_import(&trainer->session, run->source));
     trainer->data_facts = run->model.facts;
     CHECK(mesh_agree(command->mesh, context, command->rank == 0 ? write_settings(run) : STATUS_OK));

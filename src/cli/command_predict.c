@@ -6,10 +6,10 @@
 #include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/cli/command.h"
-#include "src/train/class_scores.h"
+#include "src/evaluate/class_scores.h"
+#include "src/session/load.h"
 #include "src/train/image_facts.h"
 #include "src/train/image_source.h"
-#include "src/train/state.h"
 
 enum { ROWS = 32 };
 
@@ -19,7 +19,8 @@ struct predict {
     struct checkpoint_header *header;
     struct image_facts facts;
     struct image_augmentation augmentation;
-    struct trainer trainer;
+    struct session session;
+    struct evaluator evaluator;
     struct class_scores scores;
     const char **image; /* [images] paths */
     int images;
@@ -46,7 +47,7 @@ static enum status read_image(struct predict *predict, const char *path, float *
 
 static enum status fill(struct predict *predict, int first)
 {
-    struct batch *batch = &predict->trainer.batch;
+    struct batch *batch = predict->evaluator.batch;
     float *pixels = batch_field(batch, "images");
     int32_t *labels = batch_field(batch, "labels");
     int64_t each = batch->field[0].elements;
@@ -95,9 +96,9 @@ static void print_row(struct predict *predict, const char *path, int64_t row)
 static enum status predict_all(struct predict *predict)
 {
     struct command *command = predict->command;
-    int64_t rows = predict->trainer.batch.rows;
+    int64_t rows = predict->evaluator.batch->rows;
     for (int first = 0; first < predict->images; first += (int)rows) {
-        struct step_result result;
+        struct pass_result result;
         CHECK(mesh_agree(command->mesh, &command->context, fill(predict, first)));
         CHECK(class_scores_pass(&predict->scores, &result));
         for (int64_t row = 0; row < rows && first + row < predict->images && command->rank == 0; row++)
@@ -132,13 +133,16 @@ static enum status run(struct predict *predict, const char *checkpoint)
     enum status status;
     TRY(command_start_stored(command, checkpoint, predict->config, predict->header, path));
     TRY(mesh_agree(command->mesh, context, prepare(predict, path)));
-    TRY(trainer_create(context, command->mesh, &command->engine, predict->config, false, &predict->trainer));
-    TRY(state_load(&predict->trainer, NULL, path));
-    TRY(mesh_agree(command->mesh, context, class_scores_create(&predict->trainer, &predict->scores)));
+    TRY(session_create(context, command->mesh, &command->engine, predict->config, NULL, NULL, false,
+                       &predict->session));
+    TRY(session_load(&predict->session, path));
+    TRY(evaluator_create(&predict->session, NULL, &predict->evaluator));
+    TRY(mesh_agree(command->mesh, context, class_scores_create(&predict->evaluator, &predict->scores)));
     status = predict_all(predict);
 done:
     class_scores_destroy(&predict->scores);
-    trainer_destroy(&predict->trainer);
+    evaluator_destroy(&predict->evaluator);
+    session_destroy(&predict->session);
     image_facts_destroy(context, &predict->facts);
     json_decref(predict->list);
     return status;
@@ -147,7 +151,7 @@ done:
 enum status command_predict(struct command *command, int argc, char **argv)
 {
     struct context *context = &command->context;
-    struct predict predict = {.command = command, .trainer = {.context = context}, .top = 5};
+    struct predict predict = {.command = command, .top = 5};
     const char *top = NULL;
     bool json = false;
     int count = 0;

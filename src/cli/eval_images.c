@@ -5,17 +5,18 @@
 #include "io/json/json.h"
 #include "src/bench/measure.h"
 #include "src/core/text.h"
-#include "src/train/evaluate_images.h"
+#include "src/evaluate/evaluate_images.h"
+#include "src/session/load.h"
 #include "src/train/image_facts.h"
 #include "src/train/image_source.h"
-#include "src/train/state.h"
 
 struct eval {
     struct command *command;
     struct config *config;
     struct image_facts facts;
     struct image_set *set;
-    struct trainer trainer;
+    struct session session;
+    struct evaluator evaluator;
 };
 
 static enum status read_facts(struct eval *eval, const char *path)
@@ -84,22 +85,24 @@ static enum status run(struct eval *eval, const char *path, const char *data, bo
     struct evaluation evaluation;
     CHECK(read_facts(eval, path));
     CHECK(mesh_agree(command->mesh, context, open_set(eval, data)));
-    CHECK(trainer_create(context, command->mesh, &command->engine, eval->config, false, &eval->trainer));
-    CHECK(state_load(&eval->trainer, NULL, path));
+    CHECK(session_create(context, command->mesh, &command->engine, eval->config, NULL, NULL, false, &eval->session));
+    CHECK(session_load(&eval->session, path));
+    CHECK(evaluator_create(&eval->session, NULL, &eval->evaluator));
     struct image_augmentation augmentation = image_augmentation_of(eval->config, &eval->facts.moments);
     struct image_evaluation images = {.set = eval->set,
                                       .augmentation = &augmentation,
                                       .skip_bad = eval->config->data.skip_bad,
                                       .threads = images_threads(eval->config, eval->set, command->engine.threads)};
-    CHECK(evaluate_images(&eval->trainer, &images, &plan, &evaluation));
+    CHECK(evaluate_images(&eval->evaluator, &images, &plan, &evaluation));
     return command->rank == 0 ? print(eval, &evaluation, json) : STATUS_OK;
 }
 
 enum status eval_images(struct command *command, struct config *config, const char *path, const char *data, bool json)
 {
-    struct eval eval = {.command = command, .config = config, .trainer = {.context = &command->context}};
+    struct eval eval = {.command = command, .config = config};
     enum status status = run(&eval, path, data, json);
-    trainer_destroy(&eval.trainer);
+    evaluator_destroy(&eval.evaluator);
+    session_destroy(&eval.session);
     image_set_close(&eval.set);
     image_facts_destroy(&command->context, &eval.facts);
     return status;

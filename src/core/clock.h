@@ -52,6 +52,14 @@ static inline enum time_kind time_enter(struct time_account *account, enum time_
     return before;
 }
 
+static inline double time_flops(const struct time_account *account)
+{
+    double sum = 0.0;
+    for (int kind = 0; kind < TIME_KINDS; kind++)
+        sum += account->flops[kind];
+    return sum;
+}
+
 static inline void time_leave(struct time_account *account, enum time_kind before)
 {
     (void)time_enter(account, before);

@@ -49,15 +49,13 @@ static enum status pass_on(void *self, const struct state_array *array)
     return filter->list.array(filter->list.self, array);
 }
 
-enum status store_list(struct trainer *trainer, const struct component *component, bool writes, bool momentum,
-                       struct state_list *list)
+enum status store_list(const struct session *session, const struct optimizer *momentum,
+                       const struct component *component, bool writes, struct state_list *list)
 {
-    struct session *session = &trainer->session;
-    struct filter filter = {component, trainer->context, state_list_visitor(list, writes)};
+    struct filter filter = {component, session->context, state_list_visitor(list, writes)};
     const struct state_visitor visitor = {.self = &filter, .writes = writes, .array = pass_on};
     CHECK(replica_visit(session->replica, &session->parameters, &visitor));
-    return trainer->trains && momentum ? optimizer_visit(&trainer->optimizer, &session->parameters, &visitor)
-                                       : STATUS_OK;
+    return momentum ? optimizer_visit(momentum, &session->parameters, &visitor) : STATUS_OK;
 }
 
 void store_path(const char *folder, int64_t id, char path[CHECKPOINT_PATH])
@@ -65,51 +63,52 @@ void store_path(const char *folder, int64_t id, char path[CHECKPOINT_PATH])
     snprintf(path, CHECKPOINT_PATH, "%s/components/%lld.h5", folder, (long long)id);
 }
 
-enum status store_read(struct trainer *trainer, const char *folder, int64_t id, const struct component *component,
-                       bool momentum)
+enum status store_read(struct session *session, const struct optimizer *momentum, const char *folder, int64_t id,
+                       const struct component *component)
 {
     char path[CHECKPOINT_PATH];
-    struct state_list list = {.context = trainer->context};
-    enum status status = store_list(trainer, component, false, momentum, &list);
+    struct state_list list = {.context = session->context};
+    enum status status = store_list(session, momentum, component, false, &list);
     state_list_settle(&list);
     store_path(folder, id, path);
-    TRY(mesh_agree(trainer->mesh, trainer->context, status));
-    status = checkpoint_read(trainer->context, trainer->mesh, path, list.arrays, list.count);
+    TRY(mesh_agree(session->mesh, session->context, status));
+    status = checkpoint_read(session->context, session->mesh, path, list.arrays, list.count);
 done:
     state_list_destroy(&list);
     return status;
 }
 
-static enum status move(struct trainer *trainer, const char *staging, const char *folder, int64_t id)
+static enum status move(struct context *context, const char *staging, const char *folder, int64_t id)
 {
     char from[CHECKPOINT_PATH];
     char to[CHECKPOINT_PATH];
     snprintf(from, sizeof from, "%.700s/step-%08lld.h5", staging, (long long)id);
     store_path(folder, id, to);
     if (rename(from, to) != 0)
-        return context_fail(trainer->context, STATUS_FILE, "%s: %s", to, strerror(errno));
+        return context_fail(context, STATUS_FILE, "%s: %s", to, strerror(errno));
     return STATUS_OK;
 }
 
 /* Nothing in the header depends on time or mesh, so that the same values are the same bytes. */
-enum status store_write(struct trainer *trainer, const char *folder, int group, const struct component *component)
+enum status store_write(const struct session *session, const struct optimizer *momentum, const char *folder, int group,
+                        const struct component *component)
 {
-    struct context *context = trainer->context;
-    bool first = mesh_rank(trainer->mesh, MESH_TEAM) == 0;
+    struct context *context = session->context;
+    bool first = mesh_rank(session->mesh, MESH_TEAM) == 0;
     char staging[CHECKPOINT_PATH];
     struct state_list list = {.context = context};
     struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
-    enum status status = header ? store_list(trainer, component, true, true, &list) : STATUS_MEMORY;
+    enum status status = header ? store_list(session, momentum, component, true, &list) : STATUS_MEMORY;
     state_list_settle(&list);
     snprintf(staging, sizeof staging, "%.700s/children/group-%d", folder, group);
     if (status == STATUS_OK && first)
         status = run_folder_make(context, staging);
-    TRY(mesh_agree(trainer->mesh, context, status));
+    TRY(mesh_agree(session->mesh, context, status));
     header->step = component->id;
     header->loss_limit = 1.0;
     strcpy(header->created, "1970-01-01T00:00:00Z");
-    TRY(checkpoint_write(context, trainer->mesh, staging, header, list.arrays, list.count));
-    status = mesh_agree(trainer->mesh, context, first ? move(trainer, staging, folder, component->id) : STATUS_OK);
+    TRY(checkpoint_write(context, session->mesh, staging, header, list.arrays, list.count));
+    status = mesh_agree(session->mesh, context, first ? move(context, staging, folder, component->id) : STATUS_OK);
 done:
     state_list_destroy(&list);
     memory_free(context, header);

@@ -5,8 +5,10 @@
 
 #include "src/evolve/store.h"
 #include "src/evolve/trial_settings.h"
+#include "src/session/load.h"
+#include "src/session/save.h"
 #include "src/train/source.h"
-#include "src/train/state.h"
+#include "src/train/trainer.h"
 
 /* -- Sizes -- */
 
@@ -55,13 +57,22 @@ struct opened {
     struct config *config;
     bool has_source;
     struct source source;
+    struct session *session; /* `own`, or of the trainer if it trains */
+    struct session own;
+    struct evaluator evaluator; /* of `own` */
     struct trainer trainer;
 };
 
+static struct optimizer *momentum_of(struct opened *opened)
+{
+    return opened->session == &opened->own ? NULL : &opened->trainer.optimizer;
+}
+
 static void close_model(struct opened *opened)
 {
-    if (opened->config)
-        trainer_destroy(&opened->trainer);
+    trainer_destroy(&opened->trainer);
+    evaluator_destroy(&opened->evaluator);
+    session_destroy(&opened->own);
     if (opened->has_source)
         source_close(&opened->source);
     memory_free(opened->trial->context, opened->config);
@@ -70,12 +81,12 @@ static void close_model(struct opened *opened)
 /* A new head begins with random numbers, where a classifier's would be zeros. */
 static void initialize(struct opened *opened)
 {
-    struct parameter *head = parameter_find(&opened->trainer.session.parameters, "classifier.weight");
+    struct parameter *head = parameter_find(&opened->session->parameters, "classifier.weight");
     if (head) {
         head->spec.initial = INITIAL_NORMAL;
         head->spec.deviation = 0.02;
     }
-    replica_initialize(opened->trainer.session.replica, opened->config->training.seed);
+    replica_initialize(opened->session->replica, opened->config->training.seed);
 }
 
 /* Each component from its file: its own if it is kept, its origin's if it is to be trained. */
@@ -89,32 +100,46 @@ static enum status load(struct opened *opened, bool trains)
         /* The root has none. */
         bool momentum = id >= 0 && system_component(system, id)->task >= 0;
         if (id >= 0)
-            CHECK(store_read(&opened->trainer, opened->trial->config->run.folder, id, component, momentum));
+            CHECK(store_read(opened->session, momentum ? momentum_of(opened) : NULL, opened->trial->config->run.folder,
+                             id, component));
     }
-    replica_gather_all(opened->trainer.session.replica);
+    replica_gather_all(opened->session->replica);
     return STATUS_OK;
+}
+
+static enum status open_trainer(struct opened *opened)
+{
+    const struct trial *trial = opened->trial;
+    opened->session = &opened->trainer.session;
+    return trainer_create(trial->context, trial->mesh, trial->engine, opened->config, &opened->trainer);
+}
+
+static enum status open_session(struct opened *opened)
+{
+    const struct trial *trial = opened->trial;
+    opened->session = &opened->own;
+    return session_create(trial->context, trial->mesh, trial->engine, opened->config, NULL, NULL, false, &opened->own);
 }
 
 static enum status open_model(const struct trial *trial, const struct path *path, const struct trial_wishes *wishes,
                               struct opened *opened)
 {
     struct context *context = trial->context;
-    *opened = (struct opened){.trial = trial, .path = path, .trainer = {.context = context}};
+    *opened = (struct opened){.trial = trial, .path = path};
     struct config *config = opened->config = memory_allocate(context, sizeof *config, MEMORY_OTHER);
     CHECK(mesh_agree(trial->mesh, context, config ? trial_settings(trial, path, wishes, config) : STATUS_MEMORY));
     opened->has_source = true;
     CHECK(source_open(context, trial->mesh, config, trial->engine->threads, &opened->source));
-    CHECK(trainer_create(context, trial->mesh, trial->engine, config, wishes->trains, &opened->trainer));
-    opened->trainer.data_facts = opened->source.data_facts;
+    CHECK(wishes->trains ? open_trainer(opened) : open_session(opened));
     initialize(opened);
     return load(opened, wishes->trains);
 }
 
-static enum status evaluate_model(struct opened *opened, int64_t most, double *accuracy)
+static enum status evaluate_model(struct opened *opened, struct evaluator *evaluator, int64_t most, double *accuracy)
 {
     struct evaluation evaluation;
     struct evaluation_plan plan = {.batches = most ? integer_divide_up(most, opened->config->training.batch) : 0};
-    CHECK(opened->source.ops->evaluate(&opened->source, &opened->trainer, &plan, &evaluation));
+    CHECK(opened->source.ops->evaluate(&opened->source, evaluator, &plan, &evaluation));
     *accuracy = evaluation.accuracy;
     return STATUS_OK;
 }
@@ -143,7 +168,7 @@ static enum status copy_create(struct opened *opened, struct copy *copy)
     for (int i = 0; i < opened->path->count; i++) {
         const struct component *component = system_component(system, opened->path->component[i]);
         if (!component_locked(system, component->id, opened->path->task))
-            CHECK(store_list(&opened->trainer, component, true, true, &copy->list));
+            CHECK(store_list(opened->session, momentum_of(opened), component, true, &copy->list));
     }
     state_list_settle(&copy->list);
     copy->values = memory_allocate(copy->list.context, (size_t)copy_elements(copy) * sizeof(float), MEMORY_OTHER);
@@ -175,7 +200,7 @@ static enum status train_interval(struct opened *opened, struct trial_result *re
     int64_t steps = trial_interval(opened->trial, opened->path);
     for (int64_t i = 0; i < steps && result->finite; i++) {
         struct step_result step;
-        CHECK(opened->source.ops->fill(&opened->source, &opened->trainer, NULL));
+        CHECK(opened->source.ops->fill(&opened->source, &opened->trainer.batch, opened->trainer.sequences, NULL));
         CHECK(trainer_step(&opened->trainer, &step));
         result->finite = !step.skipped;
         result->steps++;
@@ -196,7 +221,7 @@ static enum status train(struct opened *opened, const struct child *child, struc
         CHECK(train_interval(opened, result));
         if (!result->finite)
             break;
-        CHECK(evaluate_model(opened, evolve->validation_samples, &quality));
+        CHECK(evaluate_model(opened, &opened->trainer.evaluator, evolve->validation_samples, &quality));
         if (quality * factor >= best) {
             best = quality * factor;
             copy_move(copy, false);
@@ -217,7 +242,8 @@ static enum status write_components(struct opened *opened, struct copy *copy)
     for (int i = 0; i < opened->path->count; i++) {
         const struct component *component = system_component(trial->system, opened->path->component[i]);
         if (!component_locked(trial->system, component->id, opened->path->task))
-            CHECK(store_write(&opened->trainer, trial->config->run.folder, trial->group, component));
+            CHECK(
+                store_write(opened->session, momentum_of(opened), trial->config->run.folder, trial->group, component));
     }
     return STATUS_OK;
 }
@@ -254,7 +280,8 @@ enum status trial_measure(const struct trial *trial, const struct path *path, co
     struct opened opened;
     enum status status;
     TRY(open_model(trial, path, &wishes, &opened));
-    status = evaluate_model(&opened, 0, accuracy);
+    TRY(evaluator_create(&opened.own, NULL, &opened.evaluator));
+    status = evaluate_model(&opened, &opened.evaluator, 0, accuracy);
 done:
     close_model(&opened);
     return status;
@@ -266,30 +293,30 @@ enum status trial_export(const struct trial *trial, const struct path *path, con
     struct opened opened;
     enum status status;
     TRY(open_model(trial, path, &wishes, &opened));
-    status = state_save(&opened.trainer, NULL, folder);
+    status = session_save(&opened.own, opened.source.data_facts, folder);
 done:
     close_model(&opened);
     return status;
 }
 
-static enum status write_root(const struct trial *trial, struct trainer *trainer)
+static enum status write_root(const struct trial *trial, struct session *session)
 {
     const struct path *root = &trial->system->paths[0];
     if (trial->config->evolve.root[0])
-        CHECK(state_load(trainer, NULL, trial->config->evolve.root));
+        CHECK(session_load(session, trial->config->evolve.root));
     for (int i = 0; i < root->count; i++)
-        CHECK(store_write(trainer, trial->config->run.folder, trial->group,
+        CHECK(store_write(session, NULL, trial->config->run.folder, trial->group,
                           system_component(trial->system, root->component[i])));
     return STATUS_OK;
 }
 
 enum status trial_root(const struct trial *trial)
 {
-    struct trainer trainer;
+    struct session session;
     enum status status;
-    TRY(trainer_create(trial->context, trial->mesh, trial->engine, trial->config, false, &trainer));
-    status = write_root(trial, &trainer);
+    TRY(session_create(trial->context, trial->mesh, trial->engine, trial->config, NULL, NULL, false, &session));
+    status = write_root(trial, &session);
 done:
-    trainer_destroy(&trainer);
+    session_destroy(&session);
     return status;
 }

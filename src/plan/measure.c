@@ -193,7 +193,7 @@ static enum status create_trainer(struct rank *rank)
     const struct config *config = rank->planner->config;
     struct trainer *trainer = &rank->trainer;
     struct batch *batch = &trainer->batch;
-    CHECK(trainer_create(&rank->context, rank->mesh, &rank->engine, config, true, trainer));
+    CHECK(trainer_create(&rank->context, rank->mesh, &rank->engine, config, trainer));
     if (model_carries(trainer->model->ops, config))
         CHECK(mesh_agree(rank->mesh, &rank->context, trainer->model->ops->state->create(batch, &rank->carried)));
     batch->state = rank->carried;

@@ -66,7 +66,7 @@ static enum status create(struct stage *stage, const struct config *config, int 
 {
     struct trainer *trainer = &stage->trainer;
     CHECK(engine_create(stage->context, threads, &stage->engine));
-    CHECK(trainer_create(stage->context, stage->mesh, &stage->engine, config, true, trainer));
+    CHECK(trainer_create(stage->context, stage->mesh, &stage->engine, config, trainer));
     if (trainer->model->chunks > REHEARSAL_CHUNKS)
         return context_fail(stage->context, STATUS_USAGE, "plans are of at most %d chunks a stage", REHEARSAL_CHUNKS);
     if (model_carries(trainer->model->ops, config))

@@ -37,7 +37,7 @@ void checkpointer_destroy(struct checkpointer *checkpointer);
 /* Whether a checkpoint is on its way. Local. */
 bool checkpointer_active(const struct checkpointer *checkpointer);
 
-/* For the trainer's voter. Local. */
+/* For the evaluator's voter. Local. */
 void checkpointer_cast(struct checkpointer *checkpointer, double votes[VOTES]);
 
 /* After each step, with its votes: goes on with what is on its way. */

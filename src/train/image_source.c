@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "io/checkpoint/checkpoint.h"
-#include "src/train/evaluate_images.h"
+#include "src/evaluate/evaluate_images.h"
 #include "src/train/image_facts.h"
 #include "src/train/source.h"
 
@@ -205,20 +205,19 @@ static enum status take(struct images *images, struct batch *batch, int64_t sequ
     return STATUS_OK;
 }
 
-static enum status fill(struct source *source, struct trainer *trainer, struct model_state *carried)
+static enum status fill(struct source *source, struct batch *batch, int64_t first, struct model_state *carried)
 {
     struct images *images = source->self;
-    struct batch *batch = &trainer->batch;
     (void)carried;
     double before = image_loader_counts(images->loader).seconds;
-    announce(images, batch, trainer->sequences);
-    CHECK(mesh_agree(source->mesh, source->context, take(images, batch, trainer->sequences)));
+    announce(images, batch, first);
+    CHECK(mesh_agree(source->mesh, source->context, take(images, batch, first)));
     images->waited = image_loader_counts(images->loader).seconds - before;
     batch_ready_whole(batch);
     return STATUS_OK;
 }
 
-static enum status evaluate_set(struct source *source, struct trainer *trainer, const struct evaluation_plan *plan,
+static enum status evaluate_set(struct source *source, struct evaluator *evaluator, const struct evaluation_plan *plan,
                                 struct evaluation *evaluation)
 {
     const struct images *images = source->self;
@@ -226,7 +225,7 @@ static enum status evaluate_set(struct source *source, struct trainer *trainer, 
                                       .augmentation = &images->augmentation,
                                       .skip_bad = source->config->data.skip_bad,
                                       .threads = images->threads};
-    return evaluate_images(trainer, &wanted, plan, evaluation);
+    return evaluate_images(evaluator, &wanted, plan, evaluation);
 }
 
 static int count(struct source *source, struct source_count counts[SOURCE_COUNTS])

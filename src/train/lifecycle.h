@@ -36,7 +36,7 @@ enum status lifecycle_begin(struct lifecycle *lifecycle, int64_t last_step, bool
 /* Notes how it ended. */
 void lifecycle_destroy(struct lifecycle *lifecycle, int code);
 
-/* For the trainer's voter. writing: a checkpoint is on its way, behind the training. Local. */
+/* For the evaluator's voter. writing: a checkpoint is on its way, behind the training. Local. */
 void lifecycle_cast(struct lifecycle *lifecycle, bool writing, double votes[VOTES]);
 
 /* Measured by the caller: a step (or an evaluation) is over and took so long. */

@@ -14,8 +14,8 @@ static bool wants_stop(void *self)
 {
     const struct trainer *trainer = self;
     double votes[VOTES] = {0.0};
-    if (trainer->voter.cast)
-        trainer->voter.cast(trainer->voter.self, votes);
+    if (trainer->evaluator.voter.cast)
+        trainer->evaluator.voter.cast(trainer->evaluator.voter.self, votes);
     return votes[VOTE_STOP] > 0.0;
 }
 

@@ -5,7 +5,7 @@
 #include "src/train/trainer.h"
 
 /* Continues run.prompt by run.prompt_tokens on standard output of the rank that speaks; nothing if there is no prompt
- * or tokens are not bytes. A stop that the trainer's voter asks for ends it early. Collective; agreed status. */
+ * or tokens are not bytes. A stop that the evaluator's voter asks for ends it early. Collective; agreed status. */
 enum status sample_show(struct trainer *trainer, bool speaks) MUST_USE;
 
 #endif

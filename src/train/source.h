@@ -3,9 +3,8 @@
 #ifndef CAIRN_TRAIN_SOURCE_H
 #define CAIRN_TRAIN_SOURCE_H
 
+#include "src/evaluate/evaluate.h"
 #include "src/train/changes.h"
-#include "src/train/evaluate.h"
-#include "src/train/trainer.h"
 
 enum { SOURCE_COUNTS = 3 };
 
@@ -33,12 +32,12 @@ struct source_ops {
     /* `threads` of a rank compute. */
     enum status (*open)(struct source *source, int threads) MUST_USE;
     void (*close)(struct source *source);
-    /* The batch behind trainer->sequences; carried: what rows carry, which begins anew where a row does (NULL:
-     * nothing).
-     */
-    enum status (*fill)(struct source *source, struct trainer *trainer, struct model_state *carried) MUST_USE;
+    /* The batch that begins with number `first` of all sequences (images); carried: what rows carry, which begins anew
+     * where a row does (NULL: nothing). */
+    enum status (*fill)(struct source *source, struct batch *batch, int64_t first,
+                        struct model_state *carried) MUST_USE;
     /* On what the settings name for validation. */
-    enum status (*evaluate)(struct source *source, struct trainer *trainer, const struct evaluation_plan *plan,
+    enum status (*evaluate)(struct source *source, struct evaluator *evaluator, const struct evaluation_plan *plan,
                             struct evaluation *evaluation) MUST_USE;
     /* Numbers for a line of metrics; returns how many. Local, allocates nothing. May be NULL. */
     int (*count)(struct source *source, struct source_count counts[SOURCE_COUNTS]);

@@ -213,12 +213,12 @@ enum status train_start(struct train *train, const struct resume *resume)
     CHECK(open_data(train));
     CHECK(mesh_agree(train->mesh, context, train->root ? take_folder(train) : STATUS_OK));
     CHECK(share_folder(train));
-    CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, true, &train->trainer));
+    CHECK(trainer_create(context, train->mesh, train->trainer.engine, train->config, &train->trainer));
     CHECK(mesh_agree(train->mesh, context, create_state(train)));
     CHECK(checkpointer_create(&train->trainer, train->carried, train->checkpoints, &train->checkpointer));
     train->trainer.data_lines = train->data_lines;
     train->trainer.data_facts = train->source.data_facts;
-    train->trainer.voter = (struct voter){.self = train, .cast = cast_votes};
+    train->trainer.evaluator.voter = (struct voter){.self = train, .cast = cast_votes};
     CHECK(restore(train, resume));
     train->size_limit = 10.0 * fmax(1.0, trainer_parameter_size(&train->trainer));
     CHECK(mesh_agree(train->mesh, context, train->root ? open_outputs(train) : STATUS_OK));

@@ -2,15 +2,14 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "io/config/config.h"
 #include "src/core/text.h"
 #include "src/session/load.h"
+#include "src/session/save.h"
 
 static enum status fill_header(const struct trainer *trainer, struct checkpoint_header *header)
 {
-    const struct mesh_config *mesh = mesh_config(trainer->mesh);
     header->step = trainer->step;
     header->tokens = trainer->tokens;
     header->sequences = trainer->sequences;
@@ -18,20 +17,8 @@ static enum status fill_header(const struct trainer *trainer, struct checkpoint_
     header->skipped_in_row = trainer->skipped_in_row;
     header->updates = trainer->updates;
     header->loss_limit = trainer->loss_limit;
-    header->seed = (int64_t)trainer->config->data.seed;
-    snprintf(header->mesh, sizeof header->mesh, "data %lld x pipeline %lld x context %lld x tensor %lld",
-             (long long)mesh->data, (long long)mesh->pipeline, (long long)mesh->context, (long long)mesh->tensor);
-    time_t now = time(NULL);
-    struct tm utc;
-    gmtime_r(&now, &utc);
-    strftime(header->created, sizeof header->created, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    snprintf(header->data, sizeof header->data, "%s", trainer->data_facts ? trainer->data_facts : "");
-    size_t length = config_format(trainer->config, header->config, sizeof header->config);
-    if (trainer->data_lines && length + strlen(trainer->data_lines) < sizeof header->config)
-        length += (size_t)sprintf(header->config + length, "%s", trainer->data_lines);
-    if (length >= sizeof header->config)
-        return context_fail(trainer->context, STATUS_USAGE, "the configuration is longer than a checkpoint can hold");
-    return STATUS_OK;
+    return header_describe(trainer->context, trainer->mesh, trainer->config, trainer->data_lines, trainer->data_facts,
+                           header);
 }
 
 static bool keeps_losses(const struct trainer *trainer)
@@ -59,8 +46,7 @@ static enum status list_all(struct trainer *trainer, const struct model_state *s
     *list = (struct state_list){.context = trainer->context};
     struct state_visitor visitor = state_list_visitor(list, writes);
     CHECK(session_visit(session, &visitor));
-    if (trainer->trains)
-        CHECK(optimizer_visit(&trainer->optimizer, &session->parameters, &visitor));
+    CHECK(optimizer_visit(&trainer->optimizer, &session->parameters, &visitor));
     if (trainer->average)
         CHECK(average_visit(trainer->average, &session->parameters, &visitor));
     if (losses)

@@ -25,8 +25,8 @@ enum status state_image_fill(const struct trainer *trainer, const struct model_s
 /* state: what rows carry, or NULL. */
 enum status state_save(struct trainer *trainer, const struct model_state *state, const char *folder) MUST_USE;
 
-/* Parameters, and if the trainer trains also moments, progress and (unless NULL) what rows carry, which stays as
- * it is when the file was written with other streams. USAGE error if the file holds another model. */
+/* Parameters, moments, progress and (unless NULL) what rows carry, which stays as it is when the file was written with
+ * other streams. USAGE error if the file holds another model. */
 enum status state_load(struct trainer *trainer, struct model_state *state, const char *path) MUST_USE;
 
 /* Reads the parameters of another model: dataset names[i] of /parameters into parameter i of those that count in the

@@ -78,10 +78,9 @@ static void close_texts(struct source *source)
 }
 
 /* A file of the data that has shrunk is told of once. */
-static enum status fill(struct source *source, struct trainer *trainer, struct model_state *carried)
+static enum status fill(struct source *source, struct batch *batch, int64_t first, struct model_state *carried)
 {
     const struct sampler *sampler = &((struct texts *)source->self)->sampler;
-    struct batch *batch = &trainer->batch;
     int32_t *inputs = batch_field(batch, "tokens");
     int32_t *wanted = batch_field(batch, "targets");
     int64_t *valid = batch_field(batch, "valid");
@@ -91,16 +90,16 @@ static enum status fill(struct source *source, struct trainer *trainer, struct m
         int64_t local = row - batch->mine.begin;
         bool mine = local >= 0 && local < batch->mine.count;
         struct sequence sequence;
-        sampler_sequence(sampler, trainer->sequences + row, mine ? inputs + local * batch->length : NULL,
+        sampler_sequence(sampler, first + row, mine ? inputs + local * batch->length : NULL,
                          mine ? wanted + local * batch->length : NULL, &sequence);
         targets += sequence.targets;
         tokens += sequence.valid;
         if (mine)
-            sampler_announce(sampler, trainer->sequences + batch->rows + row);
+            sampler_announce(sampler, first + batch->rows + row);
         if (mine)
             valid[local] = sequence.valid;
         if (mine && sequence.reset && carried)
-            trainer->model->ops->state->reset(carried, local);
+            batch->model->ops->state->reset(carried, local);
     }
     batch->state = carried;
     batch->causal = false;
@@ -108,10 +107,10 @@ static enum status fill(struct source *source, struct trainer *trainer, struct m
     return mesh_agree(source->mesh, source->context, source->context->status);
 }
 
-static enum status evaluate_texts(struct source *source, struct trainer *trainer, const struct evaluation_plan *plan,
-                                  struct evaluation *evaluation)
+static enum status evaluate_texts(struct source *source, struct evaluator *evaluator,
+                                  const struct evaluation_plan *plan, struct evaluation *evaluation)
 {
-    return evaluate(trainer, ((struct texts *)source->self)->validation, plan, evaluation);
+    return evaluate(evaluator, ((struct texts *)source->self)->validation, plan, evaluation);
 }
 
 const struct source_ops token_source_ops = {

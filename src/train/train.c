@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "src/core/clock.h"
+#include "src/evaluate/evaluate.h"
 #include "src/train/confusion.h"
-#include "src/train/evaluate.h"
 #include "src/train/rewind.h"
 #include "src/train/run_folder.h"
 #include "src/train/sample.h"
@@ -15,7 +15,7 @@
 
 static enum status fill_batch(struct train *train)
 {
-    return train->source.ops->fill(&train->source, &train->trainer, train->carried);
+    return train->source.ops->fill(&train->source, &train->trainer.batch, train->trainer.sequences, train->carried);
 }
 
 static void follow_evaluation(void *self, int64_t done, int64_t all)
@@ -62,7 +62,7 @@ static enum status run_evaluation(struct train *train, int64_t batches, bool *st
     struct evaluation evaluation;
     train->lifecycle.evaluating = true;
     trainer_swap_average(&train->trainer);
-    CHECK(train->source.ops->evaluate(&train->source, &train->trainer, &plan, &evaluation));
+    CHECK(train->source.ops->evaluate(&train->source, &train->trainer.evaluator, &plan, &evaluation));
     trainer_swap_average(&train->trainer);
     train->lifecycle.evaluating = false;
     *stopped = evaluation.stopped;

@@ -5,40 +5,7 @@
 
 #include "src/ops/ops.h"
 
-static void form_packet(void *self, int64_t model_chunk, int64_t micro_batch, struct packet_form *form)
-{
-    const struct trainer *trainer = self;
-    trainer->model->ops->form(&trainer->batch, micro_batch, model_chunk, form);
-}
-
-static bool run_stage(void *self, struct tape *tape, int chunk, int64_t micro_batch, const struct packet *in,
-                      struct packet *out)
-{
-    struct trainer *trainer = self;
-    return trainer->model->ops->forward(tape, &trainer->batch, micro_batch, chunk, in, out);
-}
-
-static void tell_acted(void *self, const struct pipeline_action *action)
-{
-    const struct trainer *trainer = self;
-    trainer->acted(trainer->acted_self, action);
-}
-
 /* -- Creation and end -- */
-
-static enum status pipelines_create(struct trainer *trainer)
-{
-    const struct batch *batch = &trainer->batch;
-    struct pipeline_shape shape = {.chunks = trainer->model->chunks,
-                                   .micro_batches = batch->micro_batches,
-                                   .packet_bytes = trainer->model->ops->packet_bytes(batch)};
-    if (trainer->trains)
-        CHECK(pipeline_create(trainer->context, trainer->mesh, trainer->engine, &trainer->session.work,
-                              &trainer->session.pool, &shape, &trainer->forward_backward));
-    shape.forward_only = true;
-    return pipeline_create(trainer->context, trainer->mesh, trainer->engine, &trainer->session.work,
-                           &trainer->session.pool, &shape, &trainer->forward);
-}
 
 static enum status create_optimizer(struct trainer *trainer, const struct optimizer_ops *ops)
 {
@@ -53,46 +20,45 @@ static enum status create_parts(struct trainer *trainer, const struct optimizer_
 {
     const struct config *config = trainer->config;
     struct session *session = &trainer->session;
-    if (trainer->trains)
-        CHECK(create_optimizer(trainer, ops));
-    if (trainer->trains && config->training.average > 0.0) {
+    CHECK(create_optimizer(trainer, ops));
+    if (config->training.average > 0.0) {
         int count;
         const struct shard *shards = replica_shards(session->replica, &count);
         CHECK(average_create(trainer->context, shards, count, replica_state_count(session->replica),
                              config->training.average, &trainer->average));
     }
-    if (trainer->trains && config->watch.compare_every)
+    if (config->watch.compare_every)
         CHECK(comparison_create(trainer->context, trainer->mesh, trainer->engine, &session->parameters,
                                 session->replica, &trainer->comparison));
-    if (trainer->trains && config->watch.spike_factor > 0.0)
+    if (config->watch.spike_factor > 0.0)
         CHECK(spike_create(trainer->context, &config->watch, &trainer->spikes));
-    CHECK(batch_create(trainer->model, config->training.batch, config->training.micro_batch, &trainer->batch));
-    return pipelines_create(trainer);
+    return batch_create(trainer->model, config->training.batch, config->training.micro_batch, &trainer->batch);
 }
 
 enum status trainer_create(struct context *context, struct mesh *mesh, struct engine *engine,
-                           const struct config *config, bool trains, struct trainer *trainer)
+                           const struct config *config, struct trainer *trainer)
 {
-    return trainer_create_with(context, mesh, engine, config, NULL, NULL, trains, trainer);
+    return trainer_create_with(context, mesh, engine, config, NULL, NULL, trainer);
 }
 
 enum status trainer_create_with(struct context *context, struct mesh *mesh, struct engine *engine,
                                 const struct config *config, const struct model_ops *model,
-                                const struct optimizer_ops *optimizer, bool trains, struct trainer *trainer)
+                                const struct optimizer_ops *optimizer, struct trainer *trainer)
 {
-    *trainer = (struct trainer){
-        .context = context, .mesh = mesh, .engine = engine, .config = config, .trains = trains, .sound = true};
+    *trainer = (struct trainer){.context = context, .mesh = mesh, .engine = engine, .config = config, .sound = true};
     trainer->optimizer.context = context;
-    CHECK(session_create(context, mesh, engine, config, model, optimizer, trains, &trainer->session));
+    CHECK(session_create(context, mesh, engine, config, model, optimizer, true, &trainer->session));
     trainer->model = &trainer->session.model;
     trainer->listener = replica_listener(trainer->session.replica);
-    return mesh_agree(mesh, context, create_parts(trainer, optimizer));
+    CHECK(mesh_agree(mesh, context, create_parts(trainer, optimizer)));
+    CHECK(evaluator_create(&trainer->session, &trainer->batch, &trainer->evaluator));
+    return mesh_agree(mesh, context, evaluator_pipeline(&trainer->evaluator, false, &trainer->forward_backward));
 }
 
 void trainer_destroy(struct trainer *trainer)
 {
     pipeline_destroy(&trainer->forward_backward);
-    pipeline_destroy(&trainer->forward);
+    evaluator_destroy(&trainer->evaluator);
     comparison_destroy(&trainer->comparison);
     spike_destroy(&trainer->spikes);
     average_destroy(&trainer->average);
@@ -103,33 +69,13 @@ void trainer_destroy(struct trainer *trainer)
 
 /* -- Steps -- */
 
-/* The last stage knows the loss of its tokens; one of its tensor ranks brings it to the sum. Routers' losses belong to
- * the tokens of each rank. */
-static void sum_over_mesh(struct trainer *trainer, double loss, double norm_squares, double executed,
-                          struct step_result *result)
+static void take_pass(const struct pass_result *pass, struct step_result *result)
 {
-    struct mesh *mesh = trainer->mesh;
-    bool speaks =
-        mesh_rank(mesh, MESH_TENSOR) == 0 && mesh_rank(mesh, MESH_PIPELINE) == mesh_size(mesh, MESH_PIPELINE) - 1;
-    enum { OWN = 4, SUMS = OWN + VOTES };
-    double sums[SUMS] = {speaks ? loss : 0.0, norm_squares, trainer->model->auxiliary_loss, executed};
-    if (trainer->voter.cast)
-        trainer->voter.cast(trainer->voter.self, sums + OWN);
-    mesh_all_reduce(mesh, MESH_TEAM, sums, SUMS, DTYPE_F64, MESH_SUM);
-    result->loss = trainer->batch.target_count > 0 || trainer->context->dry ? sums[0] : NAN;
-    result->gradient_norm = sqrt(sums[1]);
-    result->router_loss = sums[2];
-    result->executed = sums[3];
-    memcpy(result->votes, sums + OWN, sizeof result->votes);
-}
-
-/* Floating-point operations so far. */
-static double executed_flops(const struct context *context)
-{
-    double sum = 0.0;
-    for (int kind = 0; kind < TIME_KINDS; kind++)
-        sum += context->time.flops[kind];
-    return sum;
+    result->loss = pass->loss;
+    result->router_loss = pass->router_loss;
+    result->gradient_norm = sqrt(pass->norm_squares);
+    result->executed = pass->executed;
+    memcpy(result->votes, pass->votes, sizeof result->votes);
 }
 
 /* The warm-up of the routers' capacity after so many steps: half a cosine from all tokens down to the model's own. */
@@ -144,10 +90,11 @@ static double capacity_surplus(const struct training_config *training, int64_t s
 enum status trainer_gradients(struct trainer *trainer, struct step_result *result)
 {
     struct replica *replica = trainer->session.replica;
-    struct pipeline_stage stage = {
-        .self = trainer, .form = form_packet, .forward = run_stage, .acted = trainer->acted ? tell_acted : NULL};
+    struct pipeline_stage stage = evaluator_stage(&trainer->evaluator);
     double loss = 0.0;
-    double executed = executed_flops(trainer->context);
+    double executed = time_flops(&trainer->context->time);
+    stage.acted = trainer->acted;
+    stage.acted_self = trainer->acted_self;
     trainer->model->auxiliary_loss = 0.0;
     trainer->model->surplus = result->surplus = capacity_surplus(&trainer->config->training, trainer->step);
     replica_begin(replica);
@@ -157,10 +104,12 @@ enum status trainer_gradients(struct trainer *trainer, struct step_result *resul
     CHECK(status);
     trainer->model->surplus = 0.0;
     replica_finish(replica);
-    executed = executed_flops(trainer->context) - executed;
     int count;
     const struct shard *shards = replica_shards(replica, &count);
-    sum_over_mesh(trainer, loss, optimizer_norm_squares(trainer->engine, shards, count), executed, result);
+    struct pass_result pass = {.executed = time_flops(&trainer->context->time) - executed};
+    pass.norm_squares = optimizer_norm_squares(trainer->engine, shards, count);
+    evaluator_sum(&trainer->evaluator, loss, &pass);
+    take_pass(&pass, result);
     return STATUS_OK;
 }
 
@@ -201,12 +150,9 @@ enum status trainer_compare(struct trainer *trainer)
 
 enum status trainer_loss(struct trainer *trainer, struct step_result *result)
 {
-    struct pipeline_stage stage = {.self = trainer, .form = form_packet, .forward = run_stage};
-    double own = 0.0;
-    double executed = executed_flops(trainer->context);
-    trainer->model->auxiliary_loss = 0.0;
-    CHECK(pipeline_run(trainer->forward, &stage, NULL, &own));
-    sum_over_mesh(trainer, own, 0.0, executed_flops(trainer->context) - executed, result);
+    struct pass_result pass;
+    CHECK(evaluator_pass(&trainer->evaluator, &pass));
+    take_pass(&pass, result);
     return STATUS_OK;
 }
 

@@ -4,28 +4,11 @@
 #define CAIRN_TRAIN_TRAINER_H
 
 #include "dist/parallel/compare.h"
-#include "dist/parallel/pipeline.h"
+#include "src/evaluate/evaluator.h"
 #include "src/optim/average.h"
 #include "src/optim/optimizer.h"
 #include "src/session/session.h"
 #include "src/watch/spike.h"
-
-/* What a rank may want all ranks to do after a step. Its wishes travel with the sum of the losses, so that all ranks
- * know the sum over the mesh after the same step, and no collective is added. */
-enum vote {
-    VOTE_STOP,    /* save this step and end, to be started again */
-    VOTE_SAVE,    /* save this step and go on */
-    VOTE_LOST,    /* the run's folder belongs to another job now: end without saving */
-    VOTE_WRITING, /* a checkpoint behind the training has to go on before its next part begins */
-    VOTES,
-};
-
-/* Asked on every rank when losses are about to be summed, so that a wish that comes up during a step counts with that
- * step. Adds to the votes, which are zero; an evaluation asks for each batch. Local, allocates nothing. */
-struct voter {
-    void *self;
-    void (*cast)(void *self, double votes[VOTES]); /* NULL: no wishes */
-};
 
 /* Told before master weights and moments change, for one that still reads them. Local, allocates nothing. */
 struct update_listener {
@@ -38,20 +21,18 @@ struct trainer {
     struct mesh *mesh;
     struct engine *engine;
     const struct config *config;
-    bool trains;
     struct session session;
     struct model *model; /* the session's */
     struct optimizer optimizer;
     struct average *average; /* of the parameters; NULL: off */
     struct batch batch;
+    struct evaluator evaluator; /* of that batch; its votes are those of steps, too */
     struct pipeline *forward_backward;
-    struct pipeline *forward;
     struct tape_listener listener;
     struct comparison *comparison; /* of the parameters' copies; NULL: off */
     struct spike_watch spikes;     /* of the losses of steps; kept with the state */
-    struct voter voter;
-    const char *data_lines; /* comments for the settings in checkpoints: what the data held; NULL: nothing */
-    const char *data_facts; /* for checkpoints: what a model has to know of its data; NULL: nothing */
+    const char *data_lines;        /* comments for the settings in checkpoints: what the data held; NULL: nothing */
+    const char *data_facts;        /* for checkpoints: what a model has to know of its data; NULL: nothing */
     /* Follows the pipeline of a step (struct pipeline_stage), for plans; NULL unless somebody wants to know. */
     void (*acted)(void *self, const struct pipeline_action *action);
     void *acted_self;
@@ -81,15 +62,14 @@ struct step_result {
     double votes[VOTES]; /* the sum over all ranks; the same on each of them */
 };
 
-/* Collective, agreed status. config and engine must outlive the trainer. One that does not `train` has neither
- * gradients nor optimiser: trainer_loss and generation are all it can do. */
+/* Collective, agreed status. config and engine must outlive the trainer, and it may not move. */
 enum status trainer_create(struct context *context, struct mesh *mesh, struct engine *engine,
-                           const struct config *config, bool trains, struct trainer *trainer) MUST_USE;
+                           const struct config *config, struct trainer *trainer) MUST_USE;
 
 /* The same with a model and an optimiser of the caller's; NULL: those that the configuration names. */
 enum status trainer_create_with(struct context *context, struct mesh *mesh, struct engine *engine,
                                 const struct config *config, const struct model_ops *model,
-                                const struct optimizer_ops *optimizer, bool trains, struct trainer *trainer) MUST_USE;
+                                const struct optimizer_ops *optimizer, struct trainer *trainer) MUST_USE;
 void trainer_destroy(struct trainer *trainer);
 
 /* Forward and backward over trainer->batch: gradients are summed over the mesh and wait in the shards. The losses,

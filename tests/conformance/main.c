@@ -140,7 +140,7 @@ static enum status check_updates(struct run *run)
     return run_compare_parameters(run, "/expect/parameters_after/", false);
 }
 
-static enum status continue_prompt(struct run *run, struct trainer *trainer, const struct case_tensor *prompt,
+static enum status continue_prompt(struct run *run, struct session *session, const struct case_tensor *prompt,
                                    struct case_tensor *generated)
 {
     int64_t given = prompt->shape[1];
@@ -155,7 +155,7 @@ static enum status continue_prompt(struct run *run, struct trainer *trainer, con
             tokens[i] = (int32_t)prompt->values[row * given + i];
         struct continuation continuation = {
             .prompt = tokens, .prompt_count = given, .count = whole - given, .tokens = tokens + given};
-        CHECK(generate(&trainer->session, &greedy, &continuation, 1, 1, NULL, NULL));
+        CHECK(generate(session, &greedy, &continuation, 1, 1, NULL, NULL));
         for (int64_t i = 0; i < whole; i++)
             values[row * whole + i] = tokens[i];
     }
@@ -173,15 +173,15 @@ static enum status check_generation(struct run *run)
         return STATUS_OK;
     if (!prompt || prompt->rank != 2 || generated->rank != 2 || prompt->shape[0] != generated->shape[0])
         return context_fail(run->context, STATUS_FILE, "/prompt is missing or has another shape");
-    struct trainer trainer;
+    struct session session;
     run->config.training.sequence_length = generated->shape[1];
-    enum status status =
-        trainer_create(run->context, run->runner->mesh, &run->runner->engine, &run->config, false, &trainer);
+    enum status status = session_create(run->context, run->runner->mesh, &run->runner->engine, &run->config, NULL, NULL,
+                                        false, &session);
     TRY(status);
-    TRY(run_load_parameters(run, &trainer));
-    TRY(continue_prompt(run, &trainer, prompt, generated));
+    TRY(run_load_parameters(run, &session));
+    TRY(continue_prompt(run, &session, prompt, generated));
 done:
-    trainer_destroy(&trainer);
+    session_destroy(&session);
     return status;
 }
 
@@ -201,10 +201,10 @@ static enum status run_case(struct run *run, bool *unsupported)
 {
     CHECK(mesh_agree(run->runner->mesh, run->context, set_up(run)));
     enum status status =
-        trainer_create(run->context, run->runner->mesh, &run->runner->engine, &run->config, true, &run->trainer);
+        trainer_create(run->context, run->runner->mesh, &run->runner->engine, &run->config, &run->trainer);
     *unsupported = status == STATUS_USAGE;
     CHECK(status);
-    CHECK(run_load_parameters(run, &run->trainer));
+    CHECK(run_load_parameters(run, &run->trainer.session));
     run->eyes =
         memory_allocate(run->context, (size_t)run->trainer.batch.micro_batches * sizeof *run->eyes, MEMORY_OTHER);
     if (!run->eyes)

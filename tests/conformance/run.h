@@ -42,8 +42,8 @@ struct run {
     double worst;
     char where[CASE_NAME];
 };
-/* Fills the masters of a trainer with the case's parameters. */
-enum status run_load_parameters(struct run *run, struct trainer *trainer) MUST_USE;
+/* Fills the masters of a session with the case's parameters. */
+enum status run_load_parameters(struct run *run, struct session *session) MUST_USE;
 
 /* max |a - b| / max |b|, kept if it is the worst so far. A tensor that is nothing but rounding beside `scale` (below
  * 1e-6 of it) is measured against scale: some gradients are exactly zero. */

@@ -67,9 +67,9 @@ static bool same_shape(const struct case_tensor *tensor, const struct parameter_
     return same;
 }
 
-enum status run_load_parameters(struct run *run, struct trainer *trainer)
+enum status run_load_parameters(struct run *run, struct session *session)
 {
-    const struct parameter_list *list = &trainer->session.parameters;
+    const struct parameter_list *list = &session->parameters;
     int given = 0;
     int wanted = 0;
     for (int i = 0; i < run->test->count; i++)
@@ -87,7 +87,7 @@ enum status run_load_parameters(struct run *run, struct trainer *trainer)
     }
     for (int frozen = 0; frozen <= 1; frozen++) {
         int count;
-        const struct shard *shards = (frozen ? replica_frozen : replica_shards)(trainer->session.replica, &count);
+        const struct shard *shards = (frozen ? replica_frozen : replica_shards)(session->replica, &count);
         for (int i = 0; i < count; i++) {
             const struct parameter_spec *spec = &shards[i].parameter->spec;
             struct case_tensor *tensor = case_find(run->test, prefix_of(spec), spec->name);
@@ -99,7 +99,7 @@ enum status run_load_parameters(struct run *run, struct trainer *trainer)
             visit_range(&shards[i], shards[i].flat, take, &transfer);
         }
     }
-    replica_gather_all(trainer->session.replica);
+    replica_gather_all(session->replica);
     return STATUS_OK;
 }
 

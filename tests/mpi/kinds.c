@@ -180,7 +180,7 @@ bool bench_create(struct bench *bench, void **state, const struct kind *kind, co
     bench->mesh = mpi_mesh(fixture, options->mesh);
     assert_ok(context, engine_create(context, 1, &bench->engine));
     struct trainer *trainer = &bench->trainer;
-    if (trainer_create(context, bench->mesh, &bench->engine, &bench->config, true, trainer) == STATUS_USAGE) {
+    if (trainer_create(context, bench->mesh, &bench->engine, &bench->config, trainer) == STATUS_USAGE) {
         assert_memory_equal(context->text, "mesh.", 5);
         context_clear(context);
         bench_destroy(bench);

@@ -64,8 +64,8 @@ static void run_create(struct run *run, struct context *context, const struct te
     assert_ok(context, config_parse(context, "settings", settings, strlen(settings), overrides, count, &run->config));
     assert_ok(context, mesh_create(context, team, &mesh, &run->mesh));
     assert_ok(context, engine_create(context, 1, &run->engine));
-    assert_ok(context, trainer_create_with(context, run->mesh, &run->engine, &run->config, model, optimizer, true,
-                                           &run->trainer));
+    assert_ok(context,
+              trainer_create_with(context, run->mesh, &run->engine, &run->config, model, optimizer, &run->trainer));
     fill(&run->trainer.batch);
 }
 
@@ -175,10 +175,9 @@ static void check_refuses_what_does_not_fit(void **state)
     assert_ok(run.context, config_parse(run.context, "settings", settings, strlen(settings), NULL, 0, &run.config));
     assert_ok(run.context, mesh_create(run.context, fixture->team, &mesh, &run.mesh));
     assert_ok(run.context, engine_create(run.context, 1, &run.engine));
-    assert_fails(
-        run.context,
-        trainer_create_with(run.context, run.mesh, &run.engine, &run.config, &toy_ops, NULL, true, &run.trainer),
-        STATUS_USAGE, "a toy has two layers");
+    assert_fails(run.context,
+                 trainer_create_with(run.context, run.mesh, &run.engine, &run.config, &toy_ops, NULL, &run.trainer),
+                 STATUS_USAGE, "a toy has two layers");
     run_destroy(&run);
 }
 
@@ -347,7 +346,7 @@ static void check_refused(struct run *run, const char *override, const char *mes
 {
     assert_ok(run->context,
               config_parse(run->context, "settings", settings, strlen(settings), &override, 1, &run->config));
-    assert_fails(run->context, trainer_create(run->context, run->mesh, &run->engine, &run->config, true, &run->trainer),
+    assert_fails(run->context, trainer_create(run->context, run->mesh, &run->engine, &run->config, &run->trainer),
                  STATUS_USAGE, message);
     trainer_destroy(&run->trainer);
 }

@@ -277,7 +277,8 @@ static void rest(void *self, const struct pipeline_action *action)
 /* One run compared with the same chain in double precision. */
 static void check_run(struct mpi_fixture *fixture, struct chain *chain, struct pipeline *pipeline)
 {
-    struct pipeline_stage stage = {.self = chain, .form = chain_form, .forward = chain_forward, .acted = rest};
+    struct pipeline_stage stage = {
+        .self = chain, .form = chain_form, .forward = chain_forward, .acted = rest, .acted_self = chain};
     struct tape_listener listener = {.self = chain, .parameter_done = factor_done};
     double expected_loss = 0.0;
     double expected[CHUNKS] = {0.0};

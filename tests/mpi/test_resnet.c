@@ -51,7 +51,7 @@ static void run_create(struct run *run, struct context *context, const struct te
     assert_ok(context, config_parse(context, "settings", settings, strlen(settings), overrides, count, &run->config));
     assert_ok(context, mesh_create(context, team, &mesh, &run->mesh));
     assert_ok(context, engine_create(context, 1, &run->engine));
-    assert_ok(context, trainer_create(context, run->mesh, &run->engine, &run->config, true, &run->trainer));
+    assert_ok(context, trainer_create(context, run->mesh, &run->engine, &run->config, &run->trainer));
     fill(&run->trainer.batch);
 }
 

@@ -48,7 +48,7 @@ static void bench_start(struct bench *bench, void **state, struct mesh_config me
     bench->mesh = mpi_mesh(fixture, mesh);
     assert_ok(bench->context, engine_create(bench->context, 1, &bench->engine));
     assert_ok(bench->context,
-              trainer_create(bench->context, bench->mesh, &bench->engine, &bench->config, true, &bench->trainer));
+              trainer_create(bench->context, bench->mesh, &bench->engine, &bench->config, &bench->trainer));
     struct batch *batch = &bench->trainer.batch;
     uint64_t key = random_key(5, "tokens");
     for (int64_t i = 0; i < batch->mine.count * batch->length; i++) {
@@ -341,7 +341,7 @@ static void votes_of_all_ranks_reach_all_ranks(void **state)
         double ranks = mesh_size(bench.mesh, MESH_TEAM);
         assert_ok(bench.context, trainer_loss(&bench.trainer, &silent));
         assert_true(silent.votes[VOTE_STOP] == 0.0 && silent.votes[VOTE_SAVE] == 0.0);
-        bench.trainer.voter = (struct voter){bench.mesh, cast_rank};
+        bench.trainer.evaluator.voter = (struct voter){bench.mesh, cast_rank};
         assert_ok(bench.context, trainer_loss(&bench.trainer, &result));
         assert_true(result.loss == silent.loss);
         assert_true(result.votes[VOTE_STOP] == 1.0 && result.votes[VOTE_SAVE] == 0.5 * ranks * (ranks + 1.0));
@@ -364,13 +364,13 @@ static void a_model_that_the_mesh_cannot_split_is_refused(void **state)
     config.model.layers = 1;
     struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 0, 1, 1, 1});
     assert_ok(context, engine_create(context, 1, &engine));
-    assert_fails(context, trainer_create(context, mesh, &engine, &config, true, &trainer), STATUS_USAGE,
+    assert_fails(context, trainer_create(context, mesh, &engine, &config, &trainer), STATUS_USAGE,
                  "cannot share 1 layers");
     trainer_destroy(&trainer);
     mesh_destroy(&mesh);
     mesh = mpi_mesh(fixture, (struct mesh_config){1, 1, 1, 0, 1});
     config.model.heads = config.model.kv_heads = 1;
-    assert_fails(context, trainer_create(context, mesh, &engine, &config, true, &trainer), STATUS_USAGE,
+    assert_fails(context, trainer_create(context, mesh, &engine, &config, &trainer), STATUS_USAGE,
                  "cannot share 1 heads");
     trainer_destroy(&trainer);
     mesh_destroy(&mesh);

@@ -4,7 +4,7 @@
 
 #include "io/config/config.h"
 #include "src/core/random.h"
-#include "src/train/class_scores.h"
+#include "src/evaluate/class_scores.h"
 #include "src/train/trainer.h"
 #include "tests/support/mpi_main.h"
 
@@ -35,7 +35,7 @@ static void bench_create(struct bench *bench, void **state, struct mesh_config m
     bench->config.compute.type = type;
     assert_ok(bench->context, engine_create(bench->context, 1, &bench->engine));
     assert_ok(bench->context,
-              trainer_create(bench->context, bench->mesh, &bench->engine, &bench->config, true, &bench->trainer));
+              trainer_create(bench->context, bench->mesh, &bench->engine, &bench->config, &bench->trainer));
     int count;
     const struct shard *shards = replica_shards(bench->trainer.session.replica, &count);
     for (int i = 0; i < count; i++) {

@@ -2,11 +2,11 @@
  * reads documents apart (corpus_contexts). With Infini-attention a context may be
  * longer than what is passed at once (batch.length): it goes through in windows, and the memory is carried from one to
  * the next, so that its length costs no space. */
-#ifndef CAIRN_TRAIN_EVALUATE_H
-#define CAIRN_TRAIN_EVALUATE_H
+#ifndef CAIRN_EVALUATE_H
+#define CAIRN_EVALUATE_H
 
 #include "io/data/data.h"
-#include "src/train/trainer.h"
+#include "src/evaluate/evaluator.h"
 
 struct evaluation_plan {
     int64_t context;   /* tokens; 0 is the batch's length, and without a memory it cannot be more */
@@ -45,8 +45,8 @@ bool evaluation_routed(const struct model_config *config);
 enum status evaluation_check(struct context *context, const struct model_config *config, int64_t length,
                              int64_t window) MUST_USE;
 
-/* Uses the trainer's batch; contexts are read side by side in its rows. Collective. */
-enum status evaluate(struct trainer *trainer, const struct corpus *corpus, const struct evaluation_plan *plan,
+/* Contexts are read side by side in the rows of the evaluator's batch. Collective. */
+enum status evaluate(struct evaluator *evaluator, const struct corpus *corpus, const struct evaluation_plan *plan,
                      struct evaluation *evaluation) MUST_USE;
 
 #endif

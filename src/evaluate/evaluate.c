@@ -1,4 +1,4 @@
-#include "src/train/evaluate.h"
+#include "src/evaluate/evaluate.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -61,7 +61,7 @@ enum status evaluation_check(struct context *context, const struct model_config 
 }
 
 struct reading {
-    struct trainer *trainer;
+    struct evaluator *evaluator;
     const struct evaluation_plan *plan;
     struct corpus_contexts contexts;
     int64_t shown;             /* of the contexts those that are read */
@@ -72,7 +72,7 @@ struct reading {
  * Returns the targets that count, which every rank knows. */
 static int64_t fill_row(struct reading *reading, int64_t index, int64_t begin, int64_t row, int64_t *tokens)
 {
-    struct batch *batch = &reading->trainer->batch;
+    struct batch *batch = reading->evaluator->batch;
     int64_t local = row - batch->mine.begin;
     bool mine = local >= 0 && local < batch->mine.count;
     int32_t *inputs = mine ? (int32_t *)batch_field(batch, "tokens") + local * batch->length : NULL;
@@ -92,18 +92,19 @@ static int64_t fill_row(struct reading *reading, int64_t index, int64_t begin, i
 static enum status read_window(struct reading *reading, int64_t first, int64_t begin, struct evaluation *evaluation,
                                double *sum)
 {
-    struct trainer *trainer = reading->trainer;
+    struct batch *batch = reading->evaluator->batch;
+    const struct session *session = reading->evaluator->session;
     int64_t targets = 0;
     int64_t tokens = 0;
-    struct step_result result;
-    for (int64_t row = 0; row < trainer->batch.rows; row++)
+    struct pass_result result;
+    for (int64_t row = 0; row < batch->rows; row++)
         targets += fill_row(reading, first + row, begin, row, &tokens);
-    CHECK(mesh_agree(trainer->mesh, trainer->context, trainer->context->status));
-    batch_ready(&trainer->batch, targets, tokens);
+    CHECK(mesh_agree(session->mesh, session->context, session->context->status));
+    batch_ready(batch, targets, tokens);
     evaluation->tokens += tokens;
-    CHECK(trainer_loss(trainer, &result));
+    CHECK(evaluator_pass(reading->evaluator, &result));
     if (reading->state)
-        trainer->model->ops->state->advance(reading->state);
+        session->model.ops->state->advance(reading->state);
     if (targets > 0)
         *sum += result.loss * (double)targets;
     evaluation->targets += targets;
@@ -113,7 +114,7 @@ static enum status read_window(struct reading *reading, int64_t first, int64_t b
 
 static enum status read_contexts(struct reading *reading, struct evaluation *evaluation)
 {
-    struct batch *batch = &reading->trainer->batch;
+    struct batch *batch = reading->evaluator->batch;
     double start = clock_seconds();
     double processor_start = clock_process_seconds();
     double sum = 0.0;
@@ -137,21 +138,22 @@ static enum status read_contexts(struct reading *reading, struct evaluation *eva
     return STATUS_OK;
 }
 
-enum status evaluate(struct trainer *trainer, const struct corpus *corpus, const struct evaluation_plan *plan,
+enum status evaluate(struct evaluator *evaluator, const struct corpus *corpus, const struct evaluation_plan *plan,
                      struct evaluation *evaluation)
 {
-    struct context *context = trainer->context;
-    struct batch *batch = &trainer->batch;
-    struct reading reading = {.trainer = trainer, .plan = plan};
+    struct session *session = evaluator->session;
+    struct context *context = session->context;
+    struct batch *batch = evaluator->batch;
+    struct reading reading = {.evaluator = evaluator, .plan = plan};
     int64_t length = plan->context ? plan->context : batch->length;
     enum status status = corpus_contexts_create(context, corpus, plan->sampling, length, &reading.contexts);
     *evaluation = (struct evaluation){0};
-    TRY(mesh_agree(trainer->mesh, context, status));
+    TRY(mesh_agree(session->mesh, context, status));
     reading.shown = reading.contexts.count;
     if (plan->batches)
         reading.shown = integer_min(reading.shown, plan->batches * batch->rows);
     if (reading.contexts.longest > batch->length)
-        TRY(mesh_agree(trainer->mesh, context, trainer->model->ops->state->create(batch, &reading.state)));
+        TRY(mesh_agree(session->mesh, context, session->model.ops->state->create(batch, &reading.state)));
     location_work(&context->location, LOCATION_EVALUATION);
     batch->causal = !plan->whole_routes;
     batch->memory_off = plan->memory_off;
@@ -161,7 +163,7 @@ done:
     batch->causal = false;
     batch->memory_off = false;
     if (reading.state)
-        trainer->model->ops->state->destroy(&reading.state);
+        session->model.ops->state->destroy(&reading.state);
     corpus_contexts_destroy(&reading.contexts);
     return status;
 }

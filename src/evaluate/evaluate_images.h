@@ -1,9 +1,9 @@
 /* The loss of a classifier over a set of images, and how often it is right. */
-#ifndef CAIRN_TRAIN_EVALUATE_IMAGES_H
-#define CAIRN_TRAIN_EVALUATE_IMAGES_H
+#ifndef CAIRN_EVALUATE_IMAGES_H
+#define CAIRN_EVALUATE_IMAGES_H
 
 #include "io/images/images.h"
-#include "src/train/evaluate.h"
+#include "src/evaluate/evaluate.h"
 
 struct image_evaluation {
     const struct image_set *set;                   /* of the classes that the model was trained on */
@@ -12,9 +12,9 @@ struct image_evaluation {
     int threads; /* that read ahead */
 };
 
-/* All images once, in batches of the trainer; with plan->batches so many batches, spread evenly over the set.
+/* All images once, in batches of the evaluator; with plan->batches so many batches, spread evenly over the set.
  * Collective; agreed status. */
-enum status evaluate_images(struct trainer *trainer, const struct image_evaluation *images,
+enum status evaluate_images(struct evaluator *evaluator, const struct image_evaluation *images,
                             const struct evaluation_plan *plan, struct evaluation *evaluation) MUST_USE;
 
 #endif

@@ -1,13 +1,13 @@
-#include "src/train/evaluate_images.h"
+#include "src/evaluate/evaluate_images.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "src/core/clock.h"
-#include "src/train/class_scores.h"
+#include "src/evaluate/class_scores.h"
 
 struct reading {
-    struct trainer *trainer;
+    struct evaluator *evaluator;
     const struct evaluation_plan *plan;
     struct image_loader *loader;
     struct class_scores scores;
@@ -18,7 +18,7 @@ struct reading {
 static void judge(struct reading *reading, struct evaluation *evaluation)
 {
     int64_t classes = reading->scores.classes;
-    for (int64_t row = 0; row < reading->trainer->batch.rows; row++) {
+    for (int64_t row = 0; row < reading->evaluator->batch->rows; row++) {
         int64_t label = (int64_t)class_scores_row(&reading->scores, row)[classes] - 1;
         if (label < 0)
             continue;
@@ -34,7 +34,7 @@ static void judge(struct reading *reading, struct evaluation *evaluation)
 
 static enum status take_rows(struct reading *reading, int64_t first, int64_t *counted)
 {
-    struct batch *batch = &reading->trainer->batch;
+    struct batch *batch = reading->evaluator->batch;
     float *images = batch_field(batch, "images");
     int32_t *labels = batch_field(batch, "labels");
     int32_t *mixed_labels = batch_field(batch, "mixed_labels");
@@ -52,14 +52,14 @@ static enum status take_rows(struct reading *reading, int64_t first, int64_t *co
 /* The images from `first` on, as many as there are rows. */
 static enum status read_batch(struct reading *reading, int64_t first, struct evaluation *evaluation, double *sum)
 {
-    struct trainer *trainer = reading->trainer;
-    struct batch *batch = &trainer->batch;
-    struct step_result result;
+    const struct session *session = reading->evaluator->session;
+    struct batch *batch = reading->evaluator->batch;
+    struct pass_result result;
     int64_t counted;
     int64_t before = evaluation->targets;
-    CHECK(mesh_agree(trainer->mesh, trainer->context, take_rows(reading, first, &counted)));
+    CHECK(mesh_agree(session->mesh, session->context, take_rows(reading, first, &counted)));
     /* Each data rank knows its own, all others of it the same. */
-    mesh_all_reduce(trainer->mesh, MESH_DATA, &counted, 1, DTYPE_I64, MESH_SUM);
+    mesh_all_reduce(session->mesh, MESH_DATA, &counted, 1, DTYPE_I64, MESH_SUM);
     batch->target_count = counted;
     batch->token_count = counted * batch->length;
     CHECK(class_scores_pass(&reading->scores, &result));
@@ -73,7 +73,7 @@ static enum status read_batch(struct reading *reading, int64_t first, struct eva
 
 static enum status read_all(struct reading *reading, struct evaluation *evaluation)
 {
-    struct batch *batch = &reading->trainer->batch;
+    struct batch *batch = reading->evaluator->batch;
     double start = clock_seconds();
     double processor_start = clock_process_seconds();
     double sum = 0.0;
@@ -95,25 +95,26 @@ static enum status read_all(struct reading *reading, struct evaluation *evaluati
     return STATUS_OK;
 }
 
-enum status evaluate_images(struct trainer *trainer, const struct image_evaluation *images,
+enum status evaluate_images(struct evaluator *evaluator, const struct image_evaluation *images,
                             const struct evaluation_plan *plan, struct evaluation *evaluation)
 {
-    struct context *context = trainer->context;
-    const struct batch *batch = &trainer->batch;
+    const struct session *session = evaluator->session;
+    struct context *context = session->context;
+    const struct batch *batch = evaluator->batch;
     struct image_loader_options options = {.set = images->set,
                                            .augmentation = images->augmentation,
                                            .evaluation = true,
                                            .skip_bad = images->skip_bad,
                                            .threads = images->threads,
                                            .ahead = 2 * integer_max(1, batch->mine.count)};
-    struct reading reading = {.trainer = trainer, .plan = plan, .count = image_set_facts(images->set)->count};
+    struct reading reading = {.evaluator = evaluator, .plan = plan, .count = image_set_facts(images->set)->count};
     *evaluation = (struct evaluation){0};
     if (plan->confusion)
-        memset(plan->confusion, 0, (size_t)evaluation_confusion(trainer->config) * sizeof *plan->confusion);
-    enum status status = class_scores_create(trainer, &reading.scores);
+        memset(plan->confusion, 0, (size_t)evaluation_confusion(session->config) * sizeof *plan->confusion);
+    enum status status = class_scores_create(evaluator, &reading.scores);
     if (status == STATUS_OK)
         status = image_loader_create(context, &options, &reading.loader);
-    TRY(mesh_agree(trainer->mesh, context, status));
+    TRY(mesh_agree(session->mesh, context, status));
     location_work(&context->location, LOCATION_EVALUATION);
     TRY(read_all(&reading, evaluation));
     evaluation->bad = image_loader_counts(reading.loader).bad;
