@@ -148,24 +148,41 @@ void setting_clear(const struct setting *setting, struct config *config)
     memset(list, 0, sizeof *list);
 }
 
-bool setting_assign(const struct setting *setting, const char *text, struct config *config)
+/* Items between commas. In brackets, as YAML writes them, blanks around an item do not count. */
+static bool assign_list(const struct setting *setting, const char *text, struct config *config)
 {
-    if (setting->type != SETTING_LIST)
-        return setting_read(setting, text, strlen(text), config);
+    size_t end = strlen(text);
+    bool in_brackets = end >= 2 && text[0] == '[' && text[end - 1] == ']';
+    const char *stop = text + end - in_brackets;
+    text += in_brackets;
     setting_clear(setting, config);
-    while (text[0]) {
+    if (in_brackets && strspn(text, " ") == (size_t)(stop - text))
+        return true;
+    while (text < stop) {
         char item[TEXT_LENGTH];
         size_t length = strcspn(text, ",");
-        bool is_last = text[length] == '\0';
-        if (length >= sizeof item || (!is_last && text[length + 1] == '\0'))
+        bool is_last = text + length >= stop;
+        length = is_last ? (size_t)(stop - text) : length;
+        size_t blanks = in_brackets ? strspn(text, " ") : 0;
+        size_t kept = length > blanks ? length - blanks : 0;
+        while (in_brackets && kept > 0 && text[blanks + kept - 1] == ' ')
+            kept--;
+        if (kept >= sizeof item || (!is_last && text + length + 1 == stop))
             return false;
-        memcpy(item, text, length);
-        item[length] = '\0';
-        if (!setting_read(setting, item, length, config))
+        memcpy(item, text + blanks, kept);
+        item[kept] = '\0';
+        if (!setting_read(setting, item, kept, config))
             return false;
         text += is_last ? length : length + 1;
     }
     return true;
+}
+
+bool setting_assign(const struct setting *setting, const char *text, struct config *config)
+{
+    if (setting->type != SETTING_LIST)
+        return setting_read(setting, text, strlen(text), config);
+    return assign_list(setting, text, config);
 }
 
 /* A short text that reads back as the same number; with a point, without which YAML 1.1 takes 1e-05 for a text. */

@@ -99,14 +99,32 @@ done:
     return status;
 }
 
+static const char *const names10[CLASSES10] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                               "dog",      "frog",       "horse", "ship", "truck"};
+
+/* The fine ones. */
+static const char *const names100[CLASSES100] = {
+    "apple",      "aquarium_fish", "baby",         "bear",       "beaver",      "bed",         "bee",
+    "beetle",     "bicycle",       "bottle",       "bowl",       "boy",         "bridge",      "bus",
+    "butterfly",  "camel",         "can",          "castle",     "caterpillar", "cattle",      "chair",
+    "chimpanzee", "clock",         "cloud",        "cockroach",  "couch",       "crab",        "crocodile",
+    "cup",        "dinosaur",      "dolphin",      "elephant",   "flatfish",    "forest",      "fox",
+    "girl",       "hamster",       "house",        "kangaroo",   "keyboard",    "lamp",        "lawn_mower",
+    "leopard",    "lion",          "lizard",       "lobster",    "man",         "maple_tree",  "motorcycle",
+    "mountain",   "mouse",         "mushroom",     "oak_tree",   "orange",      "orchid",      "otter",
+    "palm_tree",  "pear",          "pickup_truck", "pine_tree",  "plain",       "plate",       "poppy",
+    "porcupine",  "possum",        "rabbit",       "raccoon",    "ray",         "road",        "rocket",
+    "rose",       "sea",           "seal",         "shark",      "shrew",       "skunk",       "skyscraper",
+    "snail",      "snake",         "spider",       "squirrel",   "streetcar",   "sunflower",   "sweet_pepper",
+    "table",      "tank",          "telephone",    "television", "tiger",       "tractor",     "train",
+    "trout",      "tulip",         "turtle",       "wardrobe",   "whale",       "willow_tree", "wolf",
+    "woman",      "worm"};
+
 enum status cifar_name_classes(struct image_set *set)
 {
-    static const char *const names[CLASSES10] = {"airplane", "automobile", "bird",  "cat",  "deer",
-                                                 "dog",      "frog",       "horse", "ship", "truck"};
-    if (set->facts.format == IMAGES_CIFAR100)
-        return set_number_classes(set, CLASSES100);
+    bool hundred = set->facts.format == IMAGES_CIFAR100;
     set->facts.classes = 0;
-    for (int i = 0; i < CLASSES10; i++)
-        CHECK(set_add_class(set, names[i]));
+    for (int i = 0; i < (hundred ? CLASSES100 : CLASSES10); i++)
+        CHECK(set_add_class(set, hundred ? names100[i] : names10[i]));
     return STATUS_OK;
 }

@@ -86,6 +86,13 @@ enum status image_set_match(struct image_set *set, const struct image_set *train
 /* The same for classes by name, as a checkpoint holds them. */
 enum status image_set_match_names(struct image_set *set, const char *const *names, int64_t count) MUST_USE;
 
+/* What is known of the files of a set, as bytes for other processes of this program, so that one reads the headers of a
+ * folder or list for all. 0 bytes for sets held in memory, which each reads itself. The set made of them is as the one
+ * they came from: the same paths, which must lead to the same files. */
+int64_t image_set_packed_bytes(const struct image_set *set);
+void image_set_pack(const struct image_set *set, void *packed);
+enum status image_set_unpack(struct context *context, const void *packed, struct image_set **set) MUST_USE;
+
 /* -- One image -- */
 
 struct image {
@@ -220,10 +227,12 @@ struct image_loader_options {
     const struct image_set *set;                   /* must outlive the loader */
     const struct image_augmentation *augmentation; /* copied */
     uint64_t seed;
-    bool evaluation; /* sample n is image n, without chance; behind the last come rows that do not count */
-    bool skip_bad;   /* see image_loader_take */
-    int threads;     /* 0: the caller does the work in image_loader_take */
-    int64_t ahead;   /* samples that may wait, finished, to be taken: two or three batches of this rank */
+    bool evaluation;  /* sample n is image n, without chance; behind the last come rows that do not count */
+    bool labels_only; /* images stay zeros and no file is read, for who needs only the targets; not with skip_bad, where
+                         a label may be another image's */
+    bool skip_bad;    /* see image_loader_take */
+    int threads;      /* 0: the caller does the work in image_loader_take */
+    int64_t ahead;    /* samples that may wait, finished, to be taken: two or three batches of this rank */
 };
 
 struct image_loader_counts {

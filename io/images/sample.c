@@ -40,6 +40,10 @@ static enum status make_alone(struct worker *worker, int64_t n, float *output, i
     *label = -1;
     if (index < 0)
         return STATUS_OK;
+    if (options->labels_only && !options->skip_bad) {
+        *label = image_set_label(options->set, index);
+        return STATUS_OK;
+    }
     enum status status = image_reader_read(worker->reader, index, &image);
     int64_t found = index;
     for (int64_t i = 1; status == STATUS_FILE && options->skip_bad && i < count; i++) {

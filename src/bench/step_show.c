@@ -30,18 +30,23 @@ static void print_run(const struct step_report *report)
     const struct training_config *training = &report->config->training;
     int ranks = mesh_size(report->mesh, MESH_TEAM);
     int threads = report->engine->threads;
-    printf("%-12s %.2f million parameters in %s; batch %lld x %lld tokens in micro-batches of %lld\n", "model",
+    bool of_images = family_of_images(report->config->model.family);
+    char rows[40] = "images";
+    if (!of_images)
+        snprintf(rows, sizeof rows, "x %lld tokens", (long long)training->sequence_length);
+    printf("%-12s %.2f million parameters in %s; batch %lld %s in micro-batches of %lld\n", "model",
            1e-6 * (double)report->parameters, report->config->compute.type == COMPUTE_BF16 ? "bf16" : "fp32",
-           (long long)training->batch, (long long)training->sequence_length, (long long)training->micro_batch);
+           (long long)training->batch, rows, (long long)training->micro_batch);
     printf("%-12s data %lld x pipeline %lld x context %lld x tensor %lld; %d rank%s of %d thread%s, %s kernels\n",
            "mesh", (long long)mesh->data, (long long)mesh->pipeline, (long long)mesh->context, (long long)mesh->tensor,
            ranks, plural(ranks), threads, plural(threads), report->engine->isa);
     printf("%-12s %.1f GFLOP/s before the steps, %.1f after, by %s on all ranks at once\n", "peak",
            1e-9 * report->peak_before, 1e-9 * report->peak_after, report->instruction);
-    printf("%-12s %s, the median of %lld (%.4g to %.4g s; at least %.4g s of processor time); %.1f tokens/s; "
+    printf("%-12s %s, the median of %lld (%.4g to %.4g s; at least %.4g s of processor time); %.1f %s/s; "
            "loss %.4f\n\n",
            "step", show_seconds(report->seconds).text, (long long)report->options->steps, report->least, report->most,
-           report->processor, (double)report->tokens / report->seconds, report->loss);
+           report->processor, (double)(of_images ? training->batch : report->tokens) / report->seconds,
+           of_images ? "images" : "tokens", report->loss);
 }
 
 static void print_split(const struct step_report *report)
@@ -150,5 +155,7 @@ enum status step_print_json(struct context *context, const struct step_report *r
     if (object && rest)
         json_object_update(object, rest);
     json_decref(rest);
+    if (object && family_of_images(report->config->model.family))
+        json_set_number(object, "images_per_second", (double)training->batch / report->seconds);
     return print_json(context, object);
 }

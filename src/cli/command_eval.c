@@ -123,7 +123,7 @@ static enum status read_options(struct eval *eval, const struct eval_options *op
         return context_fail(context, STATUS_USAGE, "--memory: this model has none (model.attention.kind)");
     if (options->routing && !evaluation_routed(model))
         return context_fail(context, STATUS_USAGE, "--routing: this model has no routers (model.depth.kind)");
-    if (model->family != FAMILY_DECODER)
+    if (family_of_images(model->family))
         return options->length || options->task
                    ? context_fail(context, STATUS_USAGE,
                                   "eval: --context-length and --task are of language models, and this one is of images")
@@ -320,7 +320,7 @@ static enum status run(struct eval *eval, const struct eval_options *options)
     enum status status = read_options(eval, options);
     TRY(team_agree(command->team, context, status));
     TRY(command_start_with(command, config));
-    bool of_images = config->model.family != FAMILY_DECODER;
+    bool of_images = family_of_images(config->model.family);
     if (!options->task && !of_images)
         TRY(open_text(eval, options->data));
     TRY(command_checkpoint(command, options->checkpoint ? options->checkpoint : config->run.folder, path, sizeof path));

@@ -66,7 +66,7 @@ static enum status read_prompt(struct generate_run *run, const char *text)
     run->tokens = memory_allocate(context, (size_t)run->count * sizeof *run->tokens, MEMORY_OTHER);
     if (!run->prompt || !run->tokens)
         return STATUS_MEMORY;
-    if (run->config->model.family != FAMILY_DECODER)
+    if (family_of_images(run->config->model.family))
         return context_fail(context, STATUS_USAGE,
                             "--checkpoint: this model is of images and continues no text; `cairn predict` says what "
                             "it sees");

@@ -32,29 +32,37 @@ static enum status read_facts(struct eval *eval, const char *path)
     return status;
 }
 
-static enum status open_set(struct eval *eval, const char *data)
+static enum status choose_names(struct eval *eval, const char *data, struct text_list *names)
 {
     struct context *context = &eval->command->context;
-    struct config *config = eval->config;
-    struct text_list *names = memory_allocate(context, sizeof *names, MEMORY_OTHER);
     if (!names)
         return STATUS_MEMORY;
-    enum status status = STATUS_OK;
-    *names = config->data.validation;
+    *names = eval->config->data.validation;
     if (data) {
         names->count = 1;
         if (!text_copy(names->item[0], TEXT_LENGTH, data))
-            status = context_fail(context, STATUS_USAGE, "--data: the name is too long");
+            return context_fail(context, STATUS_USAGE, "--data: the name is too long");
     }
-    if (status == STATUS_OK && names->count == 0)
-        status = context_fail(context, STATUS_USAGE,
-                              "eval: the configuration has no validation data; name some with --data");
+    if (names->count == 0)
+        return context_fail(context, STATUS_USAGE,
+                            "eval: the configuration has no validation data; name some with --data");
+    return STATUS_OK;
+}
+
+static enum status open_set(struct eval *eval, const char *data)
+{
+    struct context *context = &eval->command->context;
+    struct mesh *mesh = eval->command->mesh;
+    struct config *config = eval->config;
+    struct text_list *names = memory_allocate(context, sizeof *names, MEMORY_OTHER);
+    enum status status = mesh_agree(mesh, context, choose_names(eval, data, names));
     if (status == STATUS_OK)
-        status = images_open(context, config, names, &eval->set);
-    if (status == STATUS_OK && eval->facts.name)
-        status = image_set_match_names(eval->set, (const char *const *)eval->facts.name, eval->facts.classes);
+        status = images_open_shared(mesh, context, config, names, &eval->set);
     memory_free(context, names);
     CHECK(status);
+    if (eval->facts.name)
+        status = image_set_match_names(eval->set, (const char *const *)eval->facts.name, eval->facts.classes);
+    CHECK(mesh_agree(mesh, context, status));
     config->training.batch = integer_min(config->training.batch, image_set_facts(eval->set)->count);
     config->training.micro_batch = integer_min(config->training.micro_batch, config->training.batch);
     return STATUS_OK;
@@ -84,7 +92,7 @@ static enum status run(struct eval *eval, const char *path, const char *data, bo
     struct evaluation_plan plan = {0};
     struct evaluation evaluation;
     CHECK(read_facts(eval, path));
-    CHECK(mesh_agree(command->mesh, context, open_set(eval, data)));
+    CHECK(open_set(eval, data));
     CHECK(session_create(context, command->mesh, &command->engine, eval->config, NULL, NULL, false, &eval->session));
     CHECK(session_load(&eval->session, path));
     CHECK(evaluator_create(&eval->session, NULL, &eval->evaluator));
@@ -92,6 +100,7 @@ static enum status run(struct eval *eval, const char *path, const char *data, bo
     struct image_evaluation images = {.set = eval->set,
                                       .augmentation = &augmentation,
                                       .skip_bad = eval->config->data.skip_bad,
+                                      .labels_only = images_labels_only(eval->config, command->mesh),
                                       .threads = images_threads(eval->config, eval->set, command->engine.threads)};
     CHECK(evaluate_images(&eval->evaluator, &images, &plan, &evaluation));
     return command->rank == 0 ? print(eval, &evaluation, json) : STATUS_OK;

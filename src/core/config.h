@@ -14,6 +14,12 @@ struct text_list {
 };
 
 enum model_family { FAMILY_DECODER, FAMILY_VIT, FAMILY_RESNET, FAMILIES };
+
+/* Whether its rows are images with labels; otherwise they are sequences of tokens. */
+static inline bool family_of_images(enum model_family family)
+{
+    return family == FAMILY_VIT || family == FAMILY_RESNET;
+}
 enum mlp_kind { MLP_SWIGLU, MLP_GELU, MLP_GELU_ERF };
 enum norm_kind { NORM_RMS, NORM_LAYER };
 enum position_kind { POSITIONS_ROPE, POSITIONS_LEARNED };

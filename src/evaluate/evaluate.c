@@ -7,7 +7,7 @@
 
 void evaluation_describe(const struct evaluation *evaluation, const struct config *config, char *text, size_t size)
 {
-    bool of_images = config->model.family != FAMILY_DECODER;
+    bool of_images = family_of_images(config->model.family);
     if (evaluation->targets == 0)
         snprintf(text, size, "no targets in what was evaluated, so no loss of it");
     else if (of_images)
@@ -24,7 +24,7 @@ void evaluation_describe(const struct evaluation *evaluation, const struct confi
 int64_t evaluation_confusion(const struct config *config)
 {
     enum { MOST = 100 };
-    int64_t classes = config->model.family != FAMILY_DECODER ? config->model.image.classes : 0;
+    int64_t classes = family_of_images(config->model.family) ? config->model.image.classes : 0;
     return classes <= MOST ? classes * classes : 0;
 }
 

@@ -104,6 +104,7 @@ enum status evaluate_images(struct evaluator *evaluator, const struct image_eval
     struct image_loader_options options = {.set = images->set,
                                            .augmentation = images->augmentation,
                                            .evaluation = true,
+                                           .labels_only = images->labels_only,
                                            .skip_bad = images->skip_bad,
                                            .threads = images->threads,
                                            .ahead = 2 * integer_max(1, batch->mine.count)};

@@ -9,7 +9,8 @@ struct image_evaluation {
     const struct image_set *set;                   /* of the classes that the model was trained on */
     const struct image_augmentation *augmentation; /* of which the size and the normalisation count */
     bool skip_bad;
-    int threads; /* that read ahead */
+    bool labels_only; /* this rank needs no pixels */
+    int threads;      /* that read ahead */
 };
 
 /* All images once, in batches of the evaluator; with plan->batches so many batches, spread evenly over the set.

@@ -89,10 +89,13 @@ static void print_table(const struct parameter_plan *plan)
                (long long)sum_all(plan->plain.stored));
     for (int i = 0; i < count; i++)
         printf("%-24s %+16lld %+9.3g %%\n", changes[i].cause, (long long)changes[i].parameters, changes[i].percent);
-    printf("\nA training step takes %.4g MFLOP a token in sequences of %lld", 1e-6 * plan->flops,
-           (long long)plan->length);
+    bool of_images = family_of_images(plan->config->family);
+    double each = 1e-6 * (of_images ? (double)plan->length : 1.0);
+    printf("\nA training step takes %.4g MFLOP %s", each * plan->flops, of_images ? "an image" : "a token");
+    if (plan->length > 1)
+        printf(" in sequences of %lld", (long long)plan->length);
     if (count > 0)
-        printf(", the plain model %.4g: %.4f times", 1e-6 * plan->plain_flops, plan->flops / plan->plain_flops);
+        printf(", the plain model %.4g: %.4f times", each * plan->plain_flops, plan->flops / plan->plain_flops);
     printf(".\n");
 }
 

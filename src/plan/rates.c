@@ -56,7 +56,9 @@ static void shrink(struct config *config)
         training->micro_batch /= 2;
         training->batch = MICRO_BATCHES * training->micro_batch;
     }
-    while (step_flops(config) > most_flops && training->sequence_length >= 2 * LEAST_TOKENS)
+    /* That of images follows from their size. */
+    while (step_flops(config) > most_flops && training->sequence_length >= 2 * LEAST_TOKENS &&
+           !family_of_images(config->model.family))
         training->sequence_length /= 2;
 }
 

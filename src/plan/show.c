@@ -78,7 +78,18 @@ static void print_traffic(const struct plan *plan)
     }
 }
 
-static void print_time(const struct plan *plan)
+/* Rows a second are what counts of images. */
+static bool of_images(const struct planner *planner)
+{
+    return family_of_images(planner->config->model.family);
+}
+
+static double images_per_second(const struct planner *planner, const struct plan *plan)
+{
+    return (double)planner->config->training.batch / plan->step;
+}
+
+static void print_time(const struct planner *planner, const struct plan *plan)
 {
     const struct {
         const char *words;
@@ -93,7 +104,10 @@ static void print_time(const struct plan *plan)
         printf("%-24s %12s\n", rows[i].words, show_seconds(rows[i].seconds).text);
     printf("%-24s %10.1f %%   of the stages' time in the pipeline, %lld micro-batches\n", "bubble",
            100.0 * plan->bubble, (long long)plan->micro_batches);
-    printf("%-24s %12.1f\n", "tokens a second", plan->tokens_per_second);
+    if (of_images(planner))
+        printf("%-24s %12.1f\n", "images a second", images_per_second(planner, plan));
+    else
+        printf("%-24s %12.1f\n", "tokens a second", plan->tokens_per_second);
 }
 
 void plan_print(const struct planner *planner, const struct plan *plan)
@@ -108,7 +122,7 @@ void plan_print(const struct planner *planner, const struct plan *plan)
            threads == 1 ? "" : "s");
     print_memory(plan);
     print_traffic(plan);
-    print_time(plan);
+    print_time(planner, plan);
     print_basis(planner);
 }
 
@@ -118,7 +132,7 @@ void plan_print_all(const struct planner *planner, const struct plan *plans, int
 {
     int refused = 0;
     printf("%5s %9s %8s %7s %12s %9s %12s %12s %14s\n", "data", "pipeline", "context", "tensor", "memory", "bubble",
-           "sent a step", "step", "tokens/s");
+           "sent a step", "step", of_images(planner) ? "images/s" : "tokens/s");
     for (int i = 0; i < count; i++) {
         const struct plan *plan = &plans[i];
         refused += plan->reason[0] != '\0';
@@ -129,7 +143,8 @@ void plan_print_all(const struct planner *planner, const struct plan *plans, int
             sent += (double)largest_of(plan)->traffic[axis].bytes;
         print_mesh(plan);
         printf(" %12s %7.1f %% %12s %12s %14.1f\n", show_bytes((double)largest_of(plan)->memory_total).text,
-               100.0 * plan->bubble, show_bytes(sent).text, show_seconds(plan->step).text, plan->tokens_per_second);
+               100.0 * plan->bubble, show_bytes(sent).text, show_seconds(plan->step).text,
+               of_images(planner) ? images_per_second(planner, plan) : plan->tokens_per_second);
     }
     printf("Memory and what is sent are those of the rank that holds most.\n");
     if (refused > 0)
@@ -183,6 +198,8 @@ json_t *plan_json(const struct planner *planner, const struct plan *plan)
     if (rest)
         json_object_update(object, rest);
     json_decref(rest);
+    if (of_images(planner))
+        json_set_number(object, "images_per_second", images_per_second(planner, plan));
     return object;
 }
 

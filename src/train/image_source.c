@@ -68,6 +68,39 @@ enum status images_open(struct context *context, const struct config *config, co
     return STATUS_OK;
 }
 
+static enum status pass_on(struct mesh *mesh, struct context *context, void *packed, int64_t bytes,
+                           struct image_set **set)
+{
+    bool first = mesh_rank(mesh, MESH_TEAM) == 0;
+    CHECK(mesh_agree(mesh, context, packed ? STATUS_OK : STATUS_MEMORY));
+    if (first)
+        image_set_pack(*set, packed);
+    mesh_broadcast(mesh, MESH_TEAM, 0, packed, bytes, DTYPE_BYTE);
+    enum status status = first ? STATUS_OK : image_set_unpack(context, packed, set);
+    return mesh_agree(mesh, context, status);
+}
+
+enum status images_open_shared(struct mesh *mesh, struct context *context, const struct config *config,
+                               const struct text_list *names, struct image_set **set)
+{
+    bool first = mesh_rank(mesh, MESH_TEAM) == 0;
+    *set = NULL;
+    CHECK(mesh_agree(mesh, context, first ? images_open(context, config, names, set) : STATUS_OK));
+    int64_t bytes = first ? image_set_packed_bytes(*set) : 0;
+    mesh_broadcast(mesh, MESH_TEAM, 0, &bytes, (int64_t)sizeof bytes, DTYPE_BYTE);
+    if (bytes == 0)
+        return mesh_agree(mesh, context, first ? STATUS_OK : images_open(context, config, names, set));
+    void *packed = memory_allocate(context, (size_t)bytes, MEMORY_OTHER);
+    enum status status = pass_on(mesh, context, packed, bytes, set);
+    memory_free(context, packed);
+    return status;
+}
+
+bool images_labels_only(const struct config *config, const struct mesh *mesh)
+{
+    return mesh_rank(mesh, MESH_PIPELINE) > 0 && !config->data.skip_bad;
+}
+
 int images_threads(const struct config *config, const struct image_set *set, int threads)
 {
     enum image_format format = image_set_facts(set)->format;
@@ -82,11 +115,11 @@ int images_threads(const struct config *config, const struct image_set *set, int
 static enum status open_sets(struct source *source, struct images *images)
 {
     const struct data_config *data = &source->config->data;
-    CHECK(images_open(source->context, source->config, &data->train, &images->train));
+    CHECK(images_open_shared(source->mesh, source->context, source->config, &data->train, &images->train));
     if (data->validation.count == 0)
         return STATUS_OK;
-    CHECK(images_open(source->context, source->config, &data->validation, &images->validation));
-    return image_set_match(images->validation, images->train);
+    CHECK(images_open_shared(source->mesh, source->context, source->config, &data->validation, &images->validation));
+    return mesh_agree(source->mesh, source->context, image_set_match(images->validation, images->train));
 }
 
 /* Whether all ranks found the same. */
@@ -125,6 +158,7 @@ static enum status create_loader(struct source *source, struct images *images, c
     struct image_loader_options options = {.set = images->train,
                                            .augmentation = &images->augmentation,
                                            .seed = source->config->data.seed,
+                                           .labels_only = images_labels_only(source->config, mesh),
                                            .skip_bad = source->config->data.skip_bad,
                                            .threads = images->threads,
                                            .ahead = 3 * integer_max(1, rows)};
@@ -155,7 +189,8 @@ static enum status open_images(struct source *source, int threads)
     struct mesh *mesh = source->mesh;
     struct image_moments moments;
     struct images *images = source->self = memory_allocate(context, sizeof *images, MEMORY_OTHER);
-    CHECK(mesh_agree(mesh, context, images ? open_sets(source, images) : STATUS_MEMORY));
+    CHECK(mesh_agree(mesh, context, images ? STATUS_OK : STATUS_MEMORY));
+    CHECK(open_sets(source, images));
     CHECK(compare_sets(source, images));
     CHECK(measure(source, images, &moments));
     images->augmentation = image_augmentation_of(source->config, &moments);
@@ -224,6 +259,7 @@ static enum status evaluate_set(struct source *source, struct evaluator *evaluat
     struct image_evaluation wanted = {.set = images->validation,
                                       .augmentation = &images->augmentation,
                                       .skip_bad = source->config->data.skip_bad,
+                                      .labels_only = images_labels_only(source->config, source->mesh),
                                       .threads = images->threads};
     return evaluate_images(evaluator, &wanted, plan, evaluation);
 }

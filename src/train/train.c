@@ -25,7 +25,7 @@ static void follow_evaluation(void *self, int64_t done, int64_t all)
 
 static enum status write_evaluation(struct train *train, const struct evaluation *evaluation)
 {
-    bool of_images = train->config->model.family != FAMILY_DECODER;
+    bool of_images = family_of_images(train->config->model.family);
     struct metrics_field fields[8] = {{"step", (double)train->trainer.step, true},
                                       {"validation_loss", evaluation->loss, false},
                                       {"validation_seconds", evaluation->seconds, false}};
@@ -180,7 +180,7 @@ static enum status report_step(struct train *train, const struct step_result *re
                                int64_t allocations)
 {
     const struct trainer *trainer = &train->trainer;
-    bool of_images = train->config->model.family != FAMILY_DECODER;
+    bool of_images = family_of_images(train->config->model.family);
     double tokens = (double)trainer->batch.token_count;
     double flops = tokens * trainer->model->ops->flops(&train->config->model, trainer->batch.length, result->surplus,
                                                        &trainer->session.parameters);

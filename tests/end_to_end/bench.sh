@@ -63,6 +63,17 @@ useful=$((6 * 16384 + 2 * 6 * 544))
 executed=$((6 * 16384 + 2 * 7 * 544))
 again=$((2 * 7168 + 2 * 544)) # a layer's forward pass
 
+cat >images.yaml <<'END'
+model: {family: vit, width: 24, layers: 1, heads: 2, hidden: 32, image: {size: 8, patch: 4, classes: 5}}
+training: {batch: 6, micro_batch: 3}
+END
+if must "a step of images" 1 bench step images.yaml --quick --json --warmup 1 --steps 1; then
+    awk -v rate="$(value images_per_second)" -v seconds="$(value seconds)" \
+        'BEGIN { exit !((rate * seconds - 6) ^ 2 < 1e-6) }' || fail "images a second: $(cat out)"
+fi
+must "a step of images as a table" 1 bench step images.yaml --quick --warmup 1 --steps 1 &&
+    { grep -q 'batch 6 images in micro-batches of 3$' out && grep -q ' images/s; ' out || fail "a step counts tokens: $(cat out)"; }
+
 # step NAME RANKS EXECUTED ARGUMENT...
 step() {
     local name="step, $1" ranks=$2 count=$3

@@ -96,6 +96,11 @@ data: {train: none}
 EOF
 must "a plan of a resnet" 1 plan resnet.yaml --ranks 2 && { grep -Eq '^data +40 ' out ||
     fail "not 40 collectives of the data ranks: $(grep '^data' out)"; }
+grep -q '^images a second ' out && ! grep -q token out || fail "a plan of a resnet counts tokens: $(cat out)"
+if must "a plan of a resnet as JSON" 1 plan resnet.yaml --ranks 2 --json; then
+    awk -v rate="$(number out images_per_second)" -v step="$(number out step)" \
+        'BEGIN { exit !(step > 0 && (rate * step - 4) ^ 2 < 1e-6) }' || fail "not 4 images a step: $(cat out)"
+fi
 
 # What others do on the machine while it is measured is said, and as a number.
 spinners=()

@@ -135,6 +135,21 @@ awk -v a="$(number /optimizer/average/$bias 3)" -v p="$(number /parameters/$bias
         wanted = 9 / 11 * p; wanted = wanted * 3 / 12 + 9 / 12 * q; wanted = wanted * 4 / 13 + 9 / 13 * r
         exit !(a != 0 && (a - wanted) ^ 2 < 1e-10 * a ^ 2) }' || fail "the average of $bias is wrong"
 
+# A folder of files, whose headers the first rank alone reads: three ranks of which one needs only labels train the same.
+for class in red green; do
+    mkdir -p files/$class
+    for i in 1 2 3; do cp sheet.png files/$class/$i.png; done
+done
+files=(--set 'data.train=[files]' --set 'data.validation=[files]' --set training.steps=4 --set training.batch=5
+    --set training.micro_batch=2 --set evaluation.every=4 --set optimizer.warmup_steps=0)
+"$cairn" train vit.yaml "${files[@]}" --set run.folder=files1 2>log || fail "a folder is not read: $(cat log)"
+grep -q '6 images of .* in 2 classes' log || fail "a folder says $(cat log)"
+mpirun -n 2 "$cairn" train vit.yaml "${files[@]}" --set mesh.pipeline=2 --set mesh.data=1 --set run.folder=files2 2>log ||
+    fail "a folder is not read by two ranks: $(cat log)"
+losses() { grep -o '"loss":[0-9.]*\|"validation_loss":[0-9.]*' "$1/metrics.jsonl"; }
+paste <(losses files1) <(losses files2) | tr ':' ' ' | awk 'NF != 4 || ($2 - $4) ^ 2 > 1e-8 { bad = 1 } END { exit bad || NR != 5 }' ||
+    fail "two ranks train another model on a folder: $(losses files1) $(losses files2)"
+
 # A residual network, whose running statistics change in every pass while copies of parameters are compared: two ranks
 # that share each batch compute what one does, and going on changes nothing. Steps are small: planes of one colour have
 # channels without any variance, and rounding would soon grow.
@@ -153,6 +168,11 @@ mpirun -n 2 "$cairn" train resnet.yaml --set mesh.data=2 --set run.folder=resnet
 "$cairn" train resnet.yaml --set run.folder=resnet3 --set training.stop_at=3 2>log
 "$cairn" train resnet.yaml --set run.folder=resnet3 2>log
 "$cairn" checkpoint diff resnet/$last resnet3/$last | grep -q '^identical: ' || fail "going on changes a residual network"
+rm resnet3/checkpoints/step-000000[0]6.h5
+echo step-00000003.h5 >resnet3/checkpoints/latest
+mpirun -n 2 "$cairn" train resnet.yaml --set mesh.data=2 --set run.folder=resnet3 2>log || fail "two ranks do not take over: $(cat log)"
+grep -q 'step 3' log || fail "two ranks begin anew: $(cat log)"
+"$cairn" checkpoint diff resnet/$last resnet3/$last --tolerance 1e-3 >out || fail "two ranks take over another network: $(cat out)"
 ! mpirun -n 2 "$cairn" train resnet.yaml --set mesh.tensor=2 --set mesh.data=1 --set run.folder=cut 2>err || fail "a residual network is cut"
 grep -q '^cairn: mesh' err || fail "a residual network cut says $(cat err)"
 

@@ -26,48 +26,9 @@ batch=${BATCH:-4}
 length=${LENGTH:-1024}
 type=${TYPE:-bf16}
 limit=1800 # seconds a turn may take
-results=$(mktemp -d)
-trap 'rm -rf "$results"' EXIT
-trap 'exit 1' INT TERM
-
-on_cores=(timeout -k 5 "$limit")
-# nproc would answer with OMP_NUM_THREADS.
-if [ "$(env -u OMP_NUM_THREADS nproc)" -gt "$cores" ]; then
-    if ! command -v taskset >/dev/null; then
-        echo "compare.sh: taskset is needed to keep everyone to $cores cores" >&2
-        exit 1
-    fi
-    # The first of those this shell may use.
-    list=$(taskset -pc $$ | sed 's/.*: //' | tr , '\n' | awk -F- '{ for (i = $1; i <= ($2 == "" ? $1 : $2); i++) print i }' |
-        head -n "$cores" | paste -sd ,)
-    on_cores+=(taskset -c "$list")
-fi
-
-field() { sed -n 's/.*"'"$2"'": *\([0-9.eE+-]*\).*/\1/p' "$1" | head -n 1; }
-median() { sort -g "$1" | awk '{ v[NR] = $1 } END { if (NR) printf "%.6g", (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
-
-absent=()
-note_absent() {
-    local line
-    for line in "${absent[@]+"${absent[@]}"}"; do
-        [ "$line" != "$1" ] || return 0
-    done
-    absent+=("$1")
-}
-
-# turn NAME COMMAND...: one turn, whose last line of output is a JSON object with tokens_per_second.
-turn() {
-    local name=$1
-    shift
-    printf '  %-30s' "$name" >&2
-    if ! "${on_cores[@]}" "$@" >"$results/out" 2>"$results/err" || [ -z "$(field "$results/out" tokens_per_second)" ]; then
-        echo "failed" >&2
-        note_absent "$name: failed: $(grep -v '^ *$' "$results/err" | tail -n 1 | cut -c 1-160)"
-        return 1
-    fi
-    field "$results/out" tokens_per_second >>"$results/$name.rates"
-    echo "$(field "$results/out" tokens_per_second) tokens/s" >&2
-}
+. "$here/library.sh"
+rate_of() { field "$1" tokens_per_second; }
+start_comparison
 
 cairn_turn() {
     local name=$1 ranks=$2 threads=$3
@@ -108,7 +69,7 @@ llmc_turn() {
     fi
 }
 
-torch=$("$python" -c 'import torch; print(torch.__version__)' 2>/dev/null) || torch=
+torch=$(torch_version) || torch=
 [ -n "$torch" ] || note_absent "PyTorch: $python cannot import torch; CAIRN_PYTHON names another Python"
 has_llmc=false
 if [ -n "${LLMC:-}" ] && [ -x "$LLMC/train_gpt2" ]; then
@@ -121,7 +82,6 @@ one="Cairn, 1 rank x $cores threads"
 many="Cairn, $cores ranks x 1 thread"
 eager="PyTorch $torch"
 compiled="PyTorch $torch, compiled"
-load_before=$(cut -d ' ' -f 1-3 /proc/loadavg)
 for ((round = 1; round <= rounds; round++)); do
     echo "round $round of $rounds" >&2
     cairn_turn "$one" 1 "$cores"
@@ -131,9 +91,7 @@ for ((round = 1; round <= rounds; round++)); do
     ! $has_llmc || llmc_turn
 done
 
-best_peer=$(for name in "$eager" "$compiled"; do
-    [ ! -s "$results/$name.rates" ] || { median "$results/$name.rates"; echo; }
-done | sort -g | tail -n 1)
+best_peer=$(best_of "$eager" "$compiled")
 peak=$(sort -g "$results/peaks" 2>/dev/null | tail -n 1)
 
 row() {
@@ -154,7 +112,7 @@ mkdir -p "$(dirname "$output")"
 {
     echo "# One training step of GPT-2 124M on $cores cores"
     echo
-    echo "$(grep -m 1 'model name' /proc/cpuinfo | sed 's/.*: //'), $(date -u '+%Y-%m-%d %H:%M') UTC. Medians over $rounds rounds" \
+    echo "$(machine), $(date -u '+%Y-%m-%d %H:%M') UTC. Medians over $rounds rounds" \
         "of the median of $steps steps, programs in turns. Load $load_before before, $(cut -d ' ' -f 1-3 /proc/loadavg) after."
     echo
     printf '| %-34s | %-14s | %8s | %8s | %-24s | %6s | %9s |\n' program "batch, type" "s a step" tokens/s "by round" MFU "x PyTorch"
@@ -168,10 +126,7 @@ mkdir -p "$(dirname "$output")"
     echo "MFU: useful FLOPs of tokens/s by $(printf %.0f "${peak:-0}") GFLOP/s, the highest of the register-to-register peaks measured in" \
         "the turns ($(sort -g "$results/peaks" 2>/dev/null | awk '{ printf("%s%.0f", (NR > 1) ? " " : "", $1) }'))." \
         "x PyTorch: against the better of its two modes."
-    for line in "${absent[@]+"${absent[@]}"}"; do
-        echo
-        echo "Absent: $line"
-    done
+    print_absent
 } >"$output"
 echo
 cat "$output"

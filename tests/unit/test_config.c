@@ -508,6 +508,15 @@ static void test_overrides(void **state)
     assert_string_equal(config->data.train.item[1], "c d");
     assert_string_equal(config->run.prompt, "");
     assert_string_equal(config->run.folder, "y");
+    assert_ok(&fixture->context, parse(fixture, text, "data.train=[a b, c,d ]"));
+    assert_int_equal(fixture->config.data.train.count, 3);
+    assert_string_equal(fixture->config.data.train.item[0], "a b");
+    assert_string_equal(fixture->config.data.train.item[1], "c");
+    assert_string_equal(fixture->config.data.train.item[2], "d");
+    assert_ok(&fixture->context, parse(fixture, text, "data.train=[ab]*"));
+    assert_string_equal(fixture->config.data.train.item[0], "[ab]*");
+    assert_ok(&fixture->context, parse(fixture, text, "data.train=[ ]"));
+    assert_int_equal(fixture->config.data.train.count, 0);
     assert_ok(&fixture->context, parse(fixture, text, "data.train="));
     assert_int_equal(config->data.train.count, 0);
 }
@@ -527,6 +536,9 @@ static void test_wrong_overrides(void **state)
     expect_wrong_override(fixture, "data.train=a,,b",
                           "--set data.train=a,,b: expected at most 64 texts of 1 to 511 bytes of UTF-8 without a zero "
                           "byte, got \"a,,b\"");
+    expect_wrong_override(fixture, "data.train=[a, ]",
+                          "--set data.train=[a, ]: expected at most 64 texts of 1 to 511 bytes of UTF-8 without a zero "
+                          "byte, got \"[a, ]\"");
     expect_wrong_override(fixture, "data.train=a,",
                           "--set data.train=a,: expected at most 64 texts of 1 to 511 bytes of UTF-8 without a zero "
                           "byte, got \"a,\"");

@@ -150,7 +150,8 @@ static void test_cifar(void **state)
         assert_int_equal(facts->format, hundred ? IMAGES_CIFAR100 : IMAGES_CIFAR10);
         assert_int_equal(facts->count, 4);
         assert_int_equal(facts->classes, hundred ? 100 : 10);
-        assert_string_equal(image_set_class_name(set, 9), hundred ? "9" : "truck");
+        assert_string_equal(image_set_class_name(set, 9), hundred ? "bottle" : "truck");
+        assert_string_equal(image_set_class_name(set, facts->classes - 1), hundred ? "worm" : "truck");
         uint8_t pixels[3072];
         for (int64_t i = 0; i < 4; i++) {
             assert_int_equal(image_set_label(set, i), hundred ? 30 * i + 5 : 2 * i + 1);
@@ -224,6 +225,49 @@ static void test_folder(void **state)
     assert_int_equal(image_set_facts(set)->rows, 0);
     assert_int_equal(image_set_facts(set)->columns, 3);
     assert_int_equal(image_set_facts(set)->pixels_most, 12);
+    image_set_close(&set);
+}
+
+/* A set that came as bytes is the one that was read, the images that were left out and the match of classes included.
+ */
+static void test_packed(void **state)
+{
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    write_colour(fixture, "set/dog/b.png");
+    write_gray(fixture, "set/cat/a.png");
+    write_file(fixture, "set/cat/broken.png", "no image", 8);
+    write_colour(fixture, "other/cat/1.png");
+    write_colour(fixture, "other/bee/1.png");
+    write_colour(fixture, "other/dog/1.png");
+    struct text_list name = {.count = 1};
+    snprintf(name.item[0], TEXT_LENGTH, "%s", path_of(fixture, "set"));
+    struct image_set *read = NULL;
+    assert_ok(context, image_set_open(context, &name, IMAGES_AUTO, true, &read));
+    int64_t bytes = image_set_packed_bytes(read);
+    assert_true(bytes > 0);
+    char *packed = malloc((size_t)bytes);
+    image_set_pack(read, packed);
+    struct image_set *set = NULL;
+    assert_ok(context, image_set_unpack(context, packed, &set));
+    free(packed);
+    assert_memory_equal(image_set_facts(set), image_set_facts(read), sizeof(struct image_set_facts));
+    assert_int_equal(image_set_facts(set)->skipped, 1);
+    assert_string_equal(image_set_bad(set, 0), image_set_bad(read, 0));
+    image_set_close(&read);
+    assert_non_null(strstr(image_set_bad(set, 0), "broken.png"));
+    assert_string_equal(image_set_class_name(set, 1), "dog");
+    check_pixels(fixture, set, 1, colours, 18);
+    struct image_set *other = opened(fixture, "other", IMAGES_AUTO);
+    assert_int_equal(image_set_packed_bytes(other) > 0, 1);
+    assert_ok(context, image_set_match(set, other));
+    assert_int_equal(image_set_label(set, 1), 2);
+    assert_string_equal(image_set_class_name(set, 0), "bee");
+    image_set_close(&other);
+    image_set_close(&set);
+    write_file(fixture, "one.bin", cifar, 3073);
+    set = opened(fixture, "one.bin", IMAGES_CIFAR10);
+    assert_int_equal(image_set_packed_bytes(set), 0);
     image_set_close(&set);
 }
 
@@ -554,11 +598,11 @@ static void test_sheet(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IMAGE_TEST(test_idx),        IMAGE_TEST(test_idx_refusals),    IMAGE_TEST(test_cifar),
-        IMAGE_TEST(test_folder),     IMAGE_TEST(test_folder_refusals), IMAGE_TEST(test_list),
-        IMAGE_TEST(test_png_kinds),  IMAGE_TEST(test_jpeg_kinds),      IMAGE_TEST(test_bad_headers),
-        IMAGE_TEST(test_bad_bodies), IMAGE_TEST(test_match),           IMAGE_TEST(test_measure),
-        IMAGE_TEST(test_sheet),
+        IMAGE_TEST(test_idx),         IMAGE_TEST(test_idx_refusals), IMAGE_TEST(test_cifar),
+        IMAGE_TEST(test_folder),      IMAGE_TEST(test_packed),       IMAGE_TEST(test_folder_refusals),
+        IMAGE_TEST(test_list),        IMAGE_TEST(test_png_kinds),    IMAGE_TEST(test_jpeg_kinds),
+        IMAGE_TEST(test_bad_headers), IMAGE_TEST(test_bad_bodies),   IMAGE_TEST(test_match),
+        IMAGE_TEST(test_measure),     IMAGE_TEST(test_sheet),
     };
     return cmocka_run_group_tests_name("images", tests, NULL, NULL);
 }

@@ -155,6 +155,21 @@ static void test_same_samples(void **state)
             }
             image_loader_destroy(&loader);
         }
+    /* Who needs the targets only gets the same ones. */
+    struct image_loader_options options = {
+        .set = set, .augmentation = &augmentation, .seed = 5, .labels_only = true, .threads = 1, .ahead = 16};
+    assert_ok(&fixture->context, image_loader_create(&fixture->context, &options, &loader));
+    image_loader_announce(loader, 0, SAMPLES);
+    for (int64_t n = 0; n < SAMPLES; n++) {
+        struct sample sample;
+        take(fixture, loader, n, &sample);
+        assert_int_equal(sample.label, reference[n].label);
+        assert_int_equal(sample.mixed_label, reference[n].mixed_label);
+        assert_true(sample.mixing == reference[n].mixing);
+        for (int j = 0; j < FLOATS; j++)
+            assert_true(sample.image[j] == 0.0F);
+    }
+    image_loader_destroy(&loader);
     image_set_close(&set);
 }
 
