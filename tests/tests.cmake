@@ -110,6 +110,7 @@ cairn_unit(plan       LABELS check LINKS plan)
 
 cairn_mpi(mesh       RANKS 1 2 3 4 5 8 LABELS LINKS mesh)
 cairn_mpi(parallel   RANKS 1 2 3 4 LABELS LINKS parallel)
+cairn_mpi(matrix     RANKS 1 2 3 4 6 LABELS LINKS matrix)
 cairn_mpi(class_loss RANKS 1 3 LABELS LINKS parallel)
 cairn_mpi(vision     RANKS 1 2 3 4 LABELS LINKS train)
 cairn_mpi(memory     RANKS 1 2 3 4 LABELS LINKS parallel)

@@ -46,11 +46,17 @@ bool mesh_call_is_message(enum mesh_call call)
 const char *mesh_call_name(enum mesh_call call)
 {
     static const char *const names[MESH_CALLS] = {
-        [CALL_BARRIER] = "barrier",     [CALL_ALL_REDUCE] = "all-reduce",
-        [CALL_BROADCAST] = "broadcast", [CALL_ALL_GATHER] = "all-gather",
-        [CALL_SCAN] = "scan",           [CALL_REDUCE_SCATTER] = "reduce-scatter",
-        [CALL_AGREE] = "agreement",     [CALL_SEND] = "send",
+        [CALL_BARRIER] = "barrier",
+        [CALL_ALL_REDUCE] = "all-reduce",
+        [CALL_BROADCAST] = "broadcast",
+        [CALL_ALL_GATHER] = "all-gather",
+        [CALL_SCAN] = "scan",
+        [CALL_REDUCE_SCATTER] = "reduce-scatter",
+        [CALL_AGREE] = "agreement",
+        [CALL_SEND] = "send",
         [CALL_RECEIVE] = "receive",
+        [CALL_ALL_TO_ALL] = "all-to-all",
+        [CALL_LIBRARY] = "ScaLAPACK call",
     };
     return names[call];
 }
@@ -58,8 +64,9 @@ const char *mesh_call_name(enum mesh_call call)
 const char *mesh_axis_name(enum mesh_axis axis)
 {
     static const char *const names[MESH_AXES] = {
-        [MESH_DATA] = "data",       [MESH_PIPELINE] = "pipeline", [MESH_CONTEXT] = "context", [MESH_TENSOR] = "tensor",
-        [MESH_REPLICA] = "replica", [MESH_ENDS] = "ends",         [MESH_HOST] = "host",       [MESH_TEAM] = "team",
+        [MESH_DATA] = "data",     [MESH_PIPELINE] = "pipeline", [MESH_CONTEXT] = "context",
+        [MESH_TENSOR] = "tensor", [MESH_REPLICA] = "replica",   [MESH_STAGE] = "stage",
+        [MESH_ENDS] = "ends",     [MESH_HOST] = "host",         [MESH_TEAM] = "team",
     };
     return names[axis];
 }

@@ -11,8 +11,10 @@ enum mesh_call {
     CALL_BROADCAST,
     CALL_ALL_GATHER,
     CALL_REDUCE_SCATTER,
+    CALL_ALL_TO_ALL,
     CALL_SCAN,
     CALL_AGREE,
+    CALL_LIBRARY, /* what ScaLAPACK sends on its own */
     CALL_SEND,
     CALL_RECEIVE,
     MESH_CALLS,

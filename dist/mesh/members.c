@@ -28,6 +28,8 @@ int members_count(const struct mesh_config *mesh, enum mesh_axis axis, int team_
         return (int)mesh->tensor;
     case MESH_REPLICA:
         return (int)(mesh->data * mesh->context);
+    case MESH_STAGE:
+        return (int)(mesh->data * mesh->context * mesh->tensor);
     case MESH_ENDS:
         return end ? (int)integer_min(2, mesh->pipeline) : 0;
     case MESH_TEAM:
@@ -57,6 +59,11 @@ int members_team_rank(const struct mesh_config *mesh, enum mesh_axis axis, int t
     if (axis == MESH_REPLICA) {
         at.data = rank / contexts;
         at.along = rank % contexts;
+    }
+    if (axis == MESH_STAGE) {
+        at.data = rank / ((int)mesh->tensor * contexts);
+        at.along = rank / (int)mesh->tensor % contexts;
+        at.tensor = rank % (int)mesh->tensor;
     }
     return ((at.data * stages + at.stage) * contexts + at.along) * (int)mesh->tensor + at.tensor;
 }

@@ -90,7 +90,7 @@ static bool counts_create(struct mesh *mesh)
     int ranks = mesh->size[MESH_TEAM];
     mesh->message_most = MESSAGE_MOST;
     mesh->direct_most = DIRECT_MOST;
-    mesh->counts = memory_allocate(mesh->context, 2 * (size_t)ranks * sizeof *mesh->counts, MEMORY_OTHER);
+    mesh->counts = memory_allocate(mesh->context, 4 * (size_t)ranks * sizeof *mesh->counts, MEMORY_OTHER);
     if (mesh->counts)
         mesh->offsets = mesh->counts + ranks;
     return mesh->counts != NULL;
@@ -121,6 +121,7 @@ enum status mesh_create(struct context *context, const struct team *team, const 
     axis_create(m, MESH_PIPELINE, true, across, at.stage);
     axis_create(m, MESH_DATA, true, (at.stage * contexts + at.along) * tensors + at.tensor, at.data);
     axis_create(m, MESH_REPLICA, true, at.stage * tensors + at.tensor, at.data * contexts + at.along);
+    axis_create(m, MESH_STAGE, true, at.stage, (at.data * contexts + at.along) * tensors + at.tensor);
     axis_create(m, MESH_ENDS, at.stage == 0 || at.stage == stages - 1, across, at.stage);
     MPI_Comm *host = &m->communicator[MESH_HOST];
     MPI_Comm_split_type(m->communicator[MESH_TEAM], MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, host);
@@ -156,6 +157,8 @@ enum status mesh_create_dry(struct context *context, const struct mesh_config *c
         [MESH_CONTEXT] = {config->context, at.along},
         [MESH_TENSOR] = {config->tensor, at.tensor},
         [MESH_REPLICA] = {config->data * contexts, at.data * contexts + at.along},
+        [MESH_STAGE] = {config->data * contexts * config->tensor,
+                        (at.data * contexts + at.along) * (int)config->tensor + at.tensor},
         [MESH_ENDS] = {end ? integer_min(2, config->pipeline) : 0, end ? at.stage > 0 : -1},
         [MESH_HOST] = {1, 0},
         [MESH_TEAM] = {config->data * config->pipeline * contexts * config->tensor, rank},
@@ -218,6 +221,18 @@ const struct mesh_config *mesh_config(const struct mesh *mesh)
 struct mesh_traffic mesh_traffic(const struct mesh *mesh, enum mesh_axis axis)
 {
     return mesh->traffic[axis];
+}
+
+uint64_t mesh_library_enter(struct mesh *mesh, enum mesh_axis axis)
+{
+    struct mesh_mark mark = mesh_enter(mesh, axis, CALL_LIBRARY, 0);
+    (void)time_enter(&mesh->context->time, mark.before);
+    return mark.number;
+}
+
+void mesh_library_leave(struct mesh *mesh, uint64_t number)
+{
+    mesh_leave(mesh, (struct mesh_mark){mesh->context->time.kind, number});
 }
 
 MPI_Comm mesh_communicator(const struct mesh *mesh, enum mesh_axis axis)

@@ -18,6 +18,7 @@ enum mesh_axis {
     MESH_CONTEXT,
     MESH_TENSOR,
     MESH_REPLICA, /* data and context together: ranks that hold the same slices of the same parameters */
+    MESH_STAGE,   /* data, context and tensor together: all ranks of a pipeline stage */
     MESH_ENDS,    /* the first and the last pipeline stage: 2 ranks there (1 if pipeline is 1), 0 elsewhere */
     MESH_HOST,    /* ranks that share this one's host, in the order of the team */
     MESH_TEAM,    /* all ranks of the team */
@@ -74,6 +75,13 @@ void mesh_all_gather(struct mesh *mesh, enum mesh_axis axis, const void *mine, v
 /* The sum over ranks of `all`, of which each receives its part of the rows. Collective; F32 and BF16. */
 void mesh_reduce_scatter(struct mesh *mesh, enum mesh_axis axis, const void *all, void *mine, int64_t rows,
                          int64_t columns, enum dtype dtype);
+
+/* Each rank sends `counts[r]` elements to every rank r, which lie one part behind the other in the order of the ranks,
+ * and receives `arriving[r]` from each, the same way. What stays on a rank is copied, and neither sent nor counted.
+ * `most` is the most that any rank sends or receives in all, the same on all of them. The buffers do not overlap.
+ * Collective. */
+void mesh_all_to_all(struct mesh *mesh, enum mesh_axis axis, const void *parts, const int64_t *counts, void *arrived,
+                     const int64_t *arriving, int64_t most, enum dtype dtype);
 
 /* An exclusive scan: every rank receives the join of the buffers of the ranks before it (behind it if reverse). */
 struct mesh_scan {

@@ -23,7 +23,7 @@ struct mesh {
     MPI_Op bf16_sum;
     int64_t message_most; /* elements that MPI takes at once */
     int direct_most;      /* ranks up to which each sends each other one its slice */
-    int *counts;          /* for the collectives with uneven parts: one entry a rank of the largest axis */
+    int *counts;          /* for the collectives with uneven parts: four entries a rank of the largest axis */
     int *offsets;
     struct reduction_queue *reductions[MESH_AXES]; /* NULL until an axis needs it */
     struct mesh_reduction *spare_reductions;

@@ -141,8 +141,11 @@ static enum status measure_network(struct rank *rank)
     struct network *network = &rank->planner->network;
     memset(network->measured, 0, sizeof network->measured);
     for (int axis = 0; axis < MESH_AXES; axis++)
-        if (axis != MESH_HOST && axis != MESH_DATA)
+        if (axis != MESH_HOST && axis != MESH_DATA && axis != MESH_STAGE)
             CHECK(measure_axis(rank, (enum mesh_axis)axis, network));
+    network->measured[MESH_STAGE] = network->measured[MESH_TEAM];
+    network->call[MESH_STAGE] = network->call[MESH_TEAM];
+    network->byte[MESH_STAGE] = network->byte[MESH_TEAM];
     return STATUS_OK;
 }
 

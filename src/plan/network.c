@@ -81,8 +81,9 @@ enum status network_parse(struct context *context, const char *text, struct netw
 const char *network_axis_name(enum mesh_axis axis)
 {
     static const char *const names[MESH_AXES] = {
-        [MESH_DATA] = "data",       [MESH_PIPELINE] = "pipeline", [MESH_CONTEXT] = "context", [MESH_TENSOR] = "tensor",
-        [MESH_REPLICA] = "replica", [MESH_ENDS] = "ends",         [MESH_HOST] = "host",       [MESH_TEAM] = "team"};
+        [MESH_DATA] = "data",     [MESH_PIPELINE] = "pipeline", [MESH_CONTEXT] = "context",
+        [MESH_TENSOR] = "tensor", [MESH_REPLICA] = "replica",   [MESH_STAGE] = "stage",
+        [MESH_ENDS] = "ends",     [MESH_HOST] = "host",         [MESH_TEAM] = "team"};
     return names[axis];
 }
 
@@ -99,6 +100,8 @@ static int64_t axis_size(const struct mesh_config *mesh, enum mesh_axis axis)
         return mesh->tensor;
     case MESH_REPLICA:
         return mesh->data * mesh->context;
+    case MESH_STAGE:
+        return mesh->data * mesh->context * mesh->tensor;
     case MESH_ENDS:
         return integer_min(2, mesh->pipeline);
     default:
@@ -124,6 +127,8 @@ static int64_t axis_reach(const struct mesh_config *mesh, enum mesh_axis axis)
         return (mesh->data - 1) * model + 1;
     case MESH_REPLICA:
         return (mesh->data - 1) * model + (mesh->context - 1) * mesh->tensor + 1;
+    case MESH_STAGE:
+        return (mesh->data - 1) * model + stage;
     default:
         return mesh->data * model;
     }

@@ -85,8 +85,8 @@ includes() {
                 offend("is private to " folder "; its public header is " to ".h")
             else if (to == "kernels" && from != "ops")
                 offend("is private to src/ops")
-            else if (header == "dist/mesh/mesh_mpi.h" && from != "checkpoint")
-                offend("is for io/checkpoint only")
+            else if (header == "dist/mesh/mesh_mpi.h" && from != "checkpoint" && from != "matrix")
+                offend("is for io/checkpoint and dist/matrix only")
         }' CMakeLists.txt "${files[@]}"
 }
 
@@ -119,7 +119,7 @@ words() {
 
 words 'MPI outside of dist and io/checkpoint' '^(dist|io/checkpoint)/' '[^A-Za-z0-9_]MPI_[A-Z]|include *[<"]mpi\\.h'
 words 'HDF5 outside of io' '^io/' '[^A-Za-z0-9_]H5[A-Z]+[a-z_]|include *[<"]hdf5\\.h'
-words 'ScaLAPACK outside of dist' '^dist/' '[^A-Za-z0-9_](Cblacs_|blacs_|p[sd](ge|sy|or|po)[a-z]+_ *\\()'
+words 'ScaLAPACK outside of dist/matrix' '^dist/matrix/' '[^A-Za-z0-9_](C[a-z2]*blacs_|blacs_|p[sd](ge|sy|or|po|tr)[a-z]+_ *\\()'
 words 'exit outside of src/cli' '^src/cli/' '[^A-Za-z0-9_](exit|_exit|_Exit|quick_exit|abort) *\\('
 words 'numbers that depend on a hidden state' '^$' '[^A-Za-z0-9_](s?rand|rand_r|s?random|[a-z]rand48) *\\('
 

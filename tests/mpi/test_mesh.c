@@ -403,6 +403,43 @@ static void messages_of_any_size_arrive_whole(void **state)
     mesh_destroy(&mesh);
 }
 
+/* Rank r sends the rank s behind it (r + 2 s) mod 4 elements, some of them none: by one call of MPI, and in parts. */
+static void parts_go_to_every_rank(void **state)
+{
+    enum { MOST = 3, RANKS = 16 };
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){1, 1, 1, 0, 1});
+    int n = fixture->ranks;
+    int rank = fixture->rank;
+    for (int times = 1; times <= 2; times++) {
+        double parts[8 * RANKS];
+        double arrived[8 * RANKS];
+        int64_t counts[RANKS];
+        int64_t arriving[RANKS];
+        int64_t used = 0;
+        int64_t sent = 0;
+        struct mesh_traffic before = mesh_traffic(mesh, MESH_TENSOR);
+        if (times == 2)
+            mesh->message_most = MOST;
+        for (int r = 0; r < n; r++) {
+            counts[r] = times * ((rank + 2 * r) % 4);
+            arriving[r] = times * ((r + 2 * rank) % 4);
+            sent += r == rank ? 0 : counts[r];
+            for (int64_t i = 0; i < counts[r]; i++)
+                parts[used++] = 1000.0 * rank + 10.0 * r + (double)i;
+        }
+        mesh_all_to_all(mesh, MESH_TENSOR, parts, counts, arrived, arriving, 8 * n, DTYPE_F64);
+        used = 0;
+        for (int r = 0; r < n; r++)
+            for (int64_t i = 0; i < arriving[r]; i++)
+                assert_true(arrived[used++] == 1000.0 * r + 10.0 * rank + (double)i);
+        struct mesh_traffic after = mesh_traffic(mesh, MESH_TENSOR);
+        assert_int_equal(after.calls - before.calls, n > 1);
+        assert_int_equal(after.bytes - before.bytes, 8 * sent);
+    }
+    mesh_destroy(&mesh);
+}
+
 /* What no memory here could hold. */
 static void more_than_an_int_counts_is_planned(void **state)
 {
@@ -502,6 +539,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(messages_and_started_collectives_complete),
     cmocka_unit_test(reduce_scatters_overlap),
     cmocka_unit_test(messages_of_any_size_arrive_whole),
+    cmocka_unit_test(parts_go_to_every_rank),
     cmocka_unit_test(more_than_an_int_counts_is_planned),
     cmocka_unit_test(traffic_is_counted),
 };

@@ -6,8 +6,8 @@
 #include "src/plan/rehearsal.h"
 #include "tests/mpi/kinds.h"
 
-static const char *const axis_names[MESH_AXES] = {"data",    "pipeline", "context", "tensor",
-                                                  "replica", "ends",     "host",    "team"};
+static const char *const axis_names[MESH_AXES] = {"data",  "pipeline", "context", "tensor", "replica",
+                                                  "stage", "ends",     "host",    "team"};
 
 static void take_traffic(const struct bench *bench, struct mesh_traffic *traffic)
 {
