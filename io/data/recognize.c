@@ -4,10 +4,14 @@
 #include "src/core/integer.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 /* Bytes that are looked at, in pieces at the beginning, in the middle and at the end. */
 enum { PIECE = 1 << 16, PIECES = 3, LEAST = 64 };
+
+/* Words of 2 bytes: places in words of 8, and how many there must be of each to know how often each value comes. */
+enum { PLACES = 4, LEAST_OF_PLACE = 512 };
 
 struct signature {
     int64_t place;
@@ -56,9 +60,10 @@ static const struct signature signatures[] = {
 
 struct looks {
     int64_t bytes;
-    int64_t control;  /* bytes that plain text does not have */
-    int64_t broken;   /* bytes that are no UTF-8 */
-    int64_t words[4]; /* zero bytes by their place in words of 4 */
+    int64_t control;                      /* bytes that plain text does not have */
+    int64_t broken;                       /* bytes that are no UTF-8 */
+    int64_t words[4];                     /* zero bytes by their place in words of 4 */
+    int64_t upper[PLACES][UINT8_MAX + 1]; /* of words of 2 bytes, by place: how often the upper byte has each value */
 };
 
 /* Bytes of the UTF-8 character at `at`; 0 if it is none. */
@@ -87,6 +92,8 @@ static void look_at(const unsigned char *bytes, int64_t count, bool first, struc
     }
     for (int64_t j = 0; j < count; j++)
         looks->words[j % 4] += bytes[j] == 0;
+    for (int64_t j = 1; j < count; j += 2)
+        looks->upper[j / 2 % PLACES][bytes[j]]++;
     looks->bytes += count;
 }
 
@@ -144,6 +151,39 @@ static const char *wider_tokens(const struct looks *looks)
     return !upper ? NULL : lower ? "tokens of 8 bytes" : "tokens of 4 bytes";
 }
 
+/* The share of a place's words that would have to be others for it to look like another place. */
+static double place_distance(const struct looks *looks, int a, int b)
+{
+    double sum = 0.0;
+    for (int value = 0; value <= UINT8_MAX; value++)
+        sum += fabs((double)(looks->upper[a][value] - looks->upper[b][value]));
+    return 4.0 * sum / (double)looks->bytes;
+}
+
+/* Floats of 2 bytes: of either sign, and with exponents that tell of sizes from about 1e-4 to 10. */
+static bool are_half_floats(const struct looks *looks)
+{
+    int64_t sized[2] = {0, 0};
+    for (int place = 0; place < PLACES; place++)
+        for (int value = 0; value <= UINT8_MAX; value++)
+            if ((value & 0x7f) >= 0x04 && (value & 0x7f) <= 0x49)
+                sized[value >> 7] += looks->upper[place][value];
+    double words = (double)looks->bytes / 2.0;
+    return (double)(sized[0] + sized[1]) > 0.98 * words && (double)integer_min(sized[0], sized[1]) > 0.2 * words;
+}
+
+/* What vocabularies of 65536 would take for tokens. Tokens come as often at one place as at another; in wider floats
+ * some places have exponents, which are much alike, and the others the noise of fractions. */
+static bool are_floats(const struct looks *looks)
+{
+    double farthest = 0.0;
+    if (looks->bytes < 2 * PLACES * LEAST_OF_PLACE)
+        return false;
+    for (int place = 1; place < PLACES; place++)
+        farthest = fmax(farthest, place_distance(looks, 0, place));
+    return farthest > 0.5 || are_half_floats(looks);
+}
+
 enum status corpus_recognize(struct context *context, const char *name, const struct corpus_file *file,
                              enum data_format *format)
 {
@@ -171,6 +211,9 @@ enum status corpus_recognize(struct context *context, const char *name, const st
     const char *wide = wider_tokens(&looks);
     if (wide)
         return refuse(context, file, wide, "write them as uint16 (nanoGPT's format) or as a Megatron pair", "nanogpt");
+    if (named && are_floats(&looks))
+        return refuse(context, file, "floating-point numbers, or others of more than 2 bytes",
+                      "write tokens as uint16 (nanoGPT's format) or as a Megatron pair", "nanogpt");
     if (!named && !is_text(&looks) &&
         10 * (looks.words[0] + looks.words[1] + looks.words[2] + looks.words[3]) > looks.bytes)
         return refuse(context, file, "text in UTF-16, or tokens of 2 bytes",

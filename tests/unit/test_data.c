@@ -1,6 +1,8 @@
 /* Corpora: every format and every error. */
 #include "tests/unit/data_support.h"
 
+#include <math.h>
+
 /* -- Formats -- */
 
 static void test_bytes(void **state)
@@ -189,6 +191,55 @@ static void test_recognized_in_parts(void **state)
     write_file(fixture, "wide.bin", bytes, BYTES);
     assert_refused(fixture, "wide.bin", DATA_AUTO, 50257, "tokens of 4 bytes");
     free(bytes);
+}
+
+static double uniform(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(*state >> 11) * 0x1p-53;
+}
+
+/* A vocabulary of 65536 has a token for any two bytes. */
+static void test_floats_are_no_tokens(void **state)
+{
+    enum { COUNT = 4096, LEAST = 1024 };
+    struct fixture *fixture = *state;
+    uint64_t noise = 7;
+    static float floats[COUNT];
+    static double doubles[COUNT];
+    static uint16_t halves[2][COUNT]; /* bfloat16, float16 */
+    static uint16_t tokens[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        uint32_t bits;
+        doubles[i] = 0.02 * sqrt(-2.0 * log(1.0 - uniform(&noise))) * cos(6.283185307179586 * uniform(&noise));
+        floats[i] = (float)doubles[i];
+        memcpy(&bits, &floats[i], sizeof bits);
+        halves[0][i] = (uint16_t)(bits >> 16);
+        halves[1][i] =
+            (uint16_t)((bits >> 16 & 0x8000) | (((bits >> 23 & 255) - 112) << 10 & 0x7c00) | (bits >> 13 & 1023));
+        /* Few words come often, as in any language. */
+        tokens[i] = (uint16_t)(exp(log(65536.0) * uniform(&noise)) - 1.0);
+    }
+    const struct {
+        const char *name;
+        const void *bytes;
+        size_t count;
+    } refused[] = {{"f32.bin", floats, sizeof floats},
+                   {"few.bin", floats, LEAST * sizeof *floats},
+                   {"f64.bin", doubles, sizeof doubles},
+                   {"bf16.bin", halves[0], sizeof halves[0]},
+                   {"f16.bin", halves[1], sizeof halves[1]}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        write_file(fixture, refused[i].name, refused[i].bytes, refused[i].count);
+        assert_refused(fixture, refused[i].name, DATA_AUTO, 65536, ".bin: looks like floating-point numbers");
+        assert_ok(&fixture->context, open_status(fixture, refused[i].name, DATA_NANOGPT, 65536));
+    }
+    write_file(fixture, "tokens.bin", tokens, sizeof tokens);
+    assert_ok(&fixture->context, open_status(fixture, "tokens.bin", DATA_AUTO, 65536));
+    for (int i = 0; i < COUNT; i++)
+        tokens[i] = (uint16_t)(65536.0 * uniform(&noise));
+    write_file(fixture, "random.bin", tokens, sizeof tokens);
+    assert_ok(&fixture->context, open_status(fixture, "random.bin", DATA_AUTO, 65536));
 }
 
 /* Folders and patterns stand for their files, in the order of the names' bytes, and may be many. */
@@ -651,6 +702,7 @@ int main(void)
         DATA_TEST(test_parts),
         DATA_TEST(test_recognized),
         DATA_TEST(test_recognized_in_parts),
+        DATA_TEST(test_floats_are_no_tokens),
         DATA_TEST(test_names),
         DATA_TEST(test_end_of_text),
         DATA_TEST(test_parts_of_files),
