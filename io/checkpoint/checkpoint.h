@@ -116,6 +116,11 @@ void checkpoint_clean(struct context *context, struct mesh *mesh, const char *fo
 void checkpoint_prune(struct context *context, struct mesh *mesh, const char *folder, int64_t keep_last,
                       int64_t keep_every);
 
+/* The checkpoint that a name stands for, verified: a file itself, which all ranks must see alike; of a run's folder or
+ * a folder of checkpoints the newest that is good. FILE error if there is none. Collective; agreed status. */
+enum status checkpoint_named(struct context *context, struct mesh *mesh, const char *name,
+                             char path[CHECKPOINT_PATH]) MUST_USE;
+
 /* The checkpoint that a name stands for: a file itself, of a run's folder or a folder of checkpoints the newest, be it
  * damaged or not. Not collective. FILE error if there is none. */
 enum status checkpoint_newest(struct context *context, const char *name, char path[CHECKPOINT_PATH]) MUST_USE;

@@ -105,7 +105,10 @@ static enum status folder_sync(struct context *context, const char *folder)
 
 enum status file_rename(struct context *context, const char *folder, const char *from, const char *to)
 {
-    if (rename(from, to) != 0)
+    int failed = rename(from, to);
+    if (failed && errno == EISDIR)
+        return context_fail(context, STATUS_FILE, "%s: is a folder, in the place of a file: move it away", to);
+    if (failed)
         return context_fail(context, STATUS_FILE, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
     return folder_sync(context, folder);
 }

@@ -143,9 +143,40 @@ done:
     return status;
 }
 
-enum status checkpoint_newest(struct context *context, const char *name, char path[CHECKPOINT_PATH])
+/* The folder of checkpoints of a run, or the folder itself; false for what is no folder. */
+static bool find_folder(const char *name, char folder[CHECKPOINT_PATH])
 {
     struct stat entry;
+    if (stat(name, &entry) != 0 || !S_ISDIR(entry.st_mode))
+        return false;
+    if (snprintf(folder, CHECKPOINT_PATH, "%s/checkpoints", name) >= CHECKPOINT_PATH || stat(folder, &entry) != 0)
+        (void)text_copy(folder, CHECKPOINT_PATH, name);
+    return true;
+}
+
+enum status checkpoint_named(struct context *context, struct mesh *mesh, const char *name, char path[CHECKPOINT_PATH])
+{
+    char folder[CHECKPOINT_PATH] = "";
+    bool first = mesh_rank(mesh, MESH_TEAM) == 0;
+    bool found = false;
+    enum status status = STATUS_OK;
+    if (!text_copy(path, CHECKPOINT_PATH, name))
+        status = context_fail(context, STATUS_USAGE, "%s: the name is too long", name);
+    CHECK(mesh_agree(mesh, context, status));
+    int32_t is_folder = first && find_folder(name, folder);
+    mesh_broadcast(mesh, MESH_TEAM, 0, &is_folder, 1, DTYPE_I32);
+    if (!is_folder) {
+        CHECK(team_same_file(mesh_team(mesh), context, "checkpoint", path));
+        return checkpoint_verify(context, mesh, path);
+    }
+    mesh_broadcast(mesh, MESH_TEAM, 0, folder, CHECKPOINT_PATH, DTYPE_BYTE);
+    CHECK(checkpoint_find(context, mesh, folder, &found, path));
+    return mesh_agree(mesh, context,
+                      found ? STATUS_OK : context_fail(context, STATUS_FILE, "%s: no checkpoint there", name));
+}
+
+enum status checkpoint_newest(struct context *context, const char *name, char path[CHECKPOINT_PATH])
+{
     char folder[CHECKPOINT_PATH];
     char file[FOLDER_NAME];
     char partial[CHECKPOINT_PATH];
@@ -153,11 +184,8 @@ enum status checkpoint_newest(struct context *context, const char *name, char pa
     int count = 0;
     if (!text_copy(path, CHECKPOINT_PATH, name))
         return context_fail(context, STATUS_USAGE, "%s: the name is too long", name);
-    if (stat(name, &entry) != 0 || !S_ISDIR(entry.st_mode))
+    if (!find_folder(name, folder))
         return STATUS_OK;
-    snprintf(folder, sizeof folder, "%s/checkpoints", name);
-    if (stat(folder, &entry) != 0)
-        text_copy(folder, sizeof folder, name);
     enum status status = folder_steps(context, folder, &steps, &count);
     if (status == STATUS_OK)
         status = count > 0 ? folder_paths(context, folder, steps[0], file, path, partial)

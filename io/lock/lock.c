@@ -1,5 +1,6 @@
 #include "io/lock/lock.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -225,6 +226,26 @@ static enum status acquire(struct lock *lock)
     return STATUS_OK;
 }
 
+/* What processes left that ended while they waited for the folder. One that still waits makes its file again. */
+static void remove_leftovers(const struct lock *lock, const char *folder)
+{
+    const struct dirent *entry;
+    DIR *stream = opendir(folder);
+    while (stream && (entry = readdir(stream))) {
+        char path[PATH_LENGTH + 300];
+        struct look look;
+        if (strncmp(entry->d_name, ".lock.", 6) != 0)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        look_at(path, &look);
+        bool silent = look.there && difftime(time(NULL), look.entry.st_mtim.tv_sec) > lock->tuning.silent;
+        if (look.there && !is_own(lock, path) && (silent || owner_ask(&look.owner, &lock->self) == OWNER_DEAD))
+            (void)unlink(path);
+    }
+    if (stream)
+        closedir(stream);
+}
+
 /* -- Signs of life -- */
 
 static void give_sign(struct lock *lock)
@@ -306,8 +327,10 @@ enum status lock_take_tuned(struct context *context, const char *folder, const s
         status = acquire(made);
     if (made->file >= 0)
         unlink(made->own);
-    if (status == STATUS_OK && made->held)
+    if (status == STATUS_OK && made->held) {
+        remove_leftovers(made, folder);
         status = start_thread(made);
+    }
     if (status != STATUS_OK || !made->held)
         lock_release(lock);
     return status;

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/checkpoint/checkpoint.h"
@@ -171,30 +170,6 @@ enum status command_start_with(struct command *command, const struct config *con
 {
     CHECK(share_config(command, config));
     return command_start(command, &config->mesh, &config->compute);
-}
-
-enum status command_checkpoint(struct command *command, const char *name, char *path, size_t size)
-{
-    struct context *context = &command->context;
-    struct stat entry;
-    char folder[CHECKPOINT_PATH];
-    char found_path[CHECKPOINT_PATH];
-    bool is_folder = stat(name, &entry) == 0 && S_ISDIR(entry.st_mode);
-    if (!is_folder) {
-        bool fits = text_copy(path, size, name);
-        CHECK(mesh_agree(command->mesh, context,
-                         fits ? STATUS_OK : context_fail(context, STATUS_USAGE, "%s: the name is too long", name)));
-        return team_same_file(command->team, context, "checkpoint", path);
-    }
-    snprintf(folder, sizeof folder, "%s/checkpoints", name);
-    if (stat(folder, &entry) != 0)
-        text_copy(folder, sizeof folder, name);
-    bool found = false;
-    CHECK(checkpoint_find(context, command->mesh, folder, &found, found_path));
-    CHECK(mesh_agree(command->mesh, context,
-                     found ? STATUS_OK : context_fail(context, STATUS_FILE, "%s: no checkpoint there", name)));
-    text_copy(path, size, found_path);
-    return team_same_file(command->team, context, "checkpoint", path);
 }
 
 enum status command_integer(struct command *command, const char *option, const char *text, int64_t low, int64_t high,

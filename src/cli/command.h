@@ -51,9 +51,6 @@ enum status command_start(struct command *command, const struct mesh_config *mes
 /* The same for a configuration, which all ranks must have alike, with its data. */
 enum status command_start_with(struct command *command, const struct config *config) MUST_USE;
 
-/* A checkpoint named by a file, a run's folder or its checkpoints' folder. Collective; agreed. */
-enum status command_checkpoint(struct command *command, const char *name, char *path, size_t size) MUST_USE;
-
 /* The same for the model of a checkpoint, which is verified and whose settings and header come back: the mesh is what
  * the ranks make, unless overrides say otherwise. Collective; agreed. */
 enum status command_start_stored(struct command *command, const char *name, struct config *config,

@@ -60,8 +60,7 @@ static enum status run_conversion(struct convert_run *run)
     struct trainer *trainer = &run->trainer;
     CHECK(team_agree(command->team, context, prepare(run)));
     CHECK(command_start_with(command, &run->config));
-    CHECK(command_checkpoint(command, run->options->source, run->source, sizeof run->source));
-    CHECK(checkpoint_verify(context, command->mesh, run->source));
+    CHECK(checkpoint_named(context, command->mesh, run->options->source, run->source));
     run->unfrozen = run->config;
     run->unfrozen.training.freeze.count = run->unfrozen.training.train_only.count = 0;
     CHECK(trainer_create(context, command->mesh, &command->engine, &run->unfrozen, trainer));

@@ -323,8 +323,8 @@ static enum status run(struct eval *eval, const struct eval_options *options)
     bool of_images = family_of_images(config->model.family);
     if (!options->task && !of_images)
         TRY(open_text(eval, options->data));
-    TRY(command_checkpoint(command, options->checkpoint ? options->checkpoint : config->run.folder, path, sizeof path));
-    TRY(checkpoint_verify(context, command->mesh, path));
+    const char *name = options->checkpoint ? options->checkpoint : config->run.folder;
+    TRY(checkpoint_named(context, command->mesh, name, path));
     if (of_images)
         return eval_images(command, config, path, options->data, options->json);
     TRY(session_create(context, command->mesh, &command->engine, config, NULL, NULL, false, &eval->session));

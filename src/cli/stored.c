@@ -33,8 +33,7 @@ enum status command_start_stored(struct command *command, const char *name, stru
     /* The mesh depends on a setting in the file, so another reads it. */
     TRY(mesh_create(context, command->team, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &readers));
     command->mesh = readers;
-    TRY(command_checkpoint(command, name, path, CHECKPOINT_PATH));
-    TRY(checkpoint_verify(context, readers, path));
+    TRY(checkpoint_named(context, readers, name, path));
     TRY(checkpoint_read_header(context, readers, path, header));
     TRY(mesh_agree(readers, context, read_config(command, path, header, config)));
     command->mesh = NULL;

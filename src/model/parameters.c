@@ -88,12 +88,15 @@ struct linear_map {
 enum { LINEARS = 7 };
 
 /* The unrolled layer that is the use-th of a stored one. */
-static int64_t find_use(const struct model_config *config, int64_t stored, int64_t use)
+static int64_t find_use(const struct decoder *decoder, int64_t stored, int64_t use)
 {
-    int64_t layer = 0;
-    while (layers_stored_of(config, layer) != stored || layers_use(config, layer) != use)
-        layer++;
-    return layer;
+    const struct model_config *config = &decoder->config;
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        if (layers_stored_of(config, layer) == stored && layers_use(config, layer) == use)
+            return layer;
+    context_fail(decoder->context, STATUS_INTERNAL, "stored layer %lld has no use %lld", (long long)stored,
+                 (long long)use);
+    return 0;
 }
 
 /* What divides W divides one of the two, and the other is whole on every tensor rank: up has W's rows, or down its
@@ -110,7 +113,7 @@ static const struct low_rank *declare_low_rank(struct decoder *decoder, const st
         struct part part = {.prefix = prefix,
                             .here = layer->here,
                             .uses = 1,
-                            .chunk = chunk_of(decoder, find_use(config, layer->layer, use))};
+                            .chunk = chunk_of(decoder, find_use(decoder, layer->layer, use))};
         snprintf(prefix, sizeof prefix, "model.recursions.%lld.layers.%lld.", (long long)use, (long long)layer->layer);
         struct parameter_spec down =
             part_matrix(&part, map->name, ".lora_down.weight", config->depth.lora_rank, map->columns);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/config/config.h"
 #include "src/core/sample.h"
@@ -20,6 +21,7 @@ static void describe_instruction(const struct config *config, const struct resum
 {
     char words[96] = "";
     char settings[32];
+    struct stat entry;
     char *formatted = malloc(CHECKPOINT_CONFIG_SIZE);
     uint64_t hash = SAMPLE_HASH_BEGIN;
     if (formatted) {
@@ -27,11 +29,12 @@ static void describe_instruction(const struct config *config, const struct resum
         hash = sample_hash(hash, formatted, length < CHECKPOINT_CONFIG_SIZE ? length : 0);
     }
     free(formatted);
-    if (resume->kind == RESUME_FILE)
+    bool is_folder = resume->kind == RESUME_FILE && stat(resume->path, &entry) == 0 && S_ISDIR(entry.st_mode);
+    if (resume->kind == RESUME_FILE && !is_folder) /* a folder's newest may be another at the next start */
         sample_describe(resume->path, words, sizeof words);
     snprintf(settings, sizeof settings, "settings %016" PRIx64, hash);
     if (resume->kind == RESUME_FILE)
-        snprintf(text, size, "--resume %s (%s), %s", resume->path, words, settings);
+        snprintf(text, size, "--resume %s (%s), %s", resume->path, is_folder ? "a folder" : words, settings);
     else
         snprintf(text, size, "--resume none, %s", settings);
 }
@@ -148,18 +151,13 @@ enum status line_choose(struct context *context, struct mesh *mesh, const struct
         return STATUS_OK;
     }
     line->found = resume->kind == RESUME_FILE;
-    line->own = line->found && (lies_within(config, resume->path) || has_copy(config, resume->path));
     line->anew = !line->found;
-    line->brought = line->found && !line->own;
     if (!line->found)
         return STATUS_OK;
-    if (!text_copy(line->path, sizeof line->path, resume->path)) {
-        context_fail(context, STATUS_USAGE, "--resume: the name is too long");
-        context->agreed = true;
-        return STATUS_USAGE;
-    }
-    CHECK(team_same_file(mesh_team(mesh), context, "checkpoint", line->path));
-    return checkpoint_verify(context, mesh, line->path);
+    CHECK(checkpoint_named(context, mesh, resume->path, line->path));
+    line->own = lies_within(config, line->path) || has_copy(config, line->path);
+    line->brought = !line->own;
+    return STATUS_OK;
 }
 
 /* -- Beginning -- */

@@ -144,6 +144,33 @@ must "from elsewhere" 1 train tiny.yaml --set run.folder=row --set training.step
 has "from elsewhere" row/checkpoints "4 5"
 [ "$(cat row/checkpoints/latest)" = step-00000005.h5 ] || fail "from elsewhere: latest is $(cat row/checkpoints/latest)"
 
+# A run's folder stands for its newest good checkpoint, of its own run, too, and for the same one when it has grown.
+dd if=/dev/zero of=back/checkpoints/step-00000099.h5 bs=1 count=100 status=none
+for ranks in 1 2; do
+    must "a run's folder, $ranks ranks" $ranks train tiny.yaml --set run.folder=of.folder --set training.stop_at=5 \
+        --set checkpoint.every=0 --set mesh.data=$ranks --set training.steps=30 --anew --resume back
+    said "a run's folder, $ranks ranks" "checkpoint back/checkpoints/step-00000099.h5 is damaged"
+    said "a run's folder, $ranks ranks" "resuming after step 3 from back/checkpoints/step-00000003.h5"
+done
+rm back/checkpoints/step-00000099.h5
+must "on from it" 1 train tiny.yaml --set run.folder=back "${old[@]}" --set training.stop_at=4
+must "the same folder again" 2 train tiny.yaml --set run.folder=of.folder --set training.stop_at=5 \
+    --set checkpoint.every=0 --set mesh.data=2 --set training.steps=30 --resume back
+said "the same folder again" "resuming after step 5 from of.folder/"
+must "its own folder" 1 train tiny.yaml --set run.folder=back "${old[@]}" --set training.stop_at=5 --resume back
+said "its own folder" "resuming after step 4 from back/"
+mkdir empty
+run 1 train tiny.yaml --set run.folder=of.nothing --resume empty
+[ "$status" -eq 1 ] && grep -qx 'cairn: empty: no checkpoint there' err || fail "an empty folder: $(last_words)"
+
+# In the way of the name of the newest: told, and nothing is lost.
+mkdir -p in.the.way/checkpoints/latest
+must "a folder latest" 1 train tiny.yaml --set run.folder=in.the.way
+said "a folder latest" "in.the.way/checkpoints/latest: is a folder, in the place of a file: move it away"
+has "a folder latest" in.the.way/checkpoints "8 10"
+must "a folder latest, again" 1 train tiny.yaml --set run.folder=in.the.way --set training.steps=12
+said "a folder latest, again" "resuming after step 10 "
+
 # As are those that are there of earlier steps, and of the same step.
 meets=(--set run.folder=meets --set checkpoint.keep_last=9 --set training.steps=8)
 far=(--set run.folder=far --set training.seed=5)

@@ -164,6 +164,39 @@ static void a_dead_process_of_this_machine_is_replaced_at_once(void **state)
     }
 }
 
+/* A process that is killed while it waits leaves the file under its own name. */
+static void what_others_left_goes(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const names[] = {".lock.here.4711", ".lock.elsewhere.1", ".lock.elsewhere.2", ".locked"};
+    const struct lock_tuning slow = {.beat = 10.0, .silent = 60.0, .patience = 1.0};
+    const struct timespec old[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    char path[192];
+    char text[OWNER_TEXT];
+    struct lock *lock;
+    struct owner owner;
+    for (int i = 0; i < 4; i++) {
+        owner_self(&owner);
+        if (i == 1 || i == 2)
+            strcpy(owner.boot, "another machine");
+        else
+            owner.born -= 1; /* dead */
+        snprintf(path, sizeof path, "%s/%s", fixture->folder, names[i]);
+        write_file(path, text, owner_write(&owner, text));
+        if (i == 1)
+            assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+    }
+    assert_ok(&fixture->context, lock_take_tuned(&fixture->context, fixture->folder, &slow, &lock));
+    assert_non_null(lock);
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", fixture->folder, names[i]);
+        /* One may still wait on another machine; the last is no lock's. */
+        assert_int_equal(access(path, F_OK), i < 2 ? -1 : 0);
+        (void)unlink(path);
+    }
+    lock_release(&lock);
+}
+
 static void a_number_of_a_process_that_was_used_again_is_not_its_owner(void **state)
 {
     struct fixture *fixture = *state;
@@ -455,6 +488,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_second_of_two_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dead_process_of_this_machine_is_replaced_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_others_left_goes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_number_of_a_process_that_was_used_again_is_not_its_owner, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_owner_elsewhere_is_dead_when_it_is_silent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_owner_elsewhere_that_gives_signs_is_left_alone, set_up, tear_down),
