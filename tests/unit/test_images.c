@@ -536,6 +536,16 @@ static void test_measure(void **state)
     assert_close(moments.mean[0], 3.5 / 255.0, 1e-12, 0.0);
     image_set_close(&set);
 
+    /* Fewer than all are spread over all: of four images of a pixel the first and the third. */
+    static const uint8_t four[] = {0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 1, 10, 20, 30, 40};
+    static const uint8_t four_labels[] = {0, 0, 8, 1, 0, 0, 0, 4, 0, 1, 0, 1};
+    write_file(fixture, "b-images", four, sizeof four);
+    write_file(fixture, "b-labels", four_labels, sizeof four_labels);
+    set = opened(fixture, "b-images", IMAGES_AUTO);
+    assert_ok(&fixture->context, image_set_measure(&fixture->context, set, 2, false, &moments, NULL));
+    assert_close(moments.mean[0], 20.0 / 255.0, 1e-12, 0.0);
+    image_set_close(&set);
+
     write_gray(fixture, "set/a/good.png");
     write_gray(fixture, "set/a/cut.png");
     size_t count = read_back(fixture, "set/a/cut.png", bytes, sizeof bytes);

@@ -176,6 +176,21 @@ static void test_colour(void **state)
     }
 }
 
+/* Contrast turns around the mean as a whole number: (100 + 3 x 101) / 4 is 101 then. */
+static void test_contrast_of_a_fraction(void **state)
+{
+    struct fixture *fixture = *state;
+    struct image_augmentation augmentation = plain(2, 1);
+    uint8_t pixels[4] = {100, 101, 101, 101};
+    struct image image = {pixels, 2, 2, 1};
+    struct image_choices choices = unchanged(&augmentation);
+    float output[4];
+    choices.contrast = 0.5;
+    apply(fixture, &augmentation, &image, &choices, true, output);
+    for (int i = 0; i < 4; i++)
+        assert_close(output[i], 101.0, 0.0, 1e-3);
+}
+
 static void test_normalise(void **state)
 {
     struct fixture *fixture = *state;
@@ -280,6 +295,91 @@ static void test_choices(void **state)
     check_uniform(rotations, DRAWS, -15.0, 15.0);
     check_uniform(brightness, DRAWS, 0.6, 1.4);
     check_uniform(contrast, DRAWS, 0.0, 3.0);
+}
+
+/* A run that goes on with a later program makes the same choices: as another one (in Python) draws them. */
+static void test_choices_stay(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t seed;
+        int64_t epoch, index;
+        int shift[2], flip;
+        double rotation, brightness, contrast, saturation;
+        int cutout[2];
+        double part[4]; /* left, top, width, height, of 100 x 80 */
+        int mixed, cut;
+    } rows[] = {
+        {7,
+         0,
+         0,
+         {5, 0},
+         1,
+         -5.52683572842,
+         1.27867723977,
+         2.73355173269,
+         0.906608030871,
+         {6, 14},
+         {18, 6, 60, 66},
+         0,
+         0},
+        {7,
+         0,
+         1,
+         {4, 2},
+         0,
+         0.0330542642244,
+         1.00564845507,
+         1.39285653963,
+         0.954838964017,
+         {28, 26},
+         {3, 3, 64, 62},
+         0,
+         0},
+        {7,
+         3,
+         1,
+         {0, 8},
+         1,
+         4.63961692786,
+         0.836972516747,
+         2.01258294319,
+         1.0745675719,
+         {13, 14},
+         {5, 29, 64, 68},
+         0,
+         0},
+        {8, 3, 5, {2, 7}, 1, 14.495160746, 1.21090065985, 2.45827707052, 1.0189630133, {18, 26}, {5, 0, 74, 98}, 1, 0},
+    };
+    struct image_augmentation augmentation = everything();
+    struct image_augmentation resized = augmentation;
+    augmentation.mixing = 0.5;
+    resized.crop = IMAGE_CROP_RESIZED;
+    resized.scale_low = 0.3;
+    resized.scale_high = 1.0;
+    resized.ratio_low = 0.75;
+    resized.ratio_high = 1.25;
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        struct image_choices choices;
+        struct image_mixing mixing;
+        image_choose(&augmentation, rows[r].seed, rows[r].epoch, rows[r].index, 32, 32, &choices);
+        assert_int_equal(choices.shift_rows, rows[r].shift[0]);
+        assert_int_equal(choices.shift_columns, rows[r].shift[1]);
+        assert_int_equal(choices.flip, rows[r].flip);
+        assert_close(choices.rotation, rows[r].rotation, 1e-10, 0.0);
+        assert_close(choices.brightness, rows[r].brightness, 1e-10, 0.0);
+        assert_close(choices.contrast, rows[r].contrast, 1e-10, 0.0);
+        assert_close(choices.saturation, rows[r].saturation, 1e-10, 0.0);
+        assert_int_equal(choices.cutout_row, rows[r].cutout[0]);
+        assert_int_equal(choices.cutout_column, rows[r].cutout[1]);
+        image_choose(&resized, rows[r].seed, rows[r].epoch, rows[r].index, 100, 80, &choices);
+        const double part[4] = {choices.left, choices.top, choices.width, choices.height};
+        for (int i = 0; i < 4; i++)
+            assert_close(part[i], rows[r].part[i], 0.0, 0.0);
+        image_mixing_choose(&augmentation, rows[r].seed, rows[r].epoch, rows[r].index, &mixing);
+        assert_int_equal(mixing.amount > 0.0, rows[r].mixed);
+        assert_int_equal(mixing.cut, rows[r].cut);
+    }
 }
 
 /* Turning one choice on or off changes no other; other seeds, epochs and images change all. */
@@ -446,10 +546,20 @@ static void test_check(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IMAGE_TEST(test_resize),        IMAGE_TEST(test_moves),       IMAGE_TEST(test_colour),
-        IMAGE_TEST(test_normalise),     IMAGE_TEST(test_centre),      IMAGE_TEST(test_choices),
-        IMAGE_TEST(test_choices_apart), IMAGE_TEST(test_random_part), IMAGE_TEST(test_alternating_flip),
-        IMAGE_TEST(test_mixing),        IMAGE_TEST(test_mix),         IMAGE_TEST(test_check),
+        IMAGE_TEST(test_resize),
+        IMAGE_TEST(test_moves),
+        IMAGE_TEST(test_colour),
+        IMAGE_TEST(test_normalise),
+        IMAGE_TEST(test_centre),
+        IMAGE_TEST(test_choices),
+        IMAGE_TEST(test_choices_apart),
+        IMAGE_TEST(test_random_part),
+        IMAGE_TEST(test_alternating_flip),
+        IMAGE_TEST(test_contrast_of_a_fraction),
+        IMAGE_TEST(test_choices_stay),
+        IMAGE_TEST(test_mixing),
+        IMAGE_TEST(test_mix),
+        IMAGE_TEST(test_check),
     };
     return cmocka_run_group_tests_name("images_augment", tests, NULL, NULL);
 }

@@ -105,6 +105,12 @@ static void test_order(void **state)
                     image_loader_index(loader, (epoch + 1) * COUNT + i, NULL);
     }
     assert_in_range(same, 1, 50); /* about one an epoch */
+    /* Of a later program, too: as another one (in Python) permutes. */
+    static const int first[] = {4, 0, 13, 8, 22, 7, 15}, second[] = {16, 20, 0, 8, 1, 13, 11};
+    for (int64_t i = 0; i < 7; i++) {
+        assert_int_equal(image_loader_index(loader, i, NULL), first[i]);
+        assert_int_equal(image_loader_index(loader, COUNT + i, NULL), second[i]);
+    }
     /* Without augmentation the image itself. */
     struct sample sample;
     take(fixture, loader, 40, &sample);
@@ -169,6 +175,32 @@ static void test_same_samples(void **state)
         for (int j = 0; j < FLOATS; j++)
             assert_true(sample.image[j] == 0.0F);
     }
+    image_loader_destroy(&loader);
+    image_set_close(&set);
+}
+
+/* Samples are mixed in pairs of an epoch; the last of an odd number takes the one before it. */
+static void test_partners(void **state)
+{
+    struct fixture *fixture = *state;
+    write_set(fixture);
+    struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
+    struct image_augmentation augmentation = plain();
+    augmentation.mixup = 0.4;
+    augmentation.mixing = 1.0;
+    struct image_loader *loader = create(fixture, set, &augmentation, 0, 0);
+    static const int64_t pairs[][2] = {{0, 1}, {1, 0}, {20, 21}, {22, 21}, {23, 24}, {24, 23}, {45, 44}, {68, 67}};
+    int apart = 0;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        struct sample sample;
+        struct sample partner;
+        take(fixture, loader, pairs[i][0], &sample);
+        take(fixture, loader, pairs[i][1], &partner);
+        assert_true(sample.mixing > 0.0F);
+        assert_int_equal(sample.mixed_label, partner.label);
+        apart += sample.label != partner.label;
+    }
+    assert_in_range(apart, 1, 7);
     image_loader_destroy(&loader);
     image_set_close(&set);
 }
@@ -333,7 +365,7 @@ static void test_forget(void **state)
 static void test_forget_at_work(void **state)
 {
     struct fixture *fixture = *state;
-    enum { LARGE = 192, SLOTS = 12 };
+    enum { LARGE = 192, SLOTS = 32, ROUNDS = 6 };
     static float image[3 * LARGE * LARGE];
     write_set(fixture);
     struct image_set *set = opened(fixture, "set", IMAGES_AUTO);
@@ -342,18 +374,20 @@ static void test_forget_at_work(void **state)
     augmentation.rotation = 30.0;
     struct image_loader *loader = create(fixture, set, &augmentation, 2, SLOTS);
     int32_t label;
-    for (int64_t round = 0; round < 3; round++) {
+    /* Mostly a thread is at work when its sample is forgotten: once is enough. */
+    for (int64_t round = 0; round < ROUNDS; round++) {
+        int64_t begin = 5000 + 100 * round;
         image_loader_announce(loader, 100 * round, 100);
         assert_ok(&fixture->context, image_loader_take(loader, 100 * round, image, &label, NULL, NULL));
         image_loader_forget(loader);
+        image_loader_announce(loader, begin, SLOTS);
+        while (image_loader_counts(loader).ready < SLOTS)
+            sched_yield();
+        int64_t waited = image_loader_counts(loader).waited;
+        for (int64_t n = begin + SLOTS - 1; n >= begin; n--)
+            assert_ok(&fixture->context, image_loader_take(loader, n, image, &label, NULL, NULL));
+        assert_int_equal(image_loader_counts(loader).waited, waited);
     }
-    image_loader_announce(loader, 5000, SLOTS);
-    while (image_loader_counts(loader).ready < SLOTS)
-        sched_yield();
-    int64_t waited = image_loader_counts(loader).waited;
-    for (int64_t n = 5000 + SLOTS - 1; n >= 5000; n--)
-        assert_ok(&fixture->context, image_loader_take(loader, n, image, &label, NULL, NULL));
-    assert_int_equal(image_loader_counts(loader).waited, waited);
     image_loader_destroy(&loader);
     image_set_close(&set);
 }
@@ -409,16 +443,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IMAGE_TEST(test_order),
-        IMAGE_TEST(test_same_samples),
-        IMAGE_TEST(test_shares),
-        IMAGE_TEST(test_evaluation),
-        IMAGE_TEST(test_bad_image),
-        IMAGE_TEST(test_forget),
-        IMAGE_TEST(test_ahead_of_threads),
-        IMAGE_TEST(test_forget_at_work),
-        IMAGE_TEST(test_counts),
-        IMAGE_TEST(test_refusals),
+        IMAGE_TEST(test_order),  IMAGE_TEST(test_same_samples),     IMAGE_TEST(test_partners),
+        IMAGE_TEST(test_shares), IMAGE_TEST(test_evaluation),       IMAGE_TEST(test_bad_image),
+        IMAGE_TEST(test_forget), IMAGE_TEST(test_ahead_of_threads), IMAGE_TEST(test_forget_at_work),
+        IMAGE_TEST(test_counts), IMAGE_TEST(test_refusals),
     };
     return cmocka_run_group_tests_name("images_loader", tests, NULL, NULL);
 }
