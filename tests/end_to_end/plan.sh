@@ -28,7 +28,14 @@ if must "a recursive model" 2 plan base.yaml --parameters --json --set model.dep
     equal stored without_table_and_head $((12 * (layer + 2 * 2 * 4 * 960) + 960 + 3 * 960))
     equal unrolled residual $((32 * 2 * 2 * 4 * 960))
     equal shared_layers parameters $((-20 * layer))
-    grep -q '"changes": .*"routers": {"parameters": 2880, ' out || fail "no routers among the changes"
+    percent=$(grep -o '"routers": {"parameters": 2880, "percent": [-0-9.e]*' out | sed 's/.*: //')
+    awk -v percent="${percent:-0}" -v plain=$((table + 32 * layer + 960)) \
+        'BEGIN { right = 100 * 2880 / plain; exit !(percent > right * 0.999 && percent < right * 1.001) }' ||
+        fail "routers among the changes: $percent percent of the plain model"
+fi
+if must "a head of its own" 1 plan base.yaml --parameters --json --set model.tied_embeddings=false; then
+    equal stored all $((2 * table + 32 * layer + 960))
+    equal stored without_table_and_head $((32 * layer + 960))
 fi
 must "a table" 1 plan base.yaml --parameters && { grep -q '^embeddings  *'$table' ' out || fail "no embeddings in the table"; }
 # Far more than this machine could hold.

@@ -141,6 +141,24 @@ static void distance_and_bytes_cost(void **state)
     assert_close(network_seconds(&network, &mesh, MESH_TENSOR, 3.0, 8.0), 7.0, 1e-12, 0.0);
 }
 
+/* An axis fits a host that has room for the ranks from its first to its last, tensor ranks being the nearest. */
+static void axes_reach_as_far_as_their_ranks(void **state)
+{
+    (void)state;
+    const struct mesh_config mesh = {.data = 2, .pipeline = 3, .context = 2, .tensor = 2, .virtual_stages = 1};
+    static const struct {
+        enum mesh_axis axis;
+        int64_t reach;
+    } axes[] = {{MESH_TENSOR, 2}, {MESH_CONTEXT, 3},  {MESH_PIPELINE, 5}, {MESH_ENDS, 9},
+                {MESH_DATA, 13},  {MESH_REPLICA, 15}, {MESH_TEAM, 24}};
+    for (size_t i = 0; i < sizeof axes / sizeof *axes; i++) {
+        struct network network = {.ranks_per_host = axes[i].reach};
+        assert_false(network_crosses(&network, &mesh, axes[i].axis));
+        network.ranks_per_host--;
+        assert_true(network_crosses(&network, &mesh, axes[i].axis));
+    }
+}
+
 /* -- A machine that is busy -- */
 
 static struct busy_look look_of(const char *text)
@@ -211,13 +229,10 @@ static void what_disturbs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_forward_one_backward),
-        cmocka_unit_test(waits_as_the_schedule_says),
-        cmocka_unit_test(messages_and_cores_take_time),
-        cmocka_unit_test(networks_are_read),
-        cmocka_unit_test(distance_and_bytes_cost),
-        cmocka_unit_test(others_work_is_seen),
-        cmocka_unit_test(what_disturbs),
+        cmocka_unit_test(one_forward_one_backward),     cmocka_unit_test(waits_as_the_schedule_says),
+        cmocka_unit_test(messages_and_cores_take_time), cmocka_unit_test(networks_are_read),
+        cmocka_unit_test(distance_and_bytes_cost),      cmocka_unit_test(axes_reach_as_far_as_their_ranks),
+        cmocka_unit_test(others_work_is_seen),          cmocka_unit_test(what_disturbs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

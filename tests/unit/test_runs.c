@@ -191,6 +191,43 @@ static void two_runs_are_compared(void **state)
     assert_int_not_equal(access(printed, F_OK), 0);
 }
 
+/* Leaves the names of the elements. */
+static void drop_attributes(char *text)
+{
+    char *to = text;
+    bool inside = false;
+    for (const char *from = text; *from; from++) {
+        inside = *from != '>' && (inside || (*from == ' ' && to > text + 2 && strncmp(to - 3, "<td", 3) == 0));
+        if (!inside)
+            *to++ = *from;
+    }
+    *to = '\0';
+}
+
+/* Of ten cats eight are taken for cats; mistakes stand by how often they are made, equal ones by their labels. */
+static void mistakes_are_shown(void **state)
+{
+    struct fixture *fixture = *state;
+    char printed[4096];
+    make_folders(fixture);
+    write_file(fixture, "a/metrics.jsonl", "{\"step\":1,\"loss\":2}\n");
+    write_file(fixture, "a/confusion.csv",
+               "label,cat,dog,\"owl, old\"\r\ncat,8,2,0\r\ndog,1,3,0\r\n\"owl, old\",2,5,3\r\n");
+    assert_ok(&fixture->context, report(fixture, 1, printed, sizeof printed));
+    assert_has(fixture, "out/index.html", "<h2>What ");
+    drop_attributes(fixture->text);
+    static const char *const rows[] = {"<td>cat</td><td>80.0</td><td>20.0</td><td></td><td>10</td>",
+                                       "<td>dog</td><td>25.0</td><td>75.0</td><td></td><td>4</td>",
+                                       "<td>owl, old</td><td>20.0</td><td>50.0</td><td>30.0</td><td>10</td>",
+                                       "<tr><td>owl, old</td><td>dog</td><td>5</td><td>50.0</td></tr>\n"
+                                       "<tr><td>cat</td><td>dog</td><td>2</td><td>20.0</td></tr>\n"
+                                       "<tr><td>owl, old</td><td>cat</td><td>2</td><td>20.0</td></tr>\n"
+                                       "<tr><td>dog</td><td>cat</td><td>1</td><td>25.0</td></tr>\n"};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (!strstr(fixture->text, rows[i]))
+            fail_msg("the page lacks %s", rows[i]);
+}
+
 static void what_is_no_run_is_named(void **state)
 {
     struct fixture *fixture = *state;
@@ -217,6 +254,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(long_runs_keep_their_means_and_spikes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_file_that_goes_back_is_no_disaster, set_up, tear_down),
         cmocka_unit_test_setup_teardown(two_runs_are_compared, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(mistakes_are_shown, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_run_is_named, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -141,6 +141,25 @@ static void efficiencies_follow_the_formulas(void **state)
     assert_has(fixture, "plots/strong-split.gnuplot", "\"2: data\" 50 25 12.5 12.5\n");
 }
 
+/* Of two ranks with three threads each: 360 tokens a second are 216,000 in an hour of one of their six cores. */
+static void cores_are_those_of_all_threads(void **state)
+{
+    struct fixture *fixture = *state;
+    char printed[8192] = "";
+    write_file(
+        fixture, "runs/one.csv",
+        "study,layout,repeat,status,nodes,ranks,threads,global_batch,sequence_length,tokens_per_second,step_p50_s\n"
+        "strong,one,1,ok,1,1,3,16,100,200,8\n");
+    write_file(
+        fixture, "runs/two.csv",
+        "study,layout,repeat,status,nodes,ranks,threads,global_batch,sequence_length,tokens_per_second,step_p50_s\n"
+        "strong,data,1,ok,1,2,3,16,100,360,5\n");
+    report(fixture, printed, sizeof printed);
+    const char *text = read_file(fixture, "efficiency.csv");
+    assert_non_null(strstr(text, "strong,,one,1,3,1,1,8,8,8,,200,1,1,1,1,1,1,,,,,,,240000\n"));
+    assert_non_null(strstr(text, "strong,,data,2,3,1,1,5,5,5,,360,1.6,1.6,1.6,0.8,0.8,0.8,,,,,,,216000\n"));
+}
+
 static void the_largest_base_is_the_smallest_number_of_cores(void **state)
 {
     struct fixture *fixture = *state;
@@ -238,6 +257,23 @@ static void the_grid_has_what_the_model_permits(void **state)
                                  "9 strong ranks=4 data=2 pipeline=2 context=1 tensor=1 batch=6 repeat=1\n"
                                  "10 strong ranks=4 data=2 pipeline=1 context=2 tensor=1 batch=6 repeat=1\n"
                                  "11 strong ranks=4 data=1 pipeline=2 context=1 tensor=2 batch=6 repeat=1\n");
+}
+
+/* Sixteen tokens in parts of two and more are for eight ranks; four segments of Infini-attention for four. */
+static void context_ranks_have_parts(void **state)
+{
+    struct fixture *fixture = *state;
+    char printed[8192] = "";
+    struct scale_options options = {.ranks = "2,4,8,16", .layouts = "context", .strong = true, .repeats = 1};
+    assert_ok(&fixture->context, make_grid(fixture, &options, printed, sizeof printed));
+    assert_non_null(strstr(printed, "context=8 "));
+    assert_null(strstr(printed, "context=16 "));
+    static const char *const overrides[] = {"model.attention.kind=infini", "model.attention.segment=4"};
+    options.overrides = overrides;
+    options.override_count = 2;
+    assert_ok(&fixture->context, make_grid(fixture, &options, printed, sizeof printed));
+    assert_non_null(strstr(printed, "context=4 "));
+    assert_null(strstr(printed, "context=8 "));
 }
 
 static void weak_batches_grow(void **state)
@@ -515,6 +551,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(efficiencies_follow_the_formulas, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_largest_base_is_the_smallest_number_of_cores, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(cores_are_those_of_all_threads, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(context_ranks_have_parts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failures_are_part_of_the_study, set_up, tear_down),
         cmocka_unit_test_setup_teardown(broken_rows_are_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_grid_has_what_the_model_permits, set_up, tear_down),
