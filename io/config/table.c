@@ -98,6 +98,8 @@ const struct setting setting_table[] = {
     {WORD(model.depth_preset), DEFAULT = "18", ONLY(RESNET),
      .words = {[RESNET_18] = "18", [RESNET_34] = "34", [RESNET_50] = "50"},
      HELP = "Layers: basic blocks in 18 and 34, bottlenecks in 50."},
+    {INTEGER(model.extra_blocks, 0, RESNET_EXTRA_BLOCKS), DEFAULT = "0", ONLY(RESNET),
+     HELP = "Blocks of the third stage beyond those of model.depth_preset: 17 make ResNet-50 a ResNet-101."},
     {WORD(model.stem), DEFAULT = "small", ONLY(RESNET),
      .words = {[STEM_SMALL] = "small", [STEM_IMAGENET] = "imagenet"},
      HELP = "What comes before the blocks: a convolution of 3 x 3, or one of 7 x 7 and pooling, each with stride 2."},

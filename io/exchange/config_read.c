@@ -217,17 +217,11 @@ static enum status read_gpt2(struct reading *reading)
 
 /* -- Models of images, as timm describes them -- */
 
-/* The facts of a checkpoint of images, where pretrained_cfg has them. */
-static enum status read_facts(struct reading *reading, const json_t *pretrained, int64_t classes)
+/* Takes both arrays. */
+static enum status put_facts(struct reading *reading, json_t *mean, json_t *deviation, const json_t *names,
+                             int64_t classes)
 {
-    const json_t *names = value_of(pretrained, "label_names");
-    json_t *mean = json_object_get(pretrained, "mean");
-    json_t *deviation = json_object_get(pretrained, "std");
-    if (!json_is_array(mean) || !json_is_array(deviation))
-        return STATUS_OK;
-    if (!json_is_array(names) || (int64_t)json_array_size(names) != classes)
-        names = NULL;
-    json_t *facts = json_pack("{s:O, s:O, s:o}", "mean", mean, "deviation", deviation, "classes",
+    json_t *facts = json_pack("{s:o, s:o, s:o}", "mean", mean, "deviation", deviation, "classes",
                               names ? json_deep_copy(names) : json_integer(classes));
     size_t length = json_dumpb(facts, reading->model->facts, EXCHANGE_FACTS - 1, JSON_COMPACT);
     if (length >= EXCHANGE_FACTS) { /* names that do not fit are left out, as in training */
@@ -237,6 +231,26 @@ static enum status read_facts(struct reading *reading, const json_t *pretrained,
     reading->model->facts[length < EXCHANGE_FACTS ? length : 0] = '\0';
     json_decref(facts);
     return STATUS_OK;
+}
+
+/* The facts of a checkpoint of images, where pretrained_cfg has them. */
+static enum status read_facts(struct reading *reading, const json_t *pretrained, int64_t classes, int64_t channels)
+{
+    const json_t *names = value_of(pretrained, "label_names");
+    json_t *mean = json_object_get(pretrained, "mean");
+    json_t *deviation = json_object_get(pretrained, "std");
+    if (!json_is_array(mean) || !json_is_array(deviation)) {
+        if (channels != 3)
+            return STATUS_OK;
+        context_log(reading->context,
+                    "%s: says no pretrained_cfg with mean and std of images; those of ImageNet are taken",
+                    reading->path);
+        return put_facts(reading, json_pack("[f, f, f]", 0.485, 0.456, 0.406),
+                         json_pack("[f, f, f]", 0.229, 0.224, 0.225), NULL, classes);
+    }
+    if (!json_is_array(names) || (int64_t)json_array_size(names) != classes)
+        names = NULL;
+    return put_facts(reading, json_incref(mean), json_incref(deviation), names, classes);
 }
 
 /* A number, or two that are the same: rows and columns. */
@@ -273,7 +287,7 @@ static enum status read_image(struct reading *reading, int64_t size, struct imag
     CHECK(read_count(reading, image->arguments, "num_classes", image->classes, &image->classes));
     CHECK(read_count(reading, image->arguments, "in_chans", channels, &image->channels));
     CHECK(read_side(reading, image->arguments, "img_size", size, &image->size));
-    return read_facts(reading, image->pretrained, image->classes);
+    return read_facts(reading, image->pretrained, image->classes, image->channels);
 }
 
 static enum status check_arguments(const struct reading *reading, const json_t *arguments, const char *const *known)
@@ -349,13 +363,31 @@ static enum status read_vit(struct reading *reading, const char *architecture)
                (long long)heads, (long long)((double)width * ratio));
 }
 
+/* Blocks of the stages, of which the third may have more than `depth` has. */
+static enum status read_layers(const struct reading *reading, const json_t *layers, const char *depth, int64_t *extra)
+{
+    bool least = strncmp(depth, "18", 2) == 0;
+    const int64_t blocks[] = {least ? 2 : 3, least ? 2 : 4, least ? 2 : 6, least ? 2 : 3};
+    *extra = 0;
+    if (!layers)
+        return STATUS_OK;
+    bool fits = json_is_array(layers) && json_array_size(layers) == 4;
+    for (size_t i = 0; i < 4 && fits; i++) {
+        int64_t more = json_integer_value(json_array_get(layers, i)) - blocks[i];
+        fits = i == 2 ? more >= 0 && more <= RESNET_EXTRA_BLOCKS : more == 0;
+        *extra = i == 2 ? more : *extra;
+    }
+    return fits ? STATUS_OK
+                : refuse(reading, "layers", layers, "those of the architecture, or more in the third stage");
+}
+
 static enum status read_resnet(struct reading *reading, const char *depth)
 {
-    static const char *const known[] = {"in_chans", "num_classes", "img_size", "global_pool", NULL};
+    static const char *const known[] = {"in_chans", "num_classes", "img_size", "global_pool", "layers", NULL};
     static const char *const pools[] = {"avg", NULL};
     static const char *const stems[] = {"imagenet", "small", NULL};
     struct image_reading image;
-    int64_t width;
+    int64_t width, extra;
     int stem, pool;
     CHECK(read_word(reading, reading->root, "global_pool", pools, "avg", &pool));
     CHECK(read_image(reading, 224, &image));
@@ -363,11 +395,12 @@ static enum status read_resnet(struct reading *reading, const char *depth)
     CHECK(read_word(reading, image.arguments, "global_pool", pools, "avg", &pool));
     CHECK(read_word(reading, reading->root, "stem", stems, "imagenet or small", &stem));
     CHECK(read_count(reading, reading->root, "width", 64, &width));
+    CHECK(read_layers(reading, value_of(image.arguments, "layers"), depth, &extra));
     return put(reading,
                "model: {family: resnet, image: {size: %lld, channels: %lld, classes: %lld}, width: %lld, "
-               "depth_preset: %.2s, stem: %s}\n",
+               "depth_preset: %.2s, extra_blocks: %lld, stem: %s}\n",
                (long long)image.size, (long long)image.channels, (long long)image.classes, (long long)width, depth,
-               stems[stem]);
+               (long long)extra, stems[stem]);
 }
 
 static enum status read_images(struct reading *reading, const char *architecture)

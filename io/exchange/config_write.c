@@ -128,6 +128,14 @@ static json_t *form_pretrained(const struct exchange_card *card)
     return pretrained;
 }
 
+/* Blocks of the stages of a residual network. */
+static json_t *form_layers(const struct model_config *model)
+{
+    json_int_t third = (model->depth_preset == RESNET_18 ? 2 : 6) + (json_int_t)model->extra_blocks;
+    return model->depth_preset == RESNET_18 ? json_pack("[i, i, I, i]", 2, 2, third, 2)
+                                            : json_pack("[i, i, I, i]", 3, 4, third, 3);
+}
+
 static enum status write_images(struct context *context, const char *path, const struct exchange_card *card)
 {
     static const char *const depths[] = {[RESNET_18] = "resnet18", [RESNET_34] = "resnet34", [RESNET_50] = "resnet50"};
@@ -136,7 +144,10 @@ static enum status write_images(struct context *context, const char *path, const
                              form_pretrained(card));
     if (card->family == EXCHANGE_RESNET) {
         json_object_set_new(root, "architecture", json_string(depths[model->depth_preset]));
-        json_object_set_new(root, "model_args", json_pack("{s:I}", "in_chans", (json_int_t)model->image.channels));
+        json_t *arguments = json_pack("{s:I}", "in_chans", (json_int_t)model->image.channels);
+        if (model->extra_blocks > 0)
+            json_object_set_new(arguments, "layers", form_layers(model));
+        json_object_set_new(root, "model_args", arguments);
         json_object_set_new(root, "stem", json_string(model->stem == STEM_SMALL ? "small" : "imagenet"));
         json_object_set_new(root, "width", json_integer((json_int_t)model->width)); /* of the first stage; others: 64 */
     } else {

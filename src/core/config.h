@@ -13,6 +13,7 @@ struct text_list {
     char item[TEXT_LIST_ITEMS][TEXT_LENGTH];
 };
 
+enum { RESNET_EXTRA_BLOCKS = 17 };
 enum model_family { FAMILY_DECODER, FAMILY_VIT, FAMILY_RESNET, FAMILIES };
 
 /* Whether its rows are images with labels; otherwise they are sequences of tokens. */
@@ -54,6 +55,7 @@ struct model_config {
     enum pooling_kind pooling;
     enum pooling_norm pooling_norm;
     enum resnet_depth depth_preset;
+    int64_t extra_blocks; /* of the third stage */
     enum stem_kind stem;
     enum batch_statistics batch_statistics;
     int64_t width;

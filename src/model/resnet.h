@@ -8,11 +8,11 @@
 
 enum {
     RESNET_STAGES = 4,
-    RESNET_BLOCKS = 16,
+    RESNET_BLOCKS = 16 + RESNET_EXTRA_BLOCKS,
     RESNET_UNITS = 1 + RESNET_BLOCKS * 3 + RESNET_STAGES,
     RESNET_NAME = 64,
-    /* Earlier inputs of blocks that a connection can reach: a stage has at most 6 blocks. */
-    RESNET_HISTORY = 5,
+    /* Earlier inputs of blocks that a connection can reach: those of its stage. */
+    RESNET_HISTORY = 5 + RESNET_EXTRA_BLOCKS,
 };
 
 /* A convolution and the batch normalisation of what it gives. */

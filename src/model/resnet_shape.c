@@ -82,8 +82,10 @@ void resnet_shape_create(const struct model_config *config, struct resnet_shape 
     int64_t size = resnet_unit_output(stem);
     if (shape->pools)
         size = (size - 1) / 2 + 1;
-    for (int stage = 1; stage <= RESNET_STAGES; stage++)
-        for (int index = 0; index < blocks[config->depth_preset][stage - 1]; index++)
+    for (int stage = 1; stage <= RESNET_STAGES; stage++) {
+        int count = blocks[config->depth_preset][stage - 1] + (stage == 3 ? (int)config->extra_blocks : 0);
+        for (int index = 0; index < count; index++)
             add_block(shape, stage, index, bottleneck, config->width << (stage - 1), &channels, &size);
+    }
     shape->features = channels;
 }

@@ -18,7 +18,7 @@
 struct engine; /* kernels and scratch memory of the operations, src/ops/engine.h */
 struct tape;
 
-enum { RECORD_INPUTS = 15, RECOMPUTE_TENSORS = 16 };
+enum { RECORD_INPUTS = 15, RECOMPUTE_TENSORS = 24 };
 
 struct tape_record {
     void (*backward)(struct tape *tape, const struct tape_record *record);

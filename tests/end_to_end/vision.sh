@@ -154,7 +154,7 @@ paste <(losses files1) <(losses files2) | tr ':' ' ' | awk 'NF != 4 || ($2 - $4)
 # that share each batch compute what one does, and going on changes nothing. Steps are small: planes of one colour have
 # channels without any variance, and rounding would soon grow.
 cat >resnet.yaml <<'CONFIG'
-model: {family: resnet, width: 4, image: {size: 32, classes: 10}}
+model: {family: resnet, width: 4, extra_blocks: 1, image: {size: 32, classes: 10}}
 data: {train: [train.bin], validation: [test.bin], augment: {flip: random}}
 optimizer: {kind: sgd, learning_rate: 0.001, clip: 0.0}
 training: {steps: 6, batch: 10, micro_batch: 10}
@@ -181,3 +181,10 @@ grep -q '^cairn: mesh' err || fail "a residual network cut says $(cat err)"
 "$cairn" checkpoint diff resnet back >out.txt || true
 ! grep -E '^/(parameters|buffers)/.*: differs' out.txt | grep -v num_batches_tracked || fail "it comes back as another: $(cat out.txt)"
 [ -s out.txt ] || fail "nothing was compared"
+
+# Without its normalisation the usual one is taken, with a word.
+rm -r back && sed -i 's/"pretrained_cfg"/"other"/' exported/config.json
+"$cairn" import exported back >out 2>err || fail "without pretrained_cfg it is not read: $(cat err)"
+grep -q 'exported/config.json: says no pretrained_cfg with mean and std of images; those of ImageNet are taken' err ||
+    fail "the normalisation is taken without a word: $(cat err)"
+"$cairn" predict back sheet.png >out 2>err || fail "what was imported predicts nothing: $(cat err)"

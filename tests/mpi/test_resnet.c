@@ -86,6 +86,17 @@ static int64_t count_of(struct context *context, const char *const *overrides, i
     return elements;
 }
 
+static int64_t deeper(struct context *context, const char *depth, const char *extra)
+{
+    char preset[64];
+    char more[64];
+    snprintf(preset, sizeof preset, "model.depth_preset=%s", depth);
+    snprintf(more, sizeof more, "model.extra_blocks=%s", extra);
+    const char *overrides[] = {
+        preset, more, "model.stem=imagenet", "model.width=64", "model.image.classes=1000", "model.residual.kind=plain"};
+    return count_of(context, overrides, 6);
+}
+
 static int64_t imagenet(struct context *context, const char *depth, const char *residual)
 {
     char preset[64];
@@ -109,6 +120,8 @@ static void parameters_are_those_of_torchvision(void **state)
     assert_int_equal(imagenet(context, "18", ""), 11689512);
     assert_int_equal(imagenet(context, "34", ""), 21797672);
     assert_int_equal(imagenet(context, "50", ""), 25557032);
+    assert_int_equal(deeper(context, "50", "1") - 25557032, 1117184);
+    assert_int_equal(deeper(context, "50", "17"), 44549160); /* torchvision's resnet101 */
     /* Identity blocks of ResNet-50: 2, 3, 5 and 2 of 256, 512, 1024 and 2048 channels. */
     int64_t channels = 2 * 256 + 3 * 512 + 5 * 1024 + 2 * 2048;
     assert_int_equal(imagenet(context, "50", "w") - 25557032, 12 * 2);

@@ -40,12 +40,18 @@ train() {
         --set "data.seed=$2" --set "run.folder=$1" --set run.prompt= --set evaluation.every=0 "${@:4}" >&2
 }
 
+# The family of models that `settings` say.
+family() {
+    "$cairn" config "$config" "${settings[@]}" | sed -n 's/^ *family: *\([a-z]*\).*/\1/p'
+}
+
 # cpu FOLDER STEPS: seconds of processor time that so many steps of `settings` take, with start and end.
 cpu() {
     local TIMEFORMAT=%U
+    local only=(--set optimizer.warmup_steps=0 --set data.validation=)
+    [ "$(family)" != decoder ] || only+=(--set data.validation_fraction=0)
     rm -rf "${1:?}/timed"
-    { time train "$1/timed" 1 "$2" --set optimizer.warmup_steps=0 --set data.validation= \
-        --set data.validation_fraction=0 >/dev/null 2>&1; } 2>&1
+    { time train "$1/timed" 1 "$2" "${only[@]}" >/dev/null 2>&1; } 2>&1
 }
 
 # step_time FOLDER STEPS: processor time of a step of `settings`, seen over so many.
