@@ -34,7 +34,9 @@ static void join_moments(const struct saved *saved, int64_t channels, double *mo
     moments[2 * channels] = own;
     mesh_all_reduce(saved->mesh, MESH_DATA, moments, 2 * channels + 1, DTYPE_F64, MESH_SUM);
     *count = moments[2 * channels];
-    for (int64_t c = 0; c<channels && * count> 0.0; c++) {
+    if (*count == 0.0)
+        return;
+    for (int64_t c = 0; c < channels; c++) {
         moments[c] /= *count;
         moments[channels + c] = fmax(0.0, moments[channels + c] - *count * moments[c] * moments[c]);
     }

@@ -116,6 +116,9 @@ static struct kernel_sizes choose_sizes(bool quick)
                                      .vocabulary = 512,
                                      .heads = 2,
                                      .lengths = {32, 64},
+                                     .images = 2,
+                                     .image_channels = 16,
+                                     .image_side = 8,
                                      .large_bytes = 1 << 16};
     const size_t most = (size_t)256 << 20;
     size_t large = 2 * peak_cache();
@@ -125,6 +128,9 @@ static struct kernel_sizes choose_sizes(bool quick)
                                  .vocabulary = 50257,
                                  .heads = 12,
                                  .lengths = {1024, 4096},
+                                 .images = 32,
+                                 .image_channels = 64,
+                                 .image_side = 32,
                                  .large_bytes = (int64_t)(large < most ? large : most)};
 }
 
@@ -146,14 +152,18 @@ static enum status allocate_operands(struct kernel_bench *bench)
                                    sizes->large_bytes / (int64_t)dtype_size(bench->dtype));
     elements = integer_max(elements, sizes->vocabulary * sizes->width);
     elements = integer_max(elements, sizes->tokens * sizes->vocabulary);
+    int64_t most_channels = 8 * sizes->image_channels;
+    int64_t kernels = 9 * most_channels * most_channels;
+    elements = integer_max(elements, kernels);
+    elements = integer_max(elements, sizes->images * sizes->image_channels * sizes->image_side * sizes->image_side);
+    int64_t gradients = integer_max(kernels, sizes->vocabulary * sizes->width);
     size_t bytes = (size_t)elements * dtype_size(bench->dtype);
     bench->x = memory_allocate(context, bytes, MEMORY_OTHER);
     bench->y = memory_allocate(context, bytes, MEMORY_OTHER);
     bench->z = memory_allocate(context, bytes, MEMORY_OTHER);
     for (int i = 0; i < 4; i++)
         bench->floats[i] = memory_allocate(context, (size_t)elements * sizeof(float), MEMORY_OTHER);
-    bench->gradient =
-        memory_allocate(context, (size_t)(sizes->vocabulary * sizes->width) * sizeof(float), MEMORY_OTHER);
+    bench->gradient = memory_allocate(context, (size_t)gradients * sizeof(float), MEMORY_OTHER);
     bench->indices = memory_allocate(context, (size_t)elements * sizeof(int32_t), MEMORY_OTHER);
     int64_t most_rows = elements / sizes->width;
     bench->positions = memory_allocate(context, (size_t)most_rows * sizeof(int32_t), MEMORY_OTHER);
@@ -187,6 +197,7 @@ static enum status run_all(struct kernel_bench *bench)
     kernel_attentions(bench);
     kernel_elementwise(bench);
     kernel_arrays(bench);
+    kernel_images(bench);
     notice_end(&bench->notice);
     return mesh_agree(bench->mesh, bench->context, bench->context->status);
 }
@@ -215,7 +226,7 @@ static void print_rows(const struct kernel_bench *bench, const struct ceilings *
         "\nShares are of the best of both looks at the arithmetic, and of what memory gave right before and after the\n"
         "operation, for y = y / 2 + x in place or for a copy around the caches, whichever was faster. Tensors of\n"
         "operations that memory limits are larger than the last cache; those of products are not. T tokens,\n"
-        "I inputs, O outputs, V vocabulary.\n");
+        "I inputs, O outputs, V vocabulary; N images of H x W, I and O channels, kernels of K x K.\n");
 }
 
 static json_t *rows_json(const struct kernel_bench *bench, const struct ceilings *best)

@@ -24,8 +24,9 @@ struct kernel_row {
 struct kernel_sizes {
     int64_t tokens; /* of products */
     int64_t width, hidden, vocabulary, heads;
-    int64_t lengths[2];  /* of attention */
-    int64_t large_bytes; /* of a tensor that no cache holds, for operations that memory limits */
+    int64_t lengths[2];                         /* of attention */
+    int64_t images, image_channels, image_side; /* of convolutions in the first stage */
+    int64_t large_bytes;                        /* of a tensor that no cache holds, for operations that memory limits */
 };
 
 struct kernel_bench {
@@ -44,11 +45,12 @@ struct kernel_bench {
     /* Operands, each of large_bytes or more, filled with small numbers. */
     void *x, *y, *z;
     float *floats[4];
-    float *gradient;    /* of parameters; [vocabulary, width] */
+    float *gradient;    /* of parameters: of a table [vocabulary, width], of kernels */
     int32_t *indices;   /* below the vocabulary */
     int32_t *positions; /* below lengths[0] */
     struct parameter weight;
     struct parameter bias;
+    struct parameter running_mean, running_variance;
 };
 
 /* A tensor of rows over one of the operands, new on the tape. */
@@ -70,5 +72,6 @@ void kernel_products(struct kernel_bench *bench);
 void kernel_attentions(struct kernel_bench *bench);
 void kernel_elementwise(struct kernel_bench *bench);
 void kernel_arrays(struct kernel_bench *bench);
+void kernel_images(struct kernel_bench *bench);
 
 #endif

@@ -6,10 +6,11 @@
 #
 # RANK (default 16) is that of the learned part of the skip, PREVIOUS (default 3) the number of states used. A run that
 # is finished is not repeated. Time of a step is CPU time, the smallest of TIMES (default 5) rounds in which the
-# variants take turns, against the plain one. Writes FOLDER/table.md. Environment: library.sh.
+# variants take turns, against the plain one. VARIANTS names those that are wanted, with commas between them. Writes
+# FOLDER/table.md. Environment: library.sh.
 set -euo pipefail
 
-[ $# -ge 4 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 4 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 cairn=$1 config=$2 folder=$3 steps=$4 rank=${5:-16} previous=${6:-3}
 . "$(dirname "$0")/library.sh"
 mkdir -p "$folder"
@@ -32,6 +33,14 @@ variants=(
     "RW+LR:$learned $weights $low_rank"
     "RW+LR+PA:$learned $weights $low_rank $earlier"
 )
+
+if [ -n "${VARIANTS:-}" ]; then
+    wanted=()
+    for variant in "${variants[@]}"; do
+        [[ ",$VARIANTS," != *",${variant%%:*},"* ]] || wanted+=("$variant")
+    done
+    variants=("${wanted[@]}")
+fi
 
 for variant in "${variants[@]}"; do
     name=${variant%%:*}
