@@ -1,5 +1,6 @@
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "io/config/settings.h"
@@ -124,6 +125,26 @@ static enum status derive_depth(const struct setting_source *source, struct mode
     return STATUS_OK;
 }
 
+static enum status check_adapters(const struct setting_source *source, const struct model_config *model)
+{
+    char text[TEXT_LENGTH];
+    char *rest;
+    int64_t count = 0;
+    snprintf(text, sizeof text, "%s", model->adapters);
+    for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest), count++) {
+        int64_t width;
+        if (!text_to_integer(word, &width) || width < 0 || width > 1 << 20)
+            return setting_fail(source, setting_at(offsetof(struct config, model.adapters)),
+                                "expected inner widths, as \"0 16\", 0 for a layer without an adapter; got \"%s\"",
+                                model->adapters);
+    }
+    if (count > model->layers)
+        return REFUSE(source, model.adapters, model.layers,
+                      "expected at most one adapter for each of the %lld layers, got %lld", (long long)model->layers,
+                      (long long)count);
+    return STATUS_OK;
+}
+
 static enum status check_attention(const struct setting_source *source, const struct model_config *model)
 {
     bool full = model->family == FAMILY_VIT;
@@ -217,6 +238,7 @@ static enum status check_transformer(const struct setting_source *source, struct
     CHECK(derive_heads(source, model));
     CHECK(derive_depth(source, model));
     CHECK(check_attention(source, model));
+    CHECK(check_adapters(source, model));
     return check_depth(source, model);
 }
 

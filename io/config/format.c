@@ -101,8 +101,8 @@ enum status config_same_model(struct context *context, const struct model_config
                               const char *name_a, const char *name_b)
 {
     for (int i = 0; i < setting_count; i++) {
-        char value_a[64];
-        char value_b[64];
+        char value_a[TEXT_LENGTH + 2];
+        char value_b[TEXT_LENGTH + 2];
         if (setting_table[i].offset >= sizeof(struct model_config))
             continue;
         model_value(&setting_table[i], a, value_a, sizeof value_a);

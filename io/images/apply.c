@@ -130,6 +130,28 @@ static void change_contrast(uint8_t *pixels, int64_t count, int64_t channels, do
         pixels[i] = blend(mean, pixels[i], factor);
 }
 
+/* Turns the hue by a part of the circle; value and saturation (those of HSV) stay. */
+static void turn_hue(uint8_t *rgb, double part)
+{
+    double high = fmax(rgb[0], fmax(rgb[1], rgb[2]));
+    double range = high - fmin(rgb[0], fmin(rgb[1], rgb[2]));
+    double sixth; /* where the hue is, in sixths from red */
+    if (range == 0.0)
+        return;
+    if (high == rgb[0])
+        sixth = (rgb[1] - rgb[2]) / range;
+    else if (high == rgb[1])
+        sixth = 2.0 + (rgb[2] - rgb[0]) / range;
+    else
+        sixth = 4.0 + (rgb[0] - rgb[1]) / range;
+    for (int c = 0; c < 3; c++) {
+        /* A channel falls to nothing over a sixth of the circle on both sides of the third in which it is whole. */
+        double place = fmod(sixth + 6.0 * part + 12.0 - 2.0 * c, 6.0);
+        double distance = fmin(place, 6.0 - place);
+        rgb[c] = (uint8_t)(high - range * fmin(1.0, fmax(0.0, distance - 1.0)) + 0.5);
+    }
+}
+
 static void change_colour(const struct image_choices *choices, uint8_t *pixels, int64_t count, int64_t channels)
 {
     if (choices->brightness != 1.0)
@@ -137,13 +159,13 @@ static void change_colour(const struct image_choices *choices, uint8_t *pixels, 
             pixels[i] = blend(0.0, pixels[i], choices->brightness);
     if (choices->contrast != 1.0)
         change_contrast(pixels, count, channels, choices->contrast);
-    if (choices->saturation == 1.0 || channels != 3)
-        return;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count && choices->saturation != 1.0 && channels == 3; i++) {
         double base = floor(gray(pixels + 3 * i, 3) + 0.5);
         for (int64_t c = 0; c < 3; c++)
             pixels[3 * i + c] = blend(base, pixels[3 * i + c], choices->saturation);
     }
+    for (int64_t i = 0; i < count && choices->hue != 0.0 && channels == 3; i++)
+        turn_hue(pixels + 3 * i, choices->hue);
 }
 
 /* -- To floats -- */

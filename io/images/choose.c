@@ -22,7 +22,8 @@ enum {
     DRAW_MIXED_ROW,
     DRAW_MIXED_COLUMN,
     DRAW_MIXED_SHARE,
-    DRAW_PART, /* and all behind it */
+    DRAW_PART, /* and all behind it, up to */
+    DRAW_HUE = 1 << 20,
 };
 
 enum { PART_TRIES = 10 };
@@ -150,6 +151,8 @@ void image_choose(const struct image_augmentation *augmentation, uint64_t seed, 
     choices->brightness = draw_factor(key, DRAW_BRIGHTNESS, augmentation->brightness);
     choices->contrast = draw_factor(key, DRAW_CONTRAST, augmentation->contrast);
     choices->saturation = draw_factor(key, DRAW_SATURATION, augmentation->saturation);
+    if (augmentation->hue > 0.0)
+        choices->hue = draw_real(key, DRAW_HUE, -augmentation->hue, augmentation->hue);
     if (augmentation->cutout > 0) {
         choices->cutout_row = draw_integer(key, DRAW_CUTOUT_ROW, augmentation->size);
         choices->cutout_column = draw_integer(key, DRAW_CUTOUT_COLUMN, augmentation->size);
@@ -241,6 +244,8 @@ static enum status check_values(struct context *context, const struct image_augm
     if (!(a->brightness >= 0.0 && a->brightness <= 10.0 && a->contrast >= 0.0 && a->contrast <= 10.0 &&
           a->saturation >= 0.0 && a->saturation <= 10.0))
         return refuse(context, "brightness, contrast and saturation", "from 0 to 10");
+    if (!(a->hue >= 0.0 && a->hue <= 0.5))
+        return refuse(context, "hue", "from 0 to 0.5");
     if (a->cutout < 0 || a->cutout > 2 * a->size)
         return refuse(context, "cutout", "from 0 to twice the size of images");
     if (!(a->mixup >= 0.0 && a->mixup <= 100.0 && a->cutmix >= 0.0 && a->cutmix <= 100.0))

@@ -156,6 +156,7 @@ struct image_augmentation {
     enum image_flip flip;
     double rotation;                         /* uniform in [-rotation, rotation], around the centre; black comes in */
     double brightness, contrast, saturation; /* factors uniform in [max(0, 1 - x), 1 + x], in this order */
+    double hue;                              /* behind them; turned by a part of the circle uniform in [-hue, hue] */
     int64_t cutout;       /* side of a square that becomes the mean, its centre anywhere in the image */
     double mixup, cutmix; /* alpha of Beta(alpha, alpha), from which the share of the other image is drawn; of both, one
                              or the other with probability 1/2 */
@@ -177,6 +178,7 @@ struct image_choices {
     bool flip;
     double rotation;                         /* degrees, counterclockwise */
     double brightness, contrast, saturation; /* 1 changes nothing */
+    double hue;                              /* part of the circle */
     int64_t cutout_row, cutout_column;       /* its centre */
 };
 

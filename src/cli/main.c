@@ -107,7 +107,8 @@ static const struct subcommand subcommands[] = {
      "  --json                 one JSON list instead\n"},
     {"evolve", command_evolve, "let one system learn many tasks of images, whose paths share components",
      "usage: cairn evolve CONFIG|RUN [--add TASKS] [--set KEY=VALUE]...\n"
-     "       cairn evolve RUN [--status] [--lineage FILE]\n"
+     "       cairn evolve RUN [--status] [--lineage FILE] [--report]\n"
+     "       cairn evolve predict RUN --task TASK IMAGE... [--top N] [--json]\n"
      "       cairn evolve export RUN --task TASK FOLDER\n"
      "       cairn evolve remove RUN --task TASK\n\n"
      "Visits the tasks in turn: children of paths that there are, mutated, are trained by groups of ranks, each with "
@@ -115,12 +116,16 @@ static const struct subcommand subcommands[] = {
      "mesh of CONFIG, and the best is kept. What a task has learned never changes again. The same command goes on "
      "where\n"
      "it was stopped, or killed. RUN is a system's folder (run.folder), which holds its settings.\n\n"
+     "predict   says what is on images, as a task knows them\n"
      "export    writes a task's model as a checkpoint into a folder, for `cairn predict` and `cairn eval`\n"
      "remove    takes a task out; the others stay as they are\n\n"
      "  --add TASKS            a file of further tasks, in the form of evolve.tasks\n"
      "  --status               a table of the tasks: accuracy, sizes, who shares with whom\n"
      "  --lineage FILE         a graph of tasks and components, an SVG (needs graphviz)\n"
-     "  --task TASK            of export and remove\n" HELP_SET},
+     "  --report               a page of them in RUN/report, with accuracy and size by visit (plots need gnuplot)\n"
+     "  --task TASK            of predict, export and remove\n"
+     "  --top N                predict: classes of each image (5)\n"
+     "  --json                 predict: one JSON list instead\n" HELP_SET},
     {"checkpoint", command_checkpoint_tools, "look at checkpoints and convert them: inspect, verify, diff, convert",
      "usage: cairn checkpoint inspect FILE [--verbose]\n"
      "       cairn checkpoint verify FILE\n"

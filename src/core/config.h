@@ -73,6 +73,8 @@ struct model_config {
     bool bias;
     bool parallel_block;
     bool tied_embeddings;
+    int64_t classes;            /* of texts, in place of tokens that follow; 0: a language model */
+    char adapters[TEXT_LENGTH]; /* inner width of each stored layer's adapter, one after the other; 0: none */
     struct {
         enum attention_kind kind;
         bool bias;
@@ -152,7 +154,7 @@ struct augment_config {
     double ratio_low, ratio_high;
     enum flip_kind flip;
     double rotation;
-    double brightness, contrast, saturation;
+    double brightness, contrast, saturation, hue;
     int64_t cutout;
     double mixup, cutmix;
     double mixing;
@@ -250,6 +252,7 @@ struct run_config {
     int64_t prompt_tokens;
 };
 
+enum schedule_of_visits { VISITS_IN_TURN, VISITS_ASYNCHRONOUS };
 enum mutation_kind { MUTATION_OF_PATH, MUTATION_OF_ACTIONS };
 
 /* Systems of tasks that evolve (src/evolve). */
@@ -262,7 +265,9 @@ struct evolve_config {
     int64_t intervals;          /* of a child's training */
     int64_t samples;            /* images of an interval at most */
     int64_t validation_samples; /* looked at after an interval, at most; 0: all */
+    enum schedule_of_visits schedule;
     enum mutation_kind mutation;
+    bool adapters;
     double size_base, size_unit; /* of the score */
     double flops_base, flops_unit;
     struct text_list space; /* lists that replace those of the hyperparameters */

@@ -50,7 +50,7 @@ static void remove_groups(const char *children)
 {
     for (int group = 0;; group++) {
         char path[CHECKPOINT_PATH];
-        snprintf(path, sizeof path, "%s/group-%d", children, group);
+        snprintf(path, sizeof path, "%.700s/group-%d", children, group);
         if (access(path, F_OK) != 0)
             return;
         remove_files(path, is_any, NULL);
@@ -80,4 +80,16 @@ void clean_unnamed(const struct system *system, const char *folder)
     remove_groups(path);
     snprintf(path, sizeof path, "%.700s/components", folder);
     remove_files(path, is_unnamed, system);
+}
+
+void clean_agents(const struct system *system, const char *folder)
+{
+    char path[CHECKPOINT_PATH];
+    for (int t = 0; t < system->task_count; t++) {
+        snprintf(path, sizeof path, "%.600s/agents/%s", folder, system->tasks[t].name);
+        remove_files(path, is_any, NULL);
+        (void)rmdir(path);
+    }
+    snprintf(path, sizeof path, "%.600s/agents", folder);
+    (void)rmdir(path);
 }

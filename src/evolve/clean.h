@@ -11,4 +11,7 @@ enum status clean_prepare(struct context *context, const char *folder) MUST_USE;
 /* Removes the results of children and all components that the system does not name. */
 void clean_unnamed(const struct system *system, const char *folder);
 
+/* Removes the states of agents, once one state has been made of them. */
+void clean_agents(const struct system *system, const char *folder);
+
 #endif

@@ -8,6 +8,7 @@
 #include "io/config/config.h"
 #include "io/json/json.h"
 #include "src/core/text.h"
+#include "src/evolve/agents.h"
 #include "src/evolve/clean.h"
 #include "src/evolve/store.h"
 #include "src/train/image_source.h"
@@ -47,6 +48,7 @@ static void set_up_system(struct evolve *evolve)
     struct system *system = &evolve->system;
     system->seed = evolve->config->training.seed;
     system->mutation = (enum mutation)wanted->mutation;
+    system->adapters = wanted->adapters;
     system->sizes = (struct sizes){&evolve->trial, trial_elements, trial_flops};
     evolve->trial = (struct trial){.context = evolve->context,
                                    .mesh = evolve->mesh,
@@ -66,6 +68,12 @@ static enum status check_depths(struct evolve *evolve)
 {
     const struct space_list *depths = &evolve->system.space.list[HYPER_LAYERS];
     struct model_config model = evolve->config->model;
+    if (model.adapters[0])
+        return context_fail(evolve->context, STATUS_USAGE,
+                            "model.adapters: a system's root has none, and paths get theirs by evolve.adapters");
+    if (model.layers > SPACE_LAYERS)
+        return context_fail(evolve->context, STATUS_USAGE, "model.layers: a path has at most %d layers, not %lld",
+                            SPACE_LAYERS, (long long)model.layers);
     for (int i = 0; i < depths->count; i++) {
         model.layers = (int64_t)depths->value[i];
         CHECK(model_find(&model)->check(evolve->context, &model, mesh_config(evolve->mesh)));
@@ -84,11 +92,10 @@ static void find_units(struct evolve *evolve)
     if (system->scoring.size_unit == 0.0)
         system->scoring.size_unit = (double)path_elements(system, &system->paths[0]);
     if (system->scoring.flops_unit == 0.0)
-        system->scoring.flops_unit = trial_flops(&evolve->trial, path_layers(&system->paths[0]), 1);
+        system->scoring.flops_unit = trial_flops(&evolve->trial, path_layers(system, &system->paths[0]), 0, 1);
 }
 
-/* The first rank's text on all of them. */
-static enum status share_text(struct evolve *evolve, char **text)
+enum status evolve_share_text(struct evolve *evolve, char **text)
 {
     int64_t length = *text ? (int64_t)strlen(*text) : -1;
     mesh_broadcast(evolve->world, MESH_TEAM, 0, &length, 1, DTYPE_I64);
@@ -187,11 +194,12 @@ static enum status open_state(struct evolve *evolve, bool writes)
     if (status == STATUS_OK && evolve->first)
         status = record_find(context, folder, &text);
     TRY(mesh_agree(evolve->world, context, status));
-    TRY(share_text(evolve, &text));
+    TRY(evolve_share_text(evolve, &text));
     status = text ? check_settings(evolve, text) : begin_system(evolve);
     if (status == STATUS_OK && text)
         status = record_read(&evolve->system, text);
     TRY(mesh_agree(evolve->world, context, status));
+    TRY(agents_take_up(evolve));
     status = writes && evolve->first ? open_metrics(evolve) : STATUS_OK;
     TRY(mesh_agree(evolve->world, context, status));
     if (text && writes)
@@ -211,6 +219,7 @@ enum status evolve_open(struct context *context, struct team *job, struct mesh *
                               .engine = engine,
                               .config = config,
                               .first = mesh_rank(world, MESH_TEAM) == 0,
+                              .agent = -1,
                               .begin = clock_seconds()};
     system_create(context, &evolve->system);
     CHECK(divide(evolve, job));
@@ -315,14 +324,19 @@ enum status evolve_remove(struct evolve *evolve, const char *name)
     return evolve_publish(evolve);
 }
 
-enum status evolve_export(struct evolve *evolve, const char *name, const char *folder)
+enum status evolve_find(struct evolve *evolve, const char *name, const struct path **path)
 {
     int task;
     CHECK(find_task(evolve, name, &task));
-    const struct path *path = system_path(&evolve->system, evolve->system.tasks[task].kept);
-    if (!path)
-        return context_fail(evolve->context, STATUS_USAGE, "task %s has had no visit yet", name);
+    *path = system_path(&evolve->system, evolve->system.tasks[task].kept);
+    return *path ? STATUS_OK : context_fail(evolve->context, STATUS_USAGE, "task %s has had no visit yet", name);
+}
+
+enum status evolve_export(struct evolve *evolve, const char *name, const char *folder)
+{
+    const struct path *path;
     enum status status = STATUS_OK;
+    CHECK(evolve_find(evolve, name, &path));
     if (evolve->first)
         status = run_folder_make(evolve->context, folder);
     CHECK(mesh_agree(evolve->world, evolve->context, status));
@@ -332,8 +346,24 @@ enum status evolve_export(struct evolve *evolve, const char *name, const char *f
 
 /* -- State -- */
 
+enum status evolve_read_again(struct evolve *evolve)
+{
+    struct system *system = &evolve->system;
+    char *text = NULL;
+    enum status status = evolve->first ? record_find(evolve->context, evolve->config->run.folder, &text) : STATUS_OK;
+    TRY(mesh_agree(evolve->world, evolve->context, status));
+    TRY(evolve_share_text(evolve, &text));
+    system->task_count = system->path_count = system->component_count = 0;
+    status = mesh_agree(evolve->world, evolve->context, record_read(system, text));
+done:
+    memory_free(evolve->context, text);
+    return status;
+}
+
 enum status evolve_publish(struct evolve *evolve)
 {
+    if (evolve->agent >= 0)
+        return agents_publish(evolve);
     enum status status = STATUS_OK;
     const char *folder = evolve->config->run.folder;
     if (evolve->first)
@@ -341,7 +371,9 @@ enum status evolve_publish(struct evolve *evolve)
     if (evolve->first && status == STATUS_OK)
         status = record_write(&evolve->system, folder, evolve->settings, evolve->history,
                               evolve->config->checkpoint.keep_last);
-    if (evolve->first && status == STATUS_OK)
+    if (evolve->first && status == STATUS_OK) {
         clean_unnamed(&evolve->system, folder);
+        clean_agents(&evolve->system, folder);
+    }
     return mesh_agree(evolve->world, evolve->context, status);
 }

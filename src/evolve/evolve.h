@@ -23,6 +23,7 @@ struct evolve {
     struct trial trial;
     json_t *history; /* on every rank */
     int groups, group;
+    int agent;               /* the task that this group visits on its own (agents.h); -1: all visit one together */
     bool first;              /* the rank that writes and tells */
     struct lock *lock;       /* of the folder, on that rank */
     struct metrics *metrics; /* on that rank; a line a child, whose step is its path */
@@ -45,8 +46,21 @@ enum status evolve_run(struct evolve *evolve) MUST_USE;
 /* Takes a task out; what others hold of it stays. */
 enum status evolve_remove(struct evolve *evolve, const char *name) MUST_USE;
 
+/* The path that a task keeps. USAGE error if there is none. */
+enum status evolve_find(struct evolve *evolve, const char *name, const struct path **path) MUST_USE;
+
 /* A task's path as a checkpoint in a folder, as of a run. */
 enum status evolve_export(struct evolve *evolve, const char *name, const char *folder) MUST_USE;
+
+/* A visit, from its children to the state behind it. `children` and `results` are room for a generation. */
+enum status evolve_visit(struct evolve *evolve, int task, struct child *children,
+                         struct trial_result *results) MUST_USE;
+
+/* The first rank's text on all of world; NULL stays NULL. */
+enum status evolve_share_text(struct evolve *evolve, char **text) MUST_USE;
+
+/* The system as the newest state has it. */
+enum status evolve_read_again(struct evolve *evolve) MUST_USE;
 
 /* The generation of a visit: trains what is not finished yet. */
 enum status evolve_generation(struct evolve *evolve, struct visit *visit, struct child *children,
@@ -57,6 +71,8 @@ enum status evolve_publish(struct evolve *evolve) MUST_USE;
 
 /* Tables and graphs of a state, to standard output; for one rank. */
 enum status evolve_show_status(const struct system *system) MUST_USE;
+/* Writes RUN/report/index.html. */
+enum status evolve_show_page(const struct evolve *evolve) MUST_USE;
 enum status evolve_show_lineage(const struct system *system, const char *path) MUST_USE;
 
 #endif

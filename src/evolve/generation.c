@@ -12,8 +12,9 @@ enum { NUMBERS = 6 }; /* of a result: known, quality, kept, finite, steps, secon
 
 static void result_path(const struct evolve *evolve, const struct visit *visit, int index, char path[CHECKPOINT_PATH])
 {
-    snprintf(path, CHECKPOINT_PATH, "%s/children/%06lld-%04d-%04d.json", evolve->config->run.folder,
-             (long long)evolve->system.visits, visit->generation, index);
+    snprintf(path, CHECKPOINT_PATH, "%s/children/%s%06lld-%04d-%04d.json", evolve->config->run.folder,
+             evolve->agent < 0 ? "" : evolve->system.tasks[visit->task].name, (long long)evolve->system.visits,
+             visit->generation, index);
 }
 
 static void result_to_numbers(const struct trial_result *result, double numbers[NUMBERS])

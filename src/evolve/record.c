@@ -51,9 +51,10 @@ static json_t *write_path(const struct system *system, const struct path *path)
 
 static json_t *write_component(const struct component *component)
 {
-    return json_form("{s:I, s:I, s:i, s:i, s:i, s:I}", "id", (json_int_t)component->id, "origin",
+    return json_form("{s:I, s:I, s:i, s:i, s:i, s:I, s:I}", "id", (json_int_t)component->id, "origin",
                      (json_int_t)component->origin, "part", (int)component->part, "layer", component->layer, "task",
-                     component->task, "elements", (json_int_t)component->elements);
+                     component->task, "width", (json_int_t)component->width, "elements",
+                     (json_int_t)component->elements);
 }
 
 static char *write_text(const struct system *system, const char *settings, const json_t *history)
@@ -231,8 +232,9 @@ static enum status read_component(struct system *system, const json_t *object)
                                   .part = (enum part)number_of(object, "part"),
                                   .layer = (int)number_of(object, "layer"),
                                   .task = (int)number_of(object, "task"),
+                                  .width = number_of(object, "width"),
                                   .elements = number_of(object, "elements")};
-    if (component.part > PART_HEAD || component.task < -1 || component.task >= system->task_count)
+    if (component.part > PART_ADAPTER || component.task < -1 || component.task >= system->task_count)
         return refuse(system->context, "a component of no part or task");
     return system_add_component(system, &component) ? STATUS_OK : STATUS_MEMORY;
 }

@@ -6,15 +6,6 @@
 
 #include "src/evolve/evolve.h"
 
-static int64_t own_elements(const struct system *system, const struct path *path)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < path->count; i++)
-        if (!component_locked(system, path->component[i], path->task))
-            sum += system_component(system, path->component[i])->elements;
-    return sum;
-}
-
 static bool shares(const struct system *system, const struct path *a, const struct path *b)
 {
     for (int i = 0; a && b && i < a->count; i++)
@@ -49,8 +40,7 @@ enum status evolve_show_status(const struct system *system)
             continue;
         }
         printf("%8.4f %10.4f %8.4f %10lld %10.0f %10lld  ", task->accuracy, path->quality, path->score,
-               (long long)path_elements(system, path), path_accounted(system, path),
-               (long long)own_elements(system, path));
+               (long long)path_elements(system, path), path_accounted(system, path), (long long)path_own(system, path));
         print_sharing(system, path);
     }
     printf("%lld visits, %lld parameters in use, the root has %lld\n", (long long)system->visits,

@@ -8,6 +8,7 @@
 
 static const char *const names[HYPERS] = {
     [HYPER_MU] = "mu",
+    [HYPER_ADAPTER_WIDTH] = "adapter_width",
     [HYPER_LAYERS] = "layers",
     [HYPER_LR] = "lr",
     [HYPER_MOMENTUM] = "momentum",
@@ -19,6 +20,7 @@ static const char *const names[HYPERS] = {
     [HYPER_CONTRAST] = "contrast",
     [HYPER_CROP] = "crop",
     [HYPER_FLIP] = "flip",
+    [HYPER_HUE] = "hue",
     [HYPER_SATURATION] = "saturation",
 };
 
@@ -27,12 +29,20 @@ static const struct {
     double low, high;
     bool whole;
 } bounds[HYPERS] = {
-    [HYPER_MU] = {0.0, 1.0, false},          [HYPER_LAYERS] = {1.0, SPACE_LAYERS, true},
-    [HYPER_LR] = {0.0, 1e6, false},          [HYPER_MOMENTUM] = {0.0, 0.9999, false},
-    [HYPER_NESTEROV] = {0.0, 1.0, true},     [HYPER_WARMUP] = {0.0, 1.0, false},
-    [HYPER_AREA_MIN] = {1e-4, 1.0, false},   [HYPER_ASPECT_MIN] = {1e-4, 1.0, false},
-    [HYPER_BRIGHTNESS] = {0.0, 10.0, false}, [HYPER_CONTRAST] = {0.0, 10.0, false},
-    [HYPER_CROP] = {0.0, 1.0, true},         [HYPER_FLIP] = {0.0, 1.0, true},
+    [HYPER_MU] = {0.0, 1.0, false},
+    [HYPER_ADAPTER_WIDTH] = {1.0, 1 << 20, true},
+    [HYPER_LAYERS] = {1.0, SPACE_LAYERS, true},
+    [HYPER_LR] = {0.0, 1e6, false},
+    [HYPER_MOMENTUM] = {0.0, 0.9999, false},
+    [HYPER_NESTEROV] = {0.0, 1.0, true},
+    [HYPER_WARMUP] = {0.0, 1.0, false},
+    [HYPER_AREA_MIN] = {1e-4, 1.0, false},
+    [HYPER_ASPECT_MIN] = {1e-4, 1.0, false},
+    [HYPER_BRIGHTNESS] = {0.0, 10.0, false},
+    [HYPER_CONTRAST] = {0.0, 10.0, false},
+    [HYPER_CROP] = {0.0, 1.0, true},
+    [HYPER_FLIP] = {0.0, 1.0, true},
+    [HYPER_HUE] = {0.0, 0.5, false},
     [HYPER_SATURATION] = {0.0, 10.0, false},
 };
 
@@ -47,6 +57,7 @@ void space_standard(struct space *space, int64_t layers)
     static const struct space_list choice = {2, 0, {0.0, 1.0}};
     static const struct space_list lists[HYPERS] = {
         [HYPER_MU] = {11, 5, {0.10, 0.12, 0.14, 0.16, 0.18, 0.20, 0.22, 0.24, 0.26, 0.28, 0.30}},
+        [HYPER_ADAPTER_WIDTH] = {5, 2, {8, 16, 32, 64, 128}},
         [HYPER_LR] = {12, 6, {1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5}},
         [HYPER_MOMENTUM] = {9, 6, {0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99}},
         [HYPER_WARMUP] = {7, 2, {0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4}},
@@ -57,6 +68,7 @@ void space_standard(struct space *space, int64_t layers)
     space->list[HYPER_MOMENTUM].standard = 5;
     space->list[HYPER_LAYERS] = (struct space_list){1, 0, {(double)layers}};
     space->list[HYPER_BRIGHTNESS] = space->list[HYPER_CONTRAST] = space->list[HYPER_SATURATION] = colour;
+    space->list[HYPER_HUE] = colour;
     space->list[HYPER_NESTEROV] = space->list[HYPER_CROP] = space->list[HYPER_FLIP] = choice;
     space->list[HYPER_CROP].standard = space->list[HYPER_FLIP].standard = 1;
     space->actions = (struct space_list){.count = 15};
@@ -116,10 +128,11 @@ static enum status read_line(struct context *context, const char *line, struct s
                                     line, SPACE_VALUES, bounds[h].low, bounds[h].high, name);
             return STATUS_OK;
         }
-    return context_fail(context, STATUS_USAGE,
-                        "evolve.space: there is no \"%s\"; there are mu, layers, lr, momentum, nesterov, warmup, "
-                        "area_min, aspect_min, brightness, contrast, crop, flip and saturation",
-                        name);
+    return context_fail(
+        context, STATUS_USAGE,
+        "evolve.space: there is no \"%s\"; there are mu, adapter_width, layers, lr, momentum, nesterov, warmup, "
+        "area_min, aspect_min, brightness, contrast, crop, flip, hue and saturation",
+        name);
 }
 
 enum status space_read(struct context *context, const struct text_list *lines, struct space *space)

@@ -8,7 +8,8 @@
 /* In the order in which a child's are mutated, names sorted behind mu; then those of the data, which all children of a
  * generation share. */
 enum hyper {
-    HYPER_MU, /* probability of a mutation */
+    HYPER_MU,            /* probability of a mutation */
+    HYPER_ADAPTER_WIDTH, /* of new ones */
     HYPER_LAYERS,
     HYPER_LR,
     HYPER_MOMENTUM,
@@ -21,11 +22,13 @@ enum hyper {
     HYPER_CONTRAST,
     HYPER_CROP,
     HYPER_FLIP,
+    HYPER_HUE,
     HYPER_SATURATION,
     HYPERS,
 };
 
-enum { SPACE_VALUES = 32, SPACE_LAYERS = 64 };
+/* So many layers, with an adapter each, can be named one by one in training.freeze. */
+enum { SPACE_VALUES = 32, SPACE_LAYERS = 30 };
 
 struct space_list {
     int count;

@@ -18,16 +18,23 @@ bool store_part(const char *parameter, enum part *part, int *layer)
                     {"model.embed_positions.", PART_POSITIONS},
                     {"model.norm.", PART_NORM},
                     {"classifier.", PART_HEAD}};
-    static const char layers[] = "model.layers.";
+    static const struct {
+        const char *prefix;
+        enum part part;
+    } layers[] = {{"model.layers.", PART_LAYER}, {"model.adapters.", PART_ADAPTER}};
     *layer = 0;
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (strncmp(parameter, prefixes[i].prefix, strlen(prefixes[i].prefix)) == 0) {
             *part = prefixes[i].part;
             return true;
         }
-    *part = PART_LAYER;
-    *layer = atoi(parameter + (strncmp(parameter, layers, strlen(layers)) == 0 ? strlen(layers) : 0));
-    return strncmp(parameter, layers, strlen(layers)) == 0;
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
+        if (strncmp(parameter, layers[i].prefix, strlen(layers[i].prefix)) == 0) {
+            *part = layers[i].part;
+            *layer = atoi(parameter + strlen(layers[i].prefix));
+            return true;
+        }
+    return false;
 }
 
 /* A visit that passes on what belongs to a component. */

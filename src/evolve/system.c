@@ -102,16 +102,37 @@ double path_value(const struct system *system, const struct path *path, enum hyp
     return system->space.list[hyper].value[path->value[hyper]];
 }
 
-int path_layers(const struct path *path)
+const struct component *path_component(const struct system *system, const struct path *path, enum part part, int layer)
 {
-    return path->count - (path->task < 0 ? 3 : 4);
+    for (int i = 0; i < path->count; i++) {
+        const struct component *component = system_component(system, path->component[i]);
+        if (component && component->part == part && component->layer == layer)
+            return component;
+    }
+    return NULL;
+}
+
+int path_layers(const struct system *system, const struct path *path)
+{
+    int layers = 0;
+    for (int i = 0; i < path->count; i++)
+        layers += system_component(system, path->component[i])->part == PART_LAYER;
+    return layers;
+}
+
+static int64_t path_adapters(const struct system *system, const struct path *path)
+{
+    int64_t widths = 0;
+    for (int i = 0; i < path->count; i++)
+        widths += system_component(system, path->component[i])->width;
+    return widths;
 }
 
 void component_place(const struct system *system, const struct component *component, char text[PLACE_NAME])
 {
-    static const char *const words[] = {"patches", "positions", "layers", "norm", "head"};
+    static const char *const words[] = {"patches", "positions", "layers", "norm", "head", "adapters"};
     const char *word = words[component->part];
-    if (component->part == PART_LAYER)
+    if (component->part == PART_LAYER || component->part == PART_ADAPTER)
         snprintf(text, PLACE_NAME, "%s.%d", word, component->layer);
     else if (component->part == PART_HEAD)
         snprintf(text, PLACE_NAME, "%s.%s", word, system->tasks[component->task].name);
@@ -161,6 +182,15 @@ int64_t path_elements(const struct system *system, const struct path *path)
     return sum;
 }
 
+int64_t path_own(const struct system *system, const struct path *path)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < path->count; i++)
+        if (!component_locked(system, path->component[i], path->task))
+            sum += system_component(system, path->component[i])->elements;
+    return sum;
+}
+
 double path_factor(const struct system *system, const struct path *path)
 {
     const struct scoring *scoring = &system->scoring;
@@ -169,7 +199,8 @@ double path_factor(const struct system *system, const struct path *path)
         factor *= pow(scoring->size_base, path_accounted(system, path) / scoring->size_unit);
     if (scoring->flops_base != 1.0 && path->task >= 0)
         factor *= pow(scoring->flops_base,
-                      system->sizes.flops(system->sizes.self, path_layers(path), system->tasks[path->task].classes) /
+                      system->sizes.flops(system->sizes.self, path_layers(system, path), path_adapters(system, path),
+                                          system->tasks[path->task].classes) /
                           scoring->flops_unit);
     return factor;
 }

@@ -5,22 +5,31 @@
 
 #include "src/evolve/space.h"
 
-enum { EVOLVE_NAME = 48, PLACE_NAME = EVOLVE_NAME + 16, PATH_COMPONENTS = SPACE_LAYERS + 4 };
+enum { EVOLVE_NAME = 48, PLACE_NAME = EVOLVE_NAME + 16, PATH_COMPONENTS = 2 * SPACE_LAYERS + 4 };
 
-enum part { PART_PATCHES, PART_POSITIONS, PART_LAYER, PART_NORM, PART_HEAD };
+enum part { PART_PATCHES, PART_POSITIONS, PART_LAYER, PART_NORM, PART_HEAD, PART_ADAPTER };
 
 /* Parameters that are used as one. Never changes once a path that holds it is kept; an id is never used again. */
 struct component {
     int64_t id;
     int64_t origin; /* whose values it began with; -1: random ones */
     enum part part;
-    int layer;        /* of PART_LAYER */
+    int layer;        /* of PART_LAYER and PART_ADAPTER */
     int task;         /* that it was made for; -1: the root */
+    int64_t width;    /* inner one of an adapter */
     int64_t elements; /* numbers that learn */
 };
 
-/* Actions whose probabilities a path may hold: a step of each hyperparameter, a copy of each component. */
-enum { ACTION_PATCHES = HYPERS, ACTION_POSITIONS, ACTION_LAYER, ACTIONS = ACTION_LAYER + SPACE_LAYERS };
+/* Actions whose probabilities a path may hold: a step of each hyperparameter, a copy of each component, a new adapter
+ * of each layer. */
+enum {
+    ACTION_PATCHES = HYPERS,
+    ACTION_POSITIONS,
+    ACTION_LAYER,
+    ACTION_ADAPTER = ACTION_LAYER + SPACE_LAYERS,
+    ACTION_ADD = ACTION_ADAPTER + SPACE_LAYERS,
+    ACTIONS = ACTION_ADD + SPACE_LAYERS
+};
 
 struct path {
     int64_t id;
@@ -29,7 +38,8 @@ struct path {
     int value[HYPERS];        /* places in the space's lists */
     signed char act[ACTIONS]; /* places in space.actions; -1: none yet */
     int count;
-    int64_t component[PATH_COMPONENTS]; /* ids: patches, positions, layers, norm, head */
+    int64_t
+        component[PATH_COMPONENTS]; /* ids: patches, positions, layers with their adapters before them, norm, head */
     double quality;
     double score;
     int clones; /* children that it had in this visit */
@@ -50,8 +60,10 @@ struct task {
 /* What the system has to know of models. */
 struct sizes {
     void *self;
-    int64_t (*elements)(void *self, enum part part, int64_t classes);
-    double (*flops)(void *self, int64_t layers, int64_t classes); /* of one sample's forward pass */
+    /* `extent`: classes of a head, inner width of an adapter. */
+    int64_t (*elements)(void *self, enum part part, int64_t extent);
+    /* Of one sample's forward pass; `adapters`: inner widths of all of them together. */
+    double (*flops)(void *self, int64_t layers, int64_t adapters, int64_t classes);
 };
 
 /* score = quality * size_base ^ (accounted / size_unit) * flops_base ^ (flops / flops_unit) */
@@ -68,6 +80,7 @@ struct system {
     struct sizes sizes;
     struct scoring scoring;
     enum mutation mutation;
+    bool adapters; /* layers may get some */
     uint64_t seed;
     int64_t next_component, next_path;
     int64_t visits; /* finished, of all tasks */
@@ -96,9 +109,12 @@ struct component *system_component(const struct system *system, int64_t id);
 int system_task(const struct system *system, const char *name); /* -1 */
 
 double path_value(const struct system *system, const struct path *path, enum hyper hyper);
-int path_layers(const struct path *path);
+int path_layers(const struct system *system, const struct path *path);
 
-/* "patches", "positions", "layers.3", "norm", "head.TASK". */
+/* Its component of a part, and of a layer where there are several; NULL: it has none. */
+const struct component *path_component(const struct system *system, const struct path *path, enum part part, int layer);
+
+/* "patches", "positions", "layers.3", "adapters.3", "norm", "head.TASK". */
 void component_place(const struct system *system, const struct component *component, char text[PLACE_NAME]);
 
 /* The kept paths of other tasks than `task` that hold it. */
@@ -111,6 +127,9 @@ bool component_locked(const struct system *system, int64_t id, int task);
  * the path has. */
 double path_accounted(const struct system *system, const struct path *path);
 int64_t path_elements(const struct system *system, const struct path *path);
+
+/* Those of them that no other task's path holds, nor the root. */
+int64_t path_own(const struct system *system, const struct path *path);
 
 /* score / quality, for the sharing as it is now. */
 double path_factor(const struct system *system, const struct path *path);

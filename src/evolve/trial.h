@@ -40,7 +40,7 @@ enum status trial_root(const struct trial *trial) MUST_USE;
 enum status trial_export(const struct trial *trial, const struct path *path, const char *folder) MUST_USE;
 
 /* Sizes of models like the run's; self is the trial. */
-int64_t trial_elements(void *self, enum part part, int64_t classes);
-double trial_flops(void *self, int64_t layers, int64_t classes);
+int64_t trial_elements(void *self, enum part part, int64_t extent);
+double trial_flops(void *self, int64_t layers, int64_t adapters, int64_t classes);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "io/config/config.h"
 
-enum { LINES = 32, LINE = 64 * (SPACE_LAYERS + 4) };
+enum { LINES = 40, LINE = 64 * (SPACE_LAYERS + 4) };
 
 /* Settings as on a command line. */
 struct lines {
@@ -32,10 +32,27 @@ int64_t trial_interval(const struct trial *trial, const struct path *path)
     return integer_divide_up(samples, config->training.batch);
 }
 
+/* Nothing where there are none, so that the model is the same as one that never had any. */
+static void add_adapters(const struct trial *trial, const struct path *path, struct lines *lines)
+{
+    int layers = path_layers(trial->system, path);
+    bool any = false;
+    char *text = lines->text[lines->count];
+    size_t length = (size_t)snprintf(text, LINE, "model.adapters=");
+    for (int layer = 0; layer < layers; layer++) {
+        const struct component *adapter = path_component(trial->system, path, PART_ADAPTER, layer);
+        any = any || adapter;
+        length += (size_t)snprintf(text + length, LINE - length, "%s%lld", layer ? " " : "",
+                                   adapter ? (long long)adapter->width : 0LL);
+    }
+    lines->count += any;
+}
+
 static void add_model(const struct trial *trial, const struct path *path, struct lines *lines)
 {
     const struct task *task = &trial->system->tasks[path->task];
-    add(lines, "model.layers=%d", path_layers(path));
+    add(lines, "model.layers=%d", path_layers(trial->system, path));
+    add_adapters(trial, path, lines);
     add(lines, "model.image.classes=%lld", (long long)task->classes);
     add(lines, "data.train=%s", task->train);
 }
@@ -43,8 +60,9 @@ static void add_model(const struct trial *trial, const struct path *path, struct
 /* Everything that only this path's task trains. */
 static void add_frozen(const struct trial *trial, const struct path *path, struct lines *lines)
 {
-    static const char *const patterns[] = {"model.embed_patches.*", "model.embed_positions.*", "model.layers.%d.*",
-                                           "model.norm.*", "classifier.*"};
+    static const char *const patterns[] = {"model.embed_patches.*", "model.embed_positions.*",
+                                           "model.layers.%d.*",     "model.norm.*",
+                                           "classifier.*",          "model.adapters.%d.*"};
     char *text = lines->text[lines->count];
     size_t length = (size_t)snprintf(text, LINE, "training.freeze=");
     size_t begin = length;
@@ -90,6 +108,7 @@ static void add_augmentation(const struct trial *trial, const struct path *path,
     add(lines, "data.augment.flip=%s", path_value(system, path, HYPER_FLIP) > 0.0 ? "random" : "none");
     add(lines, "data.augment.brightness=%.17g", path_value(system, path, HYPER_BRIGHTNESS));
     add(lines, "data.augment.contrast=%.17g", path_value(system, path, HYPER_CONTRAST));
+    add(lines, "data.augment.hue=%.17g", path_value(system, path, HYPER_HUE));
     add(lines, "data.augment.saturation=%.17g", path_value(system, path, HYPER_SATURATION));
 }
 
@@ -108,6 +127,10 @@ enum status trial_settings(const struct trial *trial, const struct path *path, c
         add_frozen(trial, path, lines);
         add_training(trial, path, lines);
         add_augmentation(trial, path, lines);
+    }
+    if (wishes->batch > 0) {
+        add(lines, "training.batch=%lld", (long long)wishes->batch);
+        add(lines, "training.micro_batch=%lld", (long long)wishes->batch);
     }
     /* Seeds are read as signed. */
     add(lines, "training.seed=%llu", (unsigned long long)(wishes->seed >> 1));

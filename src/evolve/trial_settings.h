@@ -9,6 +9,7 @@ struct trial_wishes {
     bool trains;
     uint64_t seed; /* of new components */
     uint64_t data_seed;
+    int64_t batch; /* 0: the run's */
 };
 
 /* Steps of an interval of a child of the task. */

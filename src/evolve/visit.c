@@ -231,7 +231,10 @@ static enum status take_component(struct visit *visit, struct child *child, cons
                                   .part = part,
                                   .layer = layer,
                                   .task = visit->task};
-    component.elements = system->sizes.elements(system->sizes.self, part, system->tasks[visit->task].classes);
+    if (part == PART_ADAPTER)
+        component.width = from ? from->width : (int64_t)path_value(system, path, HYPER_ADAPTER_WIDTH);
+    component.elements = system->sizes.elements(
+        system->sizes.self, part, part == PART_ADAPTER ? component.width : system->tasks[visit->task].classes);
     path->component[path->count++] = component.id;
     component_place(system, &component, place);
     snprintf(text, sizeof text, "%s %s", from ? "copies" : "new", place);
@@ -248,23 +251,52 @@ static const struct component *find_head(const struct visit *visit, const struct
     return path ? system_component(visit->system, path->component[path->count - 1]) : NULL;
 }
 
+struct taking {
+    struct visit *visit;
+    const struct path *parent;
+    struct child *child;
+    uint64_t key;
+    uint64_t draw;
+};
+
+static bool acts(struct taking *taking, int action)
+{
+    struct path *path = &taking->child->path;
+    const struct system *system = taking->visit->system;
+    return fires(system, path_value(system, path, HYPER_MU), &path->act[action], taking->key, &taking->draw);
+}
+
+/* What only this task holds is always copied, anything else if the action `copy` fires. */
+static enum status take_part(struct taking *taking, enum part part, int layer, int copy)
+{
+    struct visit *visit = taking->visit;
+    const struct component *from = path_component(visit->system, taking->parent, part, layer);
+    bool copied = from && (!component_locked(visit->system, from->id, visit->task) || acts(taking, copy));
+    return take_component(visit, taking->child, from, part, layer, copied);
+}
+
+/* The adapter of a layer: the parent's, or perhaps a new one. */
+static enum status take_adapter(struct taking *taking, int layer)
+{
+    const struct system *system = taking->visit->system;
+    if (!path_component(system, taking->parent, PART_ADAPTER, layer) &&
+        !(system->adapters && acts(taking, ACTION_ADD + layer)))
+        return STATUS_OK;
+    return take_part(taking, PART_ADAPTER, layer, ACTION_ADAPTER + layer);
+}
+
 static enum status take_components(struct visit *visit, int index, const struct path *parent, struct child *child)
 {
     struct system *system = visit->system;
     int layers = (int)path_value(system, &child->path, HYPER_LAYERS);
-    int had = path_layers(parent);
-    uint64_t key = visit_key(visit, index, "copies");
-    uint64_t draw = 0;
-    for (int i = 0; i < layers + 2; i++) {
-        enum part part = i < 2 ? (enum part)i : PART_LAYER;
-        const struct component *from = i < had + 2 ? system_component(system, parent->component[i]) : NULL;
-        bool copied = from && !component_locked(system, from->id, visit->task);
-        if (from && !copied)
-            copied = fires(system, path_value(system, &child->path, HYPER_MU), &child->path.act[ACTION_PATCHES + i],
-                           key, &draw);
-        CHECK(take_component(visit, child, from, part, i < 2 ? 0 : i - 2, copied));
+    struct taking taking = {.visit = visit, .parent = parent, .child = child, .key = visit_key(visit, index, "copies")};
+    CHECK(take_part(&taking, PART_PATCHES, 0, ACTION_PATCHES));
+    CHECK(take_part(&taking, PART_POSITIONS, 0, ACTION_POSITIONS));
+    for (int layer = 0; layer < layers; layer++) {
+        CHECK(take_adapter(&taking, layer));
+        CHECK(take_part(&taking, PART_LAYER, layer, ACTION_LAYER + layer));
     }
-    CHECK(take_component(visit, child, system_component(system, parent->component[had + 2]), PART_NORM, 0, true));
+    CHECK(take_component(visit, child, path_component(system, parent, PART_NORM, 0), PART_NORM, 0, true));
     return take_component(visit, child, find_head(visit, parent), PART_HEAD, 0, true);
 }
 

@@ -4,7 +4,7 @@
 
 #include "io/json/json.h"
 #include "src/core/text.h"
-#include "src/evolve/evolve.h"
+#include "src/evolve/agents.h"
 
 /* Visits until all tasks have had theirs. */
 static int64_t visits_left(const struct evolve *evolve)
@@ -63,7 +63,7 @@ static enum status write_metrics(struct evolve *evolve, const struct visit *visi
         {"generation", visit->generation, true},
         {"child", index, true},
         {"parent", (double)path->parent, true},
-        {"layers", path_layers(path), true},
+        {"layers", path_layers(system, path), true},
         {"learning_rate", path_value(system, path, HYPER_LR), false},
         {"quality", result->quality, false},
         {"score", result->quality * path_factor(system, path), false},
@@ -124,7 +124,24 @@ static void tell_end(const struct evolve *evolve, int task)
                     (long long)path_elements(&evolve->system, path), (long long)system_elements(&evolve->system));
 }
 
-static enum status visit_task(struct evolve *evolve, int task, struct child *children, struct trial_result *results)
+/* A row that stands behind those of the visit's children. */
+static void note_end(struct evolve *evolve, int task)
+{
+    const struct system *system = &evolve->system;
+    const struct task *of = &system->tasks[task];
+    const struct path *path = system_path(system, of->kept);
+    if (!path)
+        return;
+    json_t *row =
+        json_form("{s:I, s:s, s:I, s:I, s:f, s:f, s:I, s:I, s:I}", "visit", (json_int_t)system->visits, "task",
+                  of->name, "iteration", (json_int_t)of->visits, "kept", (json_int_t)path->id, "validation",
+                  path->quality, "score", path->score, "parameters", (json_int_t)path_elements(system, path), "own",
+                  (json_int_t)path_own(system, path), "system_parameters", (json_int_t)system_elements(system));
+    json_set_number(row, "accuracy", of->accuracy);
+    json_array_append_new(evolve->history, row);
+}
+
+enum status evolve_visit(struct evolve *evolve, int task, struct child *children, struct trial_result *results)
 {
     struct visit visit;
     enum status status;
@@ -136,6 +153,7 @@ static enum status visit_task(struct evolve *evolve, int task, struct child *chi
     TRY(visit_end(&visit));
     TRY(test(evolve, task));
     tell_end(evolve, task);
+    note_end(evolve, task);
     status = evolve_publish(evolve);
 done:
     visit_destroy(&visit);
@@ -148,7 +166,7 @@ static enum status run_all(struct evolve *evolve, struct child *children, struct
     for (int64_t iteration = 1; iteration <= evolve->config->evolve.iterations; iteration++)
         for (int t = 0; t < system->task_count; t++)
             if (!system->tasks[t].removed && system->tasks[t].visits < iteration)
-                CHECK(visit_task(evolve, t, children, results));
+                CHECK(evolve_visit(evolve, t, children, results));
     return STATUS_OK;
 }
 
@@ -156,6 +174,8 @@ enum status evolve_run(struct evolve *evolve)
 {
     struct context *context = evolve->context;
     size_t count = (size_t)evolve->config->evolve.children;
+    if (evolve->config->evolve.schedule == VISITS_ASYNCHRONOUS)
+        return agents_run(evolve);
     struct child *children = memory_allocate(context, count * sizeof *children, MEMORY_OTHER);
     struct trial_result *results = memory_allocate(context, count * sizeof *results, MEMORY_OTHER);
     enum status status = mesh_agree(evolve->world, context, children && results ? STATUS_OK : STATUS_MEMORY);

@@ -295,6 +295,16 @@ static struct tensor *connect(struct tape *tape, const struct block_call *call,
 
 /* -- The layer -- */
 
+/* h + U gelu(D norm(h)): section 13. */
+static struct tensor *adapt(struct tape *tape, const struct block_call *call, struct tensor *h)
+{
+    const struct block *block = call->block;
+    if (!block->adapter_down.weight)
+        return h;
+    struct tensor *n = normalize(tape, call->decoder, &block->adapter_norm, h);
+    return add(tape, h, block_apply(tape, &block->adapter_up, gelu(tape, block_apply(tape, &block->adapter_down, n))));
+}
+
 static struct tensor *forward(struct tape *tape, const struct block_call *call, struct tensor *h,
                               struct history *history, struct lent_keys *lent)
 {
@@ -303,6 +313,7 @@ static struct tensor *forward(struct tape *tape, const struct block_call *call, 
     const struct model_config *config = &decoder->config;
     bool around_layer = config->residual.kind == RESIDUAL_LAUREL && config->residual.scope == RESIDUAL_LAYER;
 
+    h = adapt(tape, call, h);
     struct tensor *n = gather_first(tape, call, normalize(tape, decoder, &block->input_norm, h));
     bool again = tape->recording && decoder->recompute == RECOMPUTE_ATTENTION;
     struct tensor *a = (again ? attention_recomputed : attention_part)(tape, call, n, lent);

@@ -40,6 +40,7 @@ struct block {
     int64_t layer; /* stored */
     struct linear_parameters input_norm, query, key, value, output;
     struct linear_parameters post_norm, gate, up, down;
+    struct linear_parameters adapter_norm, adapter_down, adapter_up;
     struct parameter *memory_gate;           /* [heads of this rank] */
     struct parameter *memory_norm;           /* [heads of this rank, E] */
     struct linear_parameters memory_write;   /* [kv heads of this rank, D] */

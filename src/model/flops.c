@@ -87,6 +87,12 @@ static double low_rank_products(const struct layer_work *work)
     return shared ? (double)config->depth.lora_rank * (2.0 * query + 2.0 * kv + mlp) : 0.0;
 }
 
+static double adapter_products(const struct layer_work *work)
+{
+    int64_t inner = layers_adapter(work->config, layers_stored_of(work->config, work->layer));
+    return 2.0 * (double)(inner * work->config->width);
+}
+
 static double layer_products(const struct model_config *config, int64_t layer, int64_t length, double surplus)
 {
     struct layer_work work = work_of(config, layer, length, surplus);
@@ -97,7 +103,8 @@ static double layer_products(const struct model_config *config, int64_t layer, i
     double linear = width * (2.0 * query + 2.0 * kv) + mlp;
     /* A pair has a product with the key and one with the value. */
     double attention = 2.0 * query * attention_pairs(&work) / work.length;
-    return work.share * (linear + memory_products(&work) + residual_products(&work) + low_rank_products(&work)) +
+    return work.share * (linear + memory_products(&work) + residual_products(&work) + low_rank_products(&work) +
+                         adapter_products(&work)) +
            attention;
 }
 
@@ -144,7 +151,7 @@ struct learning {
     double share; /* of the elements of its matrices */
 };
 
-enum { PREFIXES = 2, PREFIX = 64 };
+enum { PREFIXES = 3, PREFIX = 64 };
 
 static bool begins_with(const char *name, char prefixes[PREFIXES][PREFIX])
 {
@@ -181,13 +188,14 @@ static struct learning learning_of(const struct parameter_list *list, const char
     return learning_of_any(list, prefixes);
 }
 
-/* A layer, and what its recursion adds to it. */
+/* A layer, its adapter, and what its recursion adds to it. */
 static struct learning learning_of_layer(const struct model_config *config, const struct parameter_list *list,
                                          int64_t layer)
 {
     char prefixes[PREFIXES][PREFIX] = {""};
     long long stored = (long long)layers_stored_of(config, layer);
     snprintf(prefixes[0], PREFIX, "model.layers.%lld.", stored);
+    snprintf(prefixes[2], PREFIX, "model.adapters.%lld.", stored);
     if (layers_use(config, layer) >= 0)
         snprintf(prefixes[1], PREFIX, "model.recursions.%lld.layers.%lld.", (long long)layers_use(config, layer),
                  stored);

@@ -1,6 +1,7 @@
 #include "src/model/layers.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "src/model/decoder.h"
 
@@ -42,6 +43,19 @@ int64_t layers_stored_of(const struct model_config *config, int64_t layer)
     if (layers_cycle(config))
         return before + (layer - before) % shared_layers(config);
     return before + (layer - before) / config->depth.recursions;
+}
+
+int64_t layers_adapter(const struct model_config *config, int64_t stored)
+{
+    char *end = NULL;
+    const char *at = config->adapters;
+    int64_t width = 0;
+    for (int64_t layer = 0; layer <= stored; layer++, at = end) {
+        width = strtoll(at, &end, 10);
+        if (end == at)
+            return 0;
+    }
+    return width;
 }
 
 void layers_shared(const struct model_config *config, int64_t *first, int64_t *count)

@@ -17,6 +17,9 @@ bool layers_cycle(const struct model_config *config);
 int64_t layers_stored(const struct model_config *config);
 int64_t layers_stored_of(const struct model_config *config, int64_t layer);
 
+/* Inner width of the adapter of a stored layer; 0: it has none. */
+int64_t layers_adapter(const struct model_config *config, int64_t stored);
+
 /* With sharing `cycle` and `middle_cycle` the shared layers are passed as a whole R times: recursion r is `count`
  * layers from first + r * count on. No layers otherwise (`sequence` repeats each layer at once). */
 void layers_shared(const struct model_config *config, int64_t *first, int64_t *count);

@@ -50,6 +50,7 @@ const char *parameter_group_name(enum parameter_group group)
         [GROUP_RESIDUAL] = "residual",
         [GROUP_HEAD] = "head",
         [GROUP_LORA] = "lora",
+        [GROUP_ADAPTERS] = "adapters",
     };
     return names[group];
 }

@@ -22,6 +22,7 @@ enum parameter_group {
     GROUP_PREDICTORS,
     GROUP_RESIDUAL,
     GROUP_LORA,
+    GROUP_ADAPTERS,
     GROUP_HEAD,
     PARAMETER_GROUPS,
 };

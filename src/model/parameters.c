@@ -306,11 +306,37 @@ static void declare_predictor(struct decoder *decoder, const struct part *layer,
     block->predictor_out = part_declare_whole(decoder, layer, GROUP_PREDICTORS, &out);
 }
 
+/* Section 13: begins as no change. */
+static void declare_adapter(struct decoder *decoder, const struct part *layer, int64_t inner, struct block *block)
+{
+    const struct model_config *config = &decoder->config;
+    char prefix[PREFIX];
+    struct part part = *layer;
+    part.prefix = prefix;
+    snprintf(prefix, sizeof prefix, "model.adapters.%lld.", (long long)layer->layer);
+    block->adapter_norm = part_declare_norm(decoder, &part, "norm");
+    struct parameter_spec down = part_matrix(&part, "down", ".weight", inner, config->width);
+    struct parameter_spec up = part_matrix(&part, "up", ".weight", config->width, inner);
+    up.initial = INITIAL_ZERO;
+    down.is_matrix = up.is_matrix = true;
+    block->adapter_down.weight = part_declare_whole(decoder, &part, GROUP_ADAPTERS, &down);
+    block->adapter_up.weight = part_declare_whole(decoder, &part, GROUP_ADAPTERS, &up);
+    if (!config->bias)
+        return;
+    struct parameter_spec down_bias = part_vector(&part, "down", ".bias", inner, INITIAL_ZERO);
+    struct parameter_spec up_bias = part_vector(&part, "up", ".bias", config->width, INITIAL_ZERO);
+    block->adapter_down.bias = part_declare_whole(decoder, &part, GROUP_ADAPTERS, &down_bias);
+    block->adapter_up.bias = part_declare_whole(decoder, &part, GROUP_ADAPTERS, &up_bias);
+}
+
 static void declare_block(struct decoder *decoder, const struct part *layer, struct block *block)
 {
     const struct model_config *config = &decoder->config;
     bool laurel = config->residual.kind == RESIDUAL_LAUREL;
     bool each = config->residual.scope == RESIDUAL_SUBLAYER;
+    int64_t adapter = layers_adapter(config, layer->layer);
+    if (adapter > 0)
+        declare_adapter(decoder, layer, adapter, block);
     if (layers_routed(config, block->layer)) {
         block->router = declare_router(decoder, layer);
         if (config->depth.causal_router == CAUSAL_ROUTER_PREDICTOR)

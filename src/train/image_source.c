@@ -42,6 +42,7 @@ struct image_augmentation image_augmentation_of(const struct config *config, con
                                               .brightness = augment->brightness,
                                               .contrast = augment->contrast,
                                               .saturation = augment->saturation,
+                                              .hue = augment->hue,
                                               .cutout = augment->cutout,
                                               .mixup = augment->mixup,
                                               .cutmix = augment->cutmix,

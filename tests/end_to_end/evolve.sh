@@ -11,41 +11,8 @@ fail() {
     echo "$1" && exit 1
 }
 
-# set NAME SEED COUNT: images of 8 x 8, of four classes: a quarter of each patch is bright.
-set_of() {
-    LC_ALL=C awk -v seed="$2" -v count="$3" -v name="$1" '
-        function big(n) { return sprintf("\\0\\0\\%o\\%o", int(n / 256), n % 256) }
-        BEGIN {
-            srand(seed)
-            images = "\\0\\0\\10\\3" big(count) big(8) big(8)
-            labels = "\\0\\0\\10\\1" big(count)
-            for (i = 0; i < count; i++) {
-                class = int(4 * rand())
-                labels = labels sprintf("\\%o", class)
-                for (p = 0; p < 64; p++) {
-                    quarter = 2 * (p % 32 >= 16) + (p % 4 >= 2)
-                    images = images sprintf("\\%o", int(60 * rand()) + 180 * (quarter == (class + seed) % 4))
-                }
-            }
-            print images > (name "-images")
-            print labels > (name "-labels")
-        }'
-    for part in images labels; do
-        printf "$(cat "$1-$part")" >"$1-$part-idx$([ "$part" = images ] && echo 3 || echo 1)-ubyte"
-        rm "$1-$part"
-    done
-}
-task() {
-    printf -- '- {name: %s, train: ../%s-train-images-idx3-ubyte, validation: ../%s-validation-images-idx3-ubyte, ' "$1" "$1" "$1"
-    printf 'test: %s-test-images-idx3-ubyte%s}\n' "$2$1" "${3:-}"
-}
-number=0
-for name in a b c d; do
-    number=$((number + 1))
-    set_of $name-train $((10 * number)) 640
-    set_of $name-validation $((10 * number + 4)) 64
-    set_of $name-test $((10 * number + 8)) 64
-done
+. "$1/tests/end_to_end/evolve_library.sh"
+make_sets
 { task a ../ && task b ../ && task c ../ ', private: true'; } >tasks.yaml
 task d ../ >more.yaml
 cat >evolve.yaml <<'END'
@@ -62,11 +29,6 @@ evolve:
   space: ["lr = 0.05 [0.1] 0.2", "layers = 1 [2] 3", "flip = [false]", "crop = [false]"]
 run: {folder: run}
 END
-evolve() { # FOLDER RANKS arguments...
-    mkdir -p "$1"
-    (cd "$1" && timeout $((60 * slowness)) mpirun -n "$2" "$cairn" evolve "${@:3}") >"$1.log" 2>&1
-}
-
 # 1. The same bytes on one, two and four groups.
 for ranks in 1 2 4; do
     evolve groups$ranks $ranks ../evolve.yaml || fail "evolve on $ranks ranks: $(tail -3 groups$ranks.log)"
@@ -139,10 +101,22 @@ diff <(strip groups1) <(strip noise) || fail "labels of test sets change a decis
 # 5. Later visits leave what was learned as it is: a new task, further iterations of one, a task that goes.
 cp -r groups1 later
 (cd later && "$cairn" evolve export run --task b before 2>/dev/null)
+for name in a b; do
+    "$cairn" data images $name-test-images-idx3-ubyte --sheet $name.png >/dev/null 2>&1
+done
+asked() { # FOLDER: logits of all kept paths
+    for name in a b c; do
+        (cd "$1" && "$cairn" evolve predict run --task $name ../a.png ../b.png --json 2>/dev/null) || fail "predict fails"
+    done
+}
+asked later >logits
+# Of 9 digits: a float's own.
+[ "$(grep -o '"logit": -\?[0-9]' logits | wc -l)" = 24 ] || fail "predict says $(cat logits)"
 (cd later && "$cairn" evolve run --status 2>/dev/null) >status
 grep -Eq '^c +1 +[01]\.[0-9]+' status || fail "no status: $(cat status)"
 evolve later 2 run --add ../more.yaml || fail "a task more: $(tail -3 later.log)"
 grep -q '^d: keeps path' later.log || fail "the new task had no visit"
+asked later | cmp - logits || fail "logits of a kept path have changed"
 (cd later && "$cairn" evolve remove run --task a 2>/dev/null && "$cairn" evolve export run --task b after 2>/dev/null)
 "$cairn" checkpoint diff later/before later/after | grep -q '^identical: ' || fail "task b has changed"
 (cd later && "$cairn" evolve run --status 2>/dev/null) >status

@@ -43,7 +43,7 @@ say "decoders of transformers have the losses that they have there, whatever the
 while read -r name ant bee cat; do
     import "import of $name" 1 "$GIVEN/$name" "$name.1" && must "prediction of $name" 1 predict "$name.1" "$GIVEN/image.png" --json
     for expected in "ant $ant" "bee $bee" "cat $cat"; do
-        near "$name: ${expected% *}" 2e-6 "$(tr -d ' \n' <out | grep -o '"name":"'"${expected% *}"'","class":[0-9],"probability":[^}]*' | sed 's/.*://')" "${expected#* }"
+        near "$name: ${expected% *}" 2e-6 "$(tr -d ' \n' <out | grep -o '"name":"'"${expected% *}"'","class":[0-9],"probability":[^,}]*' | sed 's/.*://')" "${expected#* }"
     done
 done <"$GIVEN/expected_images"
 say "timm's ViT gives the probabilities that it gives there"

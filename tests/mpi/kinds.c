@@ -67,6 +67,8 @@ const struct kind kinds[KINDS] = {
      "depth: {kind: mor, recursions: 2, sharing: sequence, routing: none, lora_rank: 1}"},
     {"laurel PA, mod predictor, every layer", "layers: 3, residual: {kind: laurel, previous: 5}, "
                                               "depth: {kind: mod, every: 1, capacity: 0.5, causal_router: predictor}"},
+    {"adapters, mod",
+     "layers: 4, bias: true, norm: layer, adapters: 5 0 3, depth: {kind: mod, every: 2, capacity: 0.4}"},
 };
 
 /* The optimiser's epsilon lies between the rounding of these gradients and their size: same_answer.sh says why. */

@@ -566,7 +566,7 @@ static const char all_changed[] =
     "model:\n"
     "  {family: decoder, vocabulary: 300, width: 96, layers: 9, heads: 6, kv_heads: 3, head_width: 8, hidden: 100,\n"
     "   mlp: gelu, norm: layer, norm_epsilon: 1.2345678901234567e-6, positions: learned, rope_base: 500000.5,\n"
-    "   max_positions: 4096, bias: true, parallel_block: true, tied_embeddings: true,\n"
+    "   max_positions: 4096, bias: true, parallel_block: true, tied_embeddings: true, classes: 3, adapters: 0 16,\n"
     "   attention: {kind: infini, bias: true, segment: 48, memory_update: gated_delta, readout_norm: true},\n"
     "   residual: {kind: laurel, scope: layer, weights: true, rank: 4, previous: 3},\n"
     "   depth: {kind: mor, every: 3, capacity: 0.1, gate: sigmoid, causal_router: predictor, router_loss: 0.001,\n"
@@ -590,6 +590,9 @@ static const char all_changed[] =
     "checkpoint: {every: 50, keep_last: 5, keep_every: 200, background: true}\n"
     "watch: {hang_seconds: 60, straggler_factor: 2, straggler_steps: 7, compare_every: 9, spike_factor: 8, "
     "spike_window: 33, spike_steps: 2, spike_skip: 5, spike_limit: 4}\n"
+    "evolve: {tasks: t, root: r, iterations: 3, generations: 5, children: 6, intervals: 7, samples: 8, "
+    "validation_samples: 9, schedule: asynchronous, mutation: actions, adapters: true, size_base: 0.5, size_unit: 2, "
+    "flops_base: 0.25, flops_unit: 3, space: [lr = 1]}\n"
     "run: {folder: '# : - {}', log_every: 10, prompt: \" x \\n y: [ \", prompt_tokens: 9}\n"
     "job: {time_limit: 1-12:00:00, mean_hours_between_failures: 3.5}\n";
 

@@ -18,17 +18,17 @@ static int system_call(const char *command)
     return system(command);
 }
 
-static int64_t elements(void *self, enum part part, int64_t classes)
+static int64_t elements(void *self, enum part part, int64_t extent)
 {
     static const int64_t sizes[] = {[PART_PATCHES] = 10, [PART_POSITIONS] = 20, [PART_LAYER] = 100, [PART_NORM] = 2};
     (void)self;
-    return part == PART_HEAD ? 3 * classes : sizes[part];
+    return part == PART_HEAD ? 3 * extent : part == PART_ADAPTER ? 5 * extent : sizes[part];
 }
 
-static double flops(void *self, int64_t layers, int64_t classes)
+static double flops(void *self, int64_t layers, int64_t adapters, int64_t classes)
 {
     (void)self;
-    return (double)(100 * layers + classes);
+    return (double)(100 * layers + 2 * adapters + classes);
 }
 
 /* Knows its space, and has nothing. */
@@ -126,7 +126,7 @@ static void lists_are_read_or_refused(void **state)
                {"rate = 0.1", "there is no \"rate\""},
                {"lr = 0.1 0.2", "one of them in brackets"},
                {"lr = [0.1] [0.2]", "one of them in brackets"},
-               {"layers = 1 [2.5]", "from 1 to 64"},
+               {"layers = 1 [2.5]", "from 1 to 30"},
                {"momentum = [1.0]", "from 0 to 0.9999"},
                {"crop = maybe", "from 0 to 1"}};
     struct context context;
@@ -268,7 +268,7 @@ static void children_keep_the_rules(void **state)
                     assert_int_equal(path->value[h], first.value[h]);
                 assert_in_range(path->value[h], 0, system.space.list[h].count - 1);
             }
-            assert_int_equal(path_layers(path), path_value(&system, path, HYPER_LAYERS));
+            assert_int_equal(path_layers(&system, path), path_value(&system, path, HYPER_LAYERS));
             for (int c = 0; c < path->count; c++) {
                 const struct component *component = system_component(&system, path->component[c]);
                 bool locked = component_locked(&system, component->id, task);
@@ -313,13 +313,13 @@ static void a_component_of_nobody_else_is_copied_and_a_locked_one_with_mu(void *
         assert_ok(&context, visit_begin(&system, 0, 1, &visit));
         visit_generation(&visit);
         assert_ok(&context, visit_sample(&visit, 1, &child));
-        for (int i = 0; i < path_layers(&child.path) + 2; i++, layers++)
+        for (int i = 0; i < path_layers(&system, &child.path) + 2; i++, layers++)
             copied += !component_locked(&system, child.path.component[i], 0);
         assert_ok(&context, visit_accept(&visit, &child, 0.5));
         struct path parent = child.path;
         visit_generation(&visit);
         assert_ok(&context, visit_sample(&visit, 1, &child));
-        for (int i = 0; i < path_layers(&child.path) + 2 && i < path_layers(&parent) + 2; i++)
+        for (int i = 0; i < path_layers(&system, &child.path) + 2 && i < path_layers(&system, &parent) + 2; i++)
             if (!component_locked(&system, parent.component[i], 0)) {
                 assert_int_not_equal(child.path.component[i], parent.component[i]);
                 assert_int_equal(system_component(&system, child.path.component[i])->origin, parent.component[i]);
@@ -328,7 +328,69 @@ static void a_component_of_nobody_else_is_copied_and_a_locked_one_with_mu(void *
         end(&context, &system);
     }
     double share = (double)copied / layers;
-    assert_close(share, 0.3, 5.0 * sqrt(0.21 / layers), 0.0);
+    assert_close(share, 0.3, 0.0, 5.0 * sqrt(0.21 / layers));
+}
+
+/* New ones of the path's width in front of layers that have none, copies and shares as wide as they were; gone with
+ * their layers, counted in sizes and scores. */
+static void adapters_come_with_mu_and_go_with_their_layers(void **state)
+{
+    enum { TIMES = 600 };
+    struct context context;
+    int added = 0;
+    int asked = 0;
+    int copied = 0;
+    int dropped = 0;
+    (void)state;
+    for (int seed = 0; seed < TIMES; seed++) {
+        struct system system;
+        struct visit visit;
+        struct child child;
+        make(&context, &system);
+        system.seed = (uint64_t)seed;
+        system.adapters = true;
+        system.scoring = (struct scoring){1.0, 1.0, 0.5, 400.0};
+        for (int i = 0; i < system.space.list[HYPER_MU].count; i++)
+            system.space.list[HYPER_MU].value[i] = 0.3;
+        assert_ok(&context, visit_begin(&system, 0, 1, &visit));
+        visit_generation(&visit);
+        assert_ok(&context, visit_sample(&visit, 1, &child));
+        int64_t width = (int64_t)path_value(&system, &child.path, HYPER_ADAPTER_WIDTH);
+        int64_t widths = 0;
+        for (int layer = 0; layer < path_layers(&system, &child.path); layer++, asked++) {
+            const struct component *adapter = path_component(&system, &child.path, PART_ADAPTER, layer);
+            if (!adapter)
+                continue;
+            assert_int_equal(adapter->width, width);
+            assert_int_equal(adapter->elements, 5 * width);
+            assert_int_equal(adapter->origin, -1);
+            widths += width;
+            added++;
+        }
+        assert_close(path_factor(&system, &child.path),
+                     pow(0.5, flops(NULL, path_layers(&system, &child.path), widths, 10) / 400.0), 1e-12, 0.0);
+        assert_ok(&context, visit_accept(&visit, &child, 0.5));
+        struct path parent = child.path;
+        visit_generation(&visit);
+        assert_ok(&context, visit_sample(&visit, 1, &child));
+        for (int layer = 0; layer < LAYERS; layer++) {
+            const struct component *before = path_component(&system, &parent, PART_ADAPTER, layer);
+            const struct component *after = path_component(&system, &child.path, PART_ADAPTER, layer);
+            bool stays = layer < path_layers(&system, &child.path);
+            assert_true(!after || stays);
+            dropped += before && !stays;
+            if (!before || !after)
+                continue;
+            assert_int_equal(after->origin, before->id);
+            assert_int_equal(after->width, before->width);
+            copied++;
+        }
+        visit_destroy(&visit);
+        end(&context, &system);
+    }
+    assert_close((double)added / asked, 0.3, 0.0, 5.0 * sqrt(0.21 / asked));
+    assert_true(copied > 100);
+    assert_true(dropped > 10);
 }
 
 static void probabilities_of_actions_are_kept_with_a_path(void **state)
@@ -340,17 +402,21 @@ static void probabilities_of_actions_are_kept_with_a_path(void **state)
     (void)state;
     make(&context, &system);
     system.mutation = MUTATION_ACTIONS;
+    system.adapters = true;
     assert_ok(&context, visit_begin(&system, 0, 1, &visit));
     visit_generation(&visit);
     assert_memory_equal(visit.shared.value, system.paths[0].value, sizeof visit.shared.value);
     assert_ok(&context, visit_sample(&visit, 1, &child));
-    int layers = path_layers(&child.path);
+    int layers = path_layers(&system, &child.path);
     /* Asked about, fired or not. */
     for (int h = 0; h < HYPERS_OF_CHILD; h++)
         assert_in_range(child.path.act[h], 0, system.space.actions.count - 1);
     for (int i = 0; i < integer_min(layers, LAYERS); i++)
         assert_in_range(child.path.act[ACTION_LAYER + i], 0, system.space.actions.count - 1);
+    for (int i = 0; i < layers; i++)
+        assert_in_range(child.path.act[ACTION_ADD + i], 0, system.space.actions.count - 1);
     assert_int_equal(child.path.act[ACTION_LAYER + LAYERS], -1);
+    assert_int_equal(child.path.act[ACTION_ADD + LAYERS], -1);
     assert_ok(&context, visit_accept(&visit, &child, 0.5));
     struct path parent = child.path;
     visit_generation(&visit);
@@ -400,7 +466,8 @@ static void sizes_add_up_and_fall_when_shared(void **state)
     double accounted = path_accounted(&system, path);
     assert_close(accounted, (double)path_elements(&system, path), 0.0, 0.0);
     assert_close(path->score,
-                 path->quality * pow(0.5, accounted / 300.0) * pow(0.9, flops(NULL, path_layers(path), 10) / 400.0),
+                 path->quality * pow(0.5, accounted / 300.0) *
+                     pow(0.9, flops(NULL, path_layers(&system, path), 0, 10) / 400.0),
                  1e-12, 0.0);
     double score = path->score;
     for (int64_t iteration = 1; iteration < 8; iteration++)
@@ -540,6 +607,7 @@ int main(void)
         cmocka_unit_test(seeds_are_neither_the_own_path_nor_private),
         cmocka_unit_test(children_keep_the_rules),
         cmocka_unit_test(a_component_of_nobody_else_is_copied_and_a_locked_one_with_mu),
+        cmocka_unit_test(adapters_come_with_mu_and_go_with_their_layers),
         cmocka_unit_test(probabilities_of_actions_are_kept_with_a_path),
         cmocka_unit_test(the_best_is_kept_and_of_equal_ones_the_newest),
         cmocka_unit_test(sizes_add_up_and_fall_when_shared),
