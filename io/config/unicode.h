@@ -6,8 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Reads one character; its number of bytes, 0 when the bytes are no UTF-8. */
-size_t config_character_decode(const char *text, size_t length, uint32_t *code);
 bool config_text_is_valid(const char *text, size_t length);
 
 /* Whether a character may stand in double quotes as it is (YAML 1.1, section 4.1.1), line breaks left out. */

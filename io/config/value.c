@@ -7,6 +7,7 @@
 #include "io/config/settings.h"
 #include "io/config/unicode.h"
 #include "src/core/text.h"
+#include "src/core/utf8.h"
 
 static void *field_of(const struct setting *setting, struct config *config)
 {
@@ -205,7 +206,7 @@ static void write_text(const char *text, struct config_writer *writer)
     config_print(writer, "\"");
     for (size_t i = 0; i < length;) {
         uint32_t code = 0;
-        size_t bytes = config_character_decode(text + i, length - i, &code);
+        size_t bytes = utf8_decode(text + i, length - i, &code);
         if (bytes == 0)
             config_print(writer, "\\uFFFD"); /* YAML cannot hold a byte that is no text */
         else if (code == '"' || code == '\\')

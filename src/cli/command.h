@@ -68,6 +68,7 @@ enum status command_data(struct command *command, int argc, char **argv) MUST_US
 
 /* `cairn data images`. */
 enum status command_data_images(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_tokenizer(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_eval(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_predict(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_generate(struct command *command, int argc, char **argv) MUST_USE;

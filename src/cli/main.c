@@ -65,6 +65,21 @@ static const struct subcommand subcommands[] = {
      "  --seed S               of keys and places (1)\n"
      "  --format FORMAT        of images; auto goes by content (auto)\n"
      "  --sheet FILE           writes a contact sheet, a PNG with the first images of each class in a row\n"},
+    {"tokenizer", command_tokenizer, "texts to tokens and back; look at a tokenizer",
+     "usage: cairn tokenizer encode TOKENIZER [FILE] [--text TEXT] [--special] [--frame] [--pieces]\n"
+     "       cairn tokenizer decode TOKENIZER [FILE] [--ids IDS] [--special]\n"
+     "       cairn tokenizer inspect TOKENIZER\n\n"
+     "encode    prints the tokens of a text\n"
+     "decode    prints the text of tokens, numbers between blanks\n"
+     "inspect   says what a tokenizer does: model, pieces, special tokens, hash\n\n"
+     "TOKENIZER is a tokenizer.json of Hugging Face: BPE of bytes or characters, or Unigram. Ids are those of its "
+     "library.\n"
+     "FILE is read from standard input if it is not named. What is no UTF-8 is read as U+FFFD, and counted.\n\n"
+     "  --text TEXT            instead of a file\n"
+     "  --ids IDS              instead of a file\n"
+     "  --special              encode: special tokens in the text become themselves; decode: they are shown\n"
+     "  --frame                with the tokens that the tokenizer puts around a text\n"
+     "  --pieces               a line for each token, with its text in the vocabulary\n"},
     {"eval", command_eval, "measure the loss of a checkpoint on text or images",
      "usage: cairn eval CONFIG [--checkpoint FILE] [--data FILE] [--context-length T] [--memory on|off]\n"
      "                  [--routing causal|whole] [--set KEY=VALUE]... [--json]\n"
@@ -276,7 +291,7 @@ static const struct subcommand subcommands[] = {
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
 /* These run without MPI, in the first process only; a plan only if it is not to be measured. */
-static const char *const alone[] = {"config", "scale", "report", "plan"};
+static const char *const alone[] = {"config", "scale", "report", "plan", "tokenizer"};
 
 static void print_help(FILE *out)
 {
