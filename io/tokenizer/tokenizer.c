@@ -127,7 +127,7 @@ static void drop_defaults(json_t *value)
 static enum status hash_part(const struct tokenizer *tokenizer, json_t *root, const char *key, uint64_t *hash)
 {
     json_t *part = json_object_get(root, key);
-    if (!part)
+    if (!part || json_is_null(part))
         return STATUS_OK;
     drop_defaults(part);
     char *text = json_dumps(part, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);

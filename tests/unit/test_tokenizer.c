@@ -208,20 +208,21 @@ static void test_a_million_equal_letters(void **state)
 /* Words that fill the cache several times over are the same as in an encoder that is new. */
 static void test_the_cache_changes_nothing(void **state)
 {
-    enum { WORDS = 150000 };
+    enum { WORDS = 250000, LETTERS = 4 };
     struct fixture *fixture = *state;
-    char word[32];
+    char word[LETTERS];
     struct token_list kept = {0};
     open_named(fixture, "gpt2.json");
-    for (int round = 0; round < 2; round++)
-        for (int i = 0; i < WORDS; i++)
-            encode(fixture, word, snprintf(word, sizeof word, " w%xq", (unsigned)i * 2654435761u),
-                   (struct encoding){0});
+    for (int i = 0; i < WORDS; i++) {
+        for (int digit = 0, rest = i; digit < LETTERS; digit++, rest /= 26)
+            word[digit] = (char)('a' + rest % 26);
+        encode(fixture, word, LETTERS, (struct encoding){0});
+    }
     kept = fixture->tokens;
     fixture->tokens = (struct token_list){0};
     encoder_destroy(&fixture->encoder);
     assert_ok(&fixture->context, encoder_create(&fixture->context, fixture->tokenizer, &fixture->encoder));
-    encode(fixture, word, (int64_t)strlen(word), (struct encoding){0});
+    encode(fixture, word, LETTERS, (struct encoding){0});
     assert_int_equal(kept.count, fixture->tokens.count);
     assert_memory_equal(kept.ids, fixture->tokens.ids, (size_t)kept.count * sizeof *kept.ids);
     token_list_release(&fixture->context, &kept);
@@ -255,7 +256,8 @@ static void test_hash(void **state)
         json_t *pair = json_pack("[s#, s]", both, (int)(space - both), space + 1);
         json_array_set_new(merges, i, pair);
     }
-    json_object_set_new(model, "dropout", json_null());
+    json_object_set_new(json_object_get(root, "pre_tokenizer"), "note", json_null());
+    json_object_del(root, "normalizer");
     json_object_del(root, "decoder");
     json_object_set_new(root, "padding", json_integer(7));
     parse(fixture, root, other);
@@ -300,6 +302,72 @@ static void test_what_others_ask(void **state)
 #define MODEL(inside) "{\"model\": {\"type\": \"BPE\", " inside "}}"
 #define WORDS "\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]"
 #define BESIDE(key, value) "{\"model\": {\"type\": \"BPE\", " WORDS "}, \"" key "\": " value "}"
+
+/* What follows from the rules alone; the package says the same. */
+static void test_small_tokenizers(void **state)
+{
+    static const struct {
+        const char *file, *text;
+        int count;
+        int32_t ids[4];
+    } cases[] = {
+        /* The leftmost of equal pairs merges first. */
+        {MODEL("\"vocab\": {\"a\": 0, \"aa\": 1}, \"merges\": [\"a a\"]"), "aaa", 2, {1, 0}},
+        {MODEL("\"vocab\": {\"a\": 0, \"?\": 1}, \"merges\": [], \"unk_token\": \"?\""), "xya", 3, {1, 1, 0}},
+        {MODEL("\"vocab\": {\"a\": 0, \"?\": 1}, \"merges\": [], \"unk_token\": \"?\", \"fuse_unk\": true"),
+         "xya",
+         2,
+         {1, 0}},
+        /* U+180E is no white space. */
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"\xe1\xa0\x8e\": 2}, \"merges\": []}, "
+         "\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s\"}, \"behavior\": \"Removed\", "
+         "\"invert\": false}}",
+         "a\xe1\xa0\x8e b",
+         3,
+         {0, 2, 1}},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1}, \"merges\": []}, \"pre_tokenizer\": "
+         "{\"type\": \"Split\", \"pattern\": {\"String\": \"a\"}, \"behavior\": \"Removed\", \"invert\": true}}",
+         "bab",
+         1,
+         {0}},
+        /* Of paths of one score the one that was found first. */
+        {"{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", -1], [\"b\", -1], [\"ab\", -2]], \"unk_id\": 0}}",
+         "ab",
+         1,
+         {2}},
+    };
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *file = cases[i].file;
+        assert_ok(context, tokenizer_parse(context, "small", file, (int64_t)strlen(file), &fixture->tokenizer));
+        assert_ok(context, encoder_create(context, fixture->tokenizer, &fixture->encoder));
+        encode(fixture, cases[i].text, (int64_t)strlen(cases[i].text), (struct encoding){0});
+        assert_int_equal(fixture->tokens.count, cases[i].count);
+        assert_memory_equal(fixture->tokens.ids, cases[i].ids, (size_t)cases[i].count * sizeof(int32_t));
+        encoder_destroy(&fixture->encoder);
+        tokenizer_close(&fixture->tokenizer);
+    }
+}
+
+/* Byte tokens that are no character together are a U+FFFD each. */
+static void test_byte_tokens_that_are_no_character(void **state)
+{
+    static const char *const names[] = {"<0xE2>", "<0x82>", "<0xAC>", "<0xE2>", "<0x82>", "a"};
+    struct fixture *fixture = *state;
+    open_named(fixture, "llama2.json");
+    for (int count = 3; count <= 6; count += 3) {
+        fixture->text.count = 0;
+        for (int i = 6 - count; i < 6; i++)
+            assert_ok(
+                &fixture->context,
+                decoder_stream_push(fixture->stream, tokenizer_find(fixture->tokenizer, names[i]), &fixture->text));
+        assert_ok(&fixture->context, decoder_stream_finish(fixture->stream, &fixture->text));
+        int replaced = count == 3 ? 2 : 5;
+        assert_int_equal(fixture->text.count, 3 * replaced + 1);
+        assert_memory_equal(fixture->text.data, "\xef\xbf\xbd\xef\xbf\xbd", 6);
+    }
+}
 
 static void test_each_broken_file_has_its_message(void **state)
 {
@@ -395,6 +463,8 @@ int main(void)
         ROW(test_a_million_equal_letters),
         ROW(test_the_cache_changes_nothing),
         ROW(test_hash),
+        ROW(test_small_tokenizers),
+        ROW(test_byte_tokens_that_are_no_character),
         ROW(test_what_others_ask),
         ROW(test_each_broken_file_has_its_message),
         ROW(test_an_expression_that_does_not_end),
