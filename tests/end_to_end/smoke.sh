@@ -72,8 +72,23 @@ grep -q 'photos/bee/bad.png: is text, neither PNG nor JPEG' err
 ! "$cairn" data images none 2>err || { echo "data images describes what is not there" && exit 1; }
 grep -q '^cairn: none: no such file' err
 
+# Texts to tokens and back, from an option, a file and standard input.
+llama=$1/tests/unit/tokenizers/llama2.json
+printf 'a whale\n\xff' >text
+"$cairn" tokenizer encode "$llama" --text 'a whale' --frame >out
+read -r -a ids <out
+[ "${ids[0]}" = 1 ] && [ ${#ids[@]} -gt 2 ] || { echo "tokenizer encode says $(cat out)" && exit 1; }
+"$cairn" tokenizer decode "$llama" --ids "${ids[*]}" | grep -qx 'a whale' || { echo "tokenizer decode" && exit 1; }
+"$cairn" tokenizer encode "$llama" text >out 2>err
+grep -q '^text: 1 parts are no UTF-8 and were read as U+FFFD$' err || { echo "tokenizer: $(cat err)" && exit 1; }
+"$cairn" tokenizer encode "$llama" <text 2>err | "$cairn" tokenizer decode "$llama" >out
+printf 'a whale\n\xef\xbf\xbd' | cmp - out
+! "$cairn" tokenizer decode "$llama" --ids "5 600" 2>err || { echo "tokenizer decodes what there is not" && exit 1; }
+grep -q '^cairn: --ids: expected token numbers from 0 to 599' err
+"$cairn" tokenizer inspect "$llama" | grep -q '^model         BPE of characters, bytes for what is unknown$'
+
 # Each command has a help of its own, in both ways.
-for command in train eval evolve generate predict import export checkpoint bench plan scale doctor report config data; do
+for command in train eval evolve generate predict import export checkpoint bench plan scale doctor report config data tokenizer; do
     "$cairn" help "$command" >out
     "$cairn" "$command" --help | cmp - out
     grep -Eq "^usage: (mpirun -n [A-Z]* )?cairn $command( |$)" out || { echo "help $command says $(head -n 1 out)" && exit 1; }
