@@ -66,7 +66,8 @@ enum status command_train(struct command *command, int argc, char **argv) MUST_U
 enum status command_evolve(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_data(struct command *command, int argc, char **argv) MUST_USE;
 
-/* `cairn data images`. */
+/* `cairn data tokenize`, `cairn data images`. */
+enum status command_data_tokenize(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_data_images(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_tokenizer(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_eval(struct command *command, int argc, char **argv) MUST_USE;

@@ -41,6 +41,8 @@ enum status command_data(struct command *command, int argc, char **argv)
     struct context *context = &command->context;
     if (argc > 0 && strcmp(argv[0], "images") == 0)
         return command_data_images(command, argc, argv);
+    if (argc > 0 && strcmp(argv[0], "tokenize") == 0)
+        return command_data_tokenize(command, argc, argv);
     struct passkey_task task = {.digits = 5, .position = PASSKEY_ANY};
     struct passkey_options options = {0};
     const char *words[2]; /* what, and the file */
@@ -53,7 +55,7 @@ enum status command_data(struct command *command, int argc, char **argv)
     CHECK(command_parse(command, argc, argv, rows, (int)(sizeof rows / sizeof *rows), words, 2, &word_count));
     if (word_count != 2 || strcmp(words[0], "passkey") != 0)
         return context_fail(context, STATUS_USAGE,
-                            "data: say `passkey` or `images`, and a file; see `cairn data --help`");
+                            "data: say `passkey`, `images` or `tokenize`, and a file; see `cairn data --help`");
     CHECK(read_options(command, &options, &task, &count));
     enum status status = STATUS_OK;
     if (command->rank == 0)

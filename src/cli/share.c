@@ -34,7 +34,7 @@ static void write_line(FILE *out, const char *name, const char *value)
 
 static bool takes_tool(const char *command)
 {
-    static const char *const names[] = {"bench", "checkpoint", "data"};
+    static const char *const names[] = {"bench", "checkpoint", "data", "tokenizer"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(command, names[i]) == 0)
             return true;

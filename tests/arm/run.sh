@@ -10,7 +10,7 @@ mirror=${CAIRN_MIRROR:-http://deb.debian.org/debian}
 sysroot=build-arm-sysroot
 packages=libc6-dev,libgomp1,libopenmpi-dev,libhdf5-openmpi-dev,libdnnl-dev,libyaml-dev,libjansson-dev,libxxhash-dev
 packages+=,libisal-dev,libopenblas-openmp-dev,libscalapack-openmpi-dev,libpng-dev,libjpeg-dev,zlib1g-dev
-packages+=,libpcre2-dev,libutf8proc-dev,libcmocka-dev
+packages+=,libpcre2-dev,libutf8proc-dev,libzstd-dev,libcmocka-dev
 
 .ci/setup gcc-aarch64-linux-gnu qemu-user mmdebstrap
 if [ "$(cat $sysroot/packages 2>/dev/null)" != "$release $packages" ]; then
