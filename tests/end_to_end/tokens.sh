@@ -1,0 +1,87 @@
+#!/bin/bash
+# tokens.sh SOURCE BUILD: texts to token files, the same whatever the ranks, and what uses a tokenizer.
+set -euo pipefail
+source=$1
+cairn=$2/cairn
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+fail() {
+    echo "$*"
+    exit 1
+}
+llama=$source/tests/unit/tokenizers/llama3.json
+
+# -- Token files -----------------------------------------------------------------------------------------------------------
+
+# JSON lines of more than one unit of work, of which a unit ends inside of a line; empty texts and blank lines; texts
+# and lines that are compressed in two members.
+awk 'BEGIN {
+    for (i = 0; i < 70000; i++)
+        printf "{\"id\": %d, \"text\": \"Whale number %d, call me Ishmael \\u00e9%s\"}\n", i, i, substr("abcdefghij", 1, i % 10)
+    printf "\n{\"text\": \"\"}\n{\"text\": \"the end\"}"
+}' >many.jsonl
+printf 'Call me Ishmael. <|endoftext|> Some years ago' >one.txt
+{ printf '{"body": "in a gz"}\n' | gzip -c && printf '{"body": "of two members"}\n' | gzip -c; } >packed.jsonl.gz
+
+"$cairn" data tokenize many.jsonl one.txt --tokenizer "$llama" --output alone >out
+mpirun -n 3 "$cairn" data tokenize many.jsonl one.txt --tokenizer "$llama" --output three >out3
+cmp alone.bin three.bin || fail "the tokens depend on the number of ranks"
+cmp alone.idx three.idx || fail "the index depends on the number of ranks"
+grep -q '^alone.bin: 70003 documents' out || fail "$(cat out)"
+[ ! -e alone.parts ] && [ ! -e alone.bin.tmp ] || fail "parts are left: $(ls)"
+
+# The last documents, as the tokens of `cairn tokenizer encode`; special tokens in a text are text.
+tail_ids() { od -An -v -t u2 -w2 "$1" | tail -n "$2" | awk '{ printf "%s%d", (NR > 1 ? " " : ""), $1 }'; }
+want="0 $("$cairn" tokenizer encode "$llama" --text 'the end') 0 $("$cairn" tokenizer encode "$llama" one.txt) 0"
+count=$(wc -w <<<"$want")
+[ "$(tail_ids alone.bin "$count")" = "$want" ] || fail "ends in $(tail_ids alone.bin "$count") instead of $want"
+read -r -a special < <("$cairn" tokenizer encode "$llama" one.txt --special)
+[ "${#special[@]}" -lt "$("$cairn" tokenizer encode "$llama" one.txt | wc -w)" ] || fail "special tokens are not found"
+
+"$cairn" data tokenize packed.jsonl.gz --tokenizer "$llama" --output packed --field body --end none --begin '<|im_start|>'
+want="1 $("$cairn" tokenizer encode "$llama" --text 'in a gz') 1 $("$cairn" tokenizer encode "$llama" --text 'of two members')"
+[ "$(tail_ids packed.bin 99)" = "$want" ] || fail "gz: $(tail_ids packed.bin 99) instead of $want"
+
+# What was done before a start that failed is not done again: a token that is changed in a part shows it.
+mkdir again.bin
+! "$cairn" data tokenize one.txt --tokenizer "$llama" --output again 2>err || fail "writes a file over a folder"
+grep -q '^cairn: again.bin: cannot be written' err || fail "$(cat err)"
+printf '\7\0' | dd of=again.parts/00000000 bs=1 seek=56 conv=notrunc 2>/dev/null
+rmdir again.bin
+"$cairn" data tokenize one.txt --tokenizer "$llama" --output again >/dev/null
+[ "$(od -An -t u2 -N 2 again.bin | tr -d ' ')" = 7 ] || fail "a part that was there was made again"
+# Parts of other work are no use.
+mkdir other.bin
+! "$cairn" data tokenize one.txt --tokenizer "$llama" --output other 2>/dev/null || fail "writes a file over a folder"
+printf '\7\0' | dd of=other.parts/00000000 bs=1 seek=56 conv=notrunc 2>/dev/null
+rmdir other.bin
+"$cairn" data tokenize one.txt --tokenizer "$llama" --output other --special >/dev/null
+[ "$(od -An -t u2 -N 2 other.bin | tr -d ' ')" != 7 ] || fail "a part of other work was taken"
+
+# Each bad file has its message.
+refuses() {
+    local message=$1
+    shift
+    ! "$cairn" data tokenize "$@" --tokenizer "$llama" --output bad 2>err || fail "$* is taken"
+    grep -qF -e "$message" err || fail "$*: $(cat err)"
+    [ ! -e bad.idx ] || fail "$*: leaves an index"
+}
+printf '{"text": "a"}\n{"text": 5}\n' >number.jsonl
+printf '{"text": "a"}\n{"text"\n' >broken.jsonl
+head -c 30 packed.jsonl.gz >cut.jsonl.gz
+printf '\x28\xb5\x2f\xfd\x04' >cut.zst
+printf '\x28\xb5\x2f\xfdxxxxxxxxxxxx' >damaged.zst
+printf '{"text": "a"}' >json.txt
+: >empty.txt
+refuses 'number.jsonl: line 2: no text "text"; --field names another' number.jsonl
+refuses 'broken.jsonl: line 2: no JSON:' broken.jsonl
+refuses 'cut.jsonl.gz: the gzip file is damaged or cut off' cut.jsonl.gz
+refuses 'cut.zst: the zstd file is cut off' cut.zst
+refuses 'damaged.zst: the zstd file is damaged' damaged.zst
+refuses 'json.txt: begins as JSON does, but is not named .jsonl' json.txt
+refuses 'empty.txt: is empty' empty.txt
+refuses '--end: "nope" is no token of' one.txt --end nope
+refuses '--format: expected auto, text or jsonl' one.txt --format csv
+"$cairn" data tokenize broken.jsonl number.jsonl --tokenizer "$llama" --output bad --skip-bad | grep -q '^2 lines' ||
+    fail "--skip-bad does not count"
