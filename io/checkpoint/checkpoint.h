@@ -84,6 +84,24 @@ enum status checkpoint_background_advance(struct checkpoint_background *backgrou
 enum status checkpoint_read_header(struct context *context, struct mesh *mesh, const char *path,
                                    struct checkpoint_header *header) MUST_USE;
 
+/* A dataset of a file. */
+struct checkpoint_dataset {
+    char name[STATE_NAME];
+    int rank;
+    int64_t shape[TENSOR_RANK];
+    bool doubles; /* as in struct state_array */
+};
+
+/* Collective; agreed status. What is in the file, in the order in which it was written; to be freed with memory_free.
+ * FILE error if it is damaged or not a checkpoint. */
+enum status checkpoint_list(struct context *context, struct mesh *mesh, const char *path,
+                            struct checkpoint_dataset **datasets, int *count) MUST_USE;
+
+/* Collective; agreed status. The steps of which a folder has checkpoints, good or damaged, largest first; to be freed
+ * with memory_free. None if there is no folder. */
+enum status checkpoint_steps(struct context *context, struct mesh *mesh, const char *folder, int64_t **steps,
+                             int64_t *count) MUST_USE;
+
 /* Collective; agreed status. Reads this rank's pieces; a dataset that is missing or has another shape is a FILE error
  * that names it and both shapes. */
 enum status checkpoint_read(struct context *context, struct mesh *mesh, const char *path,

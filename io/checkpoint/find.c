@@ -66,9 +66,9 @@ done:
     return status;
 }
 
-/* The steps that rank 0 finds, on all ranks. Collective; agreed status. */
-static enum status steps_share(struct context *context, struct mesh *mesh, const char *folder, int64_t **steps,
-                               int64_t *count)
+/* Those that rank 0 finds. */
+enum status checkpoint_steps(struct context *context, struct mesh *mesh, const char *folder, int64_t **steps,
+                             int64_t *count)
 {
     bool first = mesh_rank(mesh, MESH_TEAM) == 0;
     enum status status = STATUS_OK;
@@ -112,7 +112,7 @@ enum status checkpoint_find_before(struct context *context, struct mesh *mesh, c
     enum status status;
     *found = false;
     int64_t first = 0;
-    TRY(steps_share(context, mesh, folder, &steps, &count));
+    TRY(checkpoint_steps(context, mesh, folder, &steps, &count));
     while (first < count && steps[first] >= before)
         first++;
     for (int64_t i = first; i < count && !*found; i++) {

@@ -9,6 +9,7 @@
 
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/spectrum.h"
+#include "src/core/effective_rank.h"
 
 /* What is told of a memory. */
 enum measure { MEASURE_Z, MEASURE_USED, MEASURE_NORM, MEASURE_RANK, MEASURES };
@@ -94,7 +95,7 @@ static void measure(struct memories *memories, int64_t index)
     measures[MEASURE_Z * memories->count] = sum / (double)width;
     measures[MEASURE_USED * memories->count] = (double)used / (double)width;
     measures[MEASURE_NORM * memories->count] = sqrt(squares);
-    measures[MEASURE_RANK * memories->count] = spectrum_effective_rank(memories->values, width);
+    measures[MEASURE_RANK * memories->count] = effective_rank(memories->values, width);
 }
 
 static enum status measure_all(struct context *context, int descriptor, const char *path, struct memories *memories)

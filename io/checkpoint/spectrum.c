@@ -67,17 +67,3 @@ void spectrum_singular_values(double *matrix, int64_t n, double *values)
     for (int64_t row = 0; row < n; row++)
         values[row] = sqrt(dot(matrix + row * n, matrix + row * n, n));
 }
-
-double spectrum_effective_rank(const double *values, int64_t n)
-{
-    double sum = 0.0;
-    double entropy = 0.0;
-    for (int64_t i = 0; i < n; i++)
-        sum += values[i];
-    if (sum == 0.0)
-        return 0.0;
-    for (int64_t i = 0; i < n; i++)
-        if (values[i] != 0.0)
-            entropy -= values[i] / sum * log(values[i] / sum);
-    return exp(entropy);
-}

@@ -202,6 +202,35 @@ static enum status check_recursions(const struct setting_source *source, const s
     return STATUS_OK;
 }
 
+/* LoRA maps of the layers, which are not those of recursions. */
+static enum status check_lora_maps(const struct setting_source *source, struct model_config *model)
+{
+    static const char *const maps[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+    const struct setting *targets = setting_at(offsetof(struct config, model.lora.targets));
+    if (!is_given(source, setting_at(offsetof(struct config, model.lora.alpha))))
+        model->lora.alpha = model->lora.rank > 0 ? (double)model->lora.rank : 1.0;
+    if (model->lora.rank > model->width)
+        return REFUSE(source, model.lora.rank, model.width,
+                      "expected model.lora.rank to be at most model.width (%lld), got %lld", (long long)model->width,
+                      (long long)model->lora.rank);
+    for (int i = 0; i < model->lora.targets.count; i++) {
+        const char *name = model->lora.targets.item[i];
+        char shown[MESSAGE_LENGTH / 2];
+        bool known = false;
+        for (size_t j = 0; j < sizeof maps / sizeof *maps; j++)
+            known = known || strcmp(name, maps[j]) == 0;
+        config_quote(name, strlen(name), shown, sizeof shown);
+        if (!known)
+            return setting_fail(source, targets,
+                                "expected q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj, got %s",
+                                shown);
+        if (strcmp(name, "gate_proj") == 0 && model->mlp != MLP_SWIGLU)
+            return REFUSE(source, model.lora.targets, model.mlp,
+                          "expected no gate_proj, which only a model with model.mlp swiglu has");
+    }
+    return STATUS_OK;
+}
+
 static enum status check_lora(const struct setting_source *source, const struct model_config *model)
 {
     if (model->depth.lora_rank > 0 && model->depth.kind != DEPTH_MOR)
@@ -237,6 +266,7 @@ static enum status check_transformer(const struct setting_source *source, struct
 {
     CHECK(derive_heads(source, model));
     CHECK(derive_depth(source, model));
+    CHECK(check_lora_maps(source, model));
     CHECK(check_attention(source, model));
     CHECK(check_adapters(source, model));
     return check_depth(source, model);

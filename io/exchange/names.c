@@ -37,6 +37,11 @@ enum status exchange_family_of(struct context *context, const char *what, const 
     if (own)
         return context_fail(context, STATUS_USAGE, "%s: %s, which other programs do not compute: it cannot be exported",
                             what, own);
+    if (model->lora.rank > 0)
+        return context_fail(context, STATUS_USAGE,
+                            "%s: model.lora.rank %lld: bring the LoRA maps into the model first, `cairn checkpoint "
+                            "convert SOURCE OUTPUT --merge-lora`",
+                            what, (long long)model->lora.rank);
     if (model->family == FAMILY_RESNET) {
         *family = EXCHANGE_RESNET;
         return STATUS_OK;

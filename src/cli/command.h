@@ -79,7 +79,9 @@ enum status command_checkpoint_tools(struct command *command, int argc, char **a
 struct convert_options {
     const char *source, *output;
     const char *config;         /* --to */
-    const char *initialization; /* NULL: stepwise */
+    const char *initialization; /* NULL: stepwise, with a rank or energy average */
+    const char *rank, *energy;  /* NULL: model.depth.lora_rank of the configuration */
+    bool merge;                 /* no configuration: the source's own without its LoRA maps */
 };
 enum status command_convert(struct command *command, const struct convert_options *options) MUST_USE;
 
@@ -90,6 +92,7 @@ enum status command_plan(struct command *command, int argc, char **argv) MUST_US
 enum status command_scale(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_doctor(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_report(struct command *command, int argc, char **argv) MUST_USE;
+enum status command_analyze(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_config(struct command *command, int argc, char **argv) MUST_USE;
 
 #endif

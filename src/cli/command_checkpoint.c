@@ -59,11 +59,12 @@ enum status command_checkpoint_tools(struct command *command, int argc, char **a
     double tolerance = 0.0;
     int count;
     struct convert_options conversion = {0};
-    const struct option_row rows[] = {{"--tolerance", &tolerance_text, NULL},
-                                      {"--verbose", NULL, &verbose},
-                                      {"--to", &conversion.config, NULL},
-                                      {"--initialization", &conversion.initialization, NULL}};
-    CHECK(command_parse(command, argc, argv, rows, 4, words, 3, &count));
+    const struct option_row rows[] = {
+        {"--tolerance", &tolerance_text, NULL},   {"--verbose", NULL, &verbose},
+        {"--to", &conversion.config, NULL},       {"--initialization", &conversion.initialization, NULL},
+        {"--rank", &conversion.rank, NULL},       {"--energy", &conversion.energy, NULL},
+        {"--merge-lora", NULL, &conversion.merge}};
+    CHECK(command_parse(command, argc, argv, rows, sizeof rows / sizeof *rows, words, 3, &count));
     CHECK(command_real(command, "--tolerance", tolerance_text, 0.0, 1e30, &tolerance));
     const char *tool = count > 0 ? words[0] : "";
     bool first = command->rank == 0;
@@ -73,12 +74,12 @@ enum status command_checkpoint_tools(struct command *command, int argc, char **a
         return verify(command, words[1]);
     if (strcmp(tool, "diff") == 0 && count == 3)
         return on_first_rank(command, first ? diff(command, words[1], words[2], tolerance) : STATUS_OK);
-    if (strcmp(tool, "convert") == 0 && count == 3 && conversion.config) {
+    if (strcmp(tool, "convert") == 0 && count == 3 && !conversion.config != !conversion.merge) {
         conversion.source = words[1];
         conversion.output = words[2];
         return command_convert(command, &conversion);
     }
     return context_fail(&command->context, STATUS_USAGE,
-                        "checkpoint: inspect FILE, verify FILE, diff FILE FILE or convert SOURCE OUTPUT --to CONFIG; "
-                        "see `cairn checkpoint --help`");
+                        "checkpoint: inspect FILE, verify FILE, diff FILE FILE or convert SOURCE OUTPUT --to CONFIG or "
+                        "--merge-lora; see `cairn checkpoint --help`");
 }

@@ -161,13 +161,14 @@ static const struct subcommand subcommands[] = {
      "       cairn checkpoint verify FILE\n"
      "       cairn checkpoint diff FILE FILE [--tolerance X]\n"
      "       cairn checkpoint convert SOURCE OUTPUT --to CONFIG [--initialization stepwise|average|lower|upper]\n"
-     "                                [--set KEY=VALUE]...\n\n"
+     "                                [--rank N | --energy E] [--set KEY=VALUE]...\n"
+     "       cairn checkpoint convert SOURCE OUTPUT --merge-lora [--set KEY=VALUE]...\n\n"
      "inspect   what a checkpoint holds; its memories by layer, with --verbose each stream and head\n"
      "verify    recomputes every hash; exits with 1 if anything is damaged\n"
      "diff      compares two checkpoints; exits with 1 if they differ by more than the tolerance (0), norm-wise\n"
      "convert   makes a trained model of fixed depth the beginning of the model of CONFIG: a recursive one (depth.kind "
      "mor),\n"
-     "          or the same with memory, learned residuals or routed layers (mod)\n\n"
+     "          or the same with memory, learned residuals, routed layers (mod) or LoRA maps (model.lora)\n\n"
      "SOURCE is a checkpoint, or a run's folder (its newest); OUTPUT is the folder of a run that is new. What the "
      "source\n"
      "lacks begins as in any new model. The optimiser begins anew at step 0: `cairn train CONFIG --set "
@@ -180,7 +181,11 @@ static const struct subcommand subcommands[] = {
      "                         average   the mean of those that a layer takes the place of; as many as CONFIG's, "
      "unrolled\n"
      "                         lower     the first ones; as many as CONFIG stores, or more\n"
-     "                         upper     the last ones; the same\n" HELP_SET},
+     "                         upper     the last ones; the same\n"
+     "  --rank N               with means: model.depth.lora_rank, of maps that give back the most of what means leave\n"
+     "  --energy E             the same with the least rank that keeps the share E of that, the largest of all "
+     "matrices\n"
+     "  --merge-lora           the model of SOURCE with its LoRA maps (model.lora) in the matrices\n" HELP_SET},
     {"export", command_export, "write a model for other programs: a folder of Hugging Face",
      "usage: cairn export CHECKPOINT FOLDER [--type fp32|bf16] [--shard-size BYTES] [--set KEY=VALUE]...\n\n"
      "Writes safetensors, config.json and a card that transformers (decoders in the forms of Llama, Qwen2 and GPT-2) "
@@ -296,6 +301,19 @@ static const struct subcommand subcommands[] = {
      "plot,\n"
      "it shows their mean and their range.\n\n"
      "  --output FOLDER        for index.html and plots/ (the folder `report` in the first RUN)\n"},
+    {"analyze", command_analyze, "singular values of a checkpoint's matrices, and how far training moved them",
+     "usage: cairn analyze FILE [FILE2] [--match PATTERN] [--directions N] [--output FOLDER] [--json]\n"
+     "       cairn analyze RUN --all [--match PATTERN] [--output FOLDER] [--json]\n\n"
+     "For each matrix, and each layer's memories: norm, largest and smallest singular value, condition, rank,\n"
+     "stable and effective rank, how many values have 90 % of the squares. Beside FILE2: how far each moved as a\n"
+     "share of its norm, the effective rank of that, angles between the first left and right singular directions.\n"
+     "Matrices are dealt to all ranks.\n\n"
+     "FILE, FILE2 and RUN are checkpoints, or runs' folders (their newest).\n\n"
+     "  --all                  every checkpoint of the run: spectra through time\n"
+     "  --match PATTERN        only matrices that are named so, as in 'model.layers.[0-3].*'\n"
+     "  --directions N         that angles are between (8)\n"
+     "  --output FOLDER        matrices.csv, singular_values.csv, plots/ (SVG, PNG) and index.html\n"
+     "  --json                 one JSON object, with all singular values, instead of the table\n"},
     {"config", command_config, "explain all settings, or show the resolved settings of a file",
      "usage: cairn config [CONFIG [--set KEY=VALUE]...]\n"
      "       cairn help config KEY\n\n"

@@ -103,6 +103,11 @@ struct model_config {
         double alpha;
         int64_t lora_rank;
     } depth;
+    struct {
+        int64_t rank;
+        double alpha;
+        struct text_list targets; /* linear maps of the layers; empty: all */
+    } lora;
 };
 
 /* Where on a pipeline the layers lie that recursions share. */

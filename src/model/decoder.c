@@ -134,6 +134,11 @@ static enum status check_support(struct context *context, const struct model_con
     if (history_window(config) > HISTORY_LIMIT)
         return context_fail(context, STATUS_USAGE, "model.residual.previous: %lld; at most %d states can be used",
                             (long long)config->residual.previous, HISTORY_LIMIT + 1);
+    if (config->lora.rank > 0 && config->depth.lora_rank > 0)
+        return context_fail(context, STATUS_USAGE,
+                            "model.lora.rank: expected 0 with model.depth.lora_rank, whose maps are those of the "
+                            "recursions; got %lld",
+                            (long long)config->lora.rank);
     return STATUS_OK;
 }
 

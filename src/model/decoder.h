@@ -15,7 +15,8 @@
 struct decoder_cache;
 struct decoder_ends;
 
-/* What a recursion adds to a linear layer that it shares, U D x (src/model/README.md section 10). */
+/* What a recursion adds to a linear layer that it shares, or LoRA to a frozen one, U D x (src/model/README.md
+ * section 10). */
 struct low_rank {
     struct parameter *down; /* D [r, in]; NULL where the recursion has none */
     struct parameter *up;   /* U [out, r] */
@@ -24,7 +25,7 @@ struct low_rank {
 struct linear_parameters {
     struct parameter *weight;
     struct parameter *bias;          /* NULL where there is none */
-    const struct low_rank *low_rank; /* [recursions]; NULL where there is none */
+    const struct low_rank *low_rank; /* [recursions], of LoRA [1]; NULL where there is none */
 };
 
 /* Of a LAuReL connection (src/model/README.md section 6), with p `previous` states and rank r. */

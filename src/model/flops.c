@@ -93,6 +93,31 @@ static double adapter_products(const struct layer_work *work)
     return 2.0 * (double)(inner * work->config->width);
 }
 
+/* Of the LoRA maps of a layer, by the inputs and outputs of what they stand beside. */
+static double lora_products(const struct layer_work *work)
+{
+    const struct model_config *config = work->config;
+    double width = (double)config->width;
+    double query = width + (double)(config->heads * config->head_width);
+    double kv = work->shared_keys ? 0.0 : width + (double)(config->kv_heads * config->head_width);
+    double inner = width + (double)config->hidden;
+    const struct {
+        const char *name;
+        double sides;
+    } maps[] = {{"q_proj", query},
+                {"k_proj", kv},
+                {"v_proj", kv},
+                {"o_proj", query},
+                {"gate_proj", config->mlp == MLP_SWIGLU ? inner : 0.0},
+                {"up_proj", inner},
+                {"down_proj", inner}};
+    double products = 0.0;
+    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++)
+        if (layers_lora(config, maps[i].name))
+            products += (double)config->lora.rank * maps[i].sides;
+    return products;
+}
+
 static double layer_products(const struct model_config *config, int64_t layer, int64_t length, double surplus)
 {
     struct layer_work work = work_of(config, layer, length, surplus);
@@ -104,7 +129,7 @@ static double layer_products(const struct model_config *config, int64_t layer, i
     /* A pair has a product with the key and one with the value. */
     double attention = 2.0 * query * attention_pairs(&work) / work.length;
     return work.share * (linear + memory_products(&work) + residual_products(&work) + low_rank_products(&work) +
-                         adapter_products(&work)) +
+                         adapter_products(&work) + lora_products(&work)) +
            attention;
 }
 

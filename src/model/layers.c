@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "src/model/decoder.h"
 
@@ -80,6 +81,15 @@ int64_t layers_use(const struct model_config *config, int64_t layer)
         return -1;
     return layers_cycle(config) ? (layer - before) / shared_layers(config)
                                 : (layer - before) % config->depth.recursions;
+}
+
+bool layers_lora(const struct model_config *config, const char *map)
+{
+    const struct text_list *targets = &config->lora.targets;
+    bool named = targets->count == 0;
+    for (int i = 0; i < targets->count; i++)
+        named = named || strcmp(targets->item[i], map) == 0;
+    return named && config->lora.rank > 0;
 }
 
 bool layers_routed(const struct model_config *config, int64_t layer)

@@ -30,6 +30,9 @@ int64_t layers_recursion(const struct model_config *config, int64_t layer);
 /* Which of the uses of its stored layer an unrolled layer is, from 0; -1 for what no recursion shares. */
 int64_t layers_use(const struct model_config *config, int64_t layer);
 
+/* Whether a linear map of the layers, q_proj or another, has LoRA maps beside it (src/model/README.md section 10). */
+bool layers_lora(const struct model_config *config, const char *map);
+
 /* Whether a layer of Mixture-of-Depths has a router. */
 bool layers_routed(const struct model_config *config, int64_t layer);
 

@@ -49,15 +49,21 @@ static struct tensor *multiply_several(struct tape *tape, const struct block_cal
     return all;
 }
 
+/* LoRA maps of a layer are the same in all its uses. */
+static const struct low_rank *low_rank_of(const struct block_call *call, const struct linear_parameters *parameters)
+{
+    return &parameters->low_rank[call->decoder->config.lora.rank > 0 ? 0 : call->use];
+}
+
 static struct tensor *multiply(struct tape *tape, const struct block_call *call,
                                const struct linear_parameters *parameters, low_rank_side side, struct tensor *x,
                                int64_t first)
 {
     if (!x)
         return NULL;
-    if (call->use_begin)
+    if (call->use_begin && call->decoder->config.lora.rank == 0)
         return multiply_several(tape, call, parameters, side, x, first);
-    return linear(tape, x, side(&parameters->low_rank[call->use]), NULL, x->dtype);
+    return linear(tape, x, side(low_rank_of(call, parameters)), NULL, x->dtype);
 }
 
 struct tensor *low_rank_down(struct tape *tape, const struct block_call *call,
@@ -69,12 +75,14 @@ struct tensor *low_rank_down(struct tape *tape, const struct block_call *call,
 struct tensor *low_rank_up(struct tape *tape, const struct block_call *call, const struct linear_parameters *parameters,
                            struct tensor *x, int64_t first)
 {
-    return multiply(tape, call, parameters, side_up, x, first);
+    const struct model_config *config = &call->decoder->config;
+    float factor = config->lora.rank > 0 ? (float)(config->lora.alpha / (double)config->lora.rank) : 1.0f;
+    return multiply(tape, call, parameters, side_up, factor == 1.0f ? x : scaled(tape, x, factor), first);
 }
 
 struct tensor *low_rank_down_weight(const struct block_call *call, const struct linear_parameters *parameters)
 {
-    return side_down(&parameters->low_rank[call->use]);
+    return side_down(low_rank_of(call, parameters));
 }
 
 struct tensor *low_rank_apply(struct tape *tape, const struct block_call *call,

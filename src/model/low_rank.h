@@ -1,6 +1,6 @@
-/* What each recursion adds to the linear layers that it shares, U D x (src/model/README.md section 10). For this folder
- * only. Where tokens of several recursions pass together (call->use_begin), each takes its own; that is for inference
- * alone, and nothing is recorded. */
+/* What each recursion adds to the linear layers that it shares, or LoRA to a layer that is frozen, U D x times its
+ * factor (src/model/README.md section 10). For this folder only. Where tokens of several recursions pass together
+ * (call->use_begin), each takes its own; that is for inference alone, and nothing is recorded. */
 #ifndef CAIRN_MODEL_LOW_RANK_H
 #define CAIRN_MODEL_LOW_RANK_H
 

@@ -101,13 +101,26 @@ static int64_t find_use(const struct decoder *decoder, int64_t stored, int64_t u
 
 /* What divides W divides one of the two, and the other is whole on every tensor rank: up has W's rows, or down its
  * columns. */
-static const struct low_rank *declare_low_rank(struct decoder *decoder, const struct part *layer,
-                                               const struct linear_map *map)
+static struct low_rank declare_maps(struct decoder *decoder, const struct part *part, const struct linear_map *map,
+                                    int64_t rank)
+{
+    bool rows = map->division.axis == 0;
+    struct parameter_spec down = part_matrix(part, map->name, ".lora_down.weight", rank, map->columns);
+    struct parameter_spec up = part_matrix(part, map->name, ".lora_up.weight", map->rows, rank);
+    up.initial = INITIAL_ZERO;
+    down.is_matrix = up.is_matrix = true;
+    struct parameter_division whole = division_whole(decoder, rows ? rank : map->rows);
+    return (struct low_rank){.down = part_declare(decoder, part, GROUP_LORA, &down, rows ? whole : map->division),
+                             .up = part_declare(decoder, part, GROUP_LORA, &up, rows ? map->division : whole)};
+}
+
+static const struct low_rank *declare_recursions_maps(struct decoder *decoder, const struct part *layer,
+                                                      const struct linear_map *map)
 {
     const struct model_config *config = &decoder->config;
     int64_t uses = map->of_keys && decoder_lends(decoder) ? 1 : config->depth.recursions;
-    struct low_rank *low_rank = decoder->low_ranks + decoder->low_rank_count;
-    bool rows = map->division.axis == 0;
+    struct low_rank *low_rank = layer->here ? decoder->low_ranks + decoder->low_rank_count : NULL;
+    decoder->low_rank_count += layer->here ? config->depth.recursions : 0;
     for (int64_t use = 0; use < uses; use++) {
         char prefix[PREFIX];
         struct part part = {.prefix = prefix,
@@ -115,20 +128,21 @@ static const struct low_rank *declare_low_rank(struct decoder *decoder, const st
                             .uses = 1,
                             .chunk = chunk_of(decoder, find_use(decoder, layer->layer, use))};
         snprintf(prefix, sizeof prefix, "model.recursions.%lld.layers.%lld.", (long long)use, (long long)layer->layer);
-        struct parameter_spec down =
-            part_matrix(&part, map->name, ".lora_down.weight", config->depth.lora_rank, map->columns);
-        struct parameter_spec up = part_matrix(&part, map->name, ".lora_up.weight", map->rows, config->depth.lora_rank);
-        up.initial = INITIAL_ZERO;
-        down.is_matrix = up.is_matrix = true;
-        struct parameter_division whole = division_whole(decoder, rows ? config->depth.lora_rank : map->rows);
-        struct low_rank own = {.down = part_declare(decoder, &part, GROUP_LORA, &down, rows ? whole : map->division),
-                               .up = part_declare(decoder, &part, GROUP_LORA, &up, rows ? map->division : whole)};
-        if (layer->here)
+        struct low_rank own = declare_maps(decoder, &part, map, config->depth.lora_rank);
+        if (low_rank)
             low_rank[use] = own;
     }
-    if (!layer->here)
-        return NULL;
-    decoder->low_rank_count += config->depth.recursions;
+    return low_rank;
+}
+
+/* What learns beside a linear layer that does not: all uses of it have the same. */
+static const struct low_rank *declare_lora(struct decoder *decoder, const struct part *layer,
+                                           const struct linear_map *map)
+{
+    struct low_rank own = declare_maps(decoder, layer, map, decoder->config.lora.rank);
+    struct low_rank *low_rank = layer->here ? decoder->low_ranks + decoder->low_rank_count++ : NULL;
+    if (low_rank)
+        *low_rank = own;
     return low_rank;
 }
 
@@ -148,7 +162,9 @@ static struct linear_parameters declare_linear(struct decoder *decoder, const st
                               : part_declare_whole(decoder, layer, map->group, &bias);
     }
     if (layer->low_rank)
-        linear.low_rank = declare_low_rank(decoder, layer, map);
+        linear.low_rank = declare_recursions_maps(decoder, layer, map);
+    else if (layers_lora(&decoder->config, strrchr(map->name, '.') + 1))
+        linear.low_rank = declare_lora(decoder, layer, map);
     return linear;
 }
 
@@ -445,8 +461,8 @@ enum status decoder_declare(struct decoder *decoder)
     decoder->blocks = memory_allocate(context, layers * sizeof *decoder->blocks, MEMORY_OTHER);
     decoder->recursion_routers =
         memory_allocate(context, recursions * sizeof *decoder->recursion_routers, MEMORY_OTHER);
-    size_t low_ranks = decoder->config.depth.lora_rank > 0 ? layers * LINEARS * recursions : 0;
-    decoder->low_ranks = memory_allocate(context, low_ranks * sizeof *decoder->low_ranks, MEMORY_OTHER);
+    size_t uses = decoder->config.depth.lora_rank > 0 ? recursions : decoder->config.lora.rank > 0; /* with maps */
+    decoder->low_ranks = memory_allocate(context, layers * LINEARS * uses * sizeof *decoder->low_ranks, MEMORY_OTHER);
     if (!decoder->blocks || !decoder->recursion_routers || !decoder->low_ranks)
         return STATUS_MEMORY;
     declare_all(decoder);

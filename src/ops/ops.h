@@ -16,6 +16,9 @@ struct tensor *bias_add(struct tape *tape, struct tensor *x, struct tensor *bias
 /* x + y, elementwise, same shape and type. */
 struct tensor *add(struct tape *tape, struct tensor *x, struct tensor *y);
 
+/* factor x, elementwise. */
+struct tensor *scaled(struct tape *tape, struct tensor *x, float factor);
+
 /* Norm over the last dimension (src/model/README.md section 2): x [N, D], weight [D], bias [D] or NULL. */
 struct tensor *norm(struct tape *tape, struct tensor *x, struct tensor *weight, struct tensor *bias,
                     enum norm_kind kind, double epsilon);

@@ -160,6 +160,7 @@ enum status plan_parameters(struct context *context, const struct config *whole,
     plain.attention.kind = ATTENTION_CAUSAL;
     plain.residual.kind = RESIDUAL_PLAIN;
     plain.depth.kind = DEPTH_FIXED;
+    plain.lora.rank = 0;
     CHECK(count(context, config, &plan.model));
     CHECK(count(context, &plain, &plan.plain));
     plan.flops = model_find(config)->flops(config, plan.length, 0.0, NULL);

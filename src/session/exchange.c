@@ -14,6 +14,12 @@ struct exchanged {
     int count;
 };
 
+/* LoRA maps, which a model of another program is given here. */
+static bool is_added(const char *name)
+{
+    return strstr(name, ".lora_") != NULL;
+}
+
 /* Arrays are named by group and name: /parameters/NAME, /buffers/NAME. */
 static const char *name_of(const struct state_array *array)
 {
@@ -34,6 +40,8 @@ static enum status list_places(struct session *session, enum exchange_family fam
     for (int i = 0; i < list->count; i++) {
         const struct state_array *array = &list->arrays[i];
         struct exchange_place *place = &exchanged->places[exchanged->count];
+        if (!writes && is_added(name_of(array)))
+            continue;
         if (!exchange_place_of(family, &session->config->model, name_of(array), array->rank, array->shape, place))
             continue;
         if (place->name[0] == '\0')
@@ -117,7 +125,9 @@ static enum status check_rest(struct session *session, struct exchange_folder *f
 static enum status read_all(struct session *session, struct exchange_folder *folder, struct exchanged *exchanged)
 {
     enum exchange_family family;
-    CHECK(exchange_family_of(session->context, folder->path, &session->config->model, &family));
+    struct model_config plain = session->config->model;
+    plain.lora.rank = 0;
+    CHECK(exchange_family_of(session->context, folder->path, &plain, &family));
     CHECK(list_places(session, family, false, exchanged));
     shorten(folder, exchanged);
     CHECK(exchange_read(folder, exchanged->list.arrays, exchanged->places, exchanged->count));

@@ -2,6 +2,8 @@
 
 #include <fnmatch.h>
 
+#include "src/model/model.h"
+
 static bool matches(const struct text_list *patterns, const char *name)
 {
     for (int i = 0; i < patterns->count; i++)
@@ -28,9 +30,17 @@ static enum status check_patterns(struct context *context, const char *key, cons
     return STATUS_OK;
 }
 
-enum status freeze_parameters(struct context *context, const struct training_config *training,
-                              struct parameter_list *list)
+/* LoRA maps learn where there are any, and nothing beside them that is not named. */
+static bool learns_unasked(const struct config *config, const struct parameter_spec *spec)
 {
+    if (config->model.lora.rank > 0)
+        return spec->group == GROUP_LORA;
+    return config->training.train_only.count == 0;
+}
+
+enum status freeze_parameters(struct context *context, const struct config *config, struct parameter_list *list)
+{
+    const struct training_config *training = &config->training;
     const struct text_list *only = &training->train_only;
     CHECK(check_patterns(context, "training.freeze", &training->freeze, list));
     CHECK(check_patterns(context, "training.train_only", only, list));
@@ -38,7 +48,7 @@ enum status freeze_parameters(struct context *context, const struct training_con
     for (int i = 0; i < list->count; i++) {
         struct parameter *parameter = list->item[i];
         if (matches(&training->freeze, parameter->spec.name) ||
-            (only->count > 0 && !matches(only, parameter->spec.name)))
+            !(learns_unasked(config, &parameter->spec) || matches(only, parameter->spec.name)))
             parameter->frozen = true;
         learns = learns || parameter_learns(parameter);
     }

@@ -207,6 +207,65 @@ done
 [ -s loss.1 ] && cmp -s loss.1 loss.8 || fail "equal layers: loss $(cat loss.1), used again: $(cat loss.8)"
 say "the same loss $expected where the new model computes the same; $(cat loss.1) of eight equal layers and of one used eight times"
 
+# Recursions get back what a mean leaves: all of it, so much of it, or nothing.
+model "depth: {kind: recursive, recursions: 2, sharing: cycle}"
+for choice in "--rank 24" "--energy 1" "--energy 0.5" "--rank 2"; do
+    # shellcheck disable=SC2086
+    convert "$choice" $choice || continue
+    grep -q '^low-rank maps of 56 matrices: rank [0-9]* to [0-9]*, [0-9.]* in the mean; they keep [0-9.]* ' out ||
+        fail "$choice does not say which ranks the maps have: $(cat out)"
+    rank=$(sed -n 's/.* --set model.depth.lora_rank=//p' out)
+    loss=$(must "eval after $choice" 1 eval new.yaml --checkpoint new --set "model.depth.lora_rank=$rank" &&
+        sed -n 's/^loss \([0-9.]*\) .*/\1/p' out)
+    distance=$(largest_deviation <(echo "1 $loss") <(echo "1 $expected"))
+    echo "$choice: rank $rank, loss $loss" >>relaxed
+    case $choice in
+    "--rank 24" | "--energy 1")
+        within "$distance" 1e-6 || fail "$choice: loss $loss instead of $expected"
+        [ "$rank" -eq 24 ] || fail "$choice: rank $rank instead of 24"
+        ;;
+    "--rank 2") [ "$rank" -eq 2 ] || fail "$choice: rank $rank" ;;
+    *) [ "$rank" -gt 1 ] && [ "$rank" -lt 24 ] || fail "$choice: rank $rank" ;;
+    esac
+done
+must "two ranks decompose" 2 checkpoint convert dense two --to new.yaml --rank 3 --set mesh.tensor=2 &&
+    must "one rank decomposes" 1 checkpoint convert dense one --to new.yaml --rank 3 &&
+    must "the same maps" 1 checkpoint diff one two
+must "training goes on from them" 2 train new.yaml --set run.folder=two --set model.depth.lora_rank=3
+say "recursions with low-rank maps: $(paste -sd ';' relaxed)"
+
+# LoRA maps: nothing at first, alone in learning, and in the matrices at the end.
+same_loss "fresh LoRA maps" "lora: {rank: 4, alpha: 8, targets: [q_proj, v_proj, down_proj]}"
+if must "training LoRA maps" 1 train new.yaml --set run.folder=new; then
+    tuned=$(checkpoint_of new 4)
+    for part in embed_tokens layers.7.self_attn.q_proj layers.0.mlp.down_proj norm; do
+        same_values "what is frozen" "$tuned" "/parameters/model.$part.weight" "$source"
+    done
+    numbers_of "$tuned" /parameters/model.layers.5.self_attn.v_proj.lora_up.weight | grep -qv '^0$' ||
+        fail "LoRA maps: they have not learned"
+    h5dump -n "$tuned" >names
+    grep -q '/optimizer/m/model.layers.0.mlp.down_proj.lora_down.weight' names || fail "LoRA maps have no moments"
+    grep -q '/optimizer/m/model.layers.0.mlp.down_proj.weight' names && fail "what is frozen has moments"
+    must "the same on two ranks" 1 checkpoint convert dense split --to new.yaml &&
+        must "two ranks train LoRA maps" 2 train new.yaml --set run.folder=split --set mesh.tensor=2 &&
+        must "as one does" 1 checkpoint diff new split --tolerance 1e-4
+    expected_tuned=$(loss_of new.yaml new)
+    must "merging" 1 checkpoint convert new merged --merge-lora
+    must "merging on two ranks" 2 checkpoint convert new merged.2 --merge-lora &&
+        must "the same merged" 1 checkpoint diff merged merged.2
+    loss=$(loss_of dense.yaml merged)
+    within "$(largest_deviation <(echo "1 $loss") <(echo "1 $expected_tuned"))" 1e-6 ||
+        fail "merged: loss $loss instead of $expected_tuned"
+    run 1 export new exported
+    [ "$status" -eq 2 ] && grep -q 'model.lora.rank 4: bring the LoRA maps into the model first' err ||
+        fail "LoRA maps should be merged before they are exported: $(last_words)"
+    must "export of what is merged" 1 export merged exported &&
+        must "import with LoRA maps" 1 import exported imported --set model.lora.rank=2 &&
+        h5dump -n "$(checkpoint_of imported 0)" | grep -q '/model.layers.3.mlp.up_proj.lora_up.weight' ||
+        fail "import gives no LoRA maps"
+    say "LoRA maps: loss $expected at first, $expected_tuned trained and merged"
+fi
+
 # Each dataset is told of as it is read, once the file's hashes have been.
 slowly "long conversion" 1 checkpoint convert dense slow --to new.yaml
 [ "$(grep -c '^reading: 0 of 0 MiB, .* left$' err)" -ge 12 ] || fail "a long conversion does not say how far it is: $(cat err)"
@@ -238,6 +297,15 @@ for RANKS in 1 2; do
     refused '--initialization: expected stepwise' dense refused --to new.yaml --initialization middle
     refused 'holds checkpoints of a run' dense new --to new.yaml
     refused 'convert SOURCE OUTPUT' dense refused
+    refused 'convert SOURCE OUTPUT' dense refused --to new.yaml --merge-lora
+    refused 'has no LoRA maps: model.lora.rank is 0' dense refused --merge-lora
+    refused 'has LoRA maps, .* --merge-lora' "$tuned" refused --to dense.yaml
+    refused '--rank: has no meaning with --merge-lora' "$tuned" refused --merge-lora --rank 3
+    refused 'name one of the two' dense refused --to new.yaml --rank 3 --energy 0.5
+    refused '--energy: expected a share above 0' dense refused --to new.yaml --energy 0
+    refused '--rank: expected --initialization average' dense refused --to new.yaml --rank 3 --initialization lower
+    refused 'at most model.width (24), got 25' dense refused --to new.yaml --rank 25
+    refused 'expected 0, or model.depth.kind mor' dense refused --to dense.yaml --rank 2
     refused 'ranks' dense refused --to new.yaml --set mesh.tensor=3
 done
 RANKS=1

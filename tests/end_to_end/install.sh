@@ -69,7 +69,7 @@ offers() {
     want=$(printf '%s\n' "$@" | sort | paste -sd ' ')
     [ "$got" = "$want" ] || fail "completion of \"cairn $line\": $got instead of $want $(cat err)"
 }
-commands=(train data tokenizer eval evolve generate predict checkpoint bench plan scale doctor report config export import)
+commands=(train data tokenizer eval evolve generate predict checkpoint bench plan scale doctor report analyze config export import)
 offers "" "${commands[@]}" help --help --version
 offers "t" train
 offers "help c" checkpoint config

@@ -88,7 +88,7 @@ grep -q '^cairn: --ids: expected token numbers from 0 to 599' err
 "$cairn" tokenizer inspect "$llama" | grep -q '^model         BPE of characters, bytes for what is unknown$'
 
 # Each command has a help of its own, in both ways.
-for command in train eval evolve generate predict import export checkpoint bench plan scale doctor report config data tokenizer; do
+for command in train eval evolve generate predict import export checkpoint bench plan scale doctor report analyze config data tokenizer; do
     "$cairn" help "$command" >out
     "$cairn" "$command" --help | cmp - out
     grep -Eq "^usage: (mpirun -n [A-Z]* )?cairn $command( |$)" out || { echo "help $command says $(head -n 1 out)" && exit 1; }

@@ -65,6 +65,10 @@ const struct kind kinds[KINDS] = {
     {"lora, sequence of 2, biases",
      "layers: 8, bias: true, mlp: gelu, "
      "depth: {kind: mor, recursions: 2, sharing: sequence, routing: none, lora_rank: 1}"},
+    {"lora of the layers, some maps",
+     "layers: 3, lora: {rank: 3, alpha: 7.5, targets: [q_proj, v_proj, o_proj, down_proj]}"},
+    {"lora of the layers, parallel, mor token", "layers: 6, parallel_block: true, lora: {rank: 2}, "
+                                                "depth: {kind: mor, recursions: 2, sharing: cycle, routing: token}"},
     {"laurel PA, mod predictor, every layer", "layers: 3, residual: {kind: laurel, previous: 5}, "
                                               "depth: {kind: mod, every: 1, capacity: 0.5, causal_router: predictor}"},
     {"adapters, mod",

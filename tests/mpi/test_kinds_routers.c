@@ -52,10 +52,8 @@ static bool plot(const struct bench *bench, enum adversary adversary, const char
     return true;
 }
 
-static void corrupt(struct bench *bench, enum adversary adversary)
+static void corrupt_shards(const struct bench *bench, enum adversary adversary, const struct shard *shards, int count)
 {
-    int count;
-    const struct shard *shards = replica_shards(bench->trainer.session.replica, &count);
     for (int i = 0; i < count; i++) {
         const struct parameter *parameter = shards[i].parameter;
         int64_t columns = tensor_columns(&parameter->value);
@@ -66,7 +64,17 @@ static void corrupt(struct bench *bench, enum adversary adversary)
                 break;
         }
     }
-    replica_gather(bench->trainer.session.replica);
+}
+
+static void corrupt(struct bench *bench, enum adversary adversary)
+{
+    struct replica *replica = bench->trainer.session.replica;
+    int count;
+    const struct shard *shards = replica_shards(replica, &count);
+    corrupt_shards(bench, adversary, shards, count);
+    shards = replica_frozen(replica, &count);
+    corrupt_shards(bench, adversary, shards, count);
+    replica_gather_all(replica);
 }
 
 /* -- What can be foretold -- */

@@ -431,6 +431,14 @@ static void test_combinations_of_a_model(void **state)
          "a.yaml:7: model.residual.rank: expected model.residual.rank to be at most model.width (64), got 65"},
         {"  depth: {kind: recursive, lora_rank: 65}\n",
          "a.yaml:7: model.depth.lora_rank: expected model.depth.lora_rank to be at most model.width (64), got 65"},
+        {"  lora: {rank: 65}\n",
+         "a.yaml:7: model.lora.rank: expected model.lora.rank to be at most model.width (64), got 65"},
+        {"  lora: {rank: 4, alpha: 0}\n", "a.yaml:7: model.lora.alpha: expected a number above 0, got \"0\""},
+        {"  lora: {rank: 4, targets: [q_proj, query]}\n",
+         "a.yaml:7: model.lora.targets: expected q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj, got "
+         "\"query\""},
+        {"  mlp: gelu\n  lora: {rank: 4, targets: gate_proj}\n",
+         "a.yaml:8: model.lora.targets: expected no gate_proj, which only a model with model.mlp swiglu has"},
         {"  depth: {kind: mod, lora_rank: 4}\n",
          "a.yaml:7: model.depth.lora_rank: expected 0, or model.depth.kind mor or recursive, whose recursions it tells "
          "apart; got 4"},
@@ -571,7 +579,8 @@ static const char all_changed[] =
     "   residual: {kind: laurel, scope: layer, weights: true, rank: 4, previous: 3},\n"
     "   depth: {kind: mor, every: 3, capacity: 0.1, gate: sigmoid, causal_router: predictor, router_loss: 0.001,\n"
     "           recursions: 3, sharing: sequence, routing: none, cache: shared, alpha: 0.30000000000000004, lora_rank: "
-    "5}}\n"
+    "5},\n"
+    "   lora: {rank: 7, alpha: 14.5, targets: [q_proj, down_proj]}}\n"
     "mesh: {data: 2, pipeline: 4, context: auto, tensor: 3, virtual_stages: 2, recursions: stage}\n"
     "compute: {type: bf16, recompute: layer, threads: 6, bucket_bytes: 4096}\n"
     "data: {train: [a, \"b \\\"c\\\" \\\\ \\x01\\n\\r\\t\\x7f\\e\", \"\\N\\_\\L\\P\\uFEFF\\uFFFF \\u00e9 "

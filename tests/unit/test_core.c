@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "src/core/arena.h"
+#include "src/core/deal.h"
 #include "src/core/dtype.h"
 #include "src/core/integer.h"
 #include "src/core/notice.h"
@@ -29,6 +30,32 @@ static void partitions_cover_everything_once(void **state)
             }
             assert_int_equal(next, total);
         }
+}
+
+static void dear_things_are_dealt_first(void **state)
+{
+    (void)state;
+    static const double costs[] = {3, 5, 2, 5, 4, 0, 1};
+    int part[7];
+    double load[3];
+    deal_by_cost(costs, 7, 3, part, load);
+    /* 5, 5, 4, then 3 to the third, 2 and 1 to the first two, and what is free to the first that has least. */
+    assert_memory_equal(part, ((int[]){2, 0, 0, 1, 2, 1, 1}), sizeof part);
+    assert_memory_equal(load, ((double[]){7, 6, 7}), sizeof load);
+    int next[3] = {0};
+    int now[3];
+    assert_true(deal_next(part, 7, 3, next, now));
+    assert_memory_equal(now, ((int[]){1, 3, 0}), sizeof now);
+    assert_true(deal_next(part, 7, 3, next, now));
+    assert_memory_equal(now, ((int[]){2, 5, 4}), sizeof now);
+    assert_true(deal_next(part, 7, 3, next, now));
+    assert_memory_equal(now, ((int[]){-1, 6, -1}), sizeof now);
+    assert_false(deal_next(part, 7, 3, next, now));
+    deal_by_cost(costs, 1, 3, part, load);
+    assert_int_equal(part[0], 0);
+    assert_memory_equal(load, ((double[]){3, 0, 0}), sizeof load);
+    deal_by_cost(costs, 0, 1, part, load);
+    assert_true(load[0] == 0.0);
 }
 
 static void ranges_intersect(void **state)
@@ -458,6 +485,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(partitions_cover_everything_once),
         cmocka_unit_test(ranges_intersect),
+        cmocka_unit_test(dear_things_are_dealt_first),
         cmocka_unit_test(random_numbers_have_their_distribution),
         cmocka_unit_test(random_numbers_depend_on_seed_name_and_index_alone),
         cmocka_unit_test(permutations_hit_every_place_once),

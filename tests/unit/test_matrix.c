@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dist/matrix/matrix.h"
+#include "dist/matrix/svd.h"
 #include "tests/support/support.h"
 
 enum { MOST = 40 };
@@ -114,6 +115,73 @@ static void polar_factors_are_known(void **state)
     assert_int_equal(context.memory.bytes_total, 0);
 }
 
+/* Values, and factors that are orthogonal and give the matrix again. */
+static void check_svd(struct context *context, int64_t rows, int64_t columns, const double *matrix,
+                      const double *expected)
+{
+    int64_t small = rows < columns ? rows : columns;
+    double a[MOST * MOST];
+    double values[MOST];
+    double alone[MOST];
+    double left[MOST * MOST];
+    double right[MOST * MOST];
+    size_t bytes = (size_t)(rows * columns) * sizeof *a;
+    double *work = memory_allocate(context, matrix_svd_work(rows, columns, true) * sizeof *work, MEMORY_OTHER);
+    double *less = memory_allocate(context, matrix_svd_work(rows, columns, false) * sizeof *less, MEMORY_OTHER);
+    memcpy(a, matrix, bytes);
+    assert_ok(context, matrix_svd(context, "a", rows, columns, a, values, left, right, work));
+    memcpy(a, matrix, bytes);
+    assert_ok(context, matrix_svd(context, "a", rows, columns, a, alone, NULL, NULL, less));
+    double largest = small > 0 ? values[0] : 0.0;
+    for (int64_t i = 0; i < small; i++) {
+        if (expected)
+            assert_close(values[i], expected[i], 0.0, 1e-14 * (1.0 + largest));
+        assert_close(alone[i], values[i], 0.0, 1e-14 * (1.0 + largest));
+        for (int64_t j = 0; j < small; j++) {
+            double lefts = 0.0;
+            double rights = 0.0;
+            for (int64_t l = 0; l < rows; l++)
+                lefts += left[l * small + i] * left[l * small + j];
+            for (int64_t l = 0; l < columns; l++)
+                rights += right[i * columns + l] * right[j * columns + l];
+            assert_close(lefts, i == j, 0.0, 1e-13);
+            assert_close(rights, i == j, 0.0, 1e-13);
+        }
+    }
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) {
+            double sum = 0.0;
+            for (int64_t l = 0; l < small; l++)
+                sum += left[i * small + l] * values[l] * right[l * columns + j];
+            assert_close(sum, matrix[i * columns + j], 0.0, 1e-13 * (1.0 + largest));
+        }
+    memory_free(context, work);
+    memory_free(context, less);
+}
+
+static void singular_values_are_known(void **state)
+{
+    (void)state;
+    struct context context;
+    double matrix[MOST * MOST];
+    context_create(&context);
+    check_svd(&context, 2, 2, (double[]){3, 0, 4, 5}, (double[]){sqrt(45.0), sqrt(5.0)});
+    check_svd(&context, 2, 2, (double[]){3, -4, 4, 3}, (double[]){5, 5});               /* repeated */
+    check_svd(&context, 3, 2, (double[]){1, 2, 2, 4, 3, 6}, (double[]){sqrt(70.0), 0}); /* of rank 1 */
+    check_svd(&context, 2, 3, (double[]){0, 0, 2, 0, -7, 0}, (double[]){7, 2});
+    check_svd(&context, 1, 4, (double[]){1, -1, 1, 1}, (double[]){2});
+    check_svd(&context, 4, 1, (double[]){3, 0, 0, 4}, (double[]){5});
+    check_svd(&context, 2, 2, (double[]){0, 0, 0, 0}, (double[]){0, 0});
+    check_svd(&context, 0, 3, (double[]){0}, NULL);
+    check_svd(&context, 3, 0, (double[]){0}, NULL);
+    static const int64_t shapes[][2] = {{13, 13}, {40, 7}, {3, 37}, {31, 29}, {1, 40}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        fill(matrix, shapes[i][0] * shapes[i][1], "svd");
+        check_svd(&context, shapes[i][0], shapes[i][1], matrix, NULL);
+    }
+    assert_int_equal(context.memory.bytes_total, 0);
+}
+
 static void what_cannot_be_factored_is_said(void **state)
 {
     (void)state;
@@ -123,6 +191,13 @@ static void what_cannot_be_factored_is_said(void **state)
     context_create(&context);
     assert_true(matrix_polar_work(2, 2) <= 1024);
     assert_fails(&context, matrix_polar(&context, "model.w", 2, 2, 1e-6, a, work), STATUS_INTERNAL, "model.w: dgesdd");
+    assert_fails(&context, matrix_svd(&context, "model.w", 2, 2, a, work, NULL, NULL, work + 2), STATUS_NUMERIC,
+                 "model.w: element [0, 1] is not a number");
+    a[1] = -INFINITY;
+    assert_fails(&context, matrix_svd(&context, "model.w", 1, 2, a, work, NULL, NULL, work + 2), STATUS_NUMERIC,
+                 "model.w: element [0, 1] is infinite");
+    assert_fails(&context, matrix_svd(&context, "model.w", 30000, 30000, a, work, NULL, NULL, work), STATUS_USAGE,
+                 "model.w: a matrix of 30000 x 30000 is too large");
     assert_ok(&context, matrix_check(&context, "model.w", 8192, 50000));
     assert_fails(&context, matrix_check(&context, "model.w", 3, (int64_t)INT_MAX + 1), STATUS_USAGE,
                  "model.w: a matrix of 3 x 2147483648 is too large");
@@ -135,6 +210,7 @@ int main(void)
         cmocka_unit_test(products_are_sums),
         cmocka_unit_test(the_factor_is_orthogonal_and_leaves_a_triangle),
         cmocka_unit_test(polar_factors_are_known),
+        cmocka_unit_test(singular_values_are_known),
         cmocka_unit_test(what_cannot_be_factored_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

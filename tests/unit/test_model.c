@@ -371,6 +371,26 @@ static void recursions_add_to_the_layers_that_they_share(void **state)
     assert_int_equal(totals_of(&config).stored[GROUP_LORA], 2 * LOW_RANK);
 }
 
+static void lora_stands_beside_what_is_named(void **state)
+{
+    (void)state;
+    static const struct expected_spec expected[] = {
+        {"model.layers.0.self_attn.q_proj.lora_down.weight", 2, {3, 12}, INITIAL_NORMAL, 0.02, true},
+        {"model.layers.3.self_attn.q_proj.lora_up.weight", 2, {24, 3}, INITIAL_ZERO, 0.0, true},
+        {"model.layers.1.mlp.down_proj.lora_down.weight", 2, {3, 20}, INITIAL_NORMAL, 0.02, true},
+        {"model.layers.1.mlp.down_proj.lora_up.weight", 2, {12, 3}, INITIAL_ZERO, 0.0, true},
+    };
+    struct model_config config = small();
+    config.lora.rank = 3;
+    assert_int_equal(totals_of(&config).stored[GROUP_LORA], 4 * LOW_RANK);
+    config.lora.targets = (struct text_list){.count = 2, .item = {"down_proj", "q_proj"}};
+    CHECK_SPECS(&config, expected);
+    assert_int_equal(totals_of(&config).stored[GROUP_LORA], 4 * 3 * (12 + 24 + 20 + 12));
+    config.depth.kind = DEPTH_MOR; /* two layers, each used twice */
+    assert_int_equal(totals_of(&config).stored[GROUP_LORA], 2 * 3 * (12 + 24 + 20 + 12));
+    assert_int_equal(totals_of(&config).unrolled[GROUP_LORA], 4 * 3 * (12 + 24 + 20 + 12));
+}
+
 static void learned_residuals_start_as_the_plain_sum(void **state)
 {
     (void)state;
@@ -449,6 +469,17 @@ static void recursions_cost_what_their_tokens_take(void **state)
     config.depth.cache = CACHE_SHARED;
     assert_close(products(&config, 8),
                  first + second + 2.0 * (8 * LOW_RANK + 4 * (LOW_RANK - KV_LOW_RANK)) + 2 * 8 * 12, 1e-12, 0.0);
+}
+
+static void lora_costs_its_maps(void **state)
+{
+    (void)state;
+    struct model_config config = small();
+    double plain = products(&config, 8);
+    config.lora.rank = 3;
+    assert_close(products(&config, 8), plain + 4.0 * 8 * LOW_RANK, 1e-12, 0.0);
+    config.lora.targets = (struct text_list){.count = 1, .item = {"k_proj"}};
+    assert_close(products(&config, 8), plain + 4.0 * 8 * 3 * (12 + 12), 1e-12, 0.0);
 }
 
 /* Segments of 4, 4 and 2 tokens: 10 + 10 + 3 pairs. */
@@ -596,6 +627,8 @@ int main(void)
         cmocka_unit_test(gated_memories),
         cmocka_unit_test(recursions),
         cmocka_unit_test(recursions_add_to_the_layers_that_they_share),
+        cmocka_unit_test(lora_stands_beside_what_is_named),
+        cmocka_unit_test(lora_costs_its_maps),
         cmocka_unit_test(learned_residuals_start_as_the_plain_sum),
         cmocka_unit_test(dense_layers_cost_their_weights_and_half_the_pairs),
         cmocka_unit_test(routed_layers_cost_what_their_tokens_take),

@@ -33,6 +33,37 @@ static void test_silu(void **state)
     }
 }
 
+/* -- scaled -- */
+
+static struct tensor *scaled_run(struct tape *tape, struct tensor **input, const struct check *check)
+{
+    return scaled(tape, input[0], *(const float *)check->argument);
+}
+
+static void scaled_reference(double *const *input, double *output, const struct check *check)
+{
+    for (int64_t i = 0; i < check->outputs; i++)
+        output[i] = (double)*(const float *)check->argument * input[0][i];
+}
+
+static void test_scaled(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][2] = {{0, 10}, {1, 3}, {7, 33}, {151, 130}};
+    static const float factor = -2.5f;
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
+        check_all((struct check){.name = "scaled",
+                                 .inputs = 1,
+                                 .rows = {sizes[s][0]},
+                                 .columns = {sizes[s][1]},
+                                 .outputs = sizes[s][0] * sizes[s][1],
+                                 .out = DTYPE_BF16,
+                                 .run = scaled_run,
+                                 .reference = scaled_reference,
+                                 .argument = &factor,
+                                 .samples = sizes[s][0] > 100 ? 3 : 0});
+}
+
 /* -- Sums -- */
 
 static struct tensor *sum_run(struct tape *tape, struct tensor **input, const struct check *check)
@@ -403,9 +434,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_silu),           cmocka_unit_test(test_sums),     cmocka_unit_test(test_one_tensor_twice),
-        cmocka_unit_test(test_start_is_plain), cmocka_unit_test(test_slices),   cmocka_unit_test(test_low_rank_starts),
-        cmocka_unit_test(test_threads),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_scaled),           cmocka_unit_test(test_silu),           cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_one_tensor_twice), cmocka_unit_test(test_start_is_plain), cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_low_rank_starts),  cmocka_unit_test(test_threads),        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, bench_begin, NULL);
 }

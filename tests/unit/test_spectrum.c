@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/checkpoint/spectrum.h"
+#include "src/core/effective_rank.h"
 
 enum { LARGEST = 65 };
 
@@ -73,13 +74,13 @@ static void singular_values_are_found(void **state)
 static void the_effective_rank_counts_equal_values(void **state)
 {
     (void)state;
-    assert_close(spectrum_effective_rank((const double[]){2, 2, 2, 2}, 4), 4.0, 1e-12, 0.0);
-    assert_close(spectrum_effective_rank((const double[]){0, 5, 0, 5, 5}, 5), 3.0, 1e-12, 0.0);
-    assert_close(spectrum_effective_rank((const double[]){7, 0, 0}, 3), 1.0, 1e-12, 0.0);
+    assert_close(effective_rank((const double[]){2, 2, 2, 2}, 4), 4.0, 1e-12, 0.0);
+    assert_close(effective_rank((const double[]){0, 5, 0, 5, 5}, 5), 3.0, 1e-12, 0.0);
+    assert_close(effective_rank((const double[]){7, 0, 0}, 3), 1.0, 1e-12, 0.0);
     /* Shares 1/2, 1/4, 1/4: an entropy of 1.5 ln 2. */
-    assert_close(spectrum_effective_rank((const double[]){2, 1, 1}, 3), pow(2.0, 1.5), 1e-12, 0.0);
-    assert_true(spectrum_effective_rank((const double[]){0, 0}, 2) == 0.0);
-    assert_true(spectrum_effective_rank(NULL, 0) == 0.0);
+    assert_close(effective_rank((const double[]){2, 1, 1}, 3), pow(2.0, 1.5), 1e-12, 0.0);
+    assert_true(effective_rank((const double[]){0, 0}, 2) == 0.0);
+    assert_true(effective_rank(NULL, 0) == 0.0);
 }
 
 static void what_is_not_finite_ends(void **state)
@@ -88,10 +89,10 @@ static void what_is_not_finite_ends(void **state)
     double values[3];
     double matrix[9] = {1, NAN, 0, 0, 1, 0, 0, 0, 1};
     spectrum_singular_values(matrix, 3, values);
-    assert_true(isnan(spectrum_effective_rank(values, 3)));
+    assert_true(isnan(effective_rank(values, 3)));
     double infinite[4] = {1, 0, 0, INFINITY};
     spectrum_singular_values(infinite, 2, values);
-    assert_true(isnan(spectrum_effective_rank(values, 2)));
+    assert_true(isnan(effective_rank(values, 2)));
 }
 
 int main(void)
