@@ -1,5 +1,6 @@
 #include "src/evaluate/class_scores.h"
 
+#include <math.h>
 #include <string.h>
 
 enum status class_scores_create(struct evaluator *evaluator, struct class_scores *scores)
@@ -48,11 +49,19 @@ enum status class_scores_pass(struct class_scores *scores, struct pass_result *r
     return STATUS_OK;
 }
 
+static float comparable(float score)
+{
+    return isnan(score) ? -INFINITY : score;
+}
+
 int64_t class_scores_place(const struct class_scores *scores, int64_t row, int64_t class)
 {
     const float *score = class_scores_row(scores, row);
+    float own = comparable(score[class]);
     int64_t place = 0;
-    for (int64_t c = 0; c < scores->classes; c++)
-        place += score[c] > score[class] || (score[c] == score[class] && c < class);
+    for (int64_t c = 0; c < scores->classes; c++) {
+        float other = comparable(score[c]);
+        place += other > own || (other == own && c < class);
+    }
     return place;
 }

@@ -22,7 +22,8 @@ static inline const float *class_scores_row(const struct class_scores *scores, i
     return scores->row + row * (scores->classes + 1);
 }
 
-/* How many classes come before one: those with a larger score, and of equal ones those in front of it. */
+/* How many classes come before one: those with a larger score, and of equal ones those in front of it. What is not a
+ * number is less than any. */
 int64_t class_scores_place(const struct class_scores *scores, int64_t row, int64_t class);
 
 #endif

@@ -22,10 +22,13 @@ static void judge(struct reading *reading, struct evaluation *evaluation)
         int64_t label = (int64_t)class_scores_row(&reading->scores, row)[classes] - 1;
         if (label < 0)
             continue;
+        evaluation->targets++;
+        /* A model that computes no numbers takes an image for nothing. */
+        if (isnan(class_scores_row(&reading->scores, row)[label]))
+            continue;
         int64_t place = class_scores_place(&reading->scores, row, label);
         reading->right += place < 1;
         reading->right5 += place < 5;
-        evaluation->targets++;
         for (int64_t c = 0; c < classes && reading->plan->confusion; c++)
             if (class_scores_place(&reading->scores, row, c) == 0)
                 reading->plan->confusion[label * classes + c] += 1.0;

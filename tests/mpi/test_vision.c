@@ -1,10 +1,14 @@
 /* Vision Transformers in training: what their parts begin as, on any mesh. */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/config/config.h"
 #include "src/core/random.h"
 #include "src/evaluate/class_scores.h"
+#include "src/evaluate/evaluate_images.h"
 #include "src/train/trainer.h"
 #include "tests/support/mpi_main.h"
 
@@ -153,22 +157,132 @@ static void evaluation_smooths_no_labels(void **state)
     bench_destroy(&bench);
 }
 
+/* -- A set that is evaluated -- */
+
+enum { HELD = 18, SIDE = 12, HELD_CLASSES = 7 };
+
+/* Of the classes by their scores: class 2 comes first, class 1 last. */
+static const int held_places[HELD_CLASSES] = {3, 6, 0, 5, 1, 4, 2};
+static const uint8_t held_labels[HELD] = {2, 2, 0, 1, 3, 5, 6, 2, 4, 1, 1, 3, 0, 0, 0, 4, 6, 5};
+
+static struct image_set *open_held_out(struct bench *bench)
+{
+    static const uint8_t images[] = {0, 0, 8, 4, 0, 0, 0, HELD, 0, 0, 0, SIDE, 0, 0, 0, SIDE, 0, 0, 0, 2};
+    static const uint8_t labels[] = {0, 0, 8, 1, 0, 0, 0, HELD};
+    char folder[] = "/tmp/cairn-vision-XXXXXX";
+    char path[64];
+    struct image_set *set = NULL;
+    struct text_list names = {.count = 1};
+    assert_non_null(mkdtemp(folder));
+    snprintf(names.item[0], sizeof names.item[0], "%s/images", folder);
+    FILE *file = fopen(names.item[0], "w");
+    fwrite(images, 1, sizeof images, file);
+    for (int i = 0; i < HELD * SIDE * SIDE * 2; i++)
+        fputc(i * 37 % 251, file);
+    fclose(file);
+    snprintf(path, sizeof path, "%s/labels", folder);
+    file = fopen(path, "w");
+    fwrite(labels, 1, sizeof labels, file);
+    fwrite(held_labels, 1, sizeof held_labels, file);
+    fclose(file);
+    assert_ok(bench->context, image_set_open(bench->context, &names, IMAGES_AUTO, false, &set));
+    unlink(path);
+    unlink(names.item[0]);
+    rmdir(folder);
+    return set;
+}
+
+/* The classifier's biases are the scores, whatever the image. */
+static void score_by_bias(struct bench *bench, float factor)
+{
+    int count;
+    const struct shard *shards = replica_shards(bench->trainer.session.replica, &count);
+    for (int i = 0; i < count; i++) {
+        const struct parameter *parameter = shards[i].parameter;
+        bool is_bias = strcmp(parameter->spec.name, "classifier.bias") == 0;
+        int64_t first = parameter->division.slice.begin + shards[i].flat.begin;
+        for (int64_t n = 0; n < shards[i].flat.count; n++)
+            if (is_bias)
+                shards[i].master[n] = -factor * (float)held_places[first + n];
+            else if (strcmp(parameter->spec.name, "classifier.weight") == 0)
+                shards[i].master[n] = 0.0f;
+    }
+    replica_gather_all(bench->trainer.session.replica);
+}
+
+/* Of the images from each of the first ones on, five each (fewer at the end). */
+static void check_held_out(const struct evaluation *found, const double *confusion, const int *firsts, int batches)
+{
+    double exponentials = 0.0;
+    double places = 0.0;
+    double wanted[HELD_CLASSES] = {0};
+    int right = 0, right5 = 0, targets = 0;
+    for (int c = 0; c < HELD_CLASSES; c++)
+        exponentials += exp(-0.5 * c);
+    for (int b = 0; b < batches; b++)
+        for (int i = firsts[b]; i < firsts[b] + 5 && i < HELD; i++) {
+            int place = held_places[held_labels[i]];
+            places += place;
+            right += place == 0;
+            right5 += place <= 4;
+            wanted[held_labels[i]] += 1.0;
+            targets++;
+        }
+    assert_int_equal(found->targets, targets);
+    assert_close(found->accuracy, (double)right / targets, 1e-12, 0.0);
+    assert_close(found->accuracy5, (double)right5 / targets, 1e-12, 0.0);
+    assert_close(found->loss, log(exponentials) + 0.5 * places / targets, 1e-6, 0.0);
+    for (int label = 0; label < HELD_CLASSES; label++)
+        for (int c = 0; c < HELD_CLASSES; c++)
+            assert_true(confusion[label * HELD_CLASSES + c] == (c == 2 ? wanted[label] : 0.0));
+}
+
+/* All of them, the last batch not full; two of four batches, spread; and scores that are no numbers, by which nothing
+ * is right. */
+static void images_held_out_are_counted(void **state)
+{
+    struct bench bench;
+    struct evaluation found;
+    double confusion[HELD_CLASSES * HELD_CLASSES];
+    struct image_augmentation augmentation = {.size = SIDE, .channels = 2, .deviation = {1.0, 1.0, 1.0, 1.0}};
+    bench_create(&bench, state, (struct mesh_config){0, 1, 1, mpi_fixture_of(state)->ranks == 3 ? 3 : 1, 1}, "",
+                 COMPUTE_FP32);
+    struct image_set *set = open_held_out(&bench);
+    const struct image_evaluation images = {.set = set, .augmentation = &augmentation};
+    struct evaluation_plan plan = {.confusion = confusion};
+    score_by_bias(&bench, 0.5f);
+    assert_ok(bench.context, evaluate_images(&bench.trainer.evaluator, &images, &plan, &found));
+    check_held_out(&found, confusion, (const int[]){0, 5, 10, 15}, 4);
+    plan.batches = 2;
+    assert_ok(bench.context, evaluate_images(&bench.trainer.evaluator, &images, &plan, &found));
+    check_held_out(&found, confusion, (const int[]){0, 10}, 2);
+    score_by_bias(&bench, NAN);
+    assert_ok(bench.context, evaluate_images(&bench.trainer.evaluator, &images, &plan, &found));
+    assert_int_equal(found.targets, 10);
+    assert_true(isnan(found.loss) && found.accuracy == 0.0 && found.accuracy5 == 0.0);
+    for (int i = 0; i < HELD_CLASSES * HELD_CLASSES; i++)
+        assert_true(confusion[i] == 0.0);
+    image_set_close(&set);
+    bench_destroy(&bench);
+}
+
 /* The larger score comes first, of equal ones the class in front. */
 static void places_go_by_score(void **state)
 {
     (void)state;
-    float row[2 * 5] = {0.5f, 2.0f, 2.0f, -1.0f, 0.0f, /* and the label */ 1.0f, 1.0f, 1.0f, 1.0f, 0.0f};
+    float row[4 * 5] = {
+        0.5f, 2.0f, 2.0f, -1.0f, 0.0f, /* and the label */ 1.0f, 1.0f, 1.0f, 1.0f, 0.0f, NAN, 1.0f, NAN, 2.0f, 0.0f,
+        NAN,  NAN,  NAN,  NAN,   0.0f};
     const struct class_scores scores = {.classes = 4, .row = row};
-    static const int64_t places[2][4] = {{2, 0, 1, 3}, {0, 1, 2, 3}};
-    for (int64_t r = 0; r < 2; r++)
+    static const int64_t places[4][4] = {{2, 0, 1, 3}, {0, 1, 2, 3}, {2, 1, 3, 0}, {0, 1, 2, 3}};
+    for (int64_t r = 0; r < 4; r++)
         for (int64_t class = 0; class < 4; class ++)
             assert_int_equal(class_scores_place(&scores, r, class), places[r][class]);
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(evaluation_smooths_no_labels),
-    cmocka_unit_test(places_go_by_score),
-    cmocka_unit_test(learned_residuals_begin_as_plain_sums),
+    cmocka_unit_test(evaluation_smooths_no_labels), cmocka_unit_test(places_go_by_score),
+    cmocka_unit_test(images_held_out_are_counted),  cmocka_unit_test(learned_residuals_begin_as_plain_sums),
     cmocka_unit_test(every_mesh_computes_the_same),
 };
 
