@@ -66,9 +66,10 @@ check_measured rough a b c
 
 # 2. A group of two ranks, once and twice.
 for ranks in 2 4; do
-    evolve pairs$ranks $ranks ../evolve.yaml --set mesh.data=2 || fail "pairs: $(tail -3 pairs$ranks.log)"
+    evolve pairs$ranks $ranks ../evolve.yaml --set mesh.data=2 --set checkpoint.keep_last=2 || fail "pairs: $(tail -3 pairs$ranks.log)"
     diff -r -x metrics.jsonl pairs2/run pairs$ranks/run || fail "two groups of two ranks make another system than one"
 done
+[ "$(cd pairs2/run && echo state-*)" = "state-000002.json state-000003.json" ] || fail "of three states the last two are kept, not $(cd pairs2/run && echo state-*)"
 ! evolve odd 3 ../evolve.yaml --set mesh.data=2 || fail "three ranks are divided into pairs"
 grep -q '3 ranks do not divide into groups of 2' odd.log
 
@@ -82,6 +83,33 @@ done
 evolve killed 2 ../evolve.yaml || fail "after kills: $(tail -3 killed.log)"
 [ $kills -gt 0 ] || fail "no start was killed"
 diff -r -x metrics.jsonl groups1/run killed/run || fail "after $kills kills it is another system"
+
+# One at a time in a folder; and what a killed start has finished is not done again: it took as long as it took then.
+begin_long() { # in the background, as $job, until the first child is told of
+    mkdir -p busy
+    (cd busy && exec "$cairn" evolve ../evolve.yaml --set evolve.generations=9999) >/dev/null 2>&1 &
+    job=$!
+    for ((i = 0; i < 600 * slowness; i++)); do
+        grep -q '"mutations":' busy/run/metrics.jsonl 2>/dev/null && return
+        kill -0 $job 2>/dev/null || break
+        sleep 0.1
+    done
+    fail "a long evolution does not begin"
+}
+end_long() {
+    kill -KILL $job
+    wait $job 2>/dev/null || true
+}
+begin_long
+! evolve busy 1 ../evolve.yaml --set evolve.generations=9999 || fail "two evolve one system"
+grep -q 'another job writes into this folder' busy.log || fail "the second says $(tail -1 busy.log)"
+end_long
+seconds() { sed -n 's/.*"seconds":\([0-9.e-]*\),.*/\1/p' busy/run/metrics.jsonl | head -1; }
+first=$(seconds)
+rm busy/run/metrics.jsonl
+begin_long
+end_long
+[ -n "$first" ] && [ "$(seconds)" = "$first" ] || fail "the first child is trained again: $first s, then $(seconds) s"
 
 # 4. Labels of test sets decide nothing: with others all but the measured accuracy is the same.
 cp evolve.yaml noise.yaml
@@ -159,6 +187,18 @@ for generations in 1 2; do
 done
 awk -v one="${norms[0]}" -v two="${norms[1]}" 'BEGIN { exit !(one > 0 && two > 1.5 * one && two < 2.5 * one) }' ||
     fail "momentum does not go on: ${norms[*]}"
+
+# An interval has no more steps than the task has images: 640, in batches of 16. A score falls by the operations of a
+# pass forward: a layer takes 2208 products for each of 5 tokens, the head 64, and the patches 1024, of which a step
+# does two thirds as often as the others.
+evolve scored 1 ../still.yaml --set evolve.generations=1 --set evolve.samples=10000 --set evolve.flops_base=0.5 \
+    --set evolve.flops_unit="$(awk 'BEGIN { printf "%.9g", 2 * (5 * 2208 + 64 + 1024 * 2 / 3) }')" || fail "scored: $(tail -1 scored.log)"
+row=$(grep '"mutations":' scored/run/metrics.jsonl)
+[[ $row == *'"steps":40,'* ]] || fail "an interval of other than 40 steps: $row"
+value() { sed -n 's/.*"'"$1"'":\([0-9.e-]*\),.*/\1/p' <<<"$row"; }
+awk -v quality="$(value quality)" -v score="$(value score)" \
+    'BEGIN { d = score - quality / 2; exit !(quality > 0 && d < 1e-5 && d > -1e-5) }' ||
+    fail "a path of the unit's operations has another score than half its accuracy: $row"
 
 # 6. What does not go together is refused, with the system as it was.
 ! evolve groups1 1 ../evolve.yaml --set evolve.size_base=0.8 || fail "another score is taken for the same"

@@ -95,6 +95,23 @@ if must "a plan beside real steps" 2 plan small.yaml --measure --all-meshes --st
     [ "$(number out held_memory)" = "$(number out planned_memory)" ] || fail "memory differs from the plan"
 fi
 
+# Of many micro-batches a plan counts a few and says what the others add: as much each, at least the row's own tokens and
+# targets.
+peaks=()
+for batch in 8 40 400; do
+    must "$batch micro-batches" 1 plan small.yaml --set mesh.pipeline=1 --set training.batch=$batch --json && peaks+=("$(number out held_peak)")
+done
+each=$(((peaks[1] - peaks[0]) / 32))
+[ $each -ge $((2 * 4 * 32)) ] && [ $each -lt 4096 ] && [ $((peaks[0] + 392 * each)) = "${peaks[2]}" ] ||
+    fail "8, 40 and 400 micro-batches need ${peaks[*]} bytes"
+# Muon's momentum of 5 x (4 x 24 x 24 + 3 x 24 x 50) elements is dealt to two tensor ranks, beside AdamW's two moments of
+# half of table and head and of the norms.
+if must "Muon on two ranks" 1 plan small.yaml --ranks 2 --set mesh.pipeline=1 --set mesh.tensor=2 --set optimizer.kind=muon --json; then
+    awk -v bytes="$(number out optimizer)" -v momentum=$((4 * 5 * (4 * 24 * 24 + 3 * 24 * 50))) -v moments=$((8 * (2 * 31 * 24 + 11 * 24))) \
+        'BEGIN { exit !(bytes >= momentum / 2 && bytes <= momentum / 2 + moments + 8000) }' ||
+        fail "Muon on two ranks: a rank has $(number out optimizer) bytes of optimizer state"
+fi
+
 # A model of images, whose batch norms join the statistics of the data ranks: two sums a norm, of 20 norms.
 cat >resnet.yaml <<'EOF'
 model: {family: resnet, depth_preset: 18, stem: small, width: 4, image: {size: 8, channels: 3, classes: 5}, batch_statistics: group}

@@ -63,6 +63,16 @@ for field in loss tokens; do
 done
 [ "$(values two validation_tokens)" = "1 64" ] || fail "two contexts: $(values two validation_tokens) targets"
 
+# The held-out part is the end of each file, for the run and for eval; bits and perplexity are those of the loss.
+bytes=$(wc -c <whole.txt)
+held=$((bytes - bytes * 4 / 5 - 1))
+must "held out" 1 train tiny.yaml --set data.train=whole.txt --set data.validation_fraction=0.2 --set training.steps=1 --set run.folder=held
+[ "$(values held validation_tokens)" = "1 $held" ] || fail "held out: $(values held validation_tokens) of $held targets"
+must "held out, eval" 1 eval tiny.yaml --set data.train=whole.txt --set data.validation_fraction=0.2 --checkpoint held
+sed -n 's/^loss \([0-9.]*\) nats a token, perplexity \([0-9.]*\), \([0-9.]*\) bits a byte, over \([0-9]*\) tokens .*/\1 \2 \3 \4/p' out |
+    awk -v held=$held 'function near(a, b) { return a - b < 1e-3 * b && b - a < 1e-3 * b }
+        { right = near($2, exp($1)) && near($3, $1 / 0.69314718) && $4 == held } END { exit !right }' || fail "held out, eval: $(cat out)"
+
 # -- Steps without a target ------------------------------------------------------------------------------------------------
 
 # Only the last bytes of a sample are targets, so three of four windows have none; those only fill the memory.
@@ -70,6 +80,7 @@ must "samples" 1 data passkey keys --length 200 --count 4 --digits 1 --seed 3
 sampled=(--set training.sequence_length=64 --set data.format=samples --set data.train=keys --set data.validation_fraction=0)
 must "samples" 1 train tiny.yaml "${sampled[@]}" --set run.folder=samples
 [ "$(values samples updates | tail -n 1)" = "8 2" ] || fail "samples: updates $(values samples updates | tail -n 1)"
+[ "$(values samples targets | paste -sd ' ')" = "1 0 2 0 3 0 4 2 5 0 6 0 7 0 8 2" ] || fail "samples: targets $(values samples targets | paste -sd ' ')"
 [ "$(values samples skipped | tail -n 1)" = "8 0" ] || fail "samples: skipped $(values samples skipped | tail -n 1)"
 [ "$(losses samples | grep -c ' null$')" -eq 6 ] || fail "samples: losses $(losses samples | paste -sd ' ')"
 [ "$(values samples tokens | tail -n 1)" = "8 $((8 * 2 * 64 - 2 * 2 * (64 - 7)))" ] || fail "samples: $(values samples tokens | tail -n 1)"
@@ -102,6 +113,10 @@ run 2 train tiny.yaml --set data.train=a.txt --set data.validation=one.txt --set
     fail "one byte to validate on: $(last_words)"
 run 1 train tiny.yaml --set data.train=b.txt --set data.validation_fraction=0.001 --set run.folder=nothing
 [ "$status" -eq 1 ] && grep -q '^cairn: data.validation_fraction: ' err || fail "no part held out: $(last_words)"
+# Of samples the answers are what is evaluated, one byte each.
+must "answers" 1 train tiny.yaml --set data.format=auto --set data.train=a.txt --set data.validation=keys --set training.steps=1 \
+    --set run.folder=answers
+[ "$(values answers validation_tokens)" = "1 4" ] || fail "answers: $(values answers validation_tokens)"
 # Targets that an evaluation does not come to: absent, and said so.
 must "no targets" 1 train tiny.yaml --set data.format=auto --set data.train=a.txt --set data.validation=keys \
     --set evaluation.final_batches=1 --set training.batch=1 --set run.folder=absent

@@ -128,12 +128,22 @@ grep -q '^cairn: train.bin: images of 10 classes, but model.image.classes is 3' 
 # The average after three steps, from the parameters of each: it keeps 2/11, 3/12 and 4/13 of what it was.
 "$cairn" train vit.yaml --set run.folder=steps --set training.steps=3 --set optimizer.warmup_steps=0 --set checkpoint.every=1 \
     --set training.average=0.9999 2>log
-number() { h5dump -d "$1" -s 0 -c 1 -y -m %.9g "steps/checkpoints/step-0000000$2.h5" | awk '/DATA {/ { getline; print $1 }'; }
+number() { h5dump -d "$1" -s 0 -c 1 -y -m %.9g "${3:-steps}/checkpoints/step-0000000$2.h5" | awk '/DATA {/ { getline; print $1 }'; }
 bias=classifier.bias
 awk -v a="$(number /optimizer/average/$bias 3)" -v p="$(number /parameters/$bias 1)" -v q="$(number /parameters/$bias 2)" \
     -v r="$(number /parameters/$bias 3)" 'BEGIN {
         wanted = 9 / 11 * p; wanted = wanted * 3 / 12 + 9 / 12 * q; wanted = wanted * 4 / 13 + 9 / 13 * r
         exit !(a != 0 && (a - wanted) ^ 2 < 1e-10 * a ^ 2) }' || fail "the average of $bias is wrong"
+# In a run that had none it begins with the parameters that are there, of which it keeps 5/14 in the fourth step.
+late=(--set run.folder=late --set optimizer.warmup_steps=0 --set checkpoint.every=1)
+"$cairn" train vit.yaml "${late[@]}" --set training.steps=3 --set training.average=0 2>log
+"$cairn" train vit.yaml "${late[@]}" --set training.steps=4 --set training.average=0.9999 --accept-changes 2>log ||
+    fail "averages cannot begin late: $(tail -n 1 log)"
+weight=model.norm.weight # which began as 1
+awk -v a="$(number /optimizer/average/$weight 4 late)" -v p="$(number /parameters/$weight 3 late)" \
+    -v q="$(number /parameters/$weight 4 late)" 'BEGIN {
+        wanted = 5 / 14 * p + 9 / 14 * q
+        exit !(p != 1 && (a - wanted) ^ 2 < 1e-13) }' || fail "the average of $weight that begins late is wrong"
 
 # A folder of files, whose headers the first rank alone reads: three ranks of which one needs only labels train the same.
 for class in red green; do

@@ -78,6 +78,9 @@ wrong "unknown command" 2 "trane: unknown command; did you mean train?" trane go
 wrong "unknown command like none" 2 "xyzzyx: unknown command; see" xyzzyx
 wrong "help on an unknown command" 2 "evall: unknown command; did you mean eval?" help evall
 wrong "help on an unknown setting" 2 "optimizer.bta1: unknown key; did you mean optimizer.beta1?" help config optimizer.bta1
+many=()
+for ((i = 0; i < 65; i++)); do many+=(--set run.log_every=1); done
+wrong "65 times --set" 2 "more than 64 times --set" train good.yaml "${many[@]}"
 wrong "unknown option" 2 "--sett: unknown option; did you mean --set?" train good.yaml --sett a=b
 wrong "unknown option with a value" 2 "--time_limit=3: unknown option; did you mean --time-limit?" train good.yaml --time_limit=3
 wrong "unknown option like none" 2 "--quiet: unknown option; see --help" train good.yaml --quiet

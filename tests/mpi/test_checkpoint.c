@@ -2,6 +2,8 @@
  * it; what the tools show. */
 #include "tests/mpi/checkpoint_world.h"
 
+#include "io/checkpoint/hash.h"
+
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
@@ -150,9 +152,20 @@ static void test_find(void **state)
     mesh_barrier(world->mesh, MESH_TEAM);
     assert_int_equal(access(stale, F_OK), 0);
     mesh_barrier(world->mesh, MESH_TEAM);
+    /* Of what is named like it only what writes of checkpoints leave goes. */
+    static const char *const others[] = {".latest.partial", "notes.partial", ".step-1.h5", ".partial"};
+    char other[CHECKPOINT_PATH + 32];
+    for (int i = 0; i < 4 && world->rank == 0; i++) {
+        snprintf(other, sizeof other, "%s/%s", folder, others[i]);
+        fclose(fopen(other, "w"));
+    }
     checkpoint_clean(&world->context, world->mesh, folder);
     mesh_barrier(world->mesh, MESH_TEAM);
     assert_int_not_equal(access(stale, F_OK), 0);
+    for (int i = 0; i < 4 && world->rank == 0; i++) {
+        snprintf(other, sizeof other, "%s/%s", folder, others[i]);
+        assert_int_equal(access(other, F_OK), i == 0 ? -1 : 0);
+    }
     snprintf(stale, sizeof stale, "%s/latest", folder);
     FILE *latest = fopen(stale, "r");
     assert_non_null(latest);
@@ -171,6 +184,34 @@ static void test_find(void **state)
     assert_fails(&world->context, checkpoint_find(&world->context, world->mesh, folder, &found, path), STATUS_FILE,
                  "all 2 checkpoints");
     assert_false(found);
+}
+
+/* An array's hash is that of its boxes joined, whatever gaps lie between their runs. */
+static void test_hashes_of_boxes(void **state)
+{
+    enum { A = 3, B = 4, C = 5 };
+    static const int64_t shape[] = {A, B, C}, cuts[3][3] = {{0, 1, A}, {0, 2, B}, {0, 3, C}};
+    float values[A * B * C];
+    uint64_t joined = 0;
+    (void)state;
+    for (int i = 0; i < A * B * C; i++)
+        values[i] = 1.0f / (float)(i + 1);
+    for (int piece = 0; piece < 8; piece++) {
+        struct box box = {{0}, {0}};
+        float part[A * B * C];
+        int count = 0;
+        for (int d = 0; d < 3; d++) {
+            int side = piece >> d & 1;
+            box.offset[d] = cuts[d][side];
+            box.extent[d] = cuts[d][side + 1] - cuts[d][side];
+        }
+        for (int64_t a = box.offset[0]; a < box.offset[0] + box.extent[0]; a++)
+            for (int64_t b = box.offset[1]; b < box.offset[1] + box.extent[1]; b++)
+                for (int64_t c = box.offset[2]; c < box.offset[2] + box.extent[2]; c++)
+                    part[count++] = values[(a * B + b) * C + c];
+        joined ^= hash_box(part, &box, 3, shape);
+    }
+    assert_true(joined == hash_range(values, 0, A * B * C, A * B * C));
 }
 
 static void test_prune(void **state)
@@ -298,6 +339,7 @@ static int run(struct world *world)
         cmocka_unit_test_prestate(test_small_transfers, world),
         cmocka_unit_test_prestate(test_header, world),
         cmocka_unit_test_prestate(test_find, world),
+        cmocka_unit_test_prestate(test_hashes_of_boxes, world),
         cmocka_unit_test_prestate(test_prune, world),
         cmocka_unit_test_prestate(test_tools, world),
     };

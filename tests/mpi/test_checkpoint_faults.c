@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/checkpoint/seal.h"
+
 static void test_wrong_shapes(void **state)
 {
     struct world *world = *state;
@@ -234,6 +236,25 @@ static void test_damage(void **state)
     assert_ok(&world->context, checkpoint_verify(&world->context, world->mesh, path));
 }
 
+/* A seal that claims more of the file for elements than there are: those bytes would have no hash. */
+static void test_bytes_without_hash(void **state)
+{
+    struct world *world = *state;
+    char folder[CHECKPOINT_PATH];
+    char path[CHECKPOINT_PATH];
+    struct seal seal;
+    folder_of(world, "unhashed", folder);
+    write_step(world, folder, 1, 0);
+    path_of(folder, 1, path);
+    if (world->rank == 0) {
+        assert_ok(&world->context, seal_check(&world->context, path, &seal));
+        assert_ok(&world->context, seal_write(&world->context, path, seal.data_begin - 8, seal.data_end));
+    }
+    mesh_barrier(world->mesh, MESH_TEAM);
+    assert_fails(&world->context, checkpoint_verify(&world->context, world->mesh, path), STATUS_FILE,
+                 "damaged: bytes that no hash covers");
+}
+
 static void test_wrong_length(void **state)
 {
     struct world *world = *state;
@@ -261,10 +282,15 @@ static void test_wrong_length(void **state)
 static int run(struct world *world)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_prestate(test_wrong_shapes, world), cmocka_unit_test_prestate(test_foreign_file, world),
-        cmocka_unit_test_prestate(test_other_hashes, world), cmocka_unit_test_prestate(test_unwritable, world),
-        cmocka_unit_test_prestate(test_full_disk, world),    cmocka_unit_test_prestate(test_read_only_disk, world),
-        cmocka_unit_test_prestate(test_damage, world),       cmocka_unit_test_prestate(test_wrong_length, world),
+        cmocka_unit_test_prestate(test_wrong_shapes, world),
+        cmocka_unit_test_prestate(test_foreign_file, world),
+        cmocka_unit_test_prestate(test_other_hashes, world),
+        cmocka_unit_test_prestate(test_unwritable, world),
+        cmocka_unit_test_prestate(test_full_disk, world),
+        cmocka_unit_test_prestate(test_read_only_disk, world),
+        cmocka_unit_test_prestate(test_damage, world),
+        cmocka_unit_test_prestate(test_wrong_length, world),
+        cmocka_unit_test_prestate(test_bytes_without_hash, world),
     };
     return cmocka_run_group_tests_name("checkpoint_faults", tests, NULL, NULL);
 }

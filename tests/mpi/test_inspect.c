@@ -53,26 +53,40 @@ static void write_file(struct desk *desk, const struct state_array *datasets, in
     assert_ok(desk->context, checkpoint_write(desk->context, desk->mesh, desk->folder, &header, datasets, count));
 }
 
-static void inspect(struct desk *desk, bool verbose)
+/* What is printed between the two goes into desk->text. */
+static int listen(const struct desk *desk, int *file)
 {
-    char path[96];
     char output[96];
-    snprintf(path, sizeof path, "%s/step-00000001.h5", desk->folder);
     snprintf(output, sizeof output, "%s/output", desk->folder);
     fflush(stdout);
     int saved = dup(STDOUT_FILENO);
-    int file = open(output, O_CREAT | O_TRUNC | O_RDWR, 0666);
-    assert_true(saved >= 0 && file >= 0);
-    dup2(file, STDOUT_FILENO);
-    enum status status = checkpoint_inspect(desk->context, path, verbose);
+    *file = open(output, O_CREAT | O_TRUNC | O_RDWR, 0666);
+    assert_true(saved >= 0 && *file >= 0);
+    dup2(*file, STDOUT_FILENO);
+    return saved;
+}
+
+static void stop_listening(struct desk *desk, int saved, int file)
+{
     fflush(stdout);
     dup2(saved, STDOUT_FILENO);
     close(saved);
     ssize_t length = pread(file, desk->text, sizeof desk->text - 1, 0);
     close(file);
-    assert_int_equal(status, STATUS_OK);
-    assert_true(length > 0);
+    assert_true(length >= 0);
     desk->text[length] = '\0';
+}
+
+static void inspect(struct desk *desk, bool verbose)
+{
+    char path[96];
+    int file;
+    snprintf(path, sizeof path, "%s/step-00000001.h5", desk->folder);
+    int saved = listen(desk, &file);
+    enum status status = checkpoint_inspect(desk->context, path, verbose);
+    stop_listening(desk, saved, file);
+    assert_int_equal(status, STATUS_OK);
+    assert_true(desk->text[0] != '\0');
 }
 
 /* The numbers behind the words of a line of the table. */
@@ -203,9 +217,115 @@ static void doubles_keep_their_digits(void **state)
     desk_destroy(&desk);
 }
 
+/* The norm of an array is its own, whatever was read before it. */
+static void norms_stand_alone(void **state)
+{
+    struct desk desk;
+    float before[40];
+    double values[3] = {3.0, 0.0, 4.0};
+    struct state_piece pieces[2];
+    desk_create(&desk, state);
+    for (int i = 0; i < 40; i++)
+        before[i] = 100.0f;
+    struct state_array datasets[] = {
+        dataset_of("/parameters/a", 1, (int64_t[]){40}, &pieces[0], before),
+        dataset_of("/optimizer/left/b", 1, (int64_t[]){6}, &pieces[1], (float *)(void *)values)};
+    datasets[1].doubles = true;
+    write_file(&desk, datasets, 2);
+    inspect(&desk, false);
+    double norm = 0.0;
+    const char *line = strstr(desk.text, "/optimizer/left/b");
+    assert_non_null(line);
+    assert_int_equal(sscanf(line, "/optimizer/left/b [3] float64 %lf", &norm), 1);
+    assert_close(norm, 5.0, 1e-6, 0.0);
+    assert_non_null(strstr(desk.text, "\nparameters      40\n"));
+    desk_destroy(&desk);
+}
+
+static void write_step(struct desk *desk, const struct checkpoint_header *header, const struct state_array *datasets,
+                       int count, char path[160])
+{
+    assert_ok(desk->context, checkpoint_write(desk->context, desk->mesh, desk->folder, header, datasets, count));
+    snprintf(path, 160, "%s/step-%08d.h5", desk->folder, (int)header->step);
+}
+
+/* Everything in which two files differ is said, of either side. */
+static void differences_are_named(void **state)
+{
+    struct desk desk;
+    float values[30];
+    struct state_piece pieces[3];
+    char path[2][160];
+    char newest[CHECKPOINT_PATH];
+    int file;
+    desk_create(&desk, state);
+    for (int i = 0; i < 30; i++)
+        values[i] = (float)i;
+    struct state_array datasets[] = {dataset_of("/parameters/same", 1, (int64_t[]){4}, &pieces[0], values),
+                                     dataset_of("/parameters/w", 2, (int64_t[]){3, 10}, &pieces[1], values),
+                                     dataset_of("/parameters/old", 1, (int64_t[]){5}, &pieces[2], values)};
+    struct checkpoint_header header = {.step = 4,
+                                       .tokens = 100,
+                                       .sequences = 8,
+                                       .updates = 4,
+                                       .seed = 1,
+                                       .created = "now",
+                                       .mesh = "one",
+                                       .config = "none: 0\n"};
+    write_step(&desk, &header, datasets, 3, path[0]);
+    header = (struct checkpoint_header){.step = 5,
+                                        .tokens = 101,
+                                        .sequences = 9,
+                                        .skipped = 2,
+                                        .skipped_in_row = 1,
+                                        .updates = 3,
+                                        .seed = 2,
+                                        .created = "now",
+                                        .mesh = "one",
+                                        .config = "none: 1\n"};
+    datasets[1].doubles = true; /* as many bytes: [3, 5] */
+    strcpy(datasets[2].name, "/parameters/new");
+    write_step(&desk, &header, datasets, 3, path[1]);
+    struct checkpoint_difference difference;
+    int saved = listen(&desk, &file);
+    enum status status = checkpoint_diff(desk.context, path[0], path[1], 0.0, &difference);
+    stop_listening(&desk, saved, file);
+    assert_int_equal(status, STATUS_OK);
+    assert_string_equal(desk.text, "step: 4 / 5\n"
+                                   "tokens: 100 / 101\n"
+                                   "sequences: 8 / 9\n"
+                                   "skipped: 0 / 2\n"
+                                   "skipped_in_row: 0 / 1\n"
+                                   "updates: 4 / 3\n"
+                                   "seed: 1 / 2\n"
+                                   "config: differs\n"
+                                   "/parameters/w: [3, 10] / [3, 5] float64\n"
+                                   "/parameters/old: [5] / missing\n"
+                                   "/parameters/new: missing / [5]\n");
+    assert_int_equal(difference.datasets, 4);
+    assert_int_equal(difference.different, 3);
+    assert_true(isinf(difference.largest));
+    /* The newest is that of the last step; a file is itself. */
+    assert_ok(desk.context, checkpoint_newest(desk.context, desk.folder, newest));
+    assert_string_equal(newest, path[1]);
+    assert_ok(desk.context, checkpoint_newest(desk.context, path[0], newest));
+    assert_string_equal(newest, path[0]);
+    /* Of elements, those of 8 bytes count once. */
+    values[2] = 100.0f;
+    header.step = 6;
+    write_step(&desk, &header, datasets, 3, path[0]);
+    saved = listen(&desk, &file);
+    status = checkpoint_diff(desk.context, path[0], path[1], 0.0, &difference);
+    stop_listening(&desk, saved, file);
+    assert_int_equal(status, STATUS_OK);
+    assert_non_null(strstr(desk.text, "/parameters/same: differs by 32.7 in 1 of 4 elements\n"));
+    assert_non_null(strstr(desk.text, " in 1 of 15 elements\n"));
+    desk_destroy(&desk);
+}
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(memories_are_measured),
-    cmocka_unit_test(files_without_memories_have_no_table),
+    cmocka_unit_test(norms_stand_alone),         cmocka_unit_test(differences_are_named),
+    cmocka_unit_test(memories_are_measured),     cmocka_unit_test(files_without_memories_have_no_table),
     cmocka_unit_test(doubles_keep_their_digits),
 };
 

@@ -229,6 +229,31 @@ static void sequences_do_not_disturb_each_other(void **state)
         }
 }
 
+/* Of one prompt every sequence is another. */
+static void sequences_of_one_prompt_differ(void **state)
+{
+    enum { ALIKE = 5, TOKENS = 8 };
+    struct bench bench;
+    struct mesh_config meshes[KIND_MESHES];
+    (void)kind_meshes(mpi_fixture_of(state)->ranks, meshes);
+    const struct sampling sampling = {.temperature = 2.0, .top_p = 1.0, .seed = 3};
+    static const int32_t prompt[] = {1, 2};
+    struct continuation continuations[ALIKE];
+    int32_t tokens[ALIKE][TOKENS];
+    if (!warm_bench_create(&bench, state, 0, meshes[0]))
+        skip();
+    for (int s = 0; s < ALIKE; s++)
+        continuations[s] =
+            (struct continuation){.prompt = prompt, .prompt_count = 2, .count = TOKENS, .tokens = tokens[s]};
+    for (int64_t rows = 1; rows <= ALIKE; rows += ALIKE - 1) {
+        assert_ok(bench.context, generate(&bench.trainer.session, &sampling, continuations, ALIKE, rows, NULL, NULL));
+        for (int a = 0; a < ALIKE; a++)
+            for (int b = 0; b < a; b++)
+                assert_memory_not_equal(tokens[a], tokens[b], sizeof tokens[a]);
+    }
+    bench_destroy(&bench);
+}
+
 /* -- Depth-wise batching -- */
 
 enum { QUEUE = 9, DRAWN = 13 };
@@ -372,6 +397,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(tokens_may_come_in_any_portions),
     cmocka_unit_test(sequences_do_not_disturb_each_other),
     cmocka_unit_test(depths_may_mix),
+    cmocka_unit_test(sequences_of_one_prompt_differ),
     cmocka_unit_test(a_full_window_goes_on_with_its_later_half),
     cmocka_unit_test(prompts_may_be_longer_than_the_model),
 };

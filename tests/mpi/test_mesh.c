@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dist/mesh/counter.h"
 #include "dist/mesh/mesh_private.h"
 #include "tests/support/mpi_main.h"
 
@@ -528,7 +529,33 @@ static void traffic_is_counted(void **state)
     mesh_destroy(&mesh);
 }
 
+/* Every rank takes numbers that nobody else gets, and again from 0 on after a reset. */
+static void a_counter_gives_each_number_once(void **state)
+{
+    enum { EACH = 5, MOST = 8 * EACH };
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1});
+    struct counter *counter;
+    assert_ok(&fixture->context, counter_create(&fixture->context, fixture->team, &counter));
+    for (int round = 0; round < 2; round++) {
+        int32_t taken[MOST] = {0};
+        for (int i = 0; i < EACH; i++) {
+            int64_t number = counter_add(counter, 1);
+            assert_in_range(number, 0, EACH * fixture->ranks - 1);
+            taken[number]++;
+        }
+        mesh_all_reduce(mesh, MESH_TEAM, taken, EACH * fixture->ranks, DTYPE_I32, MESH_SUM);
+        for (int i = 0; i < EACH * fixture->ranks; i++)
+            assert_int_equal(taken[i], 1);
+        counter_reset(counter);
+    }
+    assert_true(counter_add(counter, 3) % 3 == 0);
+    counter_destroy(&counter);
+    mesh_destroy(&mesh);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(a_counter_gives_each_number_once),
     cmocka_unit_test(coordinates_and_sizes_agree),
     cmocka_unit_test(a_mesh_that_does_not_fit_is_refused),
     cmocka_unit_test(the_lowest_failing_rank_is_heard_by_all),

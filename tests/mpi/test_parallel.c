@@ -30,6 +30,10 @@ static void gathering_and_scattering_are_each_others_backward(void **state)
         assert_int_equal(tensor_rows(y), part.count);
         for (int64_t i = 0; i < part.count * COLUMNS; i++)
             assert_true(((float *)y->data)[i] == (float)(ranks * (part.begin * COLUMNS + i)));
+        /* Used again, what is gathered and what is scattered have gradients that add up. */
+        y = add(&bench.tape, y, sequence_scatter(&bench.tape, bench.mesh, all));
+        struct tensor *again = sequence_gather(&bench.tape, bench.mesh, x, tokens);
+        y = add(&bench.tape, y, sequence_scatter(&bench.tape, bench.mesh, again));
         float seed[7 * COLUMNS];
         for (int64_t i = 0; i < part.count * COLUMNS; i++)
             seed[i] = 1.0f + (float)(part.begin * COLUMNS + i);
@@ -37,7 +41,7 @@ static void gathering_and_scattering_are_each_others_backward(void **state)
         tape_backward(&bench.tape);
         const float *gradient = tape_gradient(x);
         for (int64_t i = 0; i < part.count * COLUMNS; i++)
-            assert_true(gradient[i] == (float)ranks * seed[i]);
+            assert_true(gradient[i] == 3.0f * (float)ranks * seed[i]);
         tape_reset(&bench.tape);
     }
     bench_destroy(&bench);

@@ -171,6 +171,56 @@ static void learned_residuals_start_as_the_plain_network(void **state)
     }
 }
 
+/* What is frozen keeps its statistics, too, and counts no batches; the rest goes on. */
+static void frozen_norms_keep_their_statistics(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    const char *const overrides[] = {"training.freeze=layer1.*,bn1.*"};
+    struct run run;
+    double losses[STEPS];
+    run_create(&run, &fixture->context, fixture->team, overrides, 1);
+    run_steps(&run, 0, 2, losses);
+    const struct parameter_list *list = run.trainer.model->parameters;
+    static const char *const names[] = {"bn1", "layer1.0.bn1", "layer2.0.bn1"};
+    for (int i = 0; i < 3; i++) {
+        char name[PARAMETER_NAME];
+        double changed = 0.0;
+        snprintf(name, sizeof name, "%s.running_mean", names[i]);
+        struct parameter *mean = parameter_find(list, name);
+        for (int64_t c = 0; c < tensor_count(&mean->value); c++)
+            changed += fabs((double)((const float *)mean->value.data)[c]);
+        snprintf(name, sizeof name, "%s.running_var", names[i]);
+        struct parameter *variance = parameter_find(list, name);
+        for (int64_t c = 0; c < tensor_count(&variance->value); c++)
+            changed += fabs((double)((const float *)variance->value.data)[c] - 1.0);
+        snprintf(name, sizeof name, "%s.num_batches_tracked", names[i]);
+        double batches = *parameter_count(parameter_find(list, name));
+        assert_true(i < 2 ? changed == 0.0 && batches == 0.0 : changed > 0.0 && batches == 2.0);
+    }
+    run_destroy(&run);
+}
+
+/* A pixel that is no number costs a step, and nothing of it stays in the statistics. */
+static void a_skipped_step_leaves_no_statistics(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct run run;
+    struct step_result result;
+    run_create(&run, &fixture->context, fixture->team, NULL, 0);
+    const struct parameter *mean = parameter_find(run.trainer.model->parameters, "bn1.running_mean");
+    const float *values = mean->value.data;
+    if (run.trainer.batch.mine.begin == 0 && run.trainer.batch.mine.count > 0)
+        ((float *)batch_field(&run.trainer.batch, "images"))[7] = NAN;
+    assert_ok(run.context, trainer_step(&run.trainer, &result));
+    assert_true(result.skipped);
+    for (int64_t c = 0; c < tensor_count(&mean->value); c++)
+        assert_true(values[c] == 0.0f);
+    fill(&run.trainer.batch);
+    assert_ok(run.context, trainer_step(&run.trainer, &result));
+    assert_true(!result.skipped && values[0] != 0.0f && isfinite(values[0]));
+    run_destroy(&run);
+}
+
 /* Ranks without rows among them. */
 static void data_ranks_compute_what_one_does(void **state)
 {
@@ -243,6 +293,8 @@ static void other_splits_are_refused(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(parameters_are_those_of_torchvision),
     cmocka_unit_test(learned_residuals_start_as_the_plain_network),
+    cmocka_unit_test(frozen_norms_keep_their_statistics),
+    cmocka_unit_test(a_skipped_step_leaves_no_statistics),
     cmocka_unit_test(data_ranks_compute_what_one_does),
     cmocka_unit_test(a_run_goes_on_to_the_bit),
     cmocka_unit_test(other_splits_are_refused),

@@ -481,8 +481,30 @@ static void draws_follow_the_probabilities(void **state)
     sampling = (struct sampling){.temperature = 1.0, .top_p = 0.6, .seed = 4};
     for (int i = 0; i < 100; i++)
         assert_int_equal(sampling_draw(&sampling, logits, 4, i, &work), 2);
+    /* Of 0.67 and 0.24 both are needed for 0.9, and of top_k's two 0.731 is enough for 0.73 of them. */
+    sampling.top_p = 0.9;
+    memset(seen, 0, sizeof seen);
+    for (int i = 0; i < DRAWS; i++)
+        seen[sampling_draw(&sampling, logits, 4, i, &work)]++;
+    assert_int_equal(seen[0], 0);
+    assert_close((double)seen[1] / DRAWS, 1.0 / (1.0 + exp(1.0)), 0.0, 0.015);
+    sampling.top_p = 0.73;
+    sampling.top_k = 2;
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(sampling_draw(&sampling, logits, 4, i, &work), 2);
     sampling.temperature = 0.0;
     assert_int_equal(sampling_draw(&sampling, logits, 4, 0, &work), 2);
+    /* Of equal ones the first. */
+    static const float equal[] = {0.0f, 3.0f, 3.0f, 3.0f};
+    assert_int_equal(sampling_draw(&sampling, equal, 4, 0, &work), 1);
+    sampling = (struct sampling){.temperature = 1.0, .top_p = 1.0, .top_k = 1, .seed = 4};
+    assert_int_equal(sampling_draw(&sampling, equal, 4, 0, &work), 1);
+    /* The same seed says the same in a later program, too: as another one (in Python) draws. */
+    static const int drawn[] = {0, 1, 2, 2, 2, 2, 2, 2, 1, 2, 2, 1, 2, 2, 1};
+    sampling.top_k = 0;
+    for (int i = 0; i < 15; i++)
+        assert_int_equal(sampling_draw(&sampling, logits, 4, i < 12 ? i : (INT64_C(1) << 32) + i - 12, &work),
+                         drawn[i]);
     arena_destroy(&work);
 }
 

@@ -357,12 +357,254 @@ static void test_wrong_places(void **state)
     exchange_close(&folder);
 }
 
+/* -- config.json -- */
+
+/* What transformers 4 and timm 1 take where a key is missing. */
+static void test_standards(void **state)
+{
+    struct fixture *fixture = *state;
+#define LLAMA_SIZES                                                                                    \
+    "\"vocab_size\": 100, \"hidden_size\": 24, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, " \
+    "\"intermediate_size\": 40"
+#define GPT2_SIZES "\"vocab_size\": 100, \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 4"
+    static const struct {
+        const char *config, *parts[12];
+    } rows[] = {
+        {"{\"model_type\": \"llama\", " LLAMA_SIZES "}",
+         {"heads: 4, kv_heads: 4, head_width: 6, hidden: 40,", "norm_epsilon: 9.9999999999999995e-07,",
+          "rope_base: 10000,", "max_positions: 2048,", "tied_embeddings: false,", "attention: {bias: false}",
+          "sequence_length: 1024}"}},
+        {"{\"model_type\": \"llama\", \"num_key_value_heads\": 2, \"rms_norm_eps\": 1e-5, \"rope_theta\": 5e5, "
+         "\"max_position_embeddings\": 512, \"tie_word_embeddings\": true, \"eos_token_id\": 99, " LLAMA_SIZES "}",
+         {"kv_heads: 2, head_width: 6,", "norm_epsilon: 1.0000000000000001e-05,", "rope_base: 500000,",
+          "max_positions: 512,", "tied_embeddings: true,", "sequence_length: 512}", "data: {eot: 99}"}},
+        {"{\"model_type\": \"mistral\", \"sliding_window\": null, \"head_dim\": 8, \"eos_token_id\": 100, " LLAMA_SIZES
+         "}",
+         {"head_width: 8,", "bias: false"}},
+        {"{\"model_type\": \"qwen2\", \"sliding_window\": 4096, \"use_sliding_window\": false, \"rope_parameters\": "
+         "{\"rope_type\": \"default\", \"rope_theta\": 1e6, \"partial_rotary_factor\": 1.0}, " LLAMA_SIZES "}",
+         {"rope_base: 1000000,", "tied_embeddings: false,", "attention: {bias: true}"}},
+        {"{\"model_type\": \"gpt2\", " GPT2_SIZES "}",
+         {"heads: 4, hidden: 96, mlp: gelu, norm: layer, norm_epsilon: 1.0000000000000001e-05, positions: learned, "
+          "max_positions: 1024, bias: true, tied_embeddings: true}"}},
+        {"{\"model_type\": \"gpt2\", \"n_inner\": 50, \"activation_function\": \"gelu\", \"layer_norm_epsilon\": 1e-6, "
+         "\"n_positions\": 64, \"tie_word_embeddings\": false, " GPT2_SIZES "}",
+         {"hidden: 50, mlp: gelu_erf, norm: layer, norm_epsilon: 9.9999999999999995e-07,",
+          "max_positions: 64, bias: true, tied_embeddings: false}", "sequence_length: 64}"}},
+        {"{\"architecture\": \"vit_small_patch16_224.augreg_in21k\"}",
+         {"image: {size: 224, channels: 3, patch: 16, classes: 1000}, pooling: class, pooling_norm: before, width: "
+          "384, "
+          "layers: 12, heads: 6, hidden: 1536}"}},
+        {"{\"architecture\": \"vit_base_patch8_224\", \"num_classes\": 7, \"global_pool\": \"avg\", \"model_args\": "
+         "{\"class_token\": false, \"in_chans\": 1, \"img_size\": [32, 32], \"mlp_ratio\": 2.5}}",
+         {"image: {size: 32, channels: 1, patch: 8, classes: 7}, pooling: mean, pooling_norm: after, width: 768, "
+          "layers: 12, "
+          "heads: 12, hidden: 1920}"}},
+        {"{\"architecture\": \"vit_tiny_patch16_224\", \"global_pool\": \"avg\", \"model_args\": {\"class_token\": "
+         "false, "
+         "\"fc_norm\": false}}",
+         {"pooling: mean, pooling_norm: before, width: 192,"}},
+        {"{\"architecture\": \"resnet34.a1_in1k\", \"num_classes\": 10, \"pretrained_cfg\": {\"input_size\": [1, 64, "
+         "64]}}",
+         {"image: {size: 64, channels: 1, classes: 10}, width: 64, depth_preset: 34,", "stem: imagenet}"}},
+    };
+    struct exchange_model *model = calloc(1, sizeof *model);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        write_bytes(fixture, "config.json", rows[i].config, strlen(rows[i].config));
+        assert_ok(&fixture->context, exchange_read_config(&fixture->context, fixture->folder, model));
+        for (int p = 0; rows[i].parts[p]; p++)
+            if (!strstr(model->settings, rows[i].parts[p]))
+                fail_msg("%s: %s lacks \"%s\"", rows[i].config, model->settings, rows[i].parts[p]);
+        assert_int_equal(strstr(model->settings, "eot") != NULL, i == 1);
+    }
+    static const char *const refused[][2] = {
+        {"{\"model_type\": \"mistral\", \"sliding_window\": 4096, " LLAMA_SIZES "}", "sliding_window: expected null"},
+        {"{\"model_type\": \"llama\", \"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": "
+         "0.5}, " LLAMA_SIZES "}",
+         "partial_rotary_factor: expected 1.0"},
+        {"{\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}, " LLAMA_SIZES "}",
+         "rope_scaling: expected rope_type default"},
+        {"{\"model_type\": \"gpt2\", \"scale_attn_weights\": false, " GPT2_SIZES "}",
+         "scale_attn_weights: expected true"},
+        {"{\"architecture\": \"vit_tiny_patch16_224\", \"model_args\": {\"fc_norm\": true}}",
+         "fc_norm: expected false"},
+        {"{\"architecture\": \"vit_tiny_patch16_224\", \"model_args\": {\"class_token\": false}}",
+         "class_token: expected true"},
+        {"{\"architecture\": \"resnet18\", \"stem\": \"deep\"}", "stem: expected imagenet or small"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        write_bytes(fixture, "config.json", refused[i][0], strlen(refused[i][0]));
+        assert_fails(&fixture->context, exchange_read_config(&fixture->context, fixture->folder, model), STATUS_FILE,
+                     refused[i][1]);
+    }
+    free(model);
+}
+
+static void read_text(const struct fixture *fixture, const char *name, char *text, size_t size)
+{
+    FILE *file = fopen(path_of(fixture, name), "r");
+    assert_non_null(file);
+    size_t count = fread(text, 1, size - 1, file);
+    text[count] = '\0';
+    fclose(file);
+}
+
+/* What others read of a model, key by key. */
+static void test_cards(void **state)
+{
+    struct fixture *fixture = *state;
+    char text[8192];
+    struct model_config llama = {.family = FAMILY_DECODER,
+                                 .vocabulary = 100,
+                                 .width = 24,
+                                 .layers = 2,
+                                 .heads = 4,
+                                 .kv_heads = 2,
+                                 .head_width = 6,
+                                 .hidden = 40,
+                                 .max_positions = 64,
+                                 .norm_epsilon = 1e-5,
+                                 .rope_base = 500000.0,
+                                 .mlp = MLP_SWIGLU,
+                                 .norm = NORM_RMS,
+                                 .positions = POSITIONS_ROPE};
+    struct model_config gpt2 = llama;
+    gpt2.mlp = MLP_GELU_ERF;
+    gpt2.tied_embeddings = true;
+    struct model_config vit = {.family = FAMILY_VIT,
+                               .width = 24,
+                               .layers = 2,
+                               .heads = 4,
+                               .hidden = 70,
+                               .pooling = POOLING_MEAN,
+                               .pooling_norm = POOLING_NORM_AFTER,
+                               .image = {.size = 32, .channels = 1, .patch = 8, .classes = 3}};
+    const struct {
+        struct exchange_card card;
+        const char *parts[16];
+    } rows[] = {
+        {{.family = EXCHANGE_LLAMA, .model = &llama, .length = 128, .end = 7, .source = "r", .facts = ""},
+         {"\"model_type\": \"llama\"", "\"num_key_value_heads\": 2", "\"head_dim\": 6", "\"rope_theta\": 500000.0",
+          "\"max_position_embeddings\": 128", "\"tie_word_embeddings\": false", "\"eos_token_id\": 7",
+          "\"torch_dtype\": \"float32\"", "\"rms_norm_eps\": 1.0000000000000001e-5", "\"attention_bias\": false"}},
+        {{.family = EXCHANGE_QWEN2,
+          .model = &llama,
+          .length = 32,
+          .end = -1,
+          .source = "r",
+          .facts = "",
+          .type = EXCHANGE_BF16},
+         {"\"model_type\": \"qwen2\"", "\"max_position_embeddings\": 64", "\"eos_token_id\": null",
+          "\"torch_dtype\": \"bfloat16\"", "\"use_sliding_window\": false"}},
+        {{.family = EXCHANGE_GPT2, .model = &gpt2, .length = 32, .end = -1, .source = "r", .facts = ""},
+         {"\"model_type\": \"gpt2\"", "\"activation_function\": \"gelu\"", "\"n_inner\": 40", "\"n_positions\": 64",
+          "\"tie_word_embeddings\": true", "\"layer_norm_epsilon\": 1.0000000000000001e-5"}},
+        {{.family = EXCHANGE_VIT,
+          .model = &vit,
+          .source = "r",
+          .facts = "{\"mean\": [0.5], \"deviation\": [0.25], \"classes\": 3}"},
+         {"\"num_classes\": 3", "\"img_size\": 32", "\"patch_size\": 8", "\"in_chans\": 1", "\"class_token\": false",
+          "\"fc_norm\": true", "\"global_pool\": \"avg\""}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_ok(&fixture->context, exchange_write_config(&fixture->context, fixture->folder, &rows[i].card));
+        read_text(fixture, "config.json", text, sizeof text);
+        for (int p = 0; rows[i].parts[p]; p++)
+            if (!strstr(text, rows[i].parts[p]))
+                fail_msg("%s lacks %s", text, rows[i].parts[p]);
+    }
+    gpt2.mlp = MLP_GELU;
+    assert_ok(&fixture->context, exchange_write_config(&fixture->context, fixture->folder, &rows[2].card));
+    read_text(fixture, "config.json", text, sizeof text);
+    assert_non_null(strstr(text, "\"activation_function\": \"gelu_new\""));
+    /* timm takes the whole part of the width times the ratio, and 11 times 15 / 11 is a little less than 15. */
+    vit.width = 11;
+    for (int64_t hidden = 1; hidden <= 200; hidden++) {
+        vit.hidden = hidden;
+        assert_ok(&fixture->context, exchange_write_config(&fixture->context, fixture->folder, &rows[3].card));
+        read_text(fixture, "config.json", text, sizeof text);
+        const char *ratio = strstr(text, "\"mlp_ratio\": ");
+        assert_non_null(ratio);
+        assert_int_equal((int64_t)(11.0 * strtod(ratio + strlen("\"mlp_ratio\": "), NULL)), hidden);
+    }
+}
+
+/* Of tensors that are longer than what is looked at first the last bit counts, too. */
+static void test_same(void **state)
+{
+    enum { COUNT = 1 << 21 };
+    struct fixture *fixture = *state;
+    float *values = calloc(2 * COUNT, sizeof *values);
+    struct state_piece pieces[2] = {{.box = {.extent = {COUNT}}, .data = values},
+                                    {.box = {.extent = {COUNT}}, .data = values + COUNT}};
+    struct state_array arrays[2] = {array_of(&pieces[0], 1, (int64_t[]){COUNT}),
+                                    array_of(&pieces[1], 1, (int64_t[]){COUNT})};
+    struct exchange_place places[2] = {{.name = "a", .rank = 1, .shape = {COUNT}},
+                                       {.name = "b", .rank = 1, .shape = {COUNT}}};
+    for (int differs = 0; differs < 2; differs++) {
+        struct exchange_folder folder;
+        bool same;
+        values[2 * COUNT - 1] = (float)differs;
+        assert_ok(&fixture->context, exchange_write(&fixture->context, fixture->mesh, fixture->folder, EXCHANGE_F32,
+                                                    INT64_MAX, arrays, places, 2));
+        assert_ok(&fixture->context, open_folder(fixture, &folder));
+        assert_ok(&fixture->context,
+                  exchange_same(&folder, exchange_find(&folder, "a"), exchange_find(&folder, "b"), &same));
+        assert_int_equal(same, !differs);
+        exchange_close(&folder);
+    }
+    free(values);
+}
+
+/* The index says how many bytes all shards have; data begin at a multiple of 8 bytes, whatever the names' lengths. */
+static void test_written_shards(void **state)
+{
+    struct fixture *fixture = *state;
+    float values[6] = {1, 2, 3, 4, 5, 6};
+    struct state_piece pieces[3];
+    struct state_array arrays[3];
+    struct exchange_place places[3];
+    char text[4096];
+    for (int i = 0; i < 3; i++) {
+        pieces[i] = (struct state_piece){.box = {.extent = {2}}, .data = values + 2 * i};
+        arrays[i] = array_of(&pieces[i], 1, (int64_t[]){2});
+        places[i] = (struct exchange_place){.rank = 1, .shape = {2}};
+        snprintf(places[i].name, sizeof places[i].name, "%.*s", i + 1, "abc");
+    }
+    /* Two of 8 bytes fit into 16, three do not. */
+    assert_ok(&fixture->context,
+              exchange_write(&fixture->context, fixture->mesh, fixture->folder, EXCHANGE_F32, 16, arrays, places, 3));
+    read_text(fixture, "model.safetensors.index.json", text, sizeof text);
+    assert_non_null(strstr(text, "\"total_size\": 24"));
+    assert_non_null(strstr(text, "\"ab\": \"model-00001-of-00002.safetensors\""));
+    assert_non_null(strstr(text, "\"abc\": \"model-00002-of-00002.safetensors\""));
+    for (int count = 1; count <= 3; count++) {
+        uint64_t length = 0;
+        assert_ok(&fixture->context, exchange_write(&fixture->context, fixture->mesh, fixture->folder, EXCHANGE_F32,
+                                                    INT64_MAX, arrays, places, count));
+        FILE *file = fopen(path_of(fixture, SINGLE), "rb");
+        assert_int_equal(fread(&length, sizeof length, 1, file), 1);
+        fclose(file);
+        assert_true(length > 0 && length % 8 == 0);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_create, fixture_destroy)
     const struct CMUnitTest tests[] = {
-        TEST(test_literal_bytes), TEST(test_broken_headers), TEST(test_broken_lengths),   TEST(test_shards),
-        TEST(test_what_is_there), TEST(test_slices),         TEST(test_transposed_order), TEST(test_wrong_places),
+        TEST(test_literal_bytes),
+        TEST(test_broken_headers),
+        TEST(test_broken_lengths),
+        TEST(test_shards),
+        TEST(test_what_is_there),
+        TEST(test_slices),
+        TEST(test_transposed_order),
+        TEST(test_wrong_places),
+        TEST(test_standards),
+        TEST(test_cards),
+        TEST(test_same),
+        TEST(test_written_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
