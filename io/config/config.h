@@ -37,7 +37,7 @@ enum { CONFIG_VALUE = 96 };
 typedef void (*config_visitor)(void *self, const char *key, const char (*values)[CONFIG_VALUE], int count);
 void config_differences(const struct config *const *configs, int count, config_visitor visit, void *self);
 
-/* Calls `visit` for each setting with its whole value on one line. */
+/* Calls `visit` for each setting that the family has with its whole value on one line; texts are quoted. */
 void config_visit(const struct config *config, void (*visit)(void *self, const char *key, const char *value),
                   void *self);
 

@@ -23,6 +23,8 @@ void config_visit(const struct config *config, void (*visit)(void *self, const c
     enum { LONGEST = 8 * TEXT_LENGTH * TEXT_LIST_ITEMS }; /* every byte escaped */
     char *value = malloc(LONGEST);
     for (int i = 0; i < setting_count && value; i++) {
+        if (!setting_belongs(&setting_table[i], config->model.family))
+            continue;
         value_of(&setting_table[i], config, value, LONGEST);
         visit(self, setting_table[i].key, value);
     }

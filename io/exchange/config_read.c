@@ -411,10 +411,26 @@ static enum status read_images(struct reading *reading, const char *architecture
     return resnet ? read_resnet(reading, depth) : read_vit(reading, architecture);
 }
 
+/* Our own settings, which io/config checks. */
+static enum status read_cairn(struct reading *reading)
+{
+    const json_t *settings = value_of(reading->root, "cairn");
+    int64_t vocabulary, length;
+    if (!json_is_object(settings))
+        return refuse(reading, "cairn", settings, "an object of settings");
+    CHECK(read_count(reading, settings, "vocabulary", -1, &vocabulary));
+    CHECK(read_count(reading, reading->root, "sequence_length", 1024, &length));
+    char *text = json_dumps(settings, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    enum status status = text ? put(reading, "model: %s\n", text) : STATUS_MEMORY;
+    free(text);
+    CHECK(status);
+    return put_run(reading, vocabulary, length);
+}
+
 static enum status read_model(struct reading *reading)
 {
-    static const char *const decoders[] = {"llama", "mistral", "qwen2", "gpt2", NULL};
-    static const char expected[] = "llama, mistral, qwen2 or gpt2, or an architecture of timm";
+    static const char *const decoders[] = {"llama", "mistral", "qwen2", "gpt2", "cairn", NULL};
+    static const char expected[] = "llama, mistral, qwen2, gpt2 or cairn, or an architecture of timm";
     const char *architecture = json_string_value(value_of(reading->root, "architecture"));
     const json_t *type = value_of(reading->root, "model_type");
     int kind;
@@ -425,6 +441,8 @@ static enum status read_model(struct reading *reading)
     if (!type)
         return refuse(reading, "model_type", type, expected);
     CHECK(read_word(reading, reading->root, "model_type", decoders, expected, &kind));
+    if (kind == 4)
+        return read_cairn(reading);
     CHECK(refuse_others(reading));
     return kind == 3 ? read_gpt2(reading) : read_llama(reading, kind == 2);
 }

@@ -75,15 +75,34 @@ static json_t *form_gpt2(const struct exchange_card *card)
                      model->norm_epsilon);
 }
 
+static json_t *form_cairn(const struct exchange_card *card)
+{
+    json_t *root =
+        json_pack("{s:[s], s:s, s:{s:s, s:s}, s:s, s:o*}", "architectures", "CairnForCausalLM", "model_type", "cairn",
+                  "auto_map", "AutoConfig", "modeling_cairn.CairnConfig", "AutoModelForCausalLM",
+                  "modeling_cairn.CairnForCausalLM", "routing", "causal", "cairn", json_loads(card->settings, 0, NULL));
+    json_object_set_new(root, "sequence_length", json_integer((json_int_t)card->length));
+    return root;
+}
+
+static json_t *form_decoder(const struct exchange_card *card)
+{
+    return card->family == EXCHANGE_CAIRN  ? form_cairn(card)
+           : card->family == EXCHANGE_GPT2 ? form_gpt2(card)
+                                           : form_llama(card);
+}
+
 static enum status write_decoder(struct context *context, const char *path, const struct exchange_card *card)
 {
-    json_t *root = card->family == EXCHANGE_GPT2 ? form_gpt2(card) : form_llama(card);
+    json_t *root = form_decoder(card);
     json_object_set_new(root, "tie_word_embeddings", json_boolean(card->model->tied_embeddings));
     json_object_set_new(root, "torch_dtype", json_string(type_name(card)));
     json_object_set_new(root, "dtype", json_string(type_name(card)));
     json_object_set_new(root, "bos_token_id", json_null());
     json_object_set_new(root, "eos_token_id", token(card->end));
     CHECK(write_json(context, path, "config.json", root));
+    if (card->family == EXCHANGE_CAIRN)
+        CHECK(write_text(context, path, "modeling_cairn.py", exchange_modeling));
     return write_json(context, path, "generation_config.json",
                       json_pack("{s:n, s:o, s:b}", "bos_token_id", "eos_token_id", token(card->end), "do_sample", 1));
 }
@@ -167,6 +186,9 @@ static enum status write_card(struct context *context, const char *path, const s
         [EXCHANGE_LLAMA] = "transformers: `AutoModelForCausalLM.from_pretrained(FOLDER)`",
         [EXCHANGE_QWEN2] = "transformers: `AutoModelForCausalLM.from_pretrained(FOLDER)`",
         [EXCHANGE_GPT2] = "transformers: `AutoModelForCausalLM.from_pretrained(FOLDER)`",
+        [EXCHANGE_CAIRN] =
+            "transformers: `AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True)`, by the "
+            "file modeling_cairn.py beside this one",
         [EXCHANGE_VIT] = "timm: `timm.create_model(\"local-dir:FOLDER\", pretrained=True)`",
         [EXCHANGE_RESNET] = "timm: `timm.create_model(\"local-dir:FOLDER\", pretrained=True)`; torchvision: "
                             "`model.load_state_dict(safetensors.torch.load_file(FILE))`"};

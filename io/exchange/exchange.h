@@ -80,14 +80,15 @@ enum status exchange_write(struct context *context, struct mesh *mesh, const cha
 /* -- Models in the words of other programs -- */
 
 enum exchange_family {
-    EXCHANGE_LLAMA, /* and Mistral: the names are ours */
-    EXCHANGE_QWEN2, /* the same with biases of queries, keys and values */
-    EXCHANGE_GPT2,  /* matrices transposed, those of attention in one */
-    EXCHANGE_VIT,   /* of timm: those of attention in one, patches by a convolution */
-    EXCHANGE_RESNET /* of torchvision and timm: the names are ours */
+    EXCHANGE_LLAMA,  /* and Mistral: the names are ours */
+    EXCHANGE_QWEN2,  /* the same with biases of queries, keys and values */
+    EXCHANGE_GPT2,   /* matrices transposed, those of attention in one */
+    EXCHANGE_VIT,    /* of timm: those of attention in one, patches by a convolution */
+    EXCHANGE_RESNET, /* of torchvision and timm: the names are ours */
+    EXCHANGE_CAIRN,  /* decoders that transformers computes by a file that goes along: the names are ours */
 };
 
-/* USAGE error with the settings in the way if it is none of them; `what` stands in front. */
+/* USAGE error with the settings in the way if it is none of them; `what` stands in front. Every decoder is one. */
 enum status exchange_family_of(struct context *context, const char *what, const struct model_config *model,
                                enum exchange_family *family) MUST_USE;
 
@@ -115,14 +116,16 @@ struct exchange_card {
     enum exchange_family family;
     const struct model_config *model;
     enum exchange_type type;
-    int64_t length;    /* tokens of a sequence */
-    int64_t end;       /* token that ends a document; -1: none */
-    const char *facts; /* as in struct exchange_model */
+    int64_t length;       /* tokens of a sequence */
+    int64_t end;          /* token that ends a document; -1: none */
+    const char *facts;    /* as in struct exchange_model */
+    const char *settings; /* of EXCHANGE_CAIRN: those of the model, a JSON object */
     const char *source;
     int64_t step, tokens;
 };
 
-/* Writes config.json, generation_config.json of what generates, and README.md. Local; for one rank. */
+/* Writes config.json, generation_config.json of what generates, modeling_cairn.py if it takes that, and README.md.
+ * Local; for one rank. */
 enum status exchange_write_config(struct context *context, const char *path, const struct exchange_card *card) MUST_USE;
 
 #endif

@@ -6,6 +6,9 @@
 
 #include "io/exchange/exchange.h"
 
+/* modeling_cairn.py (io/exchange/python), as the build found it. */
+extern const char exchange_modeling[];
+
 /* Bytes of an element. */
 static inline int64_t exchange_size(enum exchange_type type)
 {

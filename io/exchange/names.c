@@ -30,43 +30,44 @@ static bool is_classic(const struct model_config *model)
     return model->norm == NORM_LAYER && model->bias && !model->attention.bias && has_plain_heads(model);
 }
 
+/* What transformers has by itself, or our own. */
+static enum exchange_family decoder_family(const struct model_config *model, const char *own)
+{
+    bool rope = model->positions == POSITIONS_ROPE;
+    bool llama = rope && model->norm == NORM_RMS && model->mlp == MLP_SWIGLU && !model->bias;
+    if (own)
+        return EXCHANGE_CAIRN;
+    if (!rope && is_classic(model) && model->mlp != MLP_SWIGLU)
+        return EXCHANGE_GPT2;
+    if (llama && !model->attention.bias)
+        return EXCHANGE_LLAMA;
+    return llama && model->heads * model->head_width == model->width ? EXCHANGE_QWEN2 : EXCHANGE_CAIRN;
+}
+
 enum status exchange_family_of(struct context *context, const char *what, const struct model_config *model,
                                enum exchange_family *family)
 {
     const char *own = find_own(model);
-    if (own)
-        return context_fail(context, STATUS_USAGE, "%s: %s, which other programs do not compute: it cannot be exported",
-                            what, own);
     if (model->lora.rank > 0)
         return context_fail(context, STATUS_USAGE,
                             "%s: model.lora.rank %lld: bring the LoRA maps into the model first, `cairn checkpoint "
                             "convert SOURCE OUTPUT --merge-lora`",
                             what, (long long)model->lora.rank);
-    if (model->family == FAMILY_RESNET) {
-        *family = EXCHANGE_RESNET;
+    if (model->classes > 0 || model->adapters[0] != '\0')
+        own = model->classes > 0 ? "model.classes" : "model.adapters";
+    else if (model->family == FAMILY_DECODER) {
+        *family = decoder_family(model, own);
         return STATUS_OK;
     }
-    *family = EXCHANGE_VIT;
-    if (model->family == FAMILY_VIT && is_classic(model) && model->mlp == MLP_GELU_ERF)
-        return STATUS_OK;
-    if (model->family == FAMILY_VIT)
-        return context_fail(context, STATUS_USAGE,
-                            "%s: expected the settings of timm's ViT: model.norm layer, model.bias true, model.mlp "
-                            "gelu_erf, as many kv_heads as heads, which make up the width",
-                            what);
-    *family = EXCHANGE_GPT2;
-    if (model->positions == POSITIONS_LEARNED && is_classic(model) && model->mlp != MLP_SWIGLU)
-        return STATUS_OK;
-    *family = model->attention.bias ? EXCHANGE_QWEN2 : EXCHANGE_LLAMA;
-    bool llama = model->positions == POSITIONS_ROPE && model->norm == NORM_RMS && model->mlp == MLP_SWIGLU;
-    bool square = *family == EXCHANGE_LLAMA || model->heads * model->head_width == model->width;
-    if (llama && !model->bias && square)
+    if (own)
+        return context_fail(context, STATUS_USAGE, "%s: %s, which other programs do not compute: it cannot be exported",
+                            what, own);
+    *family = model->family == FAMILY_RESNET ? EXCHANGE_RESNET : EXCHANGE_VIT;
+    if (model->family == FAMILY_RESNET || (is_classic(model) && model->mlp == MLP_GELU_ERF))
         return STATUS_OK;
     return context_fail(context, STATUS_USAGE,
-                        "%s: expected the settings of Llama (model.positions rope, norm rms, mlp swiglu, bias false), "
-                        "of Qwen2 (model.attention.bias true besides, heads that make up the width) or of GPT-2 "
-                        "(positions learned, norm layer, mlp gelu, bias true, as many kv_heads as heads, which make up "
-                        "the width)",
+                        "%s: expected the settings of timm's ViT: model.norm layer, model.bias true, model.mlp "
+                        "gelu_erf, as many kv_heads as heads, which make up the width",
                         what);
 }
 

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
+#include "io/config/config.h"
 #include "src/core/text.h"
 #include "src/session/state_list.h"
 
@@ -151,16 +154,47 @@ done:
 
 /* -- Out -- */
 
+/* model.a.b: into the object a of the model's. */
+static void add_setting(void *self, const char *key, const char *value)
+{
+    json_t *object = self;
+    if (strncmp(key, "model.", 6) != 0)
+        return;
+    key += 6;
+    for (const char *point = strchr(key, '.'); point; point = strchr(key, '.')) {
+        char section[64];
+        snprintf(section, sizeof section, "%.*s", (int)(point - key), key);
+        if (!json_object_get(object, section))
+            json_object_set_new(object, section, json_object());
+        object = json_object_get(object, section);
+        key = point + 1;
+    }
+    json_t *number = json_loads(value, JSON_DECODE_ANY, NULL); /* or true, false, or a quoted text; words are none */
+    json_object_set_new(object, key, number ? number : json_string(value));
+}
+
+/* Free with free; NULL when memory is out. */
+static char *settings_of(const struct config *config)
+{
+    json_t *object = json_object();
+    config_visit(config, add_setting, object);
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    json_decref(object);
+    return text;
+}
+
 enum status session_export(struct session *session, const char *path, int64_t shard_bytes, struct exchange_card *card)
 {
     struct context *context = session->context;
     struct mesh *mesh = session->mesh;
     struct exchanged exchanged = {.list.context = context};
     enum status status;
+    char *settings = settings_of(session->config);
     card->model = &session->config->model;
+    card->settings = settings;
     status = exchange_family_of(context, card->source, card->model, &card->family);
     if (status == STATUS_OK)
-        status = list_places(session, card->family, true, &exchanged);
+        status = settings ? list_places(session, card->family, true, &exchanged) : STATUS_MEMORY;
     TRY(mesh_agree(mesh, context, status));
     TRY(exchange_write(context, mesh, path, card->type, shard_bytes, exchanged.list.arrays, exchanged.places,
                        exchanged.count));
@@ -168,5 +202,7 @@ enum status session_export(struct session *session, const char *path, int64_t sh
                    mesh_rank(mesh, MESH_TEAM) == 0 ? exchange_write_config(context, path, card) : STATUS_OK));
 done:
     destroy(session, &exchanged);
+    card->settings = NULL;
+    free(settings);
     return status;
 }

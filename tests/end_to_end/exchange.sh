@@ -106,7 +106,7 @@ while IFS='|' read -r edit pattern; do
     refused 1 "changed/config.json:.*$pattern" 1 import changed refused
 done <<'LIST'
 s/"rope_type": "default"/"rope_type": "yarn"/|rope_parameters: expected rope_type default
-s/"model_type": "llama"/"model_type": "bert"/|model_type: expected llama, mistral, qwen2 or gpt2.*got "bert"
+s/"model_type": "llama"/"model_type": "bert"/|model_type: expected llama, mistral, qwen2, gpt2 or cairn.*got "bert"
 s/"model_type": "llama"/"sliding_window": 4096, "model_type": "mistral"/|sliding_window: expected null.*got 4096
 s/"mlp_bias": false/"mlp_bias": true/|mlp_bias: expected a model without it
 s/"mlp_bias": false/"num_experts": 8/|num_experts: expected a model without it.*got 8
@@ -141,15 +141,30 @@ data: {train: text.txt, validation_fraction: 0.3}
 training: {steps: 1, batch: 2, sequence_length: 8}
 run: {folder: own}
 LIST
-while IFS='|' read -r setting pattern; do
-    rm -rf own refused
-    must "training with $setting" 1 train own.yaml --set "$setting"
-    refused 2 "$pattern" 1 export own refused
+# What only this program computes goes out with the file by which transformers does, and comes back.
+while read -r -a settings; do
+    rm -rf own one two again back
+    must "training with ${settings[*]}" 1 train own.yaml "${settings[@]/#/--set=}" && must "its export" 1 export own one
+    must "its export with two ranks" 2 export own two --set mesh.data=2
+    import "its import" 2 one again mesh.data=2 && must "export of that" 1 export again back --set mesh.data=1
+    for file in model.safetensors config.json modeling_cairn.py; do
+        cmp -s one/$file two/$file && cmp -s one/$file back/$file || fail "${settings[*]}: $file differs"
+    done
+    cmp -s one/modeling_cairn.py "$GIVEN/../../../io/exchange/python/modeling_cairn.py" || fail "modeling_cairn.py is another"
+    tr -d ' \n' <one/config.json | grep -q '"AutoModelForCausalLM":"modeling_cairn.CairnForCausalLM"' ||
+        fail "config.json does not name the file: $(cat one/config.json)"
+    loss "loss of ${settings[*]}" own && before=$loss && loss "after its journey" again && near "${settings[*]}" 0 "$loss" "$before"
 done <<'LIST'
-model.attention.kind=infini|model.attention.kind infini, which other programs do not compute
-model.depth.kind=mod|model.depth.kind mod, which other programs
-model.residual.kind=laurel|model.residual.kind laurel, which other programs
-model.norm=layer|expected the settings of Llama
+model.attention.kind=infini model.attention.segment=4 model.attention.memory_update=gated_delta model.norm=layer
+model.depth.kind=mod model.depth.gate=sigmoid model.residual.kind=laurel model.residual.rank=2 model.residual.previous=2
+model.depth.kind=mor model.layers=4 model.depth.recursions=2 model.depth.lora_rank=2 model.mlp=gelu model.bias=true
 LIST
+tr -d ' \n' <one/config.json | grep -q '"depth":{"kind":"mor",.*"lora_rank":2}' || fail "config.json lacks settings: $(cat one/config.json)"
+say "decoders that only this program computes go out with modeling_cairn.py, and come back to the last bit"
+
+sed -i 's/"recursions": 2/"recursions": 3/' one/config.json
+refused 2 'model.depth.recursions' 1 import one refused
+sed -i 's/"cairn": {/"cairn": 3, "other": {/' one/config.json
+refused 1 'one/config.json: cairn: expected an object of settings, got 3' 1 import one refused
 say "what does not fit is refused by name"
 finish

@@ -773,6 +773,7 @@ static void test_families(void **state)
 
 struct visited {
     int count;
+    int of_images;
     char value[TEXT_LENGTH];
 };
 
@@ -780,25 +781,30 @@ static void note(void *self, const char *key, const char *value)
 {
     struct visited *visited = self;
     visited->count++;
+    visited->of_images += strcmp(key, "model.image.size") == 0;
     if (strcmp(key, "data.train") == 0)
         snprintf(visited->value, sizeof visited->value, "%s", value);
 }
 
-/* Every setting once, lists with all their items: what ranks compare. */
+/* Every setting of the family once, lists with all their items: what ranks compare. */
 static void test_visit(void **state)
 {
     struct fixture *fixture = *state;
     struct visited visited = {0};
-    int lines = 0;
+    int lines = 1; /* data.train, whose items stand below */
     assert_ok(&fixture->context, parse(fixture, MODEL "data: {train: [a, b, c]}\n", NULL));
     config_visit(&fixture->config, note, &visited);
     assert_string_equal(visited.value, "\"a\", \"b\", \"c\"");
-    FILE *out = fmemopen(fixture->text, sizeof fixture->text, "w");
-    assert_ok(&fixture->context, config_describe(&fixture->context, out, ""));
-    fclose(out);
-    for (const char *line = fixture->text; line; line = strchr(line + 1, '\n'))
-        lines += strncmp(line, "\n  ", 3) == 0 && line[3] != ' ';
+    assert_int_equal(visited.of_images, 0);
+    config_format(&fixture->config, fixture->text, sizeof fixture->text);
+    assert_non_null(strstr(fixture->text, "  train:\n"));
+    for (const char *value = strstr(fixture->text, ": "); value; value = strstr(value + 2, ": "))
+        lines++;
     assert_int_equal(visited.count, lines);
+    assert_ok(&fixture->context,
+              parse(fixture, "model: {family: resnet, width: 8, image: {size: 16, classes: 3}}\n", NULL));
+    config_visit(&fixture->config, note, &visited);
+    assert_int_equal(visited.of_images, 1);
 }
 
 static void describe(struct fixture *fixture, const char *words, const char *expected)
