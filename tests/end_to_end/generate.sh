@@ -87,6 +87,14 @@ speak "a prompt longer than the model sees" 4 --checkpoint "$file" --prompt "$lo
 [ "$spoken" = "$expected" ] || fail "a long prompt: another text on 4 ranks"
 say "seeds, top-k 1, top-p 0, folders and long prompts"
 
+# Learned positions end at 40, and a memory does not bring them back: prompt and answer have to fit.
+learned=(--set model.attention.kind=infini --set model.attention.segment=10 --set training.steps=2 --set run.folder=learned)
+must "learned positions with a memory" 1 train tokens.yaml "${learned[@]}"
+speak "as many tokens as positions" 1 --checkpoint learned --prompt "1 2 3" --tokens 37 --temperature 0
+run 1 generate --checkpoint learned --prompt "1 2 3" --tokens 38 --temperature 0
+[ "$status" -eq 2 ] && grep -q '^cairn: prompt and continuation have 41 tokens, but the model has learned positions for 40 only' err ||
+    fail "more tokens than positions: $(last_words)"
+
 # -- Token numbers -------------------------------------------------------------------------------------------------------
 
 for shape in "1 1 1" "1 2 2"; do

@@ -1,7 +1,7 @@
 /* A library to be loaded before the system's (LD_PRELOAD): writes each write, flush and rename of files below a folder
  * "checkpoints" to the file $ORDER_LOG, a line "PROCESS CALL FILE [FILE]", and makes the flush of a file whose name has
- * $ORDER_FAIL in it fail. With $ORDER_DELAY, threads but the first take so many microseconds longer for each copy of a
- * page or more. */
+ * $ORDER_FAIL in it fail, and the renaming of one to a name with $ORDER_FAIL_NAME in it. With $ORDER_DELAY, threads but
+ * the first take so many microseconds longer for each copy of a page or more. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -85,8 +85,12 @@ void *memcpy(void *restrict to, const void *restrict from, size_t bytes)
 int rename(const char *from, const char *to)
 {
     int (*call)(const char *, const char *);
+    const char *fail = getenv("ORDER_FAIL_NAME");
     *(void **)&call = dlsym(RTLD_NEXT, "rename");
     if (strstr(to, "checkpoints"))
         note("rename", from, to);
-    return call(from, to);
+    if (!fail || !strstr(to, fail))
+        return call(from, to);
+    errno = EIO;
+    return -1;
 }

@@ -75,6 +75,20 @@ for background in false true; do
     identical "$name" "$(checkpoint_of failed.$background 15)" "$(checkpoint_of run.false 15)"
 done
 
+# What fails behind the last byte fails all the same: the one before stays the newest, and a run that cannot save its end
+# has failed.
+for background in false true; do
+    name="a name that is not taken, $([ $background = true ] && echo behind || echo "at once")"
+    train unnamed.$background $background ORDER_FAIL_NAME=/step-00000005.h5 --
+    [ $status -eq 0 ] || fail "$name: $(last_words)"
+    grep -q '^checkpoint of step 5 failed: .*cannot be renamed to .*; training goes on' err || fail "$name: $(grep failed err)"
+    [ -z "$(partial_files unnamed.$background)" ] || fail "$name: left behind: $(partial_files unnamed.$background)"
+    ! grep -q '"checkpoint_step":5,' unnamed.$background/metrics.jsonl || fail "$name: the metrics have it"
+    train endless.$background $background ORDER_FAIL_NAME=/step-00000015.h5 --
+    [ $status -eq 1 ] && grep -q '^cairn: .*cannot be renamed to .*step-00000015.h5' err || fail "$name, at the end: $(last_words)"
+done
+grep -q '"checkpoint_step":15,' unnamed.true/metrics.jsonl || fail "the metrics lack the last checkpoint"
+
 train slow true ORDER_DELAY=100000 -- --set checkpoint.every=3
 [ $status -eq 0 ] || fail "a slow copy: $(last_words)"
 must "to compare with" 2 train run.yaml --set run.folder=once --set checkpoint.every=3
