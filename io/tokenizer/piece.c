@@ -102,6 +102,8 @@ static enum status encode_word(struct encoder *encoder, const char *text, int64_
 enum status piece_encode(struct encoder *encoder, const char *text, int64_t length)
 {
     bool known = true;
+    if (encoder->counts)
+        return piece_counts_add(encoder->counts, text, length, 1);
     struct bytes *split = &encoder->split_text[TOKENIZER_STEPS - 1];
     if (encoder->tokenizer->in_letters) {
         split->count = 0;

@@ -82,4 +82,36 @@ enum status decoder_stream_finish(struct decoder_stream *stream, struct bytes *t
 /* How many bytes of text a token stands for inside of a text; 0 for special ones. */
 int64_t tokenizer_bytes(const struct tokenizer *tokenizer, int64_t id);
 
+/* -- Learning a BPE of bytes -- */
+
+struct tokenizer_plan {
+    const char *pattern;         /* that cuts texts: gpt2, llama3, qwen2, or an expression */
+    const char *const *specials; /* ids from 0 on */
+    int special_count;
+    int64_t size;  /* of the vocabulary, special tokens and 256 bytes included */
+    int64_t least; /* pairs that occur less often are left */
+};
+
+/* Pieces of texts, and how often they occur. */
+struct piece_counts;
+enum status piece_counts_create(struct context *context, struct piece_counts **counts) MUST_USE;
+void piece_counts_destroy(struct piece_counts **counts);
+enum status piece_counts_add(struct piece_counts *counts, const char *text, int64_t length, int64_t times) MUST_USE;
+int64_t piece_counts_size(const struct piece_counts *counts);
+
+/* All counts as bytes, and those of another process added. */
+enum status piece_counts_pack(const struct piece_counts *counts, struct bytes *packed) MUST_USE;
+enum status piece_counts_unpack(struct piece_counts *counts, const char *packed, int64_t count) MUST_USE;
+
+/* A tokenizer that cuts as the plan says and knows no token, and an encoder of it that counts the pieces of a text. */
+enum status tokenizer_counter(struct context *context, const struct tokenizer_plan *plan,
+                              struct tokenizer **tokenizer) MUST_USE;
+enum status encoder_count(struct encoder *encoder, const char *text, int64_t length,
+                          struct piece_counts *counts) MUST_USE;
+
+/* Appends the tokenizer.json that the counts give: the same however they were brought together, and the one that the
+ * tokenizers library learns of the same pieces. */
+enum status tokenizer_learn(struct context *context, const struct tokenizer_plan *plan,
+                            const struct piece_counts *counts, struct bytes *text) MUST_USE;
+
 #endif

@@ -271,6 +271,21 @@ enum status alphabet_read(const char *text, int64_t length, struct bytes *to, bo
 /* The value of "<0xHH>"; -1 for all else. */
 int fallback_byte(const char *text, int64_t length);
 
+/* -- Learning (counts.c, train.c) -- */
+
+struct counted {
+    int64_t begin; /* in the text of all */
+    int32_t length;
+    int64_t times;
+};
+
+const struct counted *piece_counts_list(const struct piece_counts *counts, const char **text);
+
+/* Adds tokens to a vocabulary of bytes until it has `size`; merges gets the two sides and the token of each. */
+enum status merges_learn(struct context *context, const struct piece_counts *counts, int64_t size, int64_t least,
+                         const int32_t byte_ids[256], struct vocabulary *vocabulary,
+                         struct token_list *merges) MUST_USE;
+
 /* -- The encoder -- */
 
 struct symbol {
@@ -323,8 +338,9 @@ struct encoder {
     struct word_cache cache;
     struct path_node *path;
     int64_t path_room;
-    struct token_list pieces;  /* ids of a piece of UNIGRAM, from the end */
-    struct token_list *tokens; /* that come out */
+    struct token_list pieces;    /* ids of a piece of UNIGRAM, from the end */
+    struct token_list *tokens;   /* that come out */
+    struct piece_counts *counts; /* pieces are counted instead; NULL: they become tokens */
 };
 
 /* A text as it is looked for in pieces and added tokens; *text and *length are replaced. *first becomes false if it

@@ -69,6 +69,8 @@ enum status command_data(struct command *command, int argc, char **argv) MUST_US
 /* `cairn data tokenize`, `cairn data images`. */
 enum status command_data_tokenize(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_data_images(struct command *command, int argc, char **argv) MUST_USE;
+/* `cairn tokenizer train`. Collective. */
+enum status command_tokenizer_train(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_tokenizer(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_eval(struct command *command, int argc, char **argv) MUST_USE;
 enum status command_predict(struct command *command, int argc, char **argv) MUST_USE;

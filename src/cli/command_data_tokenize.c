@@ -2,16 +2,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "io/data/data.h"
-#include "src/cli/command.h"
-#include "src/core/sample.h"
+#include "src/cli/texts.h"
 #include "src/core/text.h"
-#include "src/prepare/tokenize.h"
 
 struct tokenize_run {
     struct command *command;
-    const char *tokenizer_path, *output, *format, *field, *end, *begin;
-    bool skip_bad, special;
+    const char *tokenizer_path, *output, *end, *begin;
+    struct text_choice choice;
+    bool special;
     struct tokenize_options options;
     struct text_list *files;
     struct corpus_names names;
@@ -36,31 +34,16 @@ static enum status find_token(struct tokenize_run *run, const char *option, cons
                                    run->tokenizer_path);
 }
 
-static enum status read_format(struct tokenize_run *run)
-{
-    static const char *const names[] = {"auto", "text", "jsonl"};
-    for (int i = 0; run->format && i < 3; i++)
-        if (strcmp(run->format, names[i]) == 0) {
-            run->options.format = (enum document_format)i;
-            return STATUS_OK;
-        }
-    return !run->format ? STATUS_OK
-                        : context_fail(&run->command->context, STATUS_USAGE,
-                                       "--format: expected auto, text or jsonl, got \"%s\"", run->format);
-}
-
 static enum status prepare(struct tokenize_run *run)
 {
     struct context *context = &run->command->context;
     if (!run->tokenizer_path || !run->output || run->files->count == 0)
         return context_fail(context, STATUS_USAGE,
                             "data tokenize: name files, --tokenizer and --output; see `cairn data --help`");
-    CHECK(read_format(run));
+    CHECK(text_choice_read(context, &run->choice, &run->options));
     CHECK(tokenizer_open(context, run->tokenizer_path, &run->tokenizer));
     run->options.prefix = run->output;
     run->options.specials = run->special;
-    run->options.documents =
-        (struct document_options){.field = run->field ? run->field : "text", .skip_bad = run->skip_bad};
     run->options.begin = -1;
     run->options.end = tokenizer_end(run->tokenizer);
     CHECK(find_token(run, "--begin", run->begin, &run->options.begin));
@@ -80,38 +63,13 @@ static void print_result(const struct tokenize_run *run, const struct tokenize_r
         printf("%lld lines are no JSON with a text and were left out\n", (long long)result->bad);
 }
 
-/* All ranks must mean the same files by the same tokenizer. */
-static enum status compare(struct tokenize_run *run)
-{
-    struct context *context = &run->command->context;
-    struct bytes text = {.context = context};
-    enum status status = STATUS_OK;
-    for (int i = 0; status == STATUS_OK && i < run->names.count; i++) {
-        char line[TEXT_LENGTH + 320];
-        char words[96];
-        sample_describe(run->names.name[i], words, sizeof words);
-        snprintf(line, sizeof line, "file %s: %s\n", run->names.name[i], words);
-        status = bytes_add(&text, line, (int64_t)strlen(line));
-    }
-    if (status == STATUS_OK) {
-        char line[64];
-        snprintf(line, sizeof line, "tokenizer: %s\n", tokenizer_hash(run->tokenizer));
-        status = bytes_add(&text, line, (int64_t)strlen(line) + 1);
-    }
-    status = team_agree(run->command->team, context, status);
-    if (status == STATUS_OK)
-        status = team_same(run->command->team, context, text.data);
-    bytes_release(&text);
-    return status;
-}
-
 static enum status run_tokenize(struct tokenize_run *run)
 {
     struct command *command = run->command;
     struct context *context = &command->context;
     struct tokenize_result result;
     CHECK(team_agree(command->team, context, prepare(run)));
-    CHECK(compare(run));
+    CHECK(text_names_same(context, command->team, &run->names, tokenizer_hash(run->tokenizer)));
     CHECK(mesh_create(context, command->team, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &command->mesh));
     CHECK(tokenize_files(context, command->mesh, run->tokenizer, run->names.name, run->names.count, &run->options,
                          &result));
@@ -129,11 +87,11 @@ enum status command_data_tokenize(struct command *command, int argc, char **argv
     const struct option_row rows[] = {
         {"--tokenizer", &run.tokenizer_path, NULL},
         {"--output", &run.output, NULL},
-        {"--format", &run.format, NULL},
-        {"--field", &run.field, NULL},
+        {"--format", &run.choice.format, NULL},
+        {"--field", &run.choice.field, NULL},
         {"--begin", &run.begin, NULL},
         {"--end", &run.end, NULL},
-        {"--skip-bad", NULL, &run.skip_bad},
+        {"--skip-bad", NULL, &run.choice.skip_bad},
         {"--special", NULL, &run.special},
     };
     CHECK(command_parse(command, argc, argv, rows, (int)(sizeof rows / sizeof *rows), words,
@@ -141,10 +99,8 @@ enum status command_data_tokenize(struct command *command, int argc, char **argv
     run.files = memory_allocate(context, sizeof *run.files, MEMORY_OTHER);
     if (!run.files)
         return STATUS_MEMORY;
-    enum status status = STATUS_OK;
-    for (int i = 1; i < count; i++)
-        if (!text_copy(run.files->item[run.files->count++], TEXT_LENGTH, words[i]))
-            status = context_fail(context, STATUS_USAGE, "%.64s...: the name is too long", words[i]);
+    enum status status = text_names_take(context, words + 1, count - 1, run.files);
+    status = team_agree(command->team, context, status);
     if (status == STATUS_OK)
         status = run_tokenize(&run);
     corpus_names_destroy(context, &run.names);

@@ -98,6 +98,8 @@ static bool is_tool(const char *word)
 enum status command_tokenizer(struct command *command, int argc, char **argv)
 {
     struct context *context = &command->context;
+    if (argc > 0 && strcmp(argv[0], "train") == 0)
+        return command_tokenizer_train(command, argc, argv);
     struct tokenizer_run run = {.command = command, .input = {.context = context}, .output = {.context = context}};
     const char *words[3]; /* the tool, a tokenizer, a file */
     int count;
@@ -108,7 +110,7 @@ enum status command_tokenizer(struct command *command, int argc, char **argv)
     CHECK(command_parse(command, argc, argv, rows, (int)(sizeof rows / sizeof *rows), words, 3, &count));
     if (count < 2 || !is_tool(words[0]))
         return context_fail(context, STATUS_USAGE,
-                            "tokenizer: say `encode`, `decode` or `inspect`, and a tokenizer.json; see `cairn "
+                            "tokenizer: say `encode`, `decode`, `inspect` or `train`, and a tokenizer.json; see `cairn "
                             "tokenizer --help`");
     run.file = count > 2 ? words[2] : "-";
     enum status status = command->rank == 0 ? run_tool(&run, words[0], words[1]) : STATUS_OK;

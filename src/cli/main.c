@@ -80,13 +80,17 @@ static const struct subcommand subcommands[] = {
      "  --skip-bad             leave out lines that are no JSON with a text, and count them\n"
      "  --special              special tokens that stand in the texts become themselves, not text\n"
      "  --sheet FILE           writes a contact sheet, a PNG with the first images of each class in a row\n"},
-    {"tokenizer", command_tokenizer, "texts to tokens and back; look at a tokenizer",
+    {"tokenizer", command_tokenizer, "texts to tokens and back; look at a tokenizer, or learn one",
      "usage: cairn tokenizer encode TOKENIZER [FILE] [--text TEXT] [--special] [--frame] [--pieces]\n"
      "       cairn tokenizer decode TOKENIZER [FILE] [--ids IDS] [--special]\n"
-     "       cairn tokenizer inspect TOKENIZER\n\n"
+     "       cairn tokenizer inspect TOKENIZER\n"
+     "       cairn tokenizer train FILE... --size N --output TOKENIZER [--pattern gpt2|llama3|qwen2|EXPRESSION]\n"
+     "                       [--specials TOKEN,TOKEN,...] [--least N] [--format auto|text|jsonl] [--field NAME] "
+     "[--skip-bad]\n\n"
      "encode    prints the tokens of a text\n"
      "decode    prints the text of tokens, numbers between blanks\n"
-     "inspect   says what a tokenizer does: model, pieces, special tokens, hash\n\n"
+     "inspect   says what a tokenizer does: model, pieces, special tokens, hash\n"
+     "train     learns a BPE of bytes from texts, with all ranks; the same whatever their number\n\n"
      "TOKENIZER is a tokenizer.json of Hugging Face: BPE of bytes or characters, or Unigram. Ids are those of its "
      "library.\n"
      "FILE is read from standard input if it is not named. What is no UTF-8 is read as U+FFFD, and counted.\n\n"
@@ -94,7 +98,15 @@ static const struct subcommand subcommands[] = {
      "  --ids IDS              instead of a file\n"
      "  --special              encode: special tokens in the text become themselves; decode: they are shown\n"
      "  --frame                with the tokens that the tokenizer puts around a text\n"
-     "  --pieces               a line for each token, with its text in the vocabulary\n"},
+     "  --pieces               a line for each token, with its text in the vocabulary\n"
+     "  --size N               of the vocabulary, with special tokens and 256 bytes\n"
+     "  --output TOKENIZER     the file\n"
+     "  --pattern PATTERN      what texts are cut by: that of gpt2, llama3 or qwen2, or an expression (gpt2)\n"
+     "  --specials TOKENS      special tokens, ids from 0 on (<|endoftext|>)\n"
+     "  --least N              times that a pair has to occur (2)\n"
+     "  --format FORMAT        of texts, as for `cairn data tokenize`; --field and --skip-bad likewise (auto)\n"
+     "  --field NAME           of JSON that holds the text (text)\n"
+     "  --skip-bad             leave out lines that are no JSON with a text\n"},
     {"eval", command_eval, "measure the loss of a checkpoint on text or images",
      "usage: cairn eval CONFIG [--checkpoint FILE] [--data FILE] [--context-length T] [--memory on|off]\n"
      "                  [--routing causal|whole] [--set KEY=VALUE]... [--json]\n"
@@ -379,6 +391,8 @@ static enum status help(struct context *context, int count, char **words)
 
 static bool runs_alone(const struct subcommand *subcommand, int argc, char **argv)
 {
+    if (subcommand->run == command_tokenizer && argc > 2 && strcmp(argv[2], "train") == 0)
+        return false;
     if (subcommand->run == command_plan && usage_has_option(subcommand->help, argc, argv, "--measure"))
         return false;
     if (subcommand->run == command_doctor && doctor_is_stranded()) /* MPI would end it before it can say why */
