@@ -85,3 +85,16 @@ refuses '--end: "nope" is no token of' one.txt --end nope
 refuses '--format: expected auto, text or jsonl' one.txt --format csv
 "$cairn" data tokenize broken.jsonl number.jsonl --tokenizer "$llama" --output bad --skip-bad | grep -q '^2 lines' ||
     fail "--skip-bad does not count"
+
+# -- Learning --------------------------------------------------------------------------------------------------------------
+
+# The same tokenizer whatever the ranks; what it learned is read, and cuts the text into fewer tokens.
+"$cairn" tokenizer train many.jsonl one.txt --size 400 --output learned1.json 2>/dev/null >out
+mpirun -n 3 "$cairn" tokenizer train many.jsonl one.txt --size 400 --output learned3.json >/dev/null 2>&1
+cmp learned1.json learned3.json || fail "a tokenizer depends on the number of ranks"
+grep -q '^learned1.json: 400 tokens, hash [0-9a-f]*, learned of 70003 documents' out || fail "$(cat out)"
+"$cairn" tokenizer encode learned1.json one.txt >ids
+"$cairn" tokenizer decode learned1.json ids | cmp - one.txt || fail "a text does not come back"
+[ "$(wc -w <ids)" -lt 40 ] || fail "nothing was learned: $(cat ids)"
+! "$cairn" tokenizer train one.txt --size 256 --output none.json 2>err || fail "learns less than the bytes"
+grep -q '^cairn: --size: ' err || fail "$(cat err)"

@@ -297,6 +297,61 @@ static void test_what_others_ask(void **state)
     assert_non_null(strstr(fixture->text.data, "vocabulary    600 ids"));
 }
 
+/* -- Learning -- */
+
+/* Counts of pieces, brought together as from two ranks. */
+static void count(struct fixture *fixture, const struct tokenizer_plan *plan, const char *text,
+                  struct piece_counts *counts)
+{
+    struct context *context = &fixture->context;
+    struct piece_counts *other = NULL;
+    struct bytes packed = {.context = context};
+    const char *half = strchr(text + strlen(text) / 2, ' '); /* GPT-2's pieces may be cut in front of a space */
+    assert_ok(context, tokenizer_counter(context, plan, &fixture->tokenizer));
+    assert_ok(context, encoder_create(context, fixture->tokenizer, &fixture->encoder));
+    assert_ok(context, piece_counts_create(context, &other));
+    assert_ok(context, encoder_count(fixture->encoder, half, (int64_t)strlen(half), counts));
+    assert_ok(context, encoder_count(fixture->encoder, text, half - text, other));
+    assert_ok(context, piece_counts_pack(other, &packed));
+    assert_ok(context, piece_counts_unpack(counts, packed.data, packed.count));
+    piece_counts_destroy(&other);
+    bytes_release(&packed);
+    encoder_destroy(&fixture->encoder);
+    tokenizer_close(&fixture->tokenizer);
+}
+
+static void test_merges_are_those_of_the_package(void **state)
+{
+    static const char *const specials[] = {"<|endoftext|>", "<|pad|>"};
+    const struct tokenizer_plan plan = {
+        .pattern = "gpt2", .specials = specials, .special_count = 2, .size = 900, .least = 1};
+    struct fixture *fixture = *state;
+    struct context *context = &fixture->context;
+    struct piece_counts *counts = NULL;
+    json_t *given = json_load_file(path_of("learned.json"), 0, NULL);
+    const json_t *merges = json_object_get(given, "merges");
+    assert_ok(context, piece_counts_create(context, &counts));
+    count(fixture, &plan, json_string_value(json_object_get(given, "text")), counts);
+    assert_ok(context, tokenizer_learn(context, &plan, counts, &fixture->text));
+    json_t *root = json_loadb(fixture->text.data, (size_t)fixture->text.count, 0, NULL);
+    const json_t *learned = json_object_get(json_object_get(root, "model"), "merges");
+    assert_int_equal(json_array_size(learned), json_array_size(merges));
+    for (size_t i = 0; i < json_array_size(merges); i++) {
+        char both[256];
+        const json_t *pair = json_array_get(learned, i);
+        snprintf(both, sizeof both, "%s %s", json_string_value(json_array_get(pair, 0)),
+                 json_string_value(json_array_get(pair, 1)));
+        assert_string_equal(both, json_string_value(json_array_get(merges, i)));
+    }
+    assert_ok(context,
+              tokenizer_parse(context, "learned", fixture->text.data, fixture->text.count, &fixture->tokenizer));
+    assert_int_equal(tokenizer_size(fixture->tokenizer), 900);
+    assert_int_equal(tokenizer_find(fixture->tokenizer, "<|pad|>"), 1);
+    json_decref(root);
+    json_decref(given);
+    piece_counts_destroy(&counts);
+}
+
 /* -- Files that are broken -- */
 
 #define MODEL(inside) "{\"model\": {\"type\": \"BPE\", " inside "}}"
@@ -457,17 +512,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define ROW(test) cmocka_unit_test_setup_teardown(test, fixture_create, fixture_destroy)
-        ROW(test_ids_are_those_of_the_package),
-        ROW(test_bytes_that_are_no_text),
-        ROW(test_a_character_waits_for_its_bytes),
-        ROW(test_a_million_equal_letters),
-        ROW(test_the_cache_changes_nothing),
-        ROW(test_hash),
-        ROW(test_small_tokenizers),
-        ROW(test_byte_tokens_that_are_no_character),
-        ROW(test_what_others_ask),
-        ROW(test_each_broken_file_has_its_message),
-        ROW(test_an_expression_that_does_not_end),
+        ROW(test_ids_are_those_of_the_package),      ROW(test_bytes_that_are_no_text),
+        ROW(test_a_character_waits_for_its_bytes),   ROW(test_a_million_equal_letters),
+        ROW(test_the_cache_changes_nothing),         ROW(test_hash),
+        ROW(test_merges_are_those_of_the_package),   ROW(test_small_tokenizers),
+        ROW(test_byte_tokens_that_are_no_character), ROW(test_what_others_ask),
+        ROW(test_each_broken_file_has_its_message),  ROW(test_an_expression_that_does_not_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
