@@ -339,6 +339,10 @@ static enum status check_run(const struct setting_source *source, const struct c
     if (config->model.family == FAMILY_DECODER && config->data.format >= DATA_IDX)
         return REFUSE(source, data.format, model.family,
                       "expected a format of text, or auto, with model.family decoder");
+    if (config->data.tokenizer[0] && (config->data.format == DATA_BYTES || config->data.format == DATA_SAMPLES))
+        return REFUSE(source, data.tokenizer, data.format,
+                      "expected data.format auto, or one of token files, with data.tokenizer: bytes and samples have "
+                      "none");
     int64_t tokens = config->data.format == DATA_BYTES ? 256 : config->model.vocabulary;
     if (config->data.eot >= tokens)
         return REFUSE(source, data.eot, model.vocabulary,

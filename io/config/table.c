@@ -225,6 +225,9 @@ const struct setting setting_table[] = {
                [DATA_CIFAR10] = "cifar10", [DATA_CIFAR100] = "cifar100", [DATA_FOLDER] = "folder", [DATA_LIST] = "list"},
      HELP = "Layout of the data files; auto looks at them. The last five are of images: MNIST's, CIFAR's, a folder with "
             "one of PNG and JPEG files for each class, and a text file of paths with their classes."},
+    {PATH(data.tokenizer, 0), DEFAULT = "", ONLY(DECODER),
+     HELP = "A tokenizer.json by which texts become tokens when a run starts (kept in run.folder), and prompts and what is "
+            "generated; none: texts are bytes, and token files are taken as they are."},
     {WORD(data.sampling), DEFAULT = "shuffle", ONLY(DECODER),
      .words = {[SAMPLING_SHUFFLE] = "shuffle", [SAMPLING_STREAM] = "stream"},
      HELP = "Sequences in random order, or streams that continue from step to step."},

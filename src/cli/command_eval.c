@@ -11,6 +11,7 @@
 #include "src/core/text.h"
 #include "src/evaluate/evaluate.h"
 #include "src/generate/passkey.h"
+#include "src/prepare/run_tokenizer.h"
 #include "src/session/load.h"
 #include "src/train/corpora.h"
 
@@ -27,7 +28,9 @@ struct eval {
     struct config *config;
     struct session session;
     struct evaluator evaluator;
-    struct corpus *corpus; /* NULL with a task */
+    struct corpus *corpus;       /* NULL with a task */
+    struct tokenizer *tokenizer; /* NULL: there is none */
+    int32_t *token_bytes;
     struct evaluation_plan plan;
     bool json;
     struct passkey_task task;
@@ -184,11 +187,31 @@ static enum status open_text(struct eval *eval, const char *data)
     struct text_list *files = memory_allocate(context, sizeof *files, MEMORY_OTHER);
     enum status status = files ? choose_text(eval, data, files, &begin) : STATUS_MEMORY;
     TRY(mesh_agree(mesh, context, status));
-    TRY(corpora_open(context, mesh, eval->config, files, begin, 1.0, &eval->corpus));
+    TRY(corpora_open(context, mesh, eval->config, eval->tokenizer, files, begin, 1.0, &eval->corpus));
     status = mesh_agree(mesh, context, fit_batch(eval, files->item[0]));
 done:
     memory_free(context, files);
     return status;
+}
+
+/* That of the settings or beside the checkpoint, which must be the one that the checkpoint knows. */
+static enum status open_tokenizer(struct eval *eval, const char *path)
+{
+    struct context *context = &eval->command->context;
+    struct mesh *mesh = eval->command->mesh;
+    const struct config *config = eval->config;
+    struct checkpoint_header *header = memory_allocate(context, sizeof *header, MEMORY_OTHER);
+    enum status status = mesh_agree(mesh, context, header ? STATUS_OK : STATUS_MEMORY);
+    if (status == STATUS_OK)
+        status = checkpoint_read_header(context, mesh, path, header);
+    if (status == STATUS_OK)
+        status = run_tokenizer_find(context, NULL, config, path, header->data, &eval->tokenizer);
+    if (status == STATUS_OK && eval->tokenizer) {
+        status = run_tokenizer_bytes(context, eval->tokenizer, config->model.vocabulary, &eval->token_bytes);
+        eval->plan.token_bytes = eval->token_bytes;
+    }
+    memory_free(context, header);
+    return mesh_agree(mesh, context, status);
 }
 
 static const char *memory_name(const struct eval *eval)
@@ -202,16 +225,22 @@ static const char *routing_name(const struct eval *eval)
     return !evaluation_routed(&eval->config->model) ? "none" : eval->plan.whole_routes ? "whole" : "causal";
 }
 
+static void print_bits(const struct eval *eval, const struct evaluation *evaluation)
+{
+    bool known = evaluation->bytes > 0;
+    printf("loss %.6f nats a token, perplexity %.4f, %.4f bits a %s, over %lld tokens in contexts of %lld",
+           evaluation->loss, exp(evaluation->loss),
+           known ? evaluation_bits_per_byte(evaluation) : evaluation->loss / log(2.0), known ? "byte" : "token",
+           (long long)evaluation->targets, (long long)eval->plan.context);
+}
+
 static void print_loss(const struct eval *eval, const struct evaluation *evaluation)
 {
     if (evaluation->targets == 0)
         printf("no targets: %lld tokens in contexts of %lld, none of which counts", (long long)evaluation->tokens,
                (long long)eval->plan.context);
     else
-        printf("loss %.6f nats a token, perplexity %.4f, %.4f bits a %s, over %lld tokens in contexts of %lld",
-               evaluation->loss, exp(evaluation->loss), evaluation->loss / log(2.0),
-               eval->config->model.vocabulary == 256 ? "byte" : "token", (long long)evaluation->targets,
-               (long long)eval->plan.context);
+        print_bits(eval, evaluation);
     if (eval->plan.context > eval->config->training.sequence_length)
         printf(", windows of %lld", (long long)eval->config->training.sequence_length);
     if (strcmp(memory_name(eval), "none") != 0)
@@ -240,6 +269,10 @@ static enum status measure_loss(struct eval *eval)
         "memory", memory_name(eval), "routing", routing_name(eval), "seconds", evaluation.seconds, "seconds_per_token",
         evaluation.seconds / (double)evaluation.tokens, "processor_seconds", evaluation.processor_seconds,
         "memory_resident_bytes", (json_int_t)memory_resident_peak());
+    if (object && evaluation.bytes > 0) {
+        json_object_set_new(object, "bytes", json_integer((json_int_t)evaluation.bytes));
+        json_set_number(object, "bits_per_byte", evaluation_bits_per_byte(&evaluation));
+    }
     if (object && evaluation.targets == 0)
         for (int i = 0; i < 2; i++)
             json_object_set_new(object, i ? "perplexity_reason" : "loss_reason", json_string("no targets"));
@@ -321,10 +354,12 @@ static enum status run(struct eval *eval, const struct eval_options *options)
     TRY(team_agree(command->team, context, status));
     TRY(command_start_with(command, config));
     bool of_images = family_of_images(config->model.family);
-    if (!options->task && !of_images)
-        TRY(open_text(eval, options->data));
     const char *name = options->checkpoint ? options->checkpoint : config->run.folder;
     TRY(checkpoint_named(context, command->mesh, name, path));
+    if (!options->task && !of_images) {
+        TRY(open_tokenizer(eval, path));
+        TRY(open_text(eval, options->data));
+    }
     if (of_images)
         return eval_images(command, config, path, options->data, options->json);
     TRY(session_create(context, command->mesh, &command->engine, config, NULL, NULL, false, &eval->session));
@@ -336,6 +371,8 @@ done:
     evaluator_destroy(&eval->evaluator);
     session_destroy(&eval->session);
     corpus_close(&eval->corpus);
+    tokenizer_close(&eval->tokenizer);
+    memory_free(context, eval->token_bytes);
     return status;
 }
 

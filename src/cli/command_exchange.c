@@ -8,6 +8,7 @@
 #include "io/config/config.h"
 #include "src/cli/command.h"
 #include "src/cli/new_run.h"
+#include "src/prepare/run_tokenizer.h"
 #include "src/session/exchange.h"
 #include "src/session/load.h"
 #include "src/train/run_folder.h"
@@ -56,6 +57,19 @@ static enum status make_folder(const struct export_run *run)
     return run_folder_make(context, run->output);
 }
 
+/* On rank 0: the tokenizer goes with the model. */
+static enum status export_tokenizer(const struct export_run *run, const char *checkpoint)
+{
+    struct context *context = &run->command->context;
+    struct tokenizer *tokenizer = NULL;
+    char path[TEXT_LENGTH + 64];
+    if (family_of_images(run->config.model.family) || !run_tokenizer_beside(checkpoint, path))
+        return STATUS_OK;
+    CHECK(run_tokenizer_open(context, path, run->config.model.vocabulary, checkpoint, run->header.data, &tokenizer));
+    tokenizer_close(&tokenizer);
+    return run_tokenizer_keep(context, path, run->output);
+}
+
 static enum status run_export(struct export_run *run)
 {
     struct command *command = run->command;
@@ -74,6 +88,7 @@ static enum status run_export(struct export_run *run)
     CHECK(session_load(&run->session, path));
     CHECK(mesh_agree(command->mesh, context, command->rank == 0 ? make_folder(run) : STATUS_OK));
     CHECK(session_export(&run->session, run->output, run->shard_bytes, &run->card));
+    CHECK(mesh_agree(command->mesh, context, command->rank == 0 ? export_tokenizer(run, path) : STATUS_OK));
     if (command->rank == 0)
         printf("%s: %lld parameters of %s\n", run->output, (long long)parameter_list_elements(&run->session.parameters),
                path);
@@ -117,7 +132,29 @@ struct import_run {
     struct config config;
     struct trainer trainer;
     char text[CHECKPOINT_CONFIG_SIZE];
+    char tokenizer[TEXT_LENGTH]; /* the source's; empty: it has none */
+    char facts[TOKENIZER_FACTS];
 };
+
+/* Of a kind that is not read here a model is imported without. */
+static enum status find_tokenizer(struct import_run *run)
+{
+    struct context *context = &run->command->context;
+    struct tokenizer *tokenizer = NULL;
+    char path[TEXT_LENGTH];
+    run->tokenizer[0] = '\0';
+    if (snprintf(path, sizeof path, "%s/tokenizer.json", run->source) >= (int)sizeof path || access(path, F_OK) != 0)
+        return STATUS_OK;
+    if (tokenizer_open(context, path, &tokenizer) != STATUS_OK) {
+        context_log(context, "%s; the model is imported without it", context->text);
+        context_clear(context);
+        return STATUS_OK;
+    }
+    run_tokenizer_facts(tokenizer_hash(tokenizer), run->facts);
+    memcpy(run->tokenizer, path, sizeof path);
+    tokenizer_close(&tokenizer);
+    return STATUS_OK;
+}
 
 static enum status prepare_import(struct import_run *run, const char *output)
 {
@@ -125,15 +162,23 @@ static enum status prepare_import(struct import_run *run, const char *output)
     struct context *context = &command->context;
     char path[EXCHANGE_PATH + 16];
     char own[TEXT_LENGTH + 16];
-    const char *overrides[OVERRIDES + 1] = {own};
+    char tokenizer[TEXT_LENGTH + 32];
+    const char *overrides[OVERRIDES + 2] = {own};
     CHECK(new_run_find(context, output, &run->folder));
     CHECK(exchange_read_config(context, run->source, &run->model));
     if (snprintf(own, sizeof own, "run.folder=%s", output) >= (int)sizeof own)
         return context_fail(context, STATUS_USAGE, "%s: the name is too long", output);
-    memcpy(overrides + 1, command->overrides, (size_t)command->override_count * sizeof *overrides);
+    CHECK(find_tokenizer(run));
+    if (run->tokenizer[0]) {
+        if (snprintf(tokenizer, sizeof tokenizer, "data.tokenizer=%s/tokenizer.json", output) >= (int)sizeof tokenizer)
+            return context_fail(context, STATUS_USAGE, "%s: the name is too long", output);
+        overrides[1] = tokenizer;
+    }
+    int own_count = run->tokenizer[0] ? 2 : 1;
     snprintf(path, sizeof path, "%.1000s/config.json", run->source);
+    memcpy(overrides + own_count, command->overrides, (size_t)command->override_count * sizeof *overrides);
     return config_parse(context, path, run->model.settings, strlen(run->model.settings), overrides,
-                        command->override_count + 1, &run->config);
+                        command->override_count + own_count, &run->config);
 }
 
 /* On rank 0: settings that train, eval and plan take. */
@@ -145,7 +190,8 @@ static enum status write_settings(struct import_run *run)
     snprintf(path, sizeof path, "%s/config.yaml", run->folder.output);
     if (config_format(&run->config, run->text, sizeof run->text) >= sizeof run->text)
         return context_fail(context, STATUS_USAGE, "the configuration is longer than a checkpoint can hold");
-    return run_folder_write(context, path, run->text);
+    CHECK(run_folder_write(context, path, run->text));
+    return run->tokenizer[0] ? run_tokenizer_keep(context, run->tokenizer, run->folder.output) : STATUS_OK;
 }
 
 static enum status run_import(struct import_run *run, const char *output)
@@ -157,7 +203,7 @@ static enum status run_import(struct import_run *run, const char *output)
     CHECK(command_start_with(command, &run->config));
     CHECK(trainer_create(context, command->mesh, &command->engine, &run->config, trainer));
     CHECK(session_import(&trainer->session, run->source));
-    trainer->data_facts = run->model.facts;
+    trainer->data_facts = run->tokenizer[0] ? run->facts : run->model.facts;
     CHECK(mesh_agree(command->mesh, context, command->rank == 0 ? write_settings(run) : STATUS_OK));
     CHECK(state_save(trainer, NULL, run->folder.folder));
     if (command->rank == 0)

@@ -170,6 +170,7 @@ struct data_config {
     struct text_list validation; /* empty: the last part of the training text, validation_fraction of it */
     double validation_fraction;
     enum data_format format;
+    char tokenizer[TEXT_LENGTH]; /* a tokenizer.json; empty: there is none */
     enum data_sampling sampling;
     int64_t eot; /* token that ends a document; -1: that of the format */
     uint64_t seed;

@@ -15,10 +15,20 @@ void evaluation_describe(const struct evaluation *evaluation, const struct confi
                  "held-out loss %.4f nats an image, %.2f %% right, %.2f %% among the first five, of %lld images",
                  evaluation->loss, 100.0 * evaluation->accuracy, 100.0 * evaluation->accuracy5,
                  (long long)evaluation->targets);
-    else
-        snprintf(text, size, "held-out loss %.4f nats a token (perplexity %.2f) over %lld tokens%s", evaluation->loss,
-                 exp(evaluation->loss), (long long)evaluation->targets,
+    else {
+        char bits[48] = "";
+        if (evaluation->bytes > 0)
+            snprintf(bits, sizeof bits, ", %.4f bits a byte", evaluation_bits_per_byte(evaluation));
+        snprintf(text, size, "held-out loss %.4f nats a token (perplexity %.2f)%s over %lld tokens%s", evaluation->loss,
+                 exp(evaluation->loss), bits, (long long)evaluation->targets,
                  evaluation_routed(&config->model) ? ", routing causal" : "");
+    }
+}
+
+double evaluation_bits_per_byte(const struct evaluation *evaluation)
+{
+    return evaluation->bytes > 0 ? evaluation->loss * (double)evaluation->targets / (M_LN2 * (double)evaluation->bytes)
+                                 : NAN;
 }
 
 int64_t evaluation_confusion(const struct config *config)
@@ -66,7 +76,18 @@ struct reading {
     struct corpus_contexts contexts;
     int64_t shown;             /* of the contexts those that are read */
     struct model_state *state; /* between windows; NULL when a context is one window */
+    int32_t *seen;             /* [batch.length] targets of a row of others, for their bytes; NULL: nobody asks */
+    int64_t bytes;
 };
+
+/* Of the targets that count. */
+static int64_t count_bytes(const struct reading *reading, const int32_t *targets, int64_t count)
+{
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < count; i++)
+        bytes += targets[i] >= 0 ? reading->plan->token_bytes[targets[i]] : 0;
+    return bytes;
+}
 
 /* Puts the window that begins at `begin` in its context into this rank's row; beyond the context there is padding.
  * Returns the targets that count, which every rank knows. */
@@ -84,8 +105,12 @@ static int64_t fill_row(struct reading *reading, int64_t index, int64_t begin, i
     if (mine)
         ((int64_t *)batch_field(batch, "valid"))[local] = valid;
     *tokens += valid;
-    return corpus_part(reading->contexts.corpus, valid > 0 ? context.begin + begin : 0, valid, batch->length, inputs,
-                       targets);
+    targets = targets ? targets : reading->seen;
+    int64_t counted = corpus_part(reading->contexts.corpus, valid > 0 ? context.begin + begin : 0, valid, batch->length,
+                                  inputs, targets);
+    if (reading->plan->token_bytes)
+        reading->bytes += count_bytes(reading, targets, valid);
+    return counted;
 }
 
 /* One window of each context in the batch. */
@@ -133,6 +158,8 @@ static enum status read_contexts(struct reading *reading, struct evaluation *eva
         }
     }
     evaluation->loss = evaluation->targets ? sum / (double)evaluation->targets : NAN;
+    bool of_bytes = reading->evaluator->session->config->model.vocabulary == 256;
+    evaluation->bytes = reading->plan->token_bytes ? reading->bytes : of_bytes ? evaluation->targets : 0;
     evaluation->seconds = clock_seconds() - start;
     evaluation->processor_seconds = clock_process_seconds() - processor_start;
     return STATUS_OK;
@@ -148,6 +175,10 @@ enum status evaluate(struct evaluator *evaluator, const struct corpus *corpus, c
     int64_t length = plan->context ? plan->context : batch->length;
     enum status status = corpus_contexts_create(context, corpus, plan->sampling, length, &reading.contexts);
     *evaluation = (struct evaluation){0};
+    if (status == STATUS_OK && plan->token_bytes) {
+        reading.seen = memory_allocate(context, (size_t)batch->length * sizeof *reading.seen, MEMORY_OTHER);
+        status = reading.seen ? STATUS_OK : STATUS_MEMORY;
+    }
     TRY(mesh_agree(session->mesh, context, status));
     reading.shown = reading.contexts.count;
     if (plan->batches)
@@ -165,5 +196,6 @@ done:
     if (reading.state)
         session->model.ops->state->destroy(&reading.state);
     corpus_contexts_destroy(&reading.contexts);
+    memory_free(context, reading.seen);
     return status;
 }

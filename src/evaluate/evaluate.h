@@ -14,6 +14,7 @@ struct evaluation_plan {
     bool whole_routes; /* routers choose for whole windows, looking at later tokens, instead of token by token */
     bool memory_off;   /* attention sees its own segment only */
     enum data_sampling sampling; /* of training */
+    const int32_t *token_bytes;  /* [vocabulary] of text that each token stands for; NULL: a byte, or not known */
     double *confusion; /* of images: [classes, classes], how often a label was taken for a class; NULL: nobody asks */
     /* Told on every rank how many of all passes are done; NULL: nobody follows. */
     void (*follow)(void *self, int64_t done, int64_t all);
@@ -23,6 +24,7 @@ struct evaluation_plan {
 struct evaluation {
     double loss;     /* nats per target; not a number without any */
     int64_t targets; /* tokens that were predicted, or images */
+    int64_t bytes;   /* of text that these tokens stand for; 0: not known */
     double accuracy; /* of images: share whose label has the largest score, and one of the five largest */
     double accuracy5;
     int64_t bad;    /* images of this rank that could not be read */
@@ -34,6 +36,9 @@ struct evaluation {
 
 /* What it found, as in "held-out loss 1.2345 nats a token (perplexity 3.44) over 1000 tokens". */
 void evaluation_describe(const struct evaluation *evaluation, const struct config *config, char *text, size_t size);
+
+/* Bits a byte, which compare whatever the tokenizer; not a number where bytes are not known. */
+double evaluation_bits_per_byte(const struct evaluation *evaluation);
 
 /* Elements of the table of confusion that metrics and reports have room for; 0: there is none. */
 int64_t evaluation_confusion(const struct config *config);

@@ -3,6 +3,7 @@
 #ifndef CAIRN_TRAIN_SOURCE_H
 #define CAIRN_TRAIN_SOURCE_H
 
+#include "io/tokenizer/tokenizer.h"
 #include "src/evaluate/evaluate.h"
 #include "src/train/changes.h"
 
@@ -24,6 +25,7 @@ struct source {
     char description[128]; /* of what there is to train on */
     char contents[DATA_KEYS]
                  [CHANGES_CONTENT]; /* of data.train and data.validation, to tell others by; on the rank that writes */
+    struct tokenizer *tokenizer;    /* of texts; NULL: there is none */
     const char
         *data_facts; /* what a model has to know of its data beside its parameters, for checkpoints; NULL: nothing */
 };

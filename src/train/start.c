@@ -9,6 +9,7 @@
 #include "io/config/config.h"
 #include "src/core/sample.h"
 #include "src/core/text.h"
+#include "src/prepare/run_tokenizer.h"
 #include "src/train/run_folder.h"
 #include "src/train/state.h"
 
@@ -39,11 +40,28 @@ static enum status create_state(struct train *train)
     return model->scalars ? model->scalars->create(batch, train->carried, &train->scalars) : STATUS_OK;
 }
 
+/* What is known of the tokens stays known. */
+static enum status review_tokenizer(struct train *train, const struct checkpoint_header *header)
+{
+    char hash[TOKENIZER_HASH];
+    if (family_of_images(train->config->model.family))
+        return STATUS_OK;
+    CHECK(run_tokenizer_same(train->context, train->line.path, header->data, train->source.data_facts));
+    run_tokenizer_hash(header->data, hash);
+    if (hash[0] && !train->source.data_facts) {
+        run_tokenizer_facts(hash, train->token_facts);
+        train->trainer.data_facts = train->token_facts;
+    }
+    return STATUS_OK;
+}
+
 static enum status review_changes(struct train *train, const struct resume *resume)
 {
     struct checkpoint_header *header = memory_allocate(train->context, sizeof *header, MEMORY_OTHER);
     CHECK(mesh_agree(train->mesh, train->context, header ? STATUS_OK : STATUS_MEMORY));
     enum status status = checkpoint_read_header(train->context, train->mesh, train->line.path, header);
+    if (status == STATUS_OK)
+        status = mesh_agree(train->mesh, train->context, review_tokenizer(train, header));
     if (status == STATUS_OK)
         status = mesh_agree(train->mesh, train->context,
                             changes_review(train->context, train->line.path, header->config, header->step,
@@ -164,6 +182,8 @@ static enum status take_folder(struct train *train)
     CHECK(run_folder_make(train->context, train->config->run.folder));
     CHECK(lock_take(train->context, train->config->run.folder, &train->lock));
     requests_drop_old(train->lifecycle.requests);
+    if (train->config->data.tokenizer[0])
+        return run_tokenizer_keep(train->context, train->config->data.tokenizer, train->config->run.folder);
     return STATUS_OK;
 }
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "io/data/data.h"
+#include "src/prepare/run_tokenizer.h"
 #include "src/train/corpora.h"
 #include "src/train/source.h"
 
@@ -9,6 +10,9 @@ struct texts {
     struct corpus *train;
     struct corpus *validation; /* NULL: there is none */
     struct sampler sampler;
+    struct tokenizer *tokenizer; /* NULL: there is none */
+    char facts[TOKENIZER_FACTS]; /* of the tokenizer, or of the tokens; empty: nothing is known */
+    int32_t *token_bytes;        /* that each token stands for; NULL: not known */
 };
 
 /* Nothing to evaluate is found out before training, not after it. */
@@ -36,6 +40,26 @@ static enum status check_validation(const struct source *source)
                         data->validation_fraction);
 }
 
+static enum status open_tokenizer(struct source *source)
+{
+    struct texts *texts = source->self;
+    const struct config *config = source->config;
+    char hash[TOKENIZER_HASH];
+    if (config->data.tokenizer[0]) {
+        CHECK(run_tokenizer_open(source->context, config->data.tokenizer, config->model.vocabulary, "", NULL,
+                                 &texts->tokenizer));
+        CHECK(run_tokenizer_bytes(source->context, texts->tokenizer, config->model.vocabulary, &texts->token_bytes));
+        snprintf(hash, sizeof hash, "%s", tokenizer_hash(texts->tokenizer));
+    } else {
+        CHECK(corpora_tokenizer(source->context, &config->data.train, hash));
+    }
+    if (hash[0])
+        run_tokenizer_facts(hash, texts->facts);
+    source->data_facts = hash[0] ? texts->facts : NULL;
+    source->tokenizer = texts->tokenizer;
+    return STATUS_OK;
+}
+
 static enum status open_texts(struct source *source, int threads)
 {
     const struct config *config = source->config;
@@ -45,13 +69,14 @@ static enum status open_texts(struct source *source, int threads)
     (void)threads;
     struct texts *texts = source->self = memory_allocate(context, sizeof *texts, MEMORY_OTHER);
     CHECK(mesh_agree(mesh, context, texts ? STATUS_OK : STATUS_MEMORY));
+    CHECK(mesh_agree(mesh, context, open_tokenizer(source)));
     bool own_validation = data->validation.count > 0;
     double cut = own_validation ? 1.0 : 1.0 - data->validation_fraction;
-    CHECK(corpora_open(context, mesh, config, &data->train, 0.0, cut, &texts->train));
+    CHECK(corpora_open(context, mesh, config, texts->tokenizer, &data->train, 0.0, cut, &texts->train));
     if (own_validation)
-        CHECK(corpora_open(context, mesh, config, &data->validation, 0.0, 1.0, &texts->validation));
+        CHECK(corpora_open(context, mesh, config, texts->tokenizer, &data->validation, 0.0, 1.0, &texts->validation));
     else if (cut < 1.0)
-        CHECK(corpora_open(context, mesh, config, &data->train, cut, 1.0, &texts->validation));
+        CHECK(corpora_open(context, mesh, config, texts->tokenizer, &data->train, cut, 1.0, &texts->validation));
     CHECK(mesh_agree(mesh, context, check_validation(source)));
     source->validates = texts->validation != NULL;
     const struct text_list *names[DATA_KEYS] = {&data->train, &data->validation};
@@ -74,6 +99,8 @@ static void close_texts(struct source *source)
     sampler_destroy(&texts->sampler);
     corpus_close(&texts->train);
     corpus_close(&texts->validation);
+    tokenizer_close(&texts->tokenizer);
+    memory_free(source->context, texts->token_bytes);
     memory_free(source->context, texts);
 }
 
@@ -110,7 +137,10 @@ static enum status fill(struct source *source, struct batch *batch, int64_t firs
 static enum status evaluate_texts(struct source *source, struct evaluator *evaluator,
                                   const struct evaluation_plan *plan, struct evaluation *evaluation)
 {
-    return evaluate(evaluator, ((struct texts *)source->self)->validation, plan, evaluation);
+    const struct texts *texts = source->self;
+    struct evaluation_plan own = *plan;
+    own.token_bytes = texts->token_bytes;
+    return evaluate(evaluator, texts->validation, &own, evaluation);
 }
 
 const struct source_ops token_source_ops = {

@@ -38,6 +38,9 @@ static enum status write_evaluation(struct train *train, const struct evaluation
     } else if (evaluation_routed(&train->config->model)) {
         fields[count++] = (struct metrics_field){"validation_causal", 1.0, true}; /* routers decided token by token */
     }
+    if (evaluation->bytes > 0)
+        fields[count++] =
+            (struct metrics_field){"validation_bits_per_byte", evaluation_bits_per_byte(evaluation), false};
     if (train->confusion) {
         enum status status = confusion_write(train->context, train->config->run.folder, train->source.data_facts,
                                              train->confusion, train->config->model.image.classes);
@@ -450,7 +453,7 @@ enum status train_run(struct context *context, struct mesh *mesh, struct engine 
     train->lifecycle.evaluating = true;
     if (!*stopped) {
         trainer_swap_average(&train->trainer);
-        TRY(sample_show(&train->trainer, train->root));
+        TRY(sample_show(&train->trainer, train->source.tokenizer, train->root));
     }
     lifecycle_obeyed(&train->lifecycle, VOTE_STOP);
 done:

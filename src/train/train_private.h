@@ -26,7 +26,8 @@ struct train {
     char changes[CHANGES_TEXT];
     char data_lines[CHANGES_DATA]; /* what the files of data hold */
     struct source source;
-    double *confusion; /* [classes, classes] of the last evaluation; NULL: no images, or of too many classes */
+    char token_facts[64]; /* of a checkpoint whose data say nothing of their tokenizer */
+    double *confusion;    /* [classes, classes] of the last evaluation; NULL: no images, or of too many classes */
     struct trainer trainer;
     struct model_state *carried; /* from step to step; NULL: nothing is */
     struct model_scalars scalars;

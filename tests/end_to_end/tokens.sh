@@ -98,3 +98,58 @@ grep -q '^learned1.json: 400 tokens, hash [0-9a-f]*, learned of 70003 documents'
 [ "$(wc -w <ids)" -lt 40 ] || fail "nothing was learned: $(cat ids)"
 ! "$cairn" tokenizer train one.txt --size 256 --output none.json 2>err || fail "learns less than the bytes"
 grep -q '^cairn: --size: ' err || fail "$(cat err)"
+
+# -- A run of texts --------------------------------------------------------------------------------------------------------
+
+cp "$llama" llama.json
+head -c 40000 many.jsonl | cut -c 12-60 >book.txt
+cat >tiny.yaml <<'END'
+model: {vocabulary: 620, width: 32, layers: 2, heads: 2, hidden: 64}
+data: {train: [book.txt], tokenizer: llama.json, validation_fraction: 0.1}
+training: {steps: 4, batch: 4, micro_batch: 2, sequence_length: 32}
+evaluation: {every: 4}
+run: {prompt: "Call me", prompt_tokens: 6}
+END
+"$cairn" train tiny.yaml --set run.folder=one >out 2>&1 || fail "train: $(tail -n 3 out)"
+mpirun -n 2 "$cairn" train tiny.yaml --set run.folder=ranks --set mesh.data=2 >out3 2>&1 || fail "train: $(tail -n 3 out3)"
+grep -q '"validation_bits_per_byte":' one/metrics.jsonl || fail "no bits a byte: $(tail -n 1 one/metrics.jsonl)"
+cmp one/tokens/*.bin ranks/tokens/*.bin || fail "the tokens of a run depend on its ranks"
+cmp one/tokenizer.json "$llama" || fail "the run does not keep its tokenizer"
+grep -q '^Call me' out || fail "no sample: $(cat out)"
+# Bits a byte follow from the loss, the tokens and the bytes.
+"$cairn" eval tiny.yaml --set run.folder=one --json 2>/dev/null | tr -d '\n' >eval
+awk -v RS=, -F': *' '{ gsub(/[{}" ]/, "", $1); value[$1] = $2 }
+    END { bits = value["loss"] * value["targets"] / value["bytes"] / log(2)
+          d = bits - value["bits_per_byte"]; exit !(value["bytes"] > 0 && d * d < 1e-10) }' eval || fail "eval: $(cat eval)"
+
+# The prompt from an option, a file and standard input; on several ranks.
+generate() { "$cairn" generate --checkpoint one --tokens 12 --temperature 0 "$@" 2>err; }
+generate --prompt 'Call me é' >said
+printf 'Call me é' >prompt
+generate --file prompt | cmp - said || fail "another prompt from a file"
+generate <prompt | cmp - said || fail "another prompt from standard input"
+mpirun -n 2 "$cairn" generate --checkpoint one --tokens 12 --temperature 0 --set mesh.tensor=2 2>err <prompt |
+    cmp - said || fail "another text on two ranks: $(cat err)"
+iconv -f UTF-8 -t UTF-8 said >/dev/null || fail "what is said is no UTF-8"
+
+# Another tokenizer is refused: for a prompt, for data, for files of tokens, and when a run goes on.
+other=$source/tests/unit/tokenizers/gpt2.json
+! generate --prompt x --tokenizer "$other" >/dev/null || fail "generates by another tokenizer"
+grep -q 'gpt2.json: its hash is [0-9a-f]*, but one/checkpoints/.* was trained with the tokenizer [0-9a-f]*;' err ||
+    fail "$(cat err)"
+"$cairn" data tokenize book.txt --tokenizer "$other" --output other_tokens >/dev/null
+! "$cairn" train tiny.yaml --set run.folder=two --set data.train=other_tokens 2>err || fail "trains on other tokens"
+grep -q '^cairn: other_tokens: its tokens are of the tokenizer' err || fail "$(cat err)"
+! "$cairn" train tiny.yaml --set run.folder=one --set data.tokenizer= --set data.train=other_tokens \
+    --set training.steps=6 --accept-changes 2>err || fail "goes on with other tokens"
+grep -q 'was trained on tokens of the tokenizer [0-9a-f]*, but the data are of' err || fail "$(cat err)"
+! "$cairn" train tiny.yaml --set run.folder=two --set model.vocabulary=300 2>err || fail "trains with too few tokens"
+grep -q '^cairn: llama.json: it has 601 ids, but model.vocabulary is 300' err || fail "$(cat err)"
+
+# It goes out with the model and comes in with it.
+"$cairn" export one folder >/dev/null 2>&1
+cmp folder/tokenizer.json "$llama" || fail "export leaves the tokenizer behind"
+"$cairn" import folder imported >/dev/null 2>&1
+grep -q 'tokenizer: "imported/tokenizer.json"' imported/config.yaml || fail "import does not name the tokenizer"
+"$cairn" generate --checkpoint imported --tokens 12 --temperature 0 <prompt 2>/dev/null | cmp - said ||
+    fail "an imported model says something else"
