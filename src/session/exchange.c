@@ -17,10 +17,10 @@ struct exchanged {
     int count;
 };
 
-/* LoRA maps, which a model of another program is given here. */
-static bool is_added(const char *name)
+/* LoRA maps, which a model of another program is given here; those of recursions are its own. */
+static bool is_added(const struct session *session, const char *name)
 {
-    return strstr(name, ".lora_") != NULL;
+    return session->config->model.lora.rank > 0 && strstr(name, ".lora_") != NULL;
 }
 
 /* Arrays are named by group and name: /parameters/NAME, /buffers/NAME. */
@@ -43,7 +43,7 @@ static enum status list_places(struct session *session, enum exchange_family fam
     for (int i = 0; i < list->count; i++) {
         const struct state_array *array = &list->arrays[i];
         struct exchange_place *place = &exchanged->places[exchanged->count];
-        if (!writes && is_added(name_of(array)))
+        if (!writes && is_added(session, name_of(array)))
             continue;
         if (!exchange_place_of(family, &session->config->model, name_of(array), array->rank, array->shape, place))
             continue;

@@ -183,7 +183,7 @@ static void check_small_steps(struct bench *bench)
         const struct parameter *parameter = held(decoder->list, i);
         const float *after = parameter->value.data;
         int64_t moved = 0;
-        if (!is_small(parameter->spec.name))
+        if (!is_small(parameter->spec.name) || !parameter_learns(parameter))
             continue;
         for (int64_t e = 0; e < tensor_count(&parameter->value); e++) {
             float step = fabsf(after[e] - before[i][e]);
