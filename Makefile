@@ -22,7 +22,7 @@ OVERRIDES = $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help setup build data train vision bench check test asan-build asan fuzz arm format clean
+.PHONY: help setup build data train vision evolve bench check test asan-build asan fuzz arm format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,6 +52,12 @@ vision: build ## train configs/fashion.yaml on 2 ranks, with images that a Debia
 	@.ci/setup dataset-fashion-mnist
 	@$(MAKE) --no-print-directory -o build -o data train CONFIG=configs/fashion.yaml RANKS=2
 	@build/cairn report runs/fashion
+
+evolve: build ## let configs/evolve-fashion.yaml learn five kinds of clothes on 2 ranks, and show its page
+	@.ci/setup dataset-fashion-mnist
+	@tests/studies/fashion_tasks.sh /usr/share/datasets/fashion-mnist runs/data/fashion-tasks
+	@$(ENVIRONMENT) OMP_NUM_THREADS=1 mpirun -n 2 build/cairn evolve configs/evolve-fashion.yaml $(OVERRIDES)
+	@build/cairn evolve runs/evolve-fashion --status --report
 
 bench: build ## a training step of GPT-2 124M here, in PyTorch and llm.c where installed: runs/bench/comparison.md
 	@$(ENVIRONMENT) tests/peers/compare.sh build/cairn configs/gpt2-124m.yaml runs/bench/comparison.md

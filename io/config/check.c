@@ -377,6 +377,8 @@ enum status config_check(const struct setting_source *source, struct config *con
     CHECK(check_required(source, config->model.family));
     if (config->model.family != FAMILY_DECODER)
         CHECK(derive_image(source, config));
+    else
+        config->model.image.classes = config->model.classes;
     if (config->model.family != FAMILY_RESNET)
         CHECK(check_transformer(source, &config->model));
     derive_optimizer(source, &config->optimizer);

@@ -42,7 +42,7 @@ static enum status read_pair(struct reading *reading, const yaml_node_t *key, co
         if (strcmp(name, path_keys[i]) == 0)
             return text_expand_home(paths[i], TEXT_LENGTH, text) && *text
                        ? STATUS_OK
-                       : refuse(reading, value, "expected the path of a set of images");
+                       : refuse(reading, value, "expected the path of a set of images or texts");
     if (strcmp(name, "name") == 0)
         return read_name(text, row->name)
                    ? STATUS_OK

@@ -126,6 +126,10 @@ static enum status read_options(struct eval *eval, const struct eval_options *op
         return context_fail(context, STATUS_USAGE, "--memory: this model has none (model.attention.kind)");
     if (options->routing && !evaluation_routed(model))
         return context_fail(context, STATUS_USAGE, "--routing: this model has no routers (model.depth.kind)");
+    if (model->classes > 0)
+        return context_fail(context, STATUS_USAGE,
+                            "model.classes: models that tell texts apart are measured by `cairn evolve`, which trains "
+                            "them; see its --status");
     if (family_of_images(model->family))
         return options->length || options->task
                    ? context_fail(context, STATUS_USAGE,

@@ -76,6 +76,9 @@ static enum status predict(struct evolve *evolve, const struct wishes *wishes)
     const struct trial_wishes settings = {.batch = predict_rows(wanted.count)};
     enum status status;
     CHECK(evolve_find(evolve, wishes->task, &path));
+    if (evolve->system.of_texts)
+        return context_fail(context, STATUS_USAGE, "evolve: predict says what is on images; the tasks of %s are texts",
+                            evolve->config->run.folder);
     if (evolve->group != 0)
         return STATUS_OK;
     TRY(trial_model_open(&evolve->trial, path, &settings, &model));
@@ -140,8 +143,8 @@ static enum status run(struct command *command, const struct wishes *wishes)
     struct evolve evolve = {0};
     struct config *config = memory_allocate(context, sizeof *config, MEMORY_OTHER);
     enum status status = config ? read_settings(command, wishes->other[wishes->others > 1], config) : STATUS_MEMORY;
-    if (status == STATUS_OK && config->model.family != FAMILY_VIT)
-        status = context_fail(context, STATUS_USAGE, "evolve: expected model.family vit");
+    if (status == STATUS_OK && config->model.family == FAMILY_RESNET)
+        status = context_fail(context, STATUS_USAGE, "evolve: expected model.family vit or decoder");
     TRY(team_agree(command->team, context, status));
     TRY(share_config(command, config));
     TRY(command_start(command, &(struct mesh_config){command->ranks, 1, 1, 1, 1}, &config->compute));

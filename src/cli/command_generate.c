@@ -136,6 +136,9 @@ static enum status share_prompt(struct generate_run *run, const struct generate_
         return context_fail(context, STATUS_USAGE,
                             "--checkpoint: this model is of images and continues no text; `cairn predict` says what "
                             "it sees");
+    if (run->config->model.classes > 0)
+        return context_fail(context, STATUS_USAGE,
+                            "--checkpoint: this model tells texts apart (model.classes) and continues none");
     CHECK(mesh_agree(mesh, context, command->rank == 0 ? read_prompt(run, options, path) : STATUS_OK));
     facts[0] = run->prompt.count;
     facts[1] = run->end;

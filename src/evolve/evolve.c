@@ -7,6 +7,7 @@
 #include "io/checkpoint/checkpoint.h"
 #include "io/config/config.h"
 #include "io/json/json.h"
+#include "io/texts/texts.h"
 #include "src/core/text.h"
 #include "src/evolve/agents.h"
 #include "src/evolve/clean.h"
@@ -49,6 +50,7 @@ static void set_up_system(struct evolve *evolve)
     system->seed = evolve->config->training.seed;
     system->mutation = (enum mutation)wanted->mutation;
     system->adapters = wanted->adapters;
+    system->of_texts = evolve->config->model.family == FAMILY_DECODER;
     system->sizes = (struct sizes){&evolve->trial, trial_elements, trial_flops};
     evolve->trial = (struct trial){.context = evolve->context,
                                    .mesh = evolve->mesh,
@@ -68,6 +70,8 @@ static enum status check_depths(struct evolve *evolve)
 {
     const struct space_list *depths = &evolve->system.space.list[HYPER_LAYERS];
     struct model_config model = evolve->config->model;
+    if (model.family == FAMILY_DECODER)
+        model.classes = model.image.classes = integer_max(1, model.classes);
     if (model.adapters[0])
         return context_fail(evolve->context, STATUS_USAGE,
                             "model.adapters: a system's root has none, and paths get theirs by evolve.adapters");
@@ -228,6 +232,8 @@ enum status evolve_open(struct context *context, struct team *job, struct mesh *
     if (status == STATUS_OK && config_format(config, evolve->settings, SETTINGS) >= SETTINGS)
         status = context_fail(context, STATUS_USAGE, "the configuration is longer than a state can hold");
     space_standard(&evolve->system.space, config->model.layers);
+    if (config->model.family == FAMILY_DECODER)
+        space_fix_data(&evolve->system.space);
     if (status == STATUS_OK)
         status = space_read(context, &config->evolve.space, &evolve->system.space);
     if (status == STATUS_OK)
@@ -275,6 +281,18 @@ static enum status count_images(struct evolve *evolve, const char *name, int64_t
     return status;
 }
 
+static enum status count_texts(struct evolve *evolve, const char *name, int64_t *count, int64_t *classes)
+{
+    struct texts *texts = NULL;
+    enum status status = texts_open(evolve->context, name, &texts);
+    if (status == STATUS_OK) {
+        *count = texts_count(texts);
+        *classes = texts_classes(texts);
+    }
+    texts_close(&texts);
+    return status;
+}
+
 static enum status add_task(struct evolve *evolve, const struct task_row *row)
 {
     struct task task = {.classes = row->classes, .private = row->private, .kept = -1, .accuracy = NAN};
@@ -286,7 +304,7 @@ static enum status add_task(struct evolve *evolve, const struct task_row *row)
         return context_fail(evolve->context, STATUS_USAGE,
                             "there is a task %s already, of other images (%s); choose another name", row->name,
                             evolve->system.tasks[known].train);
-    CHECK(count_images(evolve, row->train, &task.samples, &classes));
+    CHECK((evolve->system.of_texts ? count_texts : count_images)(evolve, row->train, &task.samples, &classes));
     task.classes = integer_max(task.classes, classes);
     (void)text_copy(task.name, sizeof task.name, row->name);
     (void)text_copy(task.train, sizeof task.train, row->train);

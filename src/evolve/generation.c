@@ -8,7 +8,7 @@
 #include "src/evolve/evolve.h"
 #include "src/train/run_folder.h"
 
-enum { NUMBERS = 6 }; /* of a result: known, quality, kept, finite, steps, seconds */
+enum { NUMBERS = 8 }; /* of a result: known, then as in struct trial_result */
 
 static void result_path(const struct evolve *evolve, const struct visit *visit, int index, char path[CHECKPOINT_PATH])
 {
@@ -25,6 +25,8 @@ static void result_to_numbers(const struct trial_result *result, double numbers[
     numbers[3] = result->finite;
     numbers[4] = (double)result->steps;
     numbers[5] = result->seconds;
+    numbers[6] = result->processor_seconds;
+    numbers[7] = result->group;
 }
 
 static void result_from_numbers(const double numbers[NUMBERS], struct trial_result *result)
@@ -33,7 +35,9 @@ static void result_from_numbers(const double numbers[NUMBERS], struct trial_resu
                                     .kept = numbers[2] > 0.0,
                                     .finite = numbers[3] > 0.0,
                                     .steps = (int64_t)numbers[4],
-                                    .seconds = numbers[5]};
+                                    .seconds = numbers[5],
+                                    .processor_seconds = numbers[6],
+                                    .group = (int)numbers[7]};
 }
 
 /* What an earlier start has finished: the components are complete before the result is there. */

@@ -76,6 +76,12 @@ void space_standard(struct space *space, int64_t layers)
         space->actions.value[i] = 0.02 * (i + 1);
 }
 
+void space_fix_data(struct space *space)
+{
+    for (int h = HYPERS_OF_CHILD; h < HYPERS; h++)
+        space->list[h] = (struct space_list){.count = 1};
+}
+
 static bool read_value(const char *word, enum hyper hyper, double *value)
 {
     if (strcmp(word, "true") == 0 || strcmp(word, "false") == 0)

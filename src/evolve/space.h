@@ -46,6 +46,9 @@ const char *hyper_name(enum hyper hyper);
 /* The lists of the authors' space, and for the layers the model's number alone. */
 void space_standard(struct space *space, int64_t layers);
 
+/* Leaves one value in the lists of the data: there is nothing to be done to texts. */
+void space_fix_data(struct space *space);
+
 /* Replaces lists by lines of "NAME = VALUES", the standard value in brackets: "lr = 0.001 [0.01] 0.1". USAGE error that
  * names the line, and where the result makes no sense. */
 enum status space_read(struct context *context, const struct text_list *lines, struct space *space) MUST_USE;

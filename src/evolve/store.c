@@ -15,8 +15,10 @@ bool store_part(const char *parameter, enum part *part, int *layer)
         enum part part;
     } prefixes[] = {{"model.embed_patches.", PART_PATCHES},
                     {"model.class_token.", PART_PATCHES},
+                    {"model.embed_tokens.", PART_PATCHES},
                     {"model.embed_positions.", PART_POSITIONS},
                     {"model.norm.", PART_NORM},
+                    {"lm_head.", PART_HEAD},
                     {"classifier.", PART_HEAD}};
     static const struct {
         const char *prefix;

@@ -62,10 +62,14 @@ enum status system_add_root(struct system *system)
     memset(root.act, -1, sizeof root.act);
     int layers = (int)system->space.list[HYPER_LAYERS].value[root.value[HYPER_LAYERS]];
     for (int i = 0; i < layers + 3; i++) {
-        struct component component = {.id = system->next_component++, .origin = -1, .task = -1};
+        struct component component = {.origin = -1, .task = -1};
         component.part = i < 2 ? (enum part)i : i < layers + 2 ? PART_LAYER : PART_NORM;
         component.layer = component.part == PART_LAYER ? i - 2 : 0;
         component.elements = system->sizes.elements(system->sizes.self, component.part, 0);
+        /* With rotated queries and keys there are no positions. */
+        if (component.part == PART_POSITIONS && component.elements == 0)
+            continue;
+        component.id = system->next_component++;
         root.component[root.count++] = component.id;
         if (!system_add_component(system, &component))
             return STATUS_MEMORY;
@@ -131,7 +135,7 @@ static int64_t path_adapters(const struct system *system, const struct path *pat
 void component_place(const struct system *system, const struct component *component, char text[PLACE_NAME])
 {
     static const char *const words[] = {"patches", "positions", "layers", "norm", "head", "adapters"};
-    const char *word = words[component->part];
+    const char *word = system->of_texts && component->part == PART_PATCHES ? "tokens" : words[component->part];
     if (component->part == PART_LAYER || component->part == PART_ADAPTER)
         snprintf(text, PLACE_NAME, "%s.%d", word, component->layer);
     else if (component->part == PART_HEAD)
@@ -258,7 +262,7 @@ static enum status check_path(const struct system *system, const struct path *pa
     long long id = path->id;
     if (path->parent >= 0 ? !system_path(system, path->parent) : path->task >= 0)
         return context_fail(system->context, STATUS_INTERNAL, "path %lld has no parent", id);
-    if (path->count < 4 || path->count > PATH_COMPONENTS)
+    if (path->count < 3 || path->count > PATH_COMPONENTS)
         return context_fail(system->context, STATUS_INTERNAL, "path %lld has %d components", id, path->count);
     for (int i = 0; i < path->count; i++) {
         const struct component *component = system_component(system, path->component[i]);

@@ -81,6 +81,7 @@ struct system {
     struct scoring scoring;
     enum mutation mutation;
     bool adapters; /* layers may get some */
+    bool of_texts; /* not of images */
     uint64_t seed;
     int64_t next_component, next_path;
     int64_t visits; /* finished, of all tasks */
@@ -114,7 +115,7 @@ int path_layers(const struct system *system, const struct path *path);
 /* Its component of a part, and of a layer where there are several; NULL: it has none. */
 const struct component *path_component(const struct system *system, const struct path *path, enum part part, int layer);
 
-/* "patches", "positions", "layers.3", "adapters.3", "norm", "head.TASK". */
+/* "patches" (or "tokens"), "positions", "layers.3", "adapters.3", "norm", "head.TASK". */
 void component_place(const struct system *system, const struct component *component, char text[PLACE_NAME]);
 
 /* The kept paths of other tasks than `task` that hold it. */

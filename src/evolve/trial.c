@@ -10,6 +10,15 @@
 
 /* -- Sizes -- */
 
+static void set_classes(struct model_config *model, int64_t classes)
+{
+    if (model->family == FAMILY_DECODER)
+        model->classes = classes;
+    else
+        model->vocabulary = classes;
+    model->image.classes = classes;
+}
+
 static enum status sum_part(const struct trial *trial, enum part part, int64_t extent, int64_t *sum)
 {
     struct model_config model = trial->config->model;
@@ -20,7 +29,7 @@ static enum status sum_part(const struct trial *trial, enum part part, int64_t e
     if (part == PART_ADAPTER)
         snprintf(model.adapters, sizeof model.adapters, "%lld", (long long)extent);
     else
-        model.image.classes = model.vocabulary = integer_max(1, extent);
+        set_classes(&model, integer_max(1, extent));
     parameter_list_create(trial->context, &list);
     enum status status = model_find(&model)->describe(trial->context, &model, &list);
     for (int i = 0; status == STATUS_OK && i < list.count; i++)
@@ -46,7 +55,7 @@ double trial_flops(void *self, int64_t layers, int64_t adapters, int64_t classes
     int64_t length = trial->config->training.sequence_length;
     model.layers = layers;
     snprintf(model.adapters, sizeof model.adapters, "%lld", (long long)adapters);
-    model.image.classes = model.vocabulary = classes;
+    set_classes(&model, classes);
     /* Of a step: forward, and backward with two products for each of it. */
     return model_find(&model)->flops(&model, length, 0.0, NULL) * (double)length / 3.0;
 }
@@ -175,14 +184,16 @@ enum status trial_run(const struct trial *trial, const struct visit *visit, int 
     struct trial_model model;
     struct copy copy = {0};
     double begin = clock_seconds();
+    double processor_begin = clock_process_seconds();
     enum status status;
-    *result = (struct trial_result){0};
+    *result = (struct trial_result){.group = trial->group};
     TRY(trial_model_open(trial, &child->path, &wishes, &model));
     TRY(mesh_agree(trial->mesh, trial->context, copy_create(&model, &copy)));
     TRY(train(&model, child, &copy, result));
     if (result->kept)
         TRY(write_components(&model, &copy));
     result->seconds = clock_seconds() - begin;
+    result->processor_seconds = clock_process_seconds() - processor_begin;
 done:
     copy_destroy(&copy);
     trial_model_close(&model);

@@ -23,6 +23,8 @@ struct trial_result {
     bool finite;
     int64_t steps;
     double seconds;
+    double processor_seconds; /* of the group's first rank */
+    int group;
 };
 
 /* Trains child `index` of the visit's generation, and if values were kept writes its components. */

@@ -47,6 +47,24 @@ static enum status load(struct trial_model *model, bool trains)
     return STATUS_OK;
 }
 
+/* What is trained is what nobody else holds, to the last parameter. */
+static enum status check_frozen(const struct trial_model *model)
+{
+    const struct system *system = model->trial->system;
+    const struct parameter_list *list = &model->session->parameters;
+    for (int i = 0; i < list->count; i++) {
+        enum part part;
+        int layer;
+        const char *name = list->item[i]->spec.name;
+        const struct component *component =
+            store_part(name, &part, &layer) ? path_component(system, model->path, part, layer) : NULL;
+        if (!component || component_locked(system, component->id, model->path->task) != list->item[i]->frozen)
+            return context_fail(system->context, STATUS_INTERNAL, "%s: %s, unlike its component", name,
+                                list->item[i]->frozen ? "frozen" : "trained");
+    }
+    return STATUS_OK;
+}
+
 static enum status open_trainer(struct trial_model *model)
 {
     const struct trial *trial = model->trial;
@@ -71,6 +89,7 @@ enum status trial_model_open(const struct trial *trial, const struct path *path,
     model->has_source = true;
     CHECK(source_open(context, trial->mesh, config, trial->engine->threads, &model->source));
     CHECK(wishes->trains ? open_trainer(model) : open_session(model));
+    CHECK(mesh_agree(trial->mesh, context, wishes->trains ? check_frozen(model) : STATUS_OK));
     initialize(model);
     return load(model, wishes->trains);
 }

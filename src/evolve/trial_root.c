@@ -20,6 +20,7 @@ static enum status compare(const struct trial *trial, const char *path, const st
                             path, (long long)model.layers, (long long)wanted->layers);
     model.layers = wanted->layers;
     model.image.classes = wanted->image.classes;
+    model.classes = wanted->classes;
     if (model.family != FAMILY_DECODER)
         model.vocabulary = wanted->vocabulary;
     return config_same_model(context, &model, wanted, path, "the configuration, which evolve.root has to fit");

@@ -53,7 +53,7 @@ static void add_model(const struct trial *trial, const struct path *path, struct
     const struct task *task = &trial->system->tasks[path->task];
     add(lines, "model.layers=%d", path_layers(trial->system, path));
     add_adapters(trial, path, lines);
-    add(lines, "model.image.classes=%lld", (long long)task->classes);
+    add(lines, "model.%sclasses=%lld", trial->system->of_texts ? "" : "image.", (long long)task->classes);
     add(lines, "data.train=%s", task->train);
 }
 
@@ -71,9 +71,11 @@ static void add_frozen(const struct trial *trial, const struct path *path, struc
         char pattern[64];
         if (!component_locked(trial->system, component->id, path->task))
             continue;
-        snprintf(pattern, sizeof pattern, patterns[component->part], component->layer);
+        bool tokens = trial->system->of_texts && component->part == PART_PATCHES;
+        snprintf(pattern, sizeof pattern, tokens ? "model.embed_tokens.*" : patterns[component->part],
+                 component->layer);
         length += (size_t)snprintf(text + length, LINE - length, "%s%s", length > begin ? "," : "", pattern);
-        if (component->part == PART_PATCHES && trial->config->model.pooling == POOLING_CLASS)
+        if (component->part == PART_PATCHES && !tokens && trial->config->model.pooling == POOLING_CLASS)
             length += (size_t)snprintf(text + length, LINE - length, ",model.class_token.*");
     }
     lines->count += length > begin;
@@ -126,7 +128,8 @@ enum status trial_settings(const struct trial *trial, const struct path *path, c
     if (wishes->trains) {
         add_frozen(trial, path, lines);
         add_training(trial, path, lines);
-        add_augmentation(trial, path, lines);
+        if (!trial->system->of_texts)
+            add_augmentation(trial, path, lines);
     }
     if (wishes->batch > 0) {
         add(lines, "training.batch=%lld", (long long)wishes->batch);

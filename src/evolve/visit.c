@@ -291,7 +291,8 @@ static enum status take_components(struct visit *visit, int index, const struct 
     int layers = (int)path_value(system, &child->path, HYPER_LAYERS);
     struct taking taking = {.visit = visit, .parent = parent, .child = child, .key = visit_key(visit, index, "copies")};
     CHECK(take_part(&taking, PART_PATCHES, 0, ACTION_PATCHES));
-    CHECK(take_part(&taking, PART_POSITIONS, 0, ACTION_POSITIONS));
+    if (path_component(system, parent, PART_POSITIONS, 0))
+        CHECK(take_part(&taking, PART_POSITIONS, 0, ACTION_POSITIONS));
     for (int layer = 0; layer < layers; layer++) {
         CHECK(take_adapter(&taking, layer));
         CHECK(take_part(&taking, PART_LAYER, layer, ACTION_LAYER + layer));

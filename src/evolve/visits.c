@@ -70,6 +70,8 @@ static enum status write_metrics(struct evolve *evolve, const struct visit *visi
         {"accepted", result->kept, true},
         {"steps", (double)result->steps, true},
         {"seconds", result->seconds, false},
+        {"processor_seconds", result->processor_seconds, false},
+        {"group", result->group, true},
     };
     if (!evolve->metrics)
         return STATUS_OK;

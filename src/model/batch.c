@@ -108,9 +108,11 @@ int batch_image_fields(const struct config *config, struct batch_field fields[BA
 struct class_targets batch_class_targets(const struct batch *batch, int64_t row, int64_t first)
 {
     const struct config *config = batch->model->config;
+    const int32_t *mixed_labels = batch_field(batch, "mixed_labels");
+    const float *mixing = batch_field(batch, "mixing");
     return (struct class_targets){.labels = (const int32_t *)batch_field(batch, "labels") + row,
-                                  .mixed_labels = (const int32_t *)batch_field(batch, "mixed_labels") + row,
-                                  .mixing = (const float *)batch_field(batch, "mixing") + row,
+                                  .mixed_labels = mixed_labels ? mixed_labels + row : NULL,
+                                  .mixing = mixing ? mixing + row : NULL,
                                   .classes = config->model.image.classes,
                                   .first = first,
                                   .smoothing = batch->training ? (float)config->training.label_smoothing : 0.0f,

@@ -69,7 +69,9 @@ int64_t decoder_packet_bytes(const struct decoder *decoder, const struct decoder
 
 const struct decoder_ends *decoder_ends_of(const struct model_config *config)
 {
-    return config->family == FAMILY_VIT ? &image_ends : &token_ends;
+    if (config->family == FAMILY_VIT)
+        return &image_ends;
+    return config->classes > 0 ? &text_ends : &token_ends;
 }
 
 int64_t decoder_model_chunks(const struct decoder *decoder)
@@ -149,6 +151,10 @@ enum status decoder_check(struct context *context, const struct model_config *co
         return context_fail(context, STATUS_USAGE,
                             "mesh.context: the tokens of an image are not divided; use 1, and more of mesh.tensor or "
                             "mesh.data");
+    if (config->classes > 0 && mesh->context > 1)
+        return context_fail(context, STATUS_USAGE,
+                            "mesh.context: a text that is classified is not divided; use 1, and more of mesh.tensor "
+                            "or mesh.data");
     if (mesh->tensor > config->heads)
         return context_fail(context, STATUS_USAGE,
                             "mesh.tensor: %lld ranks cannot share %lld heads; use at most %lld and more of mesh.data",

@@ -5,7 +5,8 @@
 
 struct decoder *decoder_of(const struct model *model)
 {
-    return model->ops == &decoder_ops || model->ops == &vit_ops ? model->self : NULL;
+    bool is = model->ops == &decoder_ops || model->ops == &vit_ops || model->ops == &text_ops;
+    return is ? model->self : NULL;
 }
 
 struct decoder_batch *decoder_batch_of(const struct batch *batch)

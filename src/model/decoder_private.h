@@ -46,7 +46,7 @@ struct decoder_ends {
                  const struct microbatch *microbatch, struct packet *out);
 };
 
-extern const struct decoder_ends token_ends, image_ends;
+extern const struct decoder_ends token_ends, image_ends, text_ends;
 
 /* Those of the model's family. */
 const struct decoder_ends *decoder_ends_of(const struct model_config *config);

@@ -164,8 +164,10 @@ static double head_products(const struct model_config *config, int64_t length)
 {
     double head = (double)config->width * (double)config->vocabulary;
     double patch = (double)(config->image.channels * config->image.patch * config->image.patch);
-    if (config->family == FAMILY_DECODER)
+    if (config->family == FAMILY_DECODER && config->classes == 0)
         return head;
+    if (config->family == FAMILY_DECODER)
+        return (double)(config->width * config->classes) / (double)length;
     double patches = (double)(length - (config->pooling == POOLING_CLASS));
     return (head + patches * patch * (double)config->width * 2.0 / 3.0) / (double)length;
 }
@@ -256,9 +258,9 @@ static double learned_products(const struct model_config *config, int64_t length
         products += needed(learning, before) * layer_products(config, layer, length, surplus);
         before = before || learning.any;
     }
-    struct learning head = learning_of(list, config->family == FAMILY_VIT ? "classifier."
-                                             : config->tied_embeddings    ? "model.embed_tokens."
-                                                                          : "lm_head.");
+    struct learning head = learning_of(list, config->family == FAMILY_VIT || config->classes > 0 ? "classifier."
+                                             : config->tied_embeddings                           ? "model.embed_tokens."
+                                                                                                 : "lm_head.");
     head.any = false; /* of a single map the input's gradient is for what lies before */
     return products + needed(head, before) * head_products(config, length);
 }

@@ -120,7 +120,7 @@ static bool head(struct tape *tape, struct decoder *decoder, const struct decode
     struct tensor *n = after ? microbatch->h : normalize(tape, decoder, microbatch->h);
     n = sequence_gather(tape, decoder->mesh, n, microbatch->count);
     struct tensor *pooled = config->pooling == POOLING_CLASS ? class_tokens(tape, n, input->rows, input->length)
-                                                             : row_mean(tape, n, input->length);
+                                                             : row_mean(tape, n, input->length, NULL);
     if (after)
         pooled = normalize(tape, decoder, pooled);
     struct tensor *logits = linear(tape, pooled, parameter_value(decoder->classifier.weight),

@@ -4,7 +4,7 @@ const struct model_ops *model_find(const struct model_config *config)
 {
     static const struct model_ops *const families[] = {
         [FAMILY_DECODER] = &decoder_ops, [FAMILY_VIT] = &vit_ops, [FAMILY_RESNET] = &resnet_ops};
-    return families[config->family];
+    return config->family == FAMILY_DECODER && config->classes > 0 ? &text_ops : families[config->family];
 }
 
 enum status model_create(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,

@@ -143,7 +143,7 @@ struct model_scalars_ops {
     bool (*warning)(const struct model_scalars *scalars, int64_t step, char *text, size_t size);
 };
 
-extern const struct model_ops decoder_ops, vit_ops, resnet_ops;
+extern const struct model_ops decoder_ops, vit_ops, resnet_ops, text_ops;
 
 /* The family of a configuration. */
 const struct model_ops *model_find(const struct model_config *config);

@@ -45,8 +45,9 @@ struct patches {
 
 struct tensor *patch_rows(struct tape *tape, const struct patches *patches, int64_t count, enum dtype out);
 
-/* The mean of each `length` rows that follow one another: x [N * length, D] -> [N, D]. */
-struct tensor *row_mean(struct tape *tape, struct tensor *x, int64_t length);
+/* The mean of each `length` rows that follow one another: x [N * length, D] -> [N, D]; with `valid` [N], which lives as
+ * long as the tape's records, of the first so many of them, at least 1. */
+struct tensor *row_mean(struct tape *tape, struct tensor *x, int64_t length, const int64_t *valid);
 
 /* Rows of a table: y[n] = weight[tokens[n] - first] where that row exists in weight [R, D], else 0. */
 struct tensor *embedding(struct tape *tape, struct tensor *weight, const int32_t *tokens, int64_t count, int64_t first);

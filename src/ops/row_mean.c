@@ -1,5 +1,11 @@
 #include "src/ops/operation.h"
 
+/* Rows of a length that count. */
+static int64_t counted(const int64_t *valid, int64_t row, int64_t length)
+{
+    return valid ? valid[row] : length;
+}
+
 static void row_mean_backward(struct tape *tape, const struct tape_record *record)
 {
     struct engine *engine = tape->engine;
@@ -12,13 +18,16 @@ static void row_mean_backward(struct tape *tape, const struct tape_record *recor
         return;
     int64_t length = tensor_rows(x) / integer_max(1, tensor_rows(y));
 #pragma omp parallel for schedule(static) num_threads(operation_threads(engine, tensor_count(x)))
-    for (int64_t n = 0; n < tensor_rows(x); n++)
+    for (int64_t n = 0; n < tensor_rows(x); n++) {
+        int64_t count = counted(record->saved, n / length, length);
+        float share = n % length < count ? 1.0f / (float)count : 0.0f;
         engine->kernels->accumulate_scaled(operation_at_mutable(dx.data, n * columns, dx.dtype), dx.dtype,
-                                           operation_at(dy, n / length * columns, y->dtype), y->dtype,
-                                           1.0f / (float)length, dx.beta, columns);
+                                           operation_at(dy, n / length * columns, y->dtype), y->dtype, share, dx.beta,
+                                           columns);
+    }
 }
 
-struct tensor *row_mean(struct tape *tape, struct tensor *x, int64_t length)
+struct tensor *row_mean(struct tape *tape, struct tensor *x, int64_t length, const int64_t *valid)
 {
     if (!x)
         return NULL;
@@ -36,11 +45,13 @@ struct tensor *row_mean(struct tape *tape, struct tensor *x, int64_t length)
     }
 #pragma omp parallel for schedule(static) num_threads(operation_threads(engine, tensor_count(x)))
     for (int64_t n = 0; n < rows; n++)
-        for (int64_t i = 0; i < length; i++)
+        for (int64_t i = 0; i < counted(valid, n, length); i++)
             engine->kernels->accumulate_scaled(sums + n * columns, DTYPE_F32,
                                                operation_at(x->data, (n * length + i) * columns, x->dtype), x->dtype,
-                                               1.0f / (float)length, i ? 1.0f : 0.0f, columns);
+                                               1.0f / (float)counted(valid, n, length), i ? 1.0f : 0.0f, columns);
     convert(engine, y->data, y->dtype, sums, DTYPE_F32, rows * columns);
     arena_rewind(tape->work, mark);
-    return tape_push(tape, (struct tape_record){.backward = row_mean_backward, .input = {x}, .output = y});
+    return tape_push(tape,
+                     (struct tape_record){
+                         .backward = row_mean_backward, .input = {x}, .output = y, .saved = (void *)(uintptr_t)valid});
 }

@@ -50,6 +50,6 @@ enum status source_open(struct context *context, struct mesh *mesh, const struct
                         struct source *source) MUST_USE;
 void source_close(struct source *source);
 
-extern const struct source_ops token_source_ops, image_source_ops;
+extern const struct source_ops token_source_ops, image_source_ops, label_source_ops;
 
 #endif

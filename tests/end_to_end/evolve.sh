@@ -35,6 +35,9 @@ for ranks in 1 2 4; do
     diff -r -x metrics.jsonl groups1/run groups$ranks/run || fail "$ranks groups make another system than one"
 done
 [ "$(grep -c '"mutations":' groups1/run/metrics.jsonl)" = 24 ] || fail "metrics have no line for each child"
+for group in 0 1 2 3; do
+    grep -q "\"group\": *$group" groups4/run/metrics.jsonl || fail "group $group of four trained no child"
+done
 [ "$(ls groups1/run/children)" = "" ] || fail "results of children are left: $(ls groups1/run/children)"
 awk '/keeps path/ { kept++; if ($8 + 0 < 0.5) exit 1 } END { exit kept != 3 }' groups1.log ||
     fail "the tasks are not learned: $(grep keeps groups1.log)"

@@ -65,7 +65,27 @@ static void test_gelu_erf_everywhere(void **state)
 
 static struct tensor *row_mean_run(struct tape *tape, struct tensor **input, const struct check *check)
 {
-    return row_mean(tape, input[0], *(const int64_t *)check->argument);
+    return row_mean(tape, input[0], *(const int64_t *)check->argument, NULL);
+}
+
+/* Of 5 rows each the first 3, all, and the first. */
+static const int64_t first_rows[3] = {3, 5, 1};
+
+static struct tensor *first_mean_run(struct tape *tape, struct tensor **input, const struct check *check)
+{
+    (void)check;
+    return row_mean(tape, input[0], 5, first_rows);
+}
+
+static void first_mean_reference(double *const *input, double *output, const struct check *check)
+{
+    int64_t columns = check->columns[0];
+    for (int64_t i = 0; i < check->outputs; i++) {
+        int64_t row = i / columns;
+        output[i] = 0.0;
+        for (int64_t r = 0; r < first_rows[row]; r++)
+            output[i] += input[0][(row * 5 + r) * columns + i % columns] / (double)first_rows[row];
+    }
 }
 
 static void row_mean_reference(double *const *input, double *output, const struct check *check)
@@ -93,6 +113,14 @@ static void test_row_mean(void **state)
                                  .argument = &sizes[s][1],
                                  .run = row_mean_run,
                                  .reference = row_mean_reference});
+    check_all((struct check){.name = "row_mean of the first",
+                             .inputs = 1,
+                             .rows = {15},
+                             .columns = {33},
+                             .outputs = 3 * 33,
+                             .out = DTYPE_BF16,
+                             .run = first_mean_run,
+                             .reference = first_mean_reference});
 }
 
 /* -- Patches -- */
