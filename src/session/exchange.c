@@ -154,11 +154,11 @@ done:
 
 /* -- Out -- */
 
-/* model.a.b: into the object a of the model's. */
+/* model.a.b: into the object a of the model's. Nothing of model.lora, which models that go out do not have. */
 static void add_setting(void *self, const char *key, const char *value)
 {
     json_t *object = self;
-    if (strncmp(key, "model.", 6) != 0)
+    if (strncmp(key, "model.", 6) != 0 || strncmp(key, "model.lora.", 11) == 0)
         return;
     key += 6;
     for (const char *point = strchr(key, '.'); point; point = strchr(key, '.')) {
