@@ -427,6 +427,33 @@ static void probabilities_of_actions_are_kept_with_a_path(void **state)
     end(&context, &system);
 }
 
+/* Random heads of the same shape differ: each child has streams of its own, in each generation, visit and task. */
+static void every_child_has_streams_of_its_own(void **state)
+{
+    enum { KEYS = 16 };
+    struct context context;
+    struct system system;
+    uint64_t key[KEYS];
+    int count = 0;
+    (void)state;
+    make(&context, &system);
+    for (int task = 0; task < 2; task++)
+        for (int64_t iteration = 1; iteration <= 2; iteration++) {
+            struct visit visit;
+            assert_ok(&context, visit_begin(&system, task, iteration, &visit));
+            for (int g = 0; g < 2; g++) {
+                visit_generation(&visit);
+                for (int child = 1; child <= 2; child++)
+                    key[count++] = visit_key(&visit, child, "new components");
+            }
+            visit_destroy(&visit);
+        }
+    for (int i = 0; i < KEYS; i++)
+        for (int k = 0; k < i; k++)
+            assert_true(key[i] != key[k]);
+    end(&context, &system);
+}
+
 /* -- Acceptance, sizes, scores -- */
 
 static void the_best_is_kept_and_of_equal_ones_the_newest(void **state)
@@ -609,6 +636,7 @@ int main(void)
         cmocka_unit_test(a_component_of_nobody_else_is_copied_and_a_locked_one_with_mu),
         cmocka_unit_test(adapters_come_with_mu_and_go_with_their_layers),
         cmocka_unit_test(probabilities_of_actions_are_kept_with_a_path),
+        cmocka_unit_test(every_child_has_streams_of_its_own),
         cmocka_unit_test(the_best_is_kept_and_of_equal_ones_the_newest),
         cmocka_unit_test(sizes_add_up_and_fall_when_shared),
         cmocka_unit_test(what_is_kept_never_changes_and_ids_are_never_used_again),
