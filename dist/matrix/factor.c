@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "dist/matrix/grid_private.h"
-#include "dist/mesh/mesh_mpi.h"
 
 static int64_t short_side(const struct grid_matrix *matrix)
 {
@@ -84,10 +83,10 @@ static enum status size_work(struct factor *factor, const char *what)
     int64_t most = count;
     mesh_all_reduce(grid->mesh, grid->axis, &most, 1, DTYPE_I64, MESH_MAX);
     if (queried && most <= INT_MAX) {
-        uint64_t event = mesh_library_enter(grid->mesh, grid->axis);
+        uint64_t event = grid_enter(grid);
         if (grid_calls(grid))
             count = integer_max(count, query(factor));
-        mesh_library_leave(grid->mesh, event);
+        grid_leave(grid, event);
         most = count;
         mesh_all_reduce(grid->mesh, grid->axis, &most, 1, DTYPE_I64, MESH_MAX);
     }
@@ -241,18 +240,18 @@ enum status factor_orthogonalize(struct factor *factor, const char *what, const 
     int info = 0;
     double s = (double)small;
     grid_count_flops(grid, 2.0 * s * s * (2.0 * (double)integer_max(rows, columns) + (double)rows - s));
-    uint64_t event = mesh_library_enter(grid->mesh, grid->axis);
+    uint64_t event = grid_enter(grid);
     if (grid_calls(grid))
         call->geqrf(&rows, &columns, a->data, &one, &one, a->descriptor, factor->numbers, factor->work, &size, &info);
-    mesh_library_leave(grid->mesh, event);
+    grid_leave(grid, event);
     CHECK(factor_settle(factor, what, "geqrf", info));
     if (triangle)
         copy_triangle(a, triangle);
-    event = mesh_library_enter(grid->mesh, grid->axis);
+    event = grid_enter(grid);
     if (grid_calls(grid))
         call->orgqr(&rows, &small, &small, a->data, &one, &one, a->descriptor, factor->numbers, factor->work, &size,
                     &info);
-    mesh_library_leave(grid->mesh, event);
+    grid_leave(grid, event);
     return factor_settle(factor, what, "orgqr", info);
 }
 
@@ -280,12 +279,12 @@ static enum status run_eigen(struct factor *factor, const char *what, const stru
     int integers = (int)factor->integer_count;
     int info = 0;
     grid_count_flops(grid, 9.0 * (double)n * (double)n * (double)n);
-    uint64_t event = mesh_library_enter(grid->mesh, grid->axis);
+    uint64_t event = grid_enter(grid);
     if (grid_calls(grid))
         scalapack_of(a->dtype)->syevd("V", "L", &n, a->data, &one, &one, a->descriptor, factor->numbers,
                                       factor->left.data, &one, &one, factor->left.descriptor, factor->work, &size,
                                       factor->integers, &integers, &info);
-    mesh_library_leave(grid->mesh, event);
+    grid_leave(grid, event);
     CHECK(factor_settle(factor, what, "syevd", info));
     share_values(factor);
     return STATUS_OK;
@@ -302,12 +301,16 @@ static enum status run_svd(struct factor *factor, const char *what, const struct
     double small = (double)short_side(a);
     double large = (double)integer_max(rows, columns);
     grid_count_flops(grid, 6.0 * large * small * small + 16.0 * small * small * small);
-    uint64_t event = mesh_library_enter(grid->mesh, grid->axis);
+    uint64_t event = grid_enter(grid);
     if (grid_calls(grid))
         scalapack_of(a->dtype)->gesvd("V", "V", &rows, &columns, a->data, &one, &one, a->descriptor, factor->numbers,
                                       factor->left.data, &one, &one, factor->left.descriptor, factor->right.data, &one,
                                       &one, factor->right.descriptor, factor->work, &size, &info);
-    mesh_library_leave(grid->mesh, event);
+    grid_leave(grid, event);
+    /* Ranks that get no rows of the bidiagonal's vectors find the values by another algorithm; those of the first
+     * count. */
+    if (info == (int)small + 1 && (int)small < grid->rows * grid->columns)
+        info = 0;
     CHECK(factor_settle(factor, what, "gesvd", info));
     share_values(factor);
     return STATUS_OK;
@@ -339,6 +342,8 @@ enum status factor_run(struct factor *factor, const char *what, struct grid_matr
     switch (factor->kind) {
     case FACTOR_QR:
         return factor_orthogonalize(factor, what, a, &factor->right);
+    case FACTOR_ORTHOGONAL:
+        return factor_orthogonalize(factor, what, a, NULL);
     case FACTOR_EIGEN:
         return run_eigen(factor, what, a);
     case FACTOR_SVD:

@@ -3,6 +3,7 @@
  *
  *   FACTOR_QR      a [m, n] becomes Q [m, k] in its first k = min(m, n) columns, with orthonormal columns; the plan's
  *                  `right` [k, n] is R, upper triangular, Q R = A (signs are the library's)
+ *   FACTOR_ORTHOGONAL  the same without R
  *   FACTOR_EIGEN   a [n, n], symmetric, of which the lower triangle is read and destroyed: `values` [n] ascending, the
  *                  columns of `left` [n, n] the vectors
  *   FACTOR_SVD     a [m, n], destroyed: `values` [k] descending, `left` [m, k] = U, `right` [k, n] = V^T; A = U S V^T
@@ -22,7 +23,15 @@
 
 #include "dist/matrix/grid.h"
 
-enum factor_kind { FACTOR_QR, FACTOR_EIGEN, FACTOR_SVD, FACTOR_POLAR, FACTOR_QDWH, FACTOR_NEWTON_SCHULZ };
+enum factor_kind {
+    FACTOR_QR,
+    FACTOR_ORTHOGONAL,
+    FACTOR_EIGEN,
+    FACTOR_SVD,
+    FACTOR_POLAR,
+    FACTOR_QDWH,
+    FACTOR_NEWTON_SCHULZ
+};
 
 struct factor {
     struct context *context;

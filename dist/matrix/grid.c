@@ -183,13 +183,30 @@ enum status grid_matrix_allocate(struct context *context, const char *what, cons
 
 /* -- Arithmetic -- */
 
+uint64_t grid_enter(const struct grid *grid)
+{
+    return mesh_library_enter(grid->mesh, grid->axis);
+}
+
+/* A process has one way to broadcast and to combine for all its grids, and some routines do not put back what they
+ * found: ranks that were in different grids before would then wait for each other in different ways. */
+void grid_leave(const struct grid *grid, uint64_t event)
+{
+    static const char *const operations[] = {"Broadcast", "Combine"};
+    static const char *const scopes[] = {"Rowwise", "Columnwise", "All"};
+    for (int o = 0; o < 2 && grid_calls(grid); o++)
+        for (int s = 0; s < 3; s++)
+            pb_topset_(&grid->blacs, operations[o], scopes[s], " ");
+    mesh_library_leave(grid->mesh, event);
+}
+
 void grid_multiply(double alpha, struct grid_part a, bool a_transposed, struct grid_part b, bool b_transposed,
                    double beta, struct grid_part c, int64_t m, int64_t n, int64_t k)
 {
     const struct grid *grid = c.matrix->grid;
     enum dtype dtype = c.matrix->dtype;
     grid_count_flops(grid, 2.0 * (double)m * (double)n * (double)k);
-    uint64_t event = mesh_library_enter(grid->mesh, grid->axis);
+    uint64_t event = grid_enter(grid);
     if (grid_calls(grid) && m > 0 && n > 0) {
         union number factor = number_of(dtype, alpha);
         union number kept = number_of(dtype, beta);
@@ -199,7 +216,7 @@ void grid_multiply(double alpha, struct grid_part a, bool a_transposed, struct g
                                   b.matrix->descriptor, &kept, c.matrix->data, &(int){(int)c.row + 1}, &(int){1},
                                   c.matrix->descriptor);
     }
-    mesh_library_leave(grid->mesh, event);
+    grid_leave(grid, event);
 }
 
 void grid_add(double alpha, struct grid_part a, bool a_transposed, double beta, struct grid_part c, int64_t m,
@@ -207,7 +224,7 @@ void grid_add(double alpha, struct grid_part a, bool a_transposed, double beta, 
 {
     const struct grid *grid = c.matrix->grid;
     enum dtype dtype = c.matrix->dtype;
-    uint64_t event = mesh_library_enter(grid->mesh, grid->axis);
+    uint64_t event = grid_enter(grid);
     if (grid_calls(grid) && m > 0 && n > 0) {
         union number factor = number_of(dtype, alpha);
         union number kept = number_of(dtype, beta);
@@ -215,7 +232,7 @@ void grid_add(double alpha, struct grid_part a, bool a_transposed, double beta, 
                                    &(int){(int)a.row + 1}, &(int){1}, a.matrix->descriptor, &kept, c.matrix->data,
                                    &(int){(int)c.row + 1}, &(int){1}, c.matrix->descriptor);
     }
-    mesh_library_leave(grid->mesh, event);
+    grid_leave(grid, event);
 }
 
 double grid_sum_of_squares(const struct grid_matrix *matrix)

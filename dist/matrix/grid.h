@@ -80,4 +80,11 @@ struct grid_part {
 void grid_multiply(double alpha, struct grid_part a, bool a_transposed, struct grid_part b, bool b_transposed,
                    double beta, struct grid_part c, int64_t m, int64_t n, int64_t k);
 
+/* The sum of squares of all elements: NaN or infinite where the matrix is not finite. Collective. */
+double grid_sum_of_squares(const struct grid_matrix *matrix);
+
+/* Adds value I, with as many ones as the shorter side has; or scales. Local. */
+void grid_add_identity(const struct grid_matrix *matrix, double value);
+void grid_scale(const struct grid_matrix *matrix, double value);
+
 #endif

@@ -43,16 +43,13 @@ const struct scalapack *scalapack_of(enum dtype dtype);
 /* Whether this rank calls ScaLAPACK for it: it is in the grid, and the mesh is not dry. */
 bool grid_calls(const struct grid *grid);
 
-/* The sum of squares of all elements: NaN or infinite where the matrix is not finite. Collective. */
-double grid_sum_of_squares(const struct grid_matrix *matrix);
+/* Around a call of the library, by all ranks of the axis; returns what leaving needs. */
+uint64_t grid_enter(const struct grid *grid);
+void grid_leave(const struct grid *grid, uint64_t event);
 
 /* C = alpha op(A) + beta C of parts [m, n]. Collective. */
 void grid_add(double alpha, struct grid_part a, bool a_transposed, double beta, struct grid_part c, int64_t m,
               int64_t n);
-
-/* Adds value I, all ones of which the shorter side has; or scales. Local. */
-void grid_add_identity(const struct grid_matrix *matrix, double value);
-void grid_scale(const struct grid_matrix *matrix, double value);
 
 /* Counts executed floating-point operations of a call over all ranks of the grid, of which each does its share. */
 void grid_count_flops(const struct grid *grid, double flops);

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "dist/matrix/grid_private.h"
-#include "dist/mesh/mesh_mpi.h"
 
 static struct grid_part all_of(const struct grid_matrix *matrix)
 {
@@ -73,17 +72,17 @@ static enum status round_by_cholesky(struct factor *factor, const char *what, co
     grid_add_identity(square, 1.0);
     grid_add(1.0, all_of(x), false, 0.0, all_of(solved), rows, side);
     grid_count_flops(grid, s * s * s / 3.0 + 2.0 * s * s * (double)rows);
-    uint64_t event = mesh_library_enter(grid->mesh, grid->axis);
+    uint64_t event = grid_enter(grid);
     if (grid_calls(grid))
         call->potrf("U", &side, square->data, &one, &one, square->descriptor, &info);
-    mesh_library_leave(grid->mesh, event);
+    grid_leave(grid, event);
     CHECK(factor_settle(factor, what, "potrf", info));
-    event = mesh_library_enter(grid->mesh, grid->axis);
+    event = grid_enter(grid);
     union number unit = number_of(x->dtype, 1.0);
     for (int transposed = 0; transposed <= 1 && grid_calls(grid); transposed++)
         call->trsm("R", "U", transposed ? "T" : "N", "N", &rows, &side, &unit, square->data, &one, &one,
                    square->descriptor, solved->data, &one, &one, solved->descriptor);
-    mesh_library_leave(grid->mesh, event);
+    grid_leave(grid, event);
     grid_add(w.a - w.b / w.c, all_of(solved), false, w.b / w.c, all_of(x), rows, side);
     return STATUS_OK;
 }

@@ -10,6 +10,7 @@ int Csys2blacs_handle(MPI_Comm communicator);
 void Cfree_blacs_system_handle(int handle);
 void Cblacs_gridmap(int *context, int *ranks, int leading, int rows, int columns);
 void Cblacs_gridexit(int context);
+void pb_topset_(const int *context, const char *operation, const char *scope, const char *topology);
 
 /* A matrix or a part of it: its memory, the first row and column from 1, its descriptor. */
 #define AT const void *, const int *, const int *, const int *

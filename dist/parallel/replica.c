@@ -54,17 +54,21 @@ static void find_shards(struct replica *replica)
         struct range whole = {.begin = replica->position[i], .count = parameter_local(parameter)};
         struct range part = range_intersect(slice, whole);
         bool dealt_here = replica->dealt[i] == replica->index;
-        /* What is dealt to this replica is known to all its tensor ranks, those too that have nothing of it. */
-        if (part.count == 0 && !dealt_here)
+        /* What is dealt to this replica is known to all its tensor ranks, those too that have nothing of it; and what
+         * replicas step together to all of them. */
+        bool together = replica->dealt[i] < 0 && parameter->grid_ranks > 0;
+        if (part.count == 0 && !dealt_here && !together)
             continue;
         if (dealt_here)
             part = whole;
+        if (part.count == 0 && together)
+            part.begin = slice.begin;
         int64_t state = bucket->state + part.begin - slice.begin;
         bool frozen = bucket->kind == BUCKET_FROZEN;
         struct shard *shard = &replica->shards[replica->shard_count++];
         replica->stepped += !frozen;
         shard->parameter = parameter;
-        shard->flat = (struct range){.begin = part.begin - whole.begin, .count = part.count};
+        shard->flat = (struct range){.begin = part.count > 0 ? part.begin - whole.begin : 0, .count = part.count};
         shard->begin = frozen ? 0 : state;
         bool own_master = bucket->dtype == DTYPE_F32;
         shard->master = own_master ? values_at(replica, bucket, part.begin) : frozen ? NULL : replica->master + state;

@@ -285,8 +285,7 @@ const struct setting setting_table[] = {
 
     {WORD(optimizer.kind), DEFAULT = "adamw",
      .words = {[OPTIMIZER_ADAMW] = "adamw", [OPTIMIZER_SGD] = "sgd", [OPTIMIZER_MUON] = "muon", [OPTIMIZER_SOAP] = "soap"},
-     HELP = "AdamW, stochastic gradient descent with momentum, or for the matrices inside layers Muon or SOAP, and AdamW "
-            "for the rest."},
+     HELP = "AdamW, gradient descent with momentum, or Muon or SOAP for matrices inside layers and AdamW for the rest."},
     {SINGLE(optimizer.learning_rate, 0, INFINITY), DEFAULT = "3.0e-4",
      HELP = "Largest learning rate, reached at the end of the warm-up."},
     {SINGLE(optimizer.beta1, 0, 1), .below = true, DEFAULT = "0.9",
@@ -301,8 +300,7 @@ const struct setting setting_table[] = {
      HELP = "sgd and muon: Nesterov's momentum, which looks one step ahead."},
     {WORD(optimizer.polar), DEFAULT = "newton_schulz",
      .words = {[POLAR_NEWTON_SCHULZ] = "newton_schulz", [POLAR_EXACT] = "exact"},
-     HELP = "muon: makes a matrix orthogonal by five rounds of an iteration, which is fast, or by its singular value "
-            "decomposition."},
+     HELP = "muon: makes matrices orthogonal by five fast rounds of an iteration, or by singular value decomposition."},
     {SINGLE(optimizer.adamw_learning_rate, 0, INFINITY), DEFAULT = "0.0",
      HELP = "muon and soap: learning rate of what AdamW steps beside them; 0 is optimizer.learning_rate."},
     {SINGLE(optimizer.beta3, 0, 1), .below = true, DEFAULT = "0.95",
@@ -311,6 +309,10 @@ const struct setting setting_table[] = {
      HELP = "soap: steps between refreshments of the bases."},
     {INTEGER(optimizer.max_side, 0, DIMENSION_MAXIMUM), DEFAULT = "8192",
      HELP = "soap: longest side of a matrix that has a basis; the average of a side is as large as its square."},
+    {INTEGER(optimizer.matrix_ranks, 1, COUNT_MAXIMUM), .automatic = true, DEFAULT = "auto",
+     HELP = "muon and soap: ranks that step a matrix together; auto: those it needs to be done in a rank's even share."},
+    {INTEGER(optimizer.matrix_border, 1, DIMENSION_MAXIMUM), DEFAULT = "1024",
+     HELP = "muon and soap: shorter side from which ranks step a matrix together; `cairn bench matrices` measures it."},
     {LIST(optimizer.no_decay), DEFAULT = "",
      HELP = "Parameters without weight decay, by shell patterns over their names; vectors have none as it is."},
     {SINGLE(optimizer.weight_decay, 0, INFINITY), DEFAULT = "0.1",

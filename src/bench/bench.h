@@ -26,6 +26,11 @@ enum status bench_kernels(struct context *context, struct mesh *mesh, struct eng
 /* Every collective that training uses, over all ranks, from 8 B to 64 MiB. USAGE error with one rank. Collective. */
 enum status bench_collectives(struct context *context, struct mesh *mesh, const struct bench_options *options) MUST_USE;
 
+/* Steps of whole matrices as Muon and SOAP take them, by side: on one rank and over grids of ranks, and the side from
+ * which these are faster. Collective. */
+enum status bench_matrices(struct context *context, struct mesh *mesh, struct engine *engine,
+                           const struct bench_options *options) MUST_USE;
+
 /* Training steps of `config` on generated tokens: their time by kind, FLOPs, and memory. Collective. */
 enum status bench_step(struct context *context, struct mesh *mesh, struct engine *engine, const struct config *config,
                        const struct bench_options *options) MUST_USE;

@@ -85,10 +85,11 @@ enum status command_bench(struct command *command, int argc, char **argv)
     if (bench == bench_generate)
         options.warmup = 1;
     CHECK(read_options(command, &words, &options));
-    if (!bench && strcmp(what, "kernels") != 0 && strcmp(what, "collectives") != 0)
+    bool matrices = strcmp(what, "matrices") == 0;
+    if (!bench && !matrices && strcmp(what, "kernels") != 0 && strcmp(what, "collectives") != 0)
         return context_fail(
             context, STATUS_USAGE,
-            "bench: name what to measure: kernels, collectives, step or generate; see `cairn bench --help`");
+            "bench: name what to measure: kernels, collectives, matrices, step or generate; see `cairn bench --help`");
     if (count != (bench ? 2 : 1))
         return context_fail(context, STATUS_USAGE,
                             bench ? "bench %s: name a configuration; see `cairn bench --help`"
@@ -97,6 +98,8 @@ enum status command_bench(struct command *command, int argc, char **argv)
     if (bench)
         return run_model(command, names[1], bench, &options);
     CHECK(start_plain(command));
+    if (matrices)
+        return bench_matrices(context, command->mesh, &command->engine, &options);
     return strcmp(what, "kernels") == 0 ? bench_kernels(context, command->mesh, &command->engine, &options)
                                         : bench_collectives(context, command->mesh, &options);
 }

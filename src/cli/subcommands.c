@@ -205,6 +205,7 @@ const struct subcommand subcommands[] = {
     {"bench", command_bench, "measure operations, collectives, training steps or generation",
      "usage: cairn bench kernels [--type fp32|bf16] [--quick] [--json]\n"
      "       cairn bench collectives [--quick] [--json]\n"
+     "       cairn bench matrices [--quick] [--json]\n"
      "       cairn bench step CONFIG [--steps N] [--warmup N] [--peak-gflops X] [--set KEY=VALUE]... [--quick] "
      "[--json]\n"
      "       cairn bench generate CONFIG [--rows N] [--prompt N] [--tokens N] [--requests N]\n"
@@ -212,6 +213,7 @@ const struct subcommand subcommands[] = {
      "                            [--set KEY=VALUE]... [--json]\n\n"
      "kernels       every operation at the shapes of GPT-2 124M, beside the ceilings of this machine\n"
      "collectives   every collective of training over all ranks, by size (mpirun -n 2 or more)\n"
+     "matrices      steps of Muon's and SOAP's matrices, on one rank and over grids of ranks (mpirun -n 2 or more)\n"
      "step          training steps on generated tokens: where the time goes, FLOPs, memory\n"
      "generate      generation by a model with its initial parameters: tokens a second, layers that a token takes\n\n"
      "  --type TYPE            of kernels: fp32 or bf16 (bf16)\n"

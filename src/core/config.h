@@ -199,6 +199,8 @@ struct optimizer_config {
     double beta3;               /* of soap */
     int64_t every;
     int64_t max_side;
+    int64_t matrix_ranks;      /* that step a matrix together; 0 is auto */
+    int64_t matrix_border;     /* shorter side from which they do */
     struct text_list no_decay; /* patterns of parameters without weight decay */
     double weight_decay;
     double clip; /* largest global gradient norm; 0 is off */

@@ -5,6 +5,8 @@
  *   p -= rate decay p;   p -= rate 0.2 sqrt(max(rows, columns)) polar(U), each slice of a 3-D one by itself */
 #include <math.h>
 
+#include "dist/matrix/exchange.h"
+#include "dist/matrix/factor.h"
 #include "dist/matrix/matrix.h"
 #include "src/ops/operation.h"
 #include "src/optim/matrices.h"
@@ -151,21 +153,37 @@ static size_t work(const struct optimizer_config *config, const struct parameter
     return ((size_t)(m.rows * m.columns) + matrix_polar_work(m.rows, m.columns)) * sizeof(double);
 }
 
-/* The same by the singular value decomposition, in double precision: singular values that are only rounding of the
- * gradient's fp32 are left out. */
+/* The share of the largest singular value below which others are only rounding of the gradient's fp32. */
+static double cutoff_of(int64_t rows, int64_t columns)
+{
+    return 1.2e-7 * (double)integer_max(rows, columns);
+}
+
+/* The same by the singular value decomposition, in double precision. */
 static enum status exact(struct engine *engine, const char *name, int64_t rows, int64_t columns, float *x, double *work)
 {
     int64_t count = rows * columns;
+    struct time_account *time = &engine->context->time;
+    double small = (double)integer_min(rows, columns);
     CHECK(matrix_check(engine->context, name, rows, columns));
+    time->flops[TIME_PRODUCTS] += (6.0 * (double)integer_max(rows, columns) + 16.0 * small) * small * small;
     if (engine->context->dry)
         return STATUS_OK;
+    enum time_kind before = time_enter(time, TIME_PRODUCTS);
     for (int64_t i = 0; i < count; i++)
         work[i] = x[i];
-    double cutoff = 1.2e-7 * (double)integer_max(rows, columns);
-    CHECK(matrix_polar(engine->context, name, rows, columns, cutoff, work, work + count));
-    for (int64_t i = 0; i < count; i++)
+    enum status status =
+        matrix_polar(engine->context, name, rows, columns, cutoff_of(rows, columns), work, work + count);
+    for (int64_t i = 0; i < count && status == STATUS_OK; i++)
         x[i] = (float)work[i];
-    return STATUS_OK;
+    time_leave(time, before);
+    return status;
+}
+
+/* The length of the step along a direction whose singular values are 1. */
+static float length_of(int64_t rows, int64_t columns)
+{
+    return 0.2f * sqrtf((float)integer_max(rows, columns));
 }
 
 static enum status direct(const struct optimizer_step *step, const struct parameter_spec *spec, const float *gradient,
@@ -180,10 +198,68 @@ static enum status direct(const struct optimizer_step *step, const struct parame
             CHECK(exact(step->engine, spec->name, m.rows, m.columns, x, step->work));
         else
             CHECK(newton_schulz(step->engine, m.rows, m.columns, x, step->work));
-        scale(step->engine, x, x, 0.2f * sqrtf((float)integer_max(m.rows, m.columns)), elements);
+        scale(step->engine, x, x, length_of(m.rows, m.columns), elements);
     }
     return STATUS_OK;
 }
 
-const struct optimizer_ops muon_ops = {
-    .name = "muon", .choose = choose, .arrays = arrays, .direct = direct, .cost = cost, .work = work};
+/* -- Over a grid -- */
+
+struct muon_grid {
+    struct grid_matrix matrix;
+    struct factor *factor;
+};
+
+static enum status grid_make(struct context *context, const struct optimizer_config *config, const char *what,
+                             const struct grid *grid, int64_t rows, int64_t columns, void **made)
+{
+    bool exactly = config->polar == POLAR_EXACT;
+    struct muon_grid *muon = memory_allocate(context, sizeof *muon, MEMORY_OTHER);
+    *made = muon;
+    CHECK(grid_agree(grid, muon ? STATUS_OK : STATUS_MEMORY));
+    CHECK(grid_agree(grid, grid_matrix_allocate(context, what, grid, exactly ? DTYPE_F64 : DTYPE_F32, rows, columns,
+                                                grid_block(grid, rows, columns), &muon->matrix)));
+    CHECK(factor_create(context, what, exactly ? FACTOR_POLAR : FACTOR_NEWTON_SCHULZ, &muon->matrix, &muon->factor));
+    muon->factor->cutoff = cutoff_of(rows, columns);
+    return STATUS_OK;
+}
+
+static void grid_unmake(struct context *context, void **made)
+{
+    struct muon_grid *muon = *made;
+    if (!muon)
+        return;
+    factor_destroy(&muon->factor);
+    memory_free(context, muon->matrix.data);
+    memory_free(context, muon);
+    *made = NULL;
+}
+
+static const struct grid_matrix *grid_layout(const void *made)
+{
+    const struct muon_grid *muon = made;
+    return &muon->matrix;
+}
+
+static enum status grid_step(const struct optimizer_step *step, void *made, const struct grid_share *share,
+                             const float *gradient, void *const *state, float *direction)
+{
+    struct muon_grid *muon = made;
+    advance(step, gradient, state[0], direction, share->count);
+    exchange_into_grid(share->exchange, direction, &muon->matrix, share->work);
+    CHECK(factor_run(muon->factor, share->name, &muon->matrix));
+    exchange_from_grid(share->exchange, &muon->matrix, direction, share->work);
+    scale(step->engine, direction, direction, length_of(muon->matrix.rows, muon->matrix.columns), share->count);
+    return STATUS_OK;
+}
+
+static const struct optimizer_grid_ops grid_ops = {
+    .create = grid_make, .destroy = grid_unmake, .matrix = grid_layout, .step = grid_step};
+
+const struct optimizer_ops muon_ops = {.name = "muon",
+                                       .choose = choose,
+                                       .arrays = arrays,
+                                       .direct = direct,
+                                       .grid = &grid_ops,
+                                       .cost = cost,
+                                       .work = work};

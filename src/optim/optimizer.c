@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/ops/operation.h"
 #include "src/ops/ops.h"
+#include "src/optim/spread.h"
 #include "src/optim/whole.h"
 
 enum { ALIGNMENT = 64 };
@@ -44,16 +46,25 @@ static enum status leave_out_decay(struct context *context, const struct text_li
     return STATUS_OK;
 }
 
-enum status optimizer_prepare(struct context *context, const struct optimizer_config *config,
+enum status optimizer_prepare(struct context *context, const struct mesh *mesh, const struct optimizer_config *config,
                               const struct optimizer_ops *ops, const struct parameter_list *list)
 {
+    double all = 0.0; /* costs of what the ranks of this pipeline stage may step together */
     ops = ops ? ops : optimizer_find(config->kind);
+    CHECK(spread_check(context, mesh, config));
     for (int i = list->borrowed; i < list->count; i++) {
         struct parameter *parameter = list->item[i];
         const struct optimizer_ops *chosen = choose(ops, &parameter->spec);
-        parameter->uncut = chosen->direct != NULL;
         parameter->cost =
             chosen->cost ? chosen->cost(config, &parameter->spec) : (double)parameter_elements(&parameter->spec);
+        all += parameter->here && chosen->grid && parameter_learns(parameter) ? parameter->cost : 0.0;
+    }
+    for (int i = list->borrowed; i < list->count; i++) {
+        struct parameter *parameter = list->item[i];
+        const struct optimizer_ops *chosen = choose(ops, &parameter->spec);
+        int ranks = chosen->grid ? spread_ranks(mesh, config, parameter, all) : 0;
+        parameter->grid_ranks = ranks;
+        parameter->uncut = chosen->direct && (ranks == 0 || spread_axis(mesh, ranks) == MESH_TENSOR);
     }
     return leave_out_decay(context, &config->no_decay, list);
 }
@@ -67,16 +78,31 @@ static int list_arrays(const struct optimizer *optimizer, const struct parameter
     return choose(optimizer->ops, spec)->arrays(&optimizer->config, spec, arrays);
 }
 
+/* Whether a shard's arrays are those of a parameter that one rank steps whole. */
+static bool is_whole(const struct optimizer *optimizer, int index)
+{
+    return optimizer->stepped_by[index]->direct && optimizer->shards[index].parameter->grid_ranks == 0;
+}
+
+/* The rows that this rank has of square arrays. */
+static struct range rows_of(const struct optimizer *optimizer, const struct optimizer_array *array, int index)
+{
+    int64_t side = array->shape[array->rank - 2];
+    if (is_whole(optimizer, index))
+        return (struct range){0, side};
+    return spread_rows(optimizer->mesh, optimizer->shards[index].parameter, side);
+}
+
 /* The bytes that this rank has of an array. */
 static int64_t array_bytes(const struct optimizer *optimizer, const struct optimizer_array *array, int index)
 {
     const struct shard *shard = &optimizer->shards[index];
-    bool is_whole = optimizer->stepped_by[index]->direct != NULL;
-    int64_t count = is_whole ? parameter_elements(&shard->parameter->spec) : shard->flat.count;
-    if (!array->name || (is_whole && !whole_is_home(optimizer->whole, index)))
+    bool whole = is_whole(optimizer, index);
+    int64_t count = whole ? parameter_elements(&shard->parameter->spec) : shard->flat.count;
+    if (!array->name || (whole && !whole_is_home(optimizer->whole, index)))
         return 0;
     for (int i = 0; i < array->rank; i++)
-        count = (i ? count : 1) * array->shape[i];
+        count = (i ? count : 1) * (i == array->rank - 2 ? rows_of(optimizer, array, index).count : array->shape[i]);
     return count * (int64_t)dtype_size(array->dtype);
 }
 
@@ -102,6 +128,7 @@ enum status optimizer_create(struct context *context, struct mesh *mesh, const s
                              struct optimizer *optimizer)
 {
     *optimizer = (struct optimizer){.context = context,
+                                    .mesh = mesh,
                                     .config = *config,
                                     .ops = ops ? ops : optimizer_find(config->kind),
                                     .shards = shards,
@@ -114,6 +141,7 @@ enum status optimizer_create(struct context *context, struct mesh *mesh, const s
     for (int i = 0; i < count; i++)
         optimizer->stepped_by[i] = choose(optimizer->ops, &shards[i].parameter->spec);
     CHECK(whole_create(context, mesh, optimizer, &optimizer->whole));
+    CHECK(spread_create(context, mesh, optimizer, &optimizer->spread));
     optimizer->memory = memory_allocate(context, (size_t)place_state(optimizer), MEMORY_OPTIMIZER);
     if (!optimizer->memory)
         return STATUS_MEMORY;
@@ -124,6 +152,7 @@ enum status optimizer_create(struct context *context, struct mesh *mesh, const s
 void optimizer_destroy(struct optimizer *optimizer)
 {
     whole_destroy(&optimizer->whole);
+    spread_destroy(&optimizer->spread);
     memory_free(optimizer->context, optimizer->memory);
     memory_free(optimizer->context, optimizer->stepped_by);
     memory_free(optimizer->context, optimizer->state);
@@ -132,19 +161,25 @@ void optimizer_destroy(struct optimizer *optimizer)
 
 /* The pieces of an array that this rank has: of the shard's elements, or all of it. */
 static int find_pieces(const struct optimizer *optimizer, const char *name, int index, bool writes,
-                       const struct state_array *array, struct state_piece *pieces)
+                       const struct optimizer_array *kept, const struct state_array *array, struct state_piece *pieces)
 {
     const struct shard *shard = shard_named(optimizer->shards, optimizer->count, name);
     if (!shard)
         return 0;
     ptrdiff_t place = shard - optimizer->shards;
     void *data = optimizer->state[place * OPTIMIZER_ARRAYS + index];
-    if (!optimizer->stepped_by[place]->direct)
+    bool whole = is_whole(optimizer, (int)place);
+    if (!whole && kept->rank == 0)
         return shard_pieces(shard, data, writes, pieces);
     if (!data || (writes && shard->parameter->copy))
         return 0;
     pieces[0] = (struct state_piece){.data = data};
     memcpy(pieces[0].box.extent, array->shape, sizeof array->shape);
+    if (!whole) {
+        struct range rows = rows_of(optimizer, kept, (int)place);
+        pieces[0].box.offset[kept->rank - 2] = rows.begin;
+        pieces[0].box.extent[kept->rank - 2] = rows.count;
+    }
     return 1;
 }
 
@@ -161,7 +196,7 @@ static enum status visit(const struct optimizer *optimizer, const struct paramet
         array.doubles = true;
         array.shape[array.rank - 1] *= 2;
     }
-    array.piece_count = find_pieces(optimizer, spec->name, index, visitor->writes, &array, pieces);
+    array.piece_count = find_pieces(optimizer, spec->name, index, visitor->writes, kept, &array, pieces);
     return visitor->array(visitor->self, &array);
 }
 
@@ -192,6 +227,28 @@ float optimizer_decay(const struct optimizer_step *step, const struct shard *sha
     return shard->parameter->spec.decay ? (float)step->config->weight_decay : 0.0f;
 }
 
+void optimizer_apply(const struct optimizer_step *step, const struct shard *shard, struct range within,
+                     const float *direction)
+{
+    float rate = optimizer_rate(step, shard);
+    float decay = optimizer_decay(step, shard);
+    int threads = operation_threads(step->engine, within.count);
+    if (step->engine->context->dry)
+        return;
+#pragma omp parallel num_threads(threads)
+    {
+        struct range range = operation_range(within.count, LINE_ELEMENTS);
+        float *restrict p = shard->master + within.begin;
+        bf16 *values = shard->values ? shard->values + within.begin : NULL;
+        int64_t end = range.begin + range.count;
+#pragma omp simd
+        for (int64_t i = range.begin; i < end; i++)
+            p[i] -= rate * (direction[i] + decay * p[i]);
+        for (int64_t i = range.begin; values && i < end; i++)
+            values[i] = bf16_from_float(p[i]);
+    }
+}
+
 enum status optimizer_update(struct optimizer *optimizer, struct engine *engine, struct mesh *mesh, int64_t t,
                              double rate, double gradient_scale)
 {
@@ -207,7 +264,8 @@ enum status optimizer_update(struct optimizer *optimizer, struct engine *engine,
             CHECK(ops->step(ops == optimizer->ops ? &step : &rest, &optimizer->shards[i],
                             optimizer->state + (ptrdiff_t)i * OPTIMIZER_ARRAYS));
     }
-    return whole_update(optimizer->whole, optimizer, &step);
+    CHECK(whole_update(optimizer->whole, optimizer, &step));
+    return spread_update(optimizer->spread, optimizer, &step);
 }
 
 double optimizer_norm_squares(struct engine *engine, const struct shard *shards, int count)

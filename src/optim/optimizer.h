@@ -29,6 +29,34 @@ struct optimizer_step {
     void *work;            /* the bytes that the optimiser has asked for */
 };
 
+/* What a rank has of a matrix that several step together. */
+struct grid_share {
+    const char *name;          /* of the parameter */
+    int64_t count;             /* elements of this rank, some of which others may have, too */
+    struct exchange *exchange; /* of fp32, to and from the matrix */
+    void *work;                /* for it */
+};
+
+struct exchange;
+struct grid;
+struct grid_matrix;
+
+/* Steps of matrices of one size over a grid, with what is `made` for them once. All are collective over the grid's axis
+ * and agreed over it. */
+struct optimizer_grid_ops {
+    enum status (*create)(struct context *context, const struct optimizer_config *config, const char *what,
+                          const struct grid *grid, int64_t rows, int64_t columns, void **made) MUST_USE;
+    void (*destroy)(struct context *context, void **made);
+
+    /* How a matrix of the size is laid out. */
+    const struct grid_matrix *(*matrix)(const void *made);
+
+    /* As `direct` does, from this rank's elements: state[i] is its elements of an array of the parameter's shape, and
+     * its rows (by range_partition over the axis) of a square array. */
+    enum status (*step)(const struct optimizer_step *step, void *made, const struct grid_share *share,
+                        const float *gradient, void *const *state, float *direction) MUST_USE;
+};
+
 /* Steps any range of a parameter's elements (`step`), or needs its gradient whole (`direct`): exactly one of the two is
  * there. Neither allocates anything. */
 struct optimizer_ops {
@@ -50,6 +78,8 @@ struct optimizer_ops {
     enum status (*direct)(const struct optimizer_step *step, const struct parameter_spec *spec, const float *gradient,
                           void *const *state, float *direction) MUST_USE;
 
+    const struct optimizer_grid_ops *grid; /* NULL: one rank steps a whole parameter */
+
     /* What `direct` costs, in any unit, and the bytes that it works in; NULL: its elements, nothing. */
     double (*cost)(const struct optimizer_config *config, const struct parameter_spec *spec);
     size_t (*work)(const struct optimizer_config *config, const struct parameter_spec *spec);
@@ -66,6 +96,7 @@ const struct optimizer_ops *optimizer_find(enum optimizer_kind kind);
 /* Of all that a rank steps. */
 struct optimizer {
     struct context *context;
+    struct mesh *mesh; /* NULL for one rank alone */
     struct optimizer_config config;
     const struct optimizer_ops *ops;
     const struct shard *shards;
@@ -74,16 +105,18 @@ struct optimizer {
     void **state;                            /* [count, OPTIMIZER_ARRAYS] into it; NULL: not kept here */
     const struct optimizer_ops **stepped_by; /* [count] */
     struct whole *whole;                     /* parameters that are stepped whole (src/optim/whole.h) */
+    struct spread *spread;                   /* parameters that ranks step together (src/optim/spread.h) */
 };
 
-/* Leaves out the decay of what optimizer.no_decay names, and says in the parameters which are to be dealt whole; before
- * the replica is made. `ops` NULL: those of config->kind. USAGE error. Local. */
-enum status optimizer_prepare(struct context *context, const struct optimizer_config *config,
+/* Leaves out the decay of what optimizer.no_decay names, and says in the parameters which are to be dealt whole and
+ * which several ranks step together; before the replica is made; `mesh` is NULL for one rank alone, and where nothing
+ * is stepped. `ops` NULL: those of config->kind. USAGE error. Local.
+ */
+enum status optimizer_prepare(struct context *context, const struct mesh *mesh, const struct optimizer_config *config,
                               const struct optimizer_ops *ops, const struct parameter_list *list) MUST_USE;
 
 /* State for the replica's shards, all zeros. `ops` NULL: those of config->kind. `mesh` is NULL for one rank alone. To
- * be destroyed whatever comes back. Collective over the tensor axis; agreed over it where there is more than one rank.
- */
+ * be destroyed whatever comes back. Collective over the team. */
 enum status optimizer_create(struct context *context, struct mesh *mesh, const struct optimizer_config *config,
                              const struct optimizer_ops *ops, const struct shard *shards, int count,
                              struct optimizer *optimizer) MUST_USE;
@@ -93,10 +126,14 @@ void optimizer_destroy(struct optimizer *optimizer);
 enum status optimizer_visit(const struct optimizer *optimizer, const struct parameter_list *list,
                             const struct state_visitor *visitor) MUST_USE;
 
-/* Update number t (from 1) of every shard, gradients scaled first. Collective over the tensor axis; a failure is this
- * rank's own. */
+/* Update number t (from 1) of every shard, gradients scaled first. Collective over the pipeline stage; a failure is
+ * this rank's own. */
 enum status optimizer_update(struct optimizer *optimizer, struct engine *engine, struct mesh *mesh, int64_t t,
                              double rate, double gradient_scale) MUST_USE;
+
+/* p -= rate (direction + decay p) for elements `within` of a shard's; direction [within.count]. */
+void optimizer_apply(const struct optimizer_step *step, const struct shard *shard, struct range within,
+                     const float *direction);
 
 /* The rate of a parameter at a rate of the schedule, and its decay. */
 float optimizer_rate(const struct optimizer_step *step, const struct shard *shard);

@@ -7,11 +7,9 @@
 #include "dist/matrix/matrix.h"
 #include "src/ops/operation.h"
 #include "src/optim/matrices.h"
-#include "src/optim/optimizer.h"
+#include "src/optim/soap.h"
 
 enum { FIRST_ROUNDS = 10 }; /* of the first refresh */
-
-enum array { MEAN, SQUARES, LEFT, RIGHT, LEFT_BASIS, RIGHT_BASIS, ARRAYS };
 
 /* The rows or the columns of a matrix. */
 struct side {
@@ -32,14 +30,8 @@ struct soap {
     /* Work. */
     double *matrix[3]; /* [rows, columns] each */
     double *square[2]; /* [longest kept side]^2 each */
-    struct place *order;
+    struct soap_place *order;
     double *factors; /* of the orthogonal factor */
-};
-
-/* A column of a basis by how much of the average it carries. */
-struct place {
-    double weight;
-    int64_t column;
 };
 
 static const struct optimizer_ops *choose(const struct parameter_spec *spec)
@@ -67,13 +59,13 @@ static int arrays(const struct optimizer_config *config, const struct parameter_
     struct matrices m = matrices_of(spec);
     bool left = is_kept(config, m.rows);
     bool right = is_kept(config, m.columns);
-    arrays[MEAN] = (struct optimizer_array){.name = "m"};
-    arrays[SQUARES] = (struct optimizer_array){.name = "v"};
-    arrays[LEFT] = square_array("left", left, spec, m.rows);
-    arrays[RIGHT] = square_array("right", right, spec, m.columns);
-    arrays[LEFT_BASIS] = square_array("left_basis", left, spec, m.rows);
-    arrays[RIGHT_BASIS] = square_array("right_basis", right, spec, m.columns);
-    return ARRAYS;
+    arrays[SOAP_MEAN] = (struct optimizer_array){.name = "m"};
+    arrays[SOAP_SQUARES] = (struct optimizer_array){.name = "v"};
+    arrays[SOAP_LEFT] = square_array("left", left, spec, m.rows);
+    arrays[SOAP_RIGHT] = square_array("right", right, spec, m.columns);
+    arrays[SOAP_LEFT_BASIS] = square_array("left_basis", left, spec, m.rows);
+    arrays[SOAP_RIGHT_BASIS] = square_array("right_basis", right, spec, m.columns);
+    return SOAP_ARRAYS;
 }
 
 static int64_t longest_kept(const struct optimizer_config *config, struct matrices m)
@@ -99,7 +91,7 @@ static size_t work(const struct optimizer_config *config, const struct parameter
     struct matrices m = matrices_of(spec);
     int64_t side = longest_kept(config, m);
     size_t doubles = (size_t)(3 * m.rows * m.columns + 2 * side * side) + matrix_orthogonalize_work(side);
-    return doubles * sizeof(double) + (size_t)side * sizeof(struct place);
+    return doubles * sizeof(double) + (size_t)side * sizeof(struct soap_place);
 }
 
 /* -- Rotations -- */
@@ -192,11 +184,11 @@ static double trace(const double *square, int64_t side)
     return sum;
 }
 
-/* Largest first, equal ones as they were. Mostly they are in order, and products cost more than this in any case. */
-static void sort_places(struct place *order, int64_t count)
+/* Mostly they are in order, and products cost more than this in any case. */
+void soap_sort(struct soap_place *order, int64_t count)
 {
     for (int64_t i = 1; i < count; i++) {
-        struct place place = order[i];
+        struct soap_place place = order[i];
         int64_t at = i;
         for (; at > 0 && order[at - 1].weight < place.weight; at--)
             order[at] = order[at - 1];
@@ -227,11 +219,11 @@ static enum status refresh_round(const struct soap *soap, const struct side *sid
     double shift = 1e-6 * trace(side->average, n) / (double)n;
     multiply(side->average, false, side->basis, false, product, n, n, n);
     for (int64_t j = 0; j < n; j++)
-        soap->order[j] = (struct place){0.0, j};
+        soap->order[j] = (struct soap_place){0.0, j};
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < n; j++)
             soap->order[j].weight += side->basis[i * n + j] * product[i * n + j];
-    sort_places(soap->order, n);
+    soap_sort(soap->order, n);
     reorder_squares(soap, of_rows);
 #pragma omp parallel for num_threads(operation_threads(soap->step->engine, n *n))
     for (int64_t i = 0; i < n; i++)
@@ -241,6 +233,11 @@ static enum status refresh_round(const struct soap *soap, const struct side *sid
         }
     memcpy(side->basis, next, (size_t)(n * n) * sizeof *next);
     return matrix_orthogonalize(soap->step->engine->context, soap->name, n, side->basis, soap->factors);
+}
+
+int soap_rounds(const struct optimizer_config *config, int64_t t, bool had_gradient)
+{
+    return !had_gradient ? FIRST_ROUNDS : (t - 1) % config->every == 0 ? 1 : 0;
 }
 
 /* The average of G G^T, or of G^T G, and what follows from it for the basis. matrix[0] is G. */
@@ -263,7 +260,7 @@ static enum status advance_side(const struct soap *soap, const struct side *side
                                              .beta = config->beta3});
     if (!(trace(side->average, n) > 0.0))
         return STATUS_OK;
-    int rounds = !had_gradient ? FIRST_ROUNDS : (soap->step->t - 1) % config->every == 0 ? 1 : 0;
+    int rounds = soap_rounds(config, soap->step->t, had_gradient);
     for (int round = 0; round < rounds; round++)
         CHECK(refresh_round(soap, side, of_rows));
     return STATUS_OK;
@@ -315,31 +312,46 @@ static void place_work(struct soap *soap, const struct optimizer_config *config,
     for (int i = 0; i < 2; i++)
         soap->square[i] = work + 3 * elements + i * side * side;
     soap->factors = soap->square[1] + side * side;
-    soap->order = (struct place *)(void *)(soap->factors + matrix_orthogonalize_work(side));
+    soap->order = (struct soap_place *)(void *)(soap->factors + matrix_orthogonalize_work(side));
+}
+
+static enum status advance(const struct optimizer_step *step, const struct parameter_spec *spec, const float *gradient,
+                           void *const *state, float *direction)
+{
+    struct matrices m = matrices_of(spec);
+    int64_t elements = m.rows * m.columns;
+    struct soap soap = {.step = step, .name = spec->name, .rows = m.rows, .columns = m.columns};
+    place_work(&soap, step->config, m, step->work);
+    for (int64_t i = 0; i < m.count; i++) {
+        soap.gradient = gradient + i * elements;
+        soap.mean = (float *)state[SOAP_MEAN] + i * elements;
+        soap.squares = (float *)state[SOAP_SQUARES] + i * elements;
+        soap.left = side_at(m.rows, state[SOAP_LEFT], state[SOAP_LEFT_BASIS], i);
+        soap.right = side_at(m.columns, state[SOAP_RIGHT], state[SOAP_RIGHT_BASIS], i);
+        CHECK(advance_matrix(&soap, direction + i * elements));
+    }
+    return STATUS_OK;
 }
 
 static enum status direct(const struct optimizer_step *step, const struct parameter_spec *spec, const float *gradient,
                           void *const *state, float *direction)
 {
     struct context *context = step->engine->context;
-    struct matrices m = matrices_of(spec);
-    int64_t elements = m.rows * m.columns;
-    int64_t side = longest_kept(step->config, m);
+    int64_t side = longest_kept(step->config, matrices_of(spec));
     CHECK(matrix_check(context, spec->name, side, side));
+    context->time.flops[TIME_PRODUCTS] += cost(step->config, spec);
     if (context->dry)
         return STATUS_OK;
-    struct soap soap = {.step = step, .name = spec->name, .rows = m.rows, .columns = m.columns};
-    place_work(&soap, step->config, m, step->work);
-    for (int64_t i = 0; i < m.count; i++) {
-        soap.gradient = gradient + i * elements;
-        soap.mean = (float *)state[MEAN] + i * elements;
-        soap.squares = (float *)state[SQUARES] + i * elements;
-        soap.left = side_at(m.rows, state[LEFT], state[LEFT_BASIS], i);
-        soap.right = side_at(m.columns, state[RIGHT], state[RIGHT_BASIS], i);
-        CHECK(advance_matrix(&soap, direction + i * elements));
-    }
-    return STATUS_OK;
+    enum time_kind before = time_enter(&context->time, TIME_PRODUCTS);
+    enum status status = advance(step, spec, gradient, state, direction);
+    time_leave(&context->time, before);
+    return status;
 }
 
-const struct optimizer_ops soap_ops = {
-    .name = "soap", .choose = choose, .arrays = arrays, .direct = direct, .cost = cost, .work = work};
+const struct optimizer_ops soap_ops = {.name = "soap",
+                                       .choose = choose,
+                                       .arrays = arrays,
+                                       .direct = direct,
+                                       .grid = &soap_grid_ops,
+                                       .cost = cost,
+                                       .work = work};

@@ -187,7 +187,7 @@ enum status whole_create(struct context *context, struct mesh *mesh, const struc
     }
     CHECK(mesh ? mesh_agree(mesh, context, status) : status);
     for (int i = 0; i < optimizer->count; i++)
-        if (optimizer->stepped_by[i]->direct)
+        if (optimizer->stepped_by[i]->direct && optimizer->shards[i].parameter->grid_ranks == 0)
             w->shard[w->count++] = i;
     find_slices(w, optimizer);
     find_homes(w, optimizer);
@@ -308,23 +308,7 @@ static const float *gather_gradient(struct whole *whole, const struct optimizer 
 
 static void apply(const struct optimizer_step *step, const struct shard *shard, const float *direction)
 {
-    int64_t count = shard->flat.count;
-    float rate = optimizer_rate(step, shard);
-    float decay = optimizer_decay(step, shard);
-    int threads = operation_threads(step->engine, count);
-    if (step->engine->context->dry)
-        return;
-#pragma omp parallel num_threads(threads)
-    {
-        struct range range = operation_range(count, LINE_ELEMENTS);
-        float *restrict p = shard->master;
-        int64_t end = range.begin + range.count;
-#pragma omp simd
-        for (int64_t i = range.begin; i < end; i++)
-            p[i] -= rate * (direction[i] + decay * p[i]);
-        for (int64_t i = range.begin; shard->values && i < end; i++)
-            shard->values[i] = bf16_from_float(p[i]);
-    }
+    optimizer_apply(step, shard, (struct range){0, shard->flat.count}, direction);
 }
 
 /* Directions go to the ranks that hold the parameters, and each steps what it has. */

@@ -77,6 +77,7 @@ static void scale_rates(struct rates *rates, double factor)
         rates->attention[pass] *= factor;
         rates->element[pass] *= factor;
     }
+    rates->direction *= factor;
     rates->update *= factor;
 }
 
@@ -134,6 +135,7 @@ static void keep_stage(const struct rehearsal *rehearsal, int stage, struct plan
     kept->stage = stage;
     kept->memory_total = rehearsal->memory.bytes_peak;
     kept->parameters = rehearsal->parameters;
+    kept->direction_flops = rehearsal->rest.flops[TIME_PRODUCTS];
     memcpy(kept->memory, rehearsal->memory.bytes, sizeof kept->memory);
     memcpy(kept->traffic, rehearsal->traffic, sizeof kept->traffic);
 }

@@ -18,6 +18,7 @@ struct plan_stage {
     int64_t memory_total; /* the most held at once */
     int64_t parameters;
     struct mesh_traffic traffic[MESH_AXES]; /* of a step */
+    double direction_flops;                 /* of a step: products and factors of the optimiser's matrices */
 };
 
 struct plan {

@@ -74,6 +74,7 @@ static void choose_model(const struct config *config, const struct mesh_config *
     training->sequence_length = integer_max(1, integer_divide_up(training->sequence_length, mesh->context));
     training->capacity_warmup_steps = 0;
     probe->data.sampling = SAMPLING_SHUFFLE;
+    probe->optimizer.matrix_ranks = 1;
     shrink(probe);
 }
 
@@ -113,6 +114,8 @@ static void find_rates(const struct rehearsal *counted, const struct rehearsal *
     double elements = counted->rest.elements[TIME_COMPUTE] + counted->rest.elements[TIME_OPTIMIZER];
     double seconds = timed->rest.seconds[TIME_COMPUTE] + timed->rest.seconds[TIME_OPTIMIZER];
     rates->update = elements > 0.0 ? seconds / elements : 0.0;
+    double flops = counted->rest.flops[TIME_PRODUCTS];
+    rates->direction = flops > 0.0 ? timed->rest.seconds[TIME_PRODUCTS] / flops : 0.0;
 }
 
 static double seconds_of(const struct rehearsal *timed)
@@ -187,5 +190,6 @@ double rates_pass(const struct rates *rates, int pass, const struct rehearsal_wo
 
 double rates_rest(const struct rates *rates, const struct rehearsal_work *work)
 {
-    return rates->update * (work->elements[TIME_COMPUTE] + work->elements[TIME_OPTIMIZER]);
+    return rates->update * (work->elements[TIME_COMPUTE] + work->elements[TIME_OPTIMIZER]) +
+           rates->direction * work->flops[TIME_PRODUCTS];
 }

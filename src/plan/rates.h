@@ -10,6 +10,7 @@ struct rates {
     double attention[2]; /* a FLOP of attention */
     double element[2];   /* an element of all other operations */
     double spread;       /* of the repeated steps: the distance of their quartiles by their median */
+    double direction;    /* a FLOP of the optimiser's matrices: products and factors */
     double update;       /* an element of the work beside the passes: gradients cleared, their norm, the optimiser */
 };
 

@@ -89,6 +89,13 @@ static double images_per_second(const struct planner *planner, const struct plan
     return (double)planner->config->training.batch / plan->step;
 }
 
+static void print_directions(const struct plan *plan)
+{
+    if (largest_of(plan)->direction_flops > 0.0)
+        printf("%-24s %12.3f GFLOP   of that rank in a step: products and factors\n", "optimiser's matrices",
+               1e-9 * largest_of(plan)->direction_flops);
+}
+
 static void print_time(const struct planner *planner, const struct plan *plan)
 {
     const struct {
@@ -122,6 +129,7 @@ void plan_print(const struct planner *planner, const struct plan *plan)
            threads == 1 ? "" : "s");
     print_memory(plan);
     print_traffic(plan);
+    print_directions(plan);
     print_time(planner, plan);
     print_basis(planner);
 }
@@ -172,8 +180,8 @@ static json_t *stage_json(const struct plan_stage *stage)
             json_object_set_new(traffic, network_axis_name((enum mesh_axis)axis),
                                 json_form("{s:I, s:I}", "calls", (json_int_t)stage->traffic[axis].calls, "bytes",
                                           (json_int_t)stage->traffic[axis].bytes));
-    return json_form("{s:i, s:I, s:o, s:o}", "stage", stage->stage, "parameters", (json_int_t)stage->parameters,
-                     "memory_bytes", memory, "traffic", traffic);
+    return json_form("{s:i, s:I, s:f, s:o, s:o}", "stage", stage->stage, "parameters", (json_int_t)stage->parameters,
+                     "optimizer_matrix_flops", stage->direction_flops, "memory_bytes", memory, "traffic", traffic);
 }
 
 json_t *plan_json(const struct planner *planner, const struct plan *plan)

@@ -11,7 +11,8 @@ static enum status create_parts(struct session *session, const struct model_ops 
     CHECK(context->status); /* declaring does not stop when memory is out */
     if (session->trains)
         CHECK(freeze_parameters(context, config, &session->parameters));
-    CHECK(optimizer_prepare(context, &config->optimizer, optimizer, &session->parameters));
+    CHECK(optimizer_prepare(context, session->trains ? session->mesh : NULL, &config->optimizer, optimizer,
+                            &session->parameters));
     return replica_create(context, session->mesh, session->engine, &session->parameters, session->model.dtype,
                           config->compute.bucket_bytes, session->trains, &session->replica);
 }

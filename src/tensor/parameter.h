@@ -57,7 +57,8 @@ struct parameter {
     struct parameter_spec spec;
     struct parameter_division division;
     bool here;           /* this rank holds its slice; what follows the next two is of use only then */
-    bool uncut;          /* its optimiser steps all of the local block, or nothing */
+    bool uncut;          /* one replica steps all of its local block */
+    int grid_ranks;      /* that step it together over a grid (src/optim/spread.h); 0: one does */
     double cost;         /* of stepping it if it is uncut, in any unit, the same on all ranks */
     bool frozen;         /* never stepped: has no gradient and no state of an optimiser */
     int64_t model_chunk; /* the first chunk of the model that uses it */

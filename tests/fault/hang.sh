@@ -59,6 +59,8 @@ hangs "outside of MPI" "rank 1 on host $HOST is behind: its last collective on t
 3); ranks 2-3 wait in all-reduce number 4 on replica (step 4, in the optimiser)" stay 1
 [ "$(ls folder/hang | paste -sd ' ')" = "rank-00000.json rank-00001.json rank-00002.json rank-00003.json" ] ||
     fail "outside of MPI: folder/hang holds $(ls folder/hang | paste -sd ' ')"
+hangs "inside of ScaLAPACK" "rank 2 on host $HOST does not answer: stopped, dead or cut off; ranks 0-1, 3 wait in ScaLAPACK \
+call number [0-9]* on team (step 4, in the optimiser)" grid 2
 
 play slow 2
 [ $status -eq 0 ] || fail "slow: $(last_words)"

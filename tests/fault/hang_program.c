@@ -5,13 +5,17 @@
  *   hang_program FOLDER SECONDS skip RANK AXIS   the rank leaves out one all-reduce on tensor, replica or team
  *   hang_program FOLDER SECONDS stay RANK        the rank stays outside of MPI
  *   hang_program FOLDER SECONDS slow RANK        the rank takes four times SECONDS for a layer, at work all the time
+ *   hang_program FOLDER SECONDS grid RANK        the rank is stopped inside of a call of ScaLAPACK by all ranks
  *   hang_program FOLDER SECONDS disk RANK        the rank waits as long for a file, and gives no sign of life
  *   hang_program FOLDER SECONDS disks            all ranks do */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dist/matrix/grid.h"
 #include "dist/mesh/events.h"
+#include "dist/mesh/mesh_mpi.h"
 #include "src/watch/watchdog.h"
 
 enum { STEPS = 6, LAYERS = 5, BAD_STEP = 4, BAD_LAYER = 3 };
@@ -23,6 +27,8 @@ struct play {
     int rank; /* the one that misbehaves; -1: none */
     enum mesh_axis axis;
     double seconds;
+    struct grid *grid; /* of all ranks, if they share a matrix */
+    struct grid_matrix matrix;
 };
 
 static void wait_a_moment(void)
@@ -56,6 +62,18 @@ static void reduce(struct play *play, enum mesh_axis axis, bool bad)
         mesh_all_reduce(play->mesh, axis, values, 8, DTYPE_F32, MESH_SUM);
 }
 
+static void multiply(struct play *play, bool bad)
+{
+    struct grid_part all = {&play->matrix, 0};
+    if (!play->grid)
+        return;
+    if (bad) {
+        (void)mesh_library_enter(play->mesh, MESH_TEAM);
+        (void)raise(SIGSTOP);
+    }
+    grid_multiply(1.0, all, false, all, false, 0.0, all, 16, 16, 16);
+}
+
 static void run(struct play *play)
 {
     struct location_mark *place = &play->context.location;
@@ -72,6 +90,7 @@ static void run(struct play *play)
             wait_a_moment();
         }
         location_work(place, LOCATION_OPTIMIZER);
+        multiply(play, bad);
         reduce(play, MESH_REPLICA, bad);
         reduce(play, MESH_TEAM, bad);
     }
@@ -100,12 +119,18 @@ int main(int argc, char **argv)
     play.rank = argc > 4 ? atoi(argv[4]) : -1;
     play.axis = argc > 5 ? axis_named(argv[5]) : MESH_TENSOR;
     TRY(mesh_create(&play.context, team, &(struct mesh_config){2, 1, 1, 2, 1}, &play.mesh));
+    if (strcmp(play.what, "grid") == 0) {
+        TRY(grid_create(&play.context, play.mesh, MESH_TEAM, 2, 2, &play.grid));
+        TRY(grid_matrix_allocate(&play.context, "matrix", play.grid, DTYPE_F64, 16, 16, 8, &play.matrix));
+    }
     TRY(hosts_create(&play.context, play.mesh, &hosts));
     TRY(watchdog_start(&play.context, play.mesh, &hosts, argv[1], play.seconds, &watchdog));
     run(&play);
 done:
     watchdog_stop(&watchdog);
     hosts_destroy(&play.context, &hosts);
+    memory_free(&play.context, play.matrix.data);
+    grid_destroy(&play.grid);
     mesh_destroy(&play.mesh);
     team_destroy(&team);
     return status == STATUS_OK ? 0 : 1;

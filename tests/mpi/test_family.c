@@ -564,16 +564,37 @@ static void parameters_may_be_dealt_whole(void **state)
     }
 }
 
+/* The settings of a test on a mesh, whose last may be for as many ranks as its stages have. */
+struct settings {
+    const char *const *overrides;
+    int count;
+    int together; /* ranks that step a matrix, at most; 0: it does not matter */
+};
+
+enum { SETTINGS = 12 };
+
+static void settings_run(struct run *run, struct mpi_fixture *fixture, struct mesh_config mesh,
+                         const struct settings *s)
+{
+    const char *overrides[SETTINGS + 1];
+    char ranks[64];
+    int64_t stage = mesh.data * mesh.context * mesh.tensor;
+    memcpy(overrides, s->overrides, (size_t)s->count * sizeof *overrides);
+    snprintf(ranks, sizeof ranks, "optimizer.matrix_ranks=%d", (int)integer_min(stage, s->together));
+    overrides[s->count] = ranks;
+    run_create(run, &fixture->context, fixture->team, mesh, NULL, NULL, overrides, s->count + (s->together > 0));
+}
+
 /* Trains, and goes on from the middle on the same mesh to the bit, and on another one. */
-static void check_resume(struct mpi_fixture *fixture, const struct mesh_config meshes[2], const char *const *overrides,
-                         int count)
+static void check_resume(struct mpi_fixture *fixture, const struct mesh_config meshes[2],
+                         const struct settings *settings_of)
 {
     struct context *context = &fixture->context;
     struct run run;
     double losses[STEPS];
     char folder[CHECKPOINT_PATH];
     char path[CHECKPOINT_PATH + 32];
-    run_create(&run, context, fixture->team, meshes[0], NULL, NULL, overrides, count);
+    settings_run(&run, fixture, meshes[0], settings_of);
     make_folder(run.mesh, folder);
     run_steps(&run, 0, 3, losses);
     assert_ok(context, state_save(&run.trainer, NULL, folder));
@@ -582,7 +603,7 @@ static void check_resume(struct mpi_fixture *fixture, const struct mesh_config m
     snprintf(path, sizeof path, "%s/step-00000003.h5", folder);
     for (int i = 0; i < 2; i++) {
         double resumed[STEPS];
-        run_create(&run, context, fixture->team, meshes[i], NULL, NULL, overrides, count);
+        settings_run(&run, fixture, meshes[i], settings_of);
         assert_ok(context, state_load(&run.trainer, NULL, path));
         run_steps(&run, 3, STEPS, resumed);
         for (int step = 3; step < STEPS; step++)
@@ -594,25 +615,30 @@ static void check_resume(struct mpi_fixture *fixture, const struct mesh_config m
 }
 
 /* An optimiser comes to the same on every mesh; unit tests hold it to its formula. */
-static void check_kind(struct mpi_fixture *fixture, const char *const *overrides, int count)
+static void check_settings(struct mpi_fixture *fixture, const struct settings *settings_of)
 {
     struct context *context = &fixture->context;
     struct mesh_config meshes[MOST];
     double alone[STEPS];
     int mesh_count = meshes_of(fixture->ranks, meshes);
-    run_alone(context, fixture->team, NULL, overrides, count, alone);
+    run_alone(context, fixture->team, NULL, settings_of->overrides, settings_of->count, alone);
     assert_true(alone[STEPS - 1] < alone[0] - 0.05);
     for (int i = 0; i < mesh_count; i++) {
         struct run run;
         double losses[STEPS];
-        run_create(&run, context, fixture->team, meshes[i], NULL, NULL, overrides, count);
+        settings_run(&run, fixture, meshes[i], settings_of);
         run_steps(&run, 0, STEPS, losses);
         for (int step = 0; step < STEPS; step++)
             assert_close(losses[step], alone[step], 2e-5, 0.0);
         run_destroy(&run);
         const struct mesh_config both[2] = {meshes[i], meshes[(i + 1) % mesh_count]};
-        check_resume(fixture, both, overrides, count);
+        check_resume(fixture, both, settings_of);
     }
+}
+
+static void check_kind(struct mpi_fixture *fixture, const char *const *overrides, int count)
+{
+    check_settings(fixture, &(struct settings){overrides, count, 0});
 }
 
 static void descent_is_the_same_on_every_mesh(void **state)
@@ -639,6 +665,62 @@ static void soap_is_the_same_on_every_mesh(void **state)
                                        "model.residual.rank=2", "model.residual.previous=2",
                                        "optimizer.every=2",     "optimizer.max_side=30"};
     check_kind(mpi_fixture_of(state), soap, 6);
+}
+
+/* The same where ranks step every matrix together: two of them (of a tensor axis, or of a stage), or all. */
+static void matrices_over_grids_are_stepped_alike(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    static const struct {
+        const char *kind, *other;
+        int together;
+    } cases[] = {{"optimizer.kind=muon", "optimizer.adamw_learning_rate=0.003", 2},
+                 {"optimizer.kind=soap", "optimizer.max_side=30", 4},
+                 {"optimizer.kind=muon", "optimizer.polar=exact", 3}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *overrides[] = {cases[i].kind,
+                                   cases[i].other,
+                                   "model.residual.kind=laurel",
+                                   "model.residual.rank=2",
+                                   "model.residual.previous=2",
+                                   "optimizer.every=2",
+                                   "optimizer.matrix_border=2"};
+        check_settings(fixture, &(struct settings){overrides, 7, cases[i].together});
+    }
+}
+
+/* What auto makes of it: no rank has more than its even share of the costs but for grids. */
+static void auto_spreads_what_would_be_waited_for(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    static const char *const muon[] = {"optimizer.kind=muon", "optimizer.matrix_border=24", "model.layers=1",
+                                       "model.hidden=100"};
+    struct run run;
+    run_create(&run, &fixture->context, fixture->team, mesh_of(fixture->ranks, 1), NULL, NULL, muon, 4);
+    const struct parameter_list *list = &run.trainer.session.parameters;
+    double all = 0.0;
+    for (int i = 0; i < list->count; i++)
+        all += list->item[i]->spec.is_matrix ? list->item[i]->cost : 0.0;
+    for (int i = 0; i < list->count; i++) {
+        const struct parameter *p = list->item[i];
+        bool large = p->spec.is_matrix && integer_min(p->spec.shape[0], p->spec.shape[1]) >= 24;
+        bool waited_for = p->cost * fixture->ranks > all;
+        assert_int_equal(p->grid_ranks, large && waited_for && fixture->ranks > 1 ? fixture->ranks : 0);
+        assert_int_equal(p->uncut, p->spec.is_matrix && p->grid_ranks == 0);
+    }
+    run_destroy(&run);
+    struct mesh *mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1});
+    struct config config;
+    struct trainer trainer;
+    static const char *const many[] = {"optimizer.kind=muon", "optimizer.matrix_ranks=9"};
+    assert_ok(&fixture->context,
+              config_parse(&fixture->context, "settings", settings, strlen(settings), many, 2, &config));
+    assert_ok(&fixture->context, engine_create(&fixture->context, 1, &run.engine));
+    assert_fails(&fixture->context, trainer_create(&fixture->context, mesh, &run.engine, &config, &trainer),
+                 STATUS_USAGE, "optimizer.matrix_ranks: 9 do not fit the");
+    trainer_destroy(&trainer);
+    engine_destroy(&run.engine);
+    mesh_destroy(&mesh);
 }
 
 /* What is left of AdamW's moments and Muon's momentum in a checkpoint: one or the other. */
@@ -679,6 +761,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(descent_is_the_same_on_every_mesh),
     cmocka_unit_test(muon_is_the_same_on_every_mesh),
     cmocka_unit_test(soap_is_the_same_on_every_mesh),
+    cmocka_unit_test(matrices_over_grids_are_stepped_alike),
+    cmocka_unit_test(auto_spreads_what_would_be_waited_for),
     cmocka_unit_test(groups_keep_their_own_arrays),
 };
 

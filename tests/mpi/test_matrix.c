@@ -617,7 +617,9 @@ static void factors_are_those_of_one_rank(void **state)
     struct mpi_fixture *fixture = mpi_fixture_of(state);
     struct world world = {.fixture = fixture, .mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1})};
     static const int64_t blocks[] = {8, 5, 1, 16};
-    for (int number = 0; number < GRIDS; number++) {
+    /* First the one that leaves a rank out, which then must be able to join the others. */
+    for (int turn = 0; turn < GRIDS; turn++) {
+        int number = (turn + GRIDS - 1) % GRIDS;
         world.grid = make_grid(fixture, world.mesh, number);
         for (int s = 0; s < SHAPES; s++) {
             /* Many ranks take long. */
@@ -633,6 +635,23 @@ static void factors_are_those_of_one_rank(void **state)
         }
         grid_destroy(&world.grid);
     }
+    mesh_destroy(&world.mesh);
+}
+
+/* Some ranks have nothing of the vectors that others rotate. */
+static void fewer_values_than_ranks(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    struct world world = {.fixture = fixture, .mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1})};
+    static const struct shape few[] = {{2, 2, ANY}, {3, 2, ANY}, {2, 9, ANY}, {1, 3, ANY}};
+    for (int number = 0; number < GRIDS; number++)
+        for (int s = 0; s < 4; s++) {
+            world.grid = make_grid(fixture, world.mesh, number);
+            world.block = s % 2 ? 1 : 8;
+            world.dtype = s < 2 ? DTYPE_F64 : DTYPE_F32;
+            check_shape(&world, few[s]);
+            grid_destroy(&world.grid);
+        }
     mesh_destroy(&world.mesh);
 }
 
@@ -701,6 +720,36 @@ static void grids_come_and_go(void **state)
     }
     assert_int_equal(fixture->context.memory.bytes_total, held);
     mesh_destroy(&mesh);
+}
+
+void pb_topget_(const int *context, const char *operation, const char *scope, char *topology);
+
+/* Ranks that took part in a call must not wait for one that did not in another way than it waits for them. */
+static void nothing_is_kept_from_call_to_call(void **state)
+{
+    struct mpi_fixture *fixture = mpi_fixture_of(state);
+    static const char *const operations[] = {"Broadcast", "Combine"};
+    static const char *const scopes[] = {"Rowwise", "Columnwise", "All"};
+    struct world world = {.fixture = fixture,
+                          .mesh = mpi_mesh(fixture, (struct mesh_config){0, 1, 1, 1, 1}),
+                          .dtype = DTYPE_F64,
+                          .block = 8};
+    double a[24 * 24];
+    random_matrix(a, 24 * 24, "a");
+    world.grid = make_grid(fixture, world.mesh, 3);
+    for (int kind = FACTOR_QR; kind <= FACTOR_NEWTON_SCHULZ; kind++) {
+        struct grid_matrix x = to_grid(&world, a, 24, 24);
+        struct factor *factor = run(&world, (enum factor_kind)kind, &x);
+        for (int i = 0; i < 6 && world.grid->blacs >= 0; i++) {
+            char topology = 0;
+            pb_topget_(&world.grid->blacs, operations[i / 3], scopes[i % 3], &topology);
+            assert_int_equal(topology, ' ');
+        }
+        factor_destroy(&factor);
+        memory_free(&fixture->context, x.data);
+    }
+    grid_destroy(&world.grid);
+    mesh_destroy(&world.mesh);
 }
 
 /* -- What cannot be -- */
@@ -779,9 +828,11 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(shapes_of_grids_are_square),
     cmocka_unit_test(shares_reach_the_grid_and_come_back),
     cmocka_unit_test(factors_are_those_of_one_rank),
+    cmocka_unit_test(fewer_values_than_ranks),
     cmocka_unit_test(nothing_and_zeros_stay),
     cmocka_unit_test(teams_do_not_meet),
     cmocka_unit_test(grids_come_and_go),
+    cmocka_unit_test(nothing_is_kept_from_call_to_call),
     cmocka_unit_test(what_cannot_be_is_said),
 };
 
