@@ -43,6 +43,15 @@ for ranks in 2 3; do
     fi
 done
 must "collectives as a table" 2 bench collectives --quick && { grep -q '^all-reduce ' out || fail "collectives: no table"; }
+for ranks in 1 2 3; do
+    if must "matrices on $ranks ranks" "$ranks" bench matrices --quick --json; then
+        object "matrices on $ranks ranks"
+        positive "matrices on $ranks ranks" seconds side
+        grids=$(all grid_columns | sort -u | paste -sd ' ')
+        case $ranks in 1) wanted="0" ;; 2) wanted="0 1 2" ;; 3) wanted="0 1 2 3" ;; esac
+        [ "$grids" = "$wanted" ] || fail "matrices on $ranks ranks: grids of $grids columns"
+    fi
+done
 run 1 bench collectives
 [ "$status" -eq 2 ] || fail "collectives on one rank: $(last_words)"
 run 1 bench nothing
