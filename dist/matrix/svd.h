@@ -1,5 +1,7 @@
 /* Singular value decomposition of a whole matrix in double precision, on this rank alone. As dist/matrix/matrix.h:
- * row-major and dense, nothing is collective, nothing allocates. */
+ * row-major and dense, nothing is collective, nothing allocates. Over the ranks of an axis the same is FACTOR_SVD of
+ * dist/matrix/factor.h, with `left`, `right` and `values` as here: collective, on matrices that exchange.h brings from
+ * the ranks' rows or ranges and back. */
 #ifndef CAIRN_DIST_MATRIX_SVD_H
 #define CAIRN_DIST_MATRIX_SVD_H
 
