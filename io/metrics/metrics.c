@@ -6,6 +6,7 @@
 #include <sys/time.h>
 #include <time.h>
 
+#include "io/events/events.h"
 #include "io/json/json.h"
 #include "io/metrics/continue.h"
 #include "io/records/records.h"
@@ -13,7 +14,8 @@
 struct metrics {
     struct context *context;
     struct record *record;
-    json_t *last; /* fields of the step that was the last when the file was opened */
+    struct events *events; /* or NULL */
+    json_t *last;          /* fields of the step that was the last when the file was opened */
 };
 
 enum status metrics_open(struct context *context, const char *path, int64_t step, const char *aside,
@@ -81,13 +83,21 @@ static json_t *object_of(const struct metrics_field *fields, int count)
     return object;
 }
 
+/* Takes the object. */
+static enum status add(struct metrics *metrics, json_t *object)
+{
+    if (metrics->events)
+        events_line(metrics->events, object);
+    return record_add(metrics->record, object);
+}
+
 enum status metrics_write_lists(struct metrics *metrics, const struct metrics_field *fields, int count,
                                 const struct metrics_list *lists, int list_count)
 {
     json_t *object = object_of(fields, count);
     for (int i = 0; i < list_count; i++)
         json_object_set_new(object, lists[i].name, array(&lists[i]));
-    return record_add(metrics->record, object);
+    return add(metrics, object);
 }
 
 enum status metrics_write_text(struct metrics *metrics, const struct metrics_field *fields, int count, const char *name,
@@ -95,12 +105,22 @@ enum status metrics_write_text(struct metrics *metrics, const struct metrics_fie
 {
     json_t *object = object_of(fields, count);
     json_object_set_new(object, name, json_text(text));
-    return record_add(metrics->record, object);
+    return add(metrics, object);
 }
 
 enum status metrics_write(struct metrics *metrics, const struct metrics_field *fields, int count)
 {
     return metrics_write_lists(metrics, fields, count, NULL, 0);
+}
+
+void metrics_mirror(struct metrics *metrics, struct events *events)
+{
+    metrics->events = events;
+}
+
+struct events *metrics_events(const struct metrics *metrics)
+{
+    return metrics->events;
 }
 
 void metrics_close(struct metrics **metrics)

@@ -6,6 +6,7 @@
 #include "src/core/context.h"
 
 struct metrics;
+struct events;
 
 struct metrics_field {
     const char *name;
@@ -35,6 +36,10 @@ enum status metrics_write_lists(struct metrics *metrics, const struct metrics_fi
 enum status metrics_write_text(struct metrics *metrics, const struct metrics_field *fields, int count, const char *name,
                                const char *text) MUST_USE;
 void metrics_close(struct metrics **metrics);
+
+/* From now on every line goes to these events too, which must live as long; NULL: no more. */
+void metrics_mirror(struct metrics *metrics, struct events *events);
+struct events *metrics_events(const struct metrics *metrics);
 
 /* -- Reading -- */
 

@@ -291,13 +291,15 @@ const struct subcommand subcommands[] = {
      "  --folder FOLDER        of the run; one that does not exist yet stands for the nearest above it (.)\n"
      "  --json                 one JSON object instead\n"},
     {"report", command_report, "plots and a page of the metrics of one or several runs",
-     "usage: cairn report RUN... [--output FOLDER]\n\n"
+     "usage: cairn report RUN... [--output FOLDER]\n"
+     "       cairn report RUN... --tensorboard FOLDER\n\n"
      "RUN is a run's folder, or a metrics.jsonl. Draws losses, rates, speed, memory, gates and routers of all runs "
      "over\n"
      "each other, and compares their settings. Files of any length are read; where many steps share a place of the "
      "plot,\n"
      "it shows their mean and their range.\n\n"
-     "  --output FOLDER        for index.html and plots/ (the folder `report` in the first RUN)\n"},
+     "  --output FOLDER        for index.html and plots/ (the folder `report` in the first RUN)\n"
+     "  --tensorboard FOLDER   no page, but an event file of each RUN for `tensorboard --logdir FOLDER`\n"},
     {"analyze", command_analyze, "singular values of a checkpoint's matrices, and how far training moved them",
      "usage: cairn analyze FILE [FILE2] [--match PATTERN] [--directions N] [--output FOLDER] [--json]\n"
      "       cairn analyze RUN --all [--match PATTERN] [--output FOLDER] [--json]\n\n"

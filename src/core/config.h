@@ -256,6 +256,7 @@ struct watch_config {
 struct run_config {
     char folder[TEXT_LENGTH];
     int64_t log_every;
+    bool tensorboard;
     char prompt[TEXT_LENGTH]; /* continued at the end of training; empty is off */
     int64_t prompt_tokens;
 };

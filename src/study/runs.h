@@ -14,4 +14,8 @@ enum { RUNS_MOST = 16 };
 enum status runs_report(struct context *context, const char *const *names, int count, const char *output,
                         FILE *out) MUST_USE;
 
+/* Writes what each run's metrics.jsonl and config.yaml say to an event file of TensorBoard, in a folder of its own name
+ * in `folder`. FILE error. */
+enum status runs_events(struct context *context, const char *const *names, int count, const char *folder) MUST_USE;
+
 #endif

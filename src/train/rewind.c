@@ -1,5 +1,7 @@
 #include "src/train/rewind.h"
 
+#include "io/events/events.h"
+
 #include <stdio.h>
 
 #include "src/train/run_folder.h"
@@ -82,8 +84,12 @@ enum status rewind_tell(struct context *context, const struct rewind *rewind, co
         {"rewind_skipped", (double)rewind->skipped, true},
     };
     snprintf(path, sizeof path, "%s/metrics.jsonl", run);
+    struct events *events = metrics_events(*metrics);
     metrics_close(metrics);
     run_folder_free_name(path, aside, sizeof aside);
     CHECK(metrics_open(context, path, rewind->to, aside, metrics));
+    metrics_mirror(*metrics, events);
+    if (events)
+        events_restart(events, rewind->to + 1);
     return metrics_write(*metrics, fields, (int)(sizeof fields / sizeof *fields));
 }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "io/config/config.h"
+#include "io/events/events.h"
 #include "src/core/sample.h"
 #include "src/core/text.h"
 #include "src/prepare/run_tokenizer.h"
@@ -120,6 +121,25 @@ enum status train_write_note(struct train *train)
     return put_off(train, status, &train->note_waits, "resumed");
 }
 
+static void write_setting(void *self, const char *key, const char *value)
+{
+    events_setting(self, key, value);
+}
+
+/* What only shows the run does not end it. */
+static void open_events(struct train *train, int64_t step)
+{
+    struct context *context = train->context;
+    if (events_create(context, train->config->run.folder, step + 1, &train->events) != STATUS_OK) {
+        context_log(context, "no events for TensorBoard: %s", context->text);
+        context_clear(context);
+        return;
+    }
+    config_visit(train->config, write_setting, train->events);
+    events_settings_end(train->events);
+    metrics_mirror(train->metrics, train->events);
+}
+
 static enum status open_outputs(struct train *train)
 {
     struct context *context = train->context;
@@ -135,7 +155,10 @@ static enum status open_outputs(struct train *train)
     CHECK(lifecycle_begin(&train->lifecycle, train_end(train), train->source.validates));
     /* An instruction to go back leaves a line of history, which is set aside with its checkpoints. */
     run_folder_free_name(path, aside, sizeof aside);
-    return metrics_open(context, path, step, train->line.instruction[0] ? aside : NULL, &train->metrics);
+    CHECK(metrics_open(context, path, step, train->line.instruction[0] ? aside : NULL, &train->metrics));
+    if (train->config->run.tensorboard && step < train_end(train))
+        open_events(train, step);
+    return STATUS_OK;
 }
 
 static void describe_run(const struct train *train)

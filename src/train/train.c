@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/events/events.h"
 #include "src/core/clock.h"
 #include "src/evaluate/evaluate.h"
 #include "src/train/confusion.h"
@@ -463,6 +464,7 @@ done:
     lifecycle_destroy(&train->lifecycle, again ? TRAIN_AGAIN : status != STATUS_OK ? 1 : 0);
     checkpointer_destroy(&train->checkpointer);
     metrics_close(&train->metrics);
+    events_destroy(&train->events);
     lock_release(&train->lock);
     destroy_state(train);
     trainer_destroy(&train->trainer);

@@ -35,6 +35,7 @@ struct train {
     struct lifecycle lifecycle;
     struct lock *lock;       /* of the run's folder; root only */
     struct metrics *metrics; /* root only */
+    struct events *events;   /* root only, with run.tensorboard */
     int64_t first_step;      /* that was done before this start */
     bool config_waits;       /* config.yaml could not be written */
     bool note_waits;         /* RUN/resumed could not */

@@ -14,7 +14,7 @@ evaluation: {every: 6, batches: 2}
 END
 must "the first run" 1 train tiny.yaml --set run.folder=first --set training.stop_at=8
 must "its rest" 1 train tiny.yaml --set run.folder=first
-must "the second run" 1 train tiny.yaml --set run.folder=second --set model.depth.kind=mod --set optimizer.learning_rate=1e-4
+must "the second run" 1 train tiny.yaml --set run.folder=second --set run.tensorboard=true --set model.depth.kind=mod --set optimizer.learning_rate=1e-4
 
 # points FIGURE LINE: what the figure draws.
 points() { sed -n "/^\\\$line$2 << END/,/^END/p" "first/report/plots/$1.gnuplot" | grep -v END; }
@@ -46,6 +46,16 @@ if PATH=/nowhere "$CAIRN" report second --output bare >out 2>err; then
 else
     fail "without gnuplot: $(cat err)"
 fi
+# Events of a run afterwards, and of one as it goes: a file each, with the steps in it.
+must "events" 1 report first second --tensorboard boards
+for run in first second; do
+    [ "$(find boards/$run -name 'events.out.tfevents.*' | wc -l)" -eq 1 ] || fail "events of $run: $(find boards)"
+    grep -aq 'brain.Event:2' boards/$run/* && grep -aq grad_norm boards/$run/* && grep -aq optimizer.learning_rate boards/$run/* ||
+        fail "events of $run lack something"
+done
+grep -aq grad_norm second/events.out.tfevents.* && [ -z "$(find first -name 'events*')" ] || fail "run.tensorboard is not obeyed"
+run 1 report first --tensorboard boards --output x
+[ "$status" -eq 2 ] || fail "a page and events at once: $(last_words)"
 run 1 report nowhere
 [ "$status" -eq 1 ] && grep -q '^cairn: nowhere/metrics.jsonl' err || fail "a run that is not there: $(last_words)"
 run 1 report

@@ -605,7 +605,7 @@ static const char all_changed[] =
     "evolve: {tasks: t, root: r, iterations: 3, generations: 5, children: 6, intervals: 7, samples: 8, "
     "validation_samples: 9, schedule: asynchronous, mutation: actions, adapters: true, size_base: 0.5, size_unit: 2, "
     "flops_base: 0.25, flops_unit: 3, space: [lr = 1]}\n"
-    "run: {folder: '# : - {}', log_every: 10, prompt: \" x \\n y: [ \", prompt_tokens: 9}\n"
+    "run: {folder: '# : - {}', log_every: 10, tensorboard: true, prompt: \" x \\n y: [ \", prompt_tokens: 9}\n"
     "job: {time_limit: 1-12:00:00, mean_hours_between_failures: 3.5}\n";
 
 static void check_round_trip(struct fixture *fixture)
