@@ -328,6 +328,17 @@ static enum status check_optimizer(const struct setting_source *source, const st
     return STATUS_OK;
 }
 
+static enum status check_weights(const struct setting_source *source, const struct config *config)
+{
+    const struct text_list *weights = &config->data.weights;
+    for (int i = 0; i < weights->count; i++) {
+        double weight;
+        if (!text_to_real(weights->item[i], &weight) || !(weight > 0.0 && weight < 1e30))
+            return REFUSE(source, data.weights, data.train, "expected numbers above 0, got \"%s\"", weights->item[i]);
+    }
+    return STATUS_OK;
+}
+
 static enum status check_run(const struct setting_source *source, const struct config *config)
 {
     long long steps = (long long)config->training.steps;
@@ -343,6 +354,7 @@ static enum status check_run(const struct setting_source *source, const struct c
         return REFUSE(source, data.tokenizer, data.format,
                       "expected data.format auto, or one of token files, with data.tokenizer: bytes and samples have "
                       "none");
+    CHECK(check_weights(source, config));
     int64_t tokens = config->data.format == DATA_BYTES ? 256 : config->model.vocabulary;
     if (config->data.eot >= tokens)
         return REFUSE(source, data.eot, model.vocabulary,

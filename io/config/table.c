@@ -188,6 +188,9 @@ const struct setting setting_table[] = {
 
     {PATHS(data.train), DEFAULT = "",
      HELP = "Files with the training text, or images."},
+    {LIST(data.weights), DEFAULT = "", ONLY(DECODER),
+     HELP = "Shares of the names of data.train, a number for each: at every step as many sequences have come from each as "
+            "its share says, to one. None: all are one text."},
     {PATHS(data.validation), DEFAULT = "",
      HELP = "Files with the validation text; none takes the last part of the training text. Of images: none is none."},
     {REAL(data.validation_fraction, 0, 0.9), DEFAULT = "0.05", ONLY(DECODER),

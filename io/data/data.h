@@ -119,6 +119,23 @@ void sampler_sequence(const struct sampler *sampler, int64_t index, int32_t *inp
 /* Sequence number `index` will be asked for soon: its part of the files is read ahead. */
 void sampler_announce(const struct sampler *sampler, int64_t index);
 
+/* Sets in fixed shares: at every place of a run each has given as many sequences as its weight says, to about one. */
+struct blend {
+    struct context *context;
+    int count;
+    double *weights; /* [count], their sum is 1; owned */
+    int64_t *taken;  /* [count] of the sequences before `next`; owned */
+    int64_t next;
+};
+
+/* Weights are above 0. To be destroyed whatever comes back. */
+enum status blend_create(struct context *context, const double *weights, int count, struct blend *blend) MUST_USE;
+void blend_destroy(struct blend *blend);
+
+/* The set that sequence `index` of the run comes from; *place is its number among those of the set. Quick where indices
+ * rise from call to call; one that falls is counted from the first again. */
+int blend_at(struct blend *blend, int64_t index, int64_t *place);
+
 /* For evaluation: contexts of `length` inputs, one behind the other; the last of a text may be short. As in training a
  * text is the whole corpus with SAMPLING_SHUFFLE, and with SAMPLING_STREAM each document, which no context leaves. Each
  * token of a text but the first is a target exactly once. */

@@ -167,6 +167,7 @@ struct augment_config {
 
 struct data_config {
     struct text_list train;
+    struct text_list weights;    /* positive numbers, one for each name of train; empty: it is one text */
     struct text_list validation; /* empty: the last part of the training text, validation_fraction of it */
     double validation_fraction;
     enum data_format format;

@@ -1,15 +1,24 @@
 /* Texts as a source of batches: corpora, and the sampler of their sequences. */
 #include <stdio.h>
+#include <string.h>
 
 #include "io/data/data.h"
+#include "src/core/text.h"
 #include "src/prepare/run_tokenizer.h"
 #include "src/train/corpora.h"
 #include "src/train/source.h"
 
-struct texts {
-    struct corpus *train;
-    struct corpus *validation; /* NULL: there is none */
+/* One of the texts that are trained on. */
+struct text_set {
+    struct corpus *corpus;
     struct sampler sampler;
+};
+
+struct texts {
+    struct text_set *sets;
+    int set_count;
+    struct blend now, ahead;     /* where there are several: of the batch, and of the one that is announced */
+    struct corpus *validation;   /* NULL: there is none */
     struct tokenizer *tokenizer; /* NULL: there is none */
     char facts[TOKENIZER_FACTS]; /* of the tokenizer, or of the tokens; empty: nothing is known */
     int32_t *token_bytes;        /* that each token stands for; NULL: not known */
@@ -60,6 +69,69 @@ static enum status open_tokenizer(struct source *source)
     return STATUS_OK;
 }
 
+static enum status create_blends(struct source *source)
+{
+    struct texts *texts = source->self;
+    const struct text_list *list = &source->config->data.weights;
+    double weights[TEXT_LIST_ITEMS] = {1.0};
+    if (list->count > 0 && source->config->data.sampling == SAMPLING_STREAM)
+        return context_fail(source->context, STATUS_USAGE,
+                            "data.weights: expected data.sampling shuffle: a stream reads one text after the other");
+    if (list->count > 0 && list->count != source->config->data.train.count)
+        return context_fail(source->context, STATUS_USAGE,
+                            "data.weights: expected a weight for each of the %d names of data.train, got %d",
+                            source->config->data.train.count, list->count);
+    for (int i = 0; i < list->count; i++)
+        (void)text_to_real(list->item[i], &weights[i]); /* which the settings have been checked for */
+    CHECK(blend_create(source->context, weights, texts->set_count, &texts->now));
+    return blend_create(source->context, weights, texts->set_count, &texts->ahead);
+}
+
+/* One for each weight, or one for all names together. */
+static enum status open_sets(struct source *source, double cut)
+{
+    struct texts *texts = source->self;
+    const struct config *config = source->config;
+    const struct data_config *data = &config->data;
+    struct context *context = source->context;
+    struct text_list *one = memory_allocate(context, sizeof *one, MEMORY_OTHER);
+    enum status status = one ? STATUS_OK : STATUS_MEMORY;
+    texts->set_count = data->weights.count > 0 ? data->weights.count : 1;
+    texts->sets = memory_allocate(context, (size_t)texts->set_count * sizeof *texts->sets, MEMORY_OTHER);
+    if (status == STATUS_OK)
+        status = texts->sets ? create_blends(source) : STATUS_MEMORY;
+    status = mesh_agree(source->mesh, context, status);
+    for (int i = 0; status == STATUS_OK && i < texts->set_count; i++) {
+        struct text_set *set = &texts->sets[i];
+        one->count = 1;
+        memcpy(one->item[0], data->train.item[i], sizeof one->item[0]);
+        status = corpora_open(context, source->mesh, config, texts->tokenizer,
+                              data->weights.count > 0 ? one : &data->train, 0.0, cut, &set->corpus);
+        if (status == STATUS_OK)
+            status = mesh_agree(source->mesh, context,
+                                sampler_create(context, set->corpus, data, config->training.sequence_length,
+                                               config->training.batch, &set->sampler));
+    }
+    memory_free(context, one);
+    return status;
+}
+
+static void describe(struct source *source)
+{
+    const struct texts *texts = source->self;
+    int64_t tokens = 0;
+    int files = 0;
+    char sets[32] = "";
+    for (int i = 0; i < texts->set_count; i++) {
+        tokens += corpus_tokens(texts->sets[i].corpus);
+        files += corpus_files(texts->sets[i].corpus);
+    }
+    if (texts->set_count > 1)
+        snprintf(sets, sizeof sets, " in %d shares", texts->set_count);
+    snprintf(source->description, sizeof source->description, "%lld tokens in %d file%s%s", (long long)tokens, files,
+             files == 1 ? "" : "s", sets);
+}
+
 static enum status open_texts(struct source *source, int threads)
 {
     const struct config *config = source->config;
@@ -72,7 +144,7 @@ static enum status open_texts(struct source *source, int threads)
     CHECK(mesh_agree(mesh, context, open_tokenizer(source)));
     bool own_validation = data->validation.count > 0;
     double cut = own_validation ? 1.0 : 1.0 - data->validation_fraction;
-    CHECK(corpora_open(context, mesh, config, texts->tokenizer, &data->train, 0.0, cut, &texts->train));
+    CHECK(open_sets(source, cut));
     if (own_validation)
         CHECK(corpora_open(context, mesh, config, texts->tokenizer, &data->validation, 0.0, 1.0, &texts->validation));
     else if (cut < 1.0)
@@ -83,12 +155,8 @@ static enum status open_texts(struct source *source, int threads)
     for (int i = 0; i < DATA_KEYS && mesh_rank(mesh, MESH_TEAM) == 0; i++)
         if (names[i]->count > 0)
             corpus_names_describe(context, names[i], source->contents[i], sizeof source->contents[i]);
-    int files = corpus_files(texts->train);
-    snprintf(source->description, sizeof source->description, "%lld tokens in %d file%s",
-             (long long)corpus_tokens(texts->train), files, files == 1 ? "" : "s");
-    return mesh_agree(mesh, context,
-                      sampler_create(context, texts->train, data, config->training.sequence_length,
-                                     config->training.batch, &texts->sampler));
+    describe(source);
+    return STATUS_OK;
 }
 
 static void close_texts(struct source *source)
@@ -96,8 +164,14 @@ static void close_texts(struct source *source)
     struct texts *texts = source->self;
     if (!texts)
         return;
-    sampler_destroy(&texts->sampler);
-    corpus_close(&texts->train);
+    for (int i = 0; texts->sets && i < texts->set_count; i++) {
+        if (texts->sets[i].sampler.corpus)
+            sampler_destroy(&texts->sets[i].sampler);
+        corpus_close(&texts->sets[i].corpus);
+    }
+    memory_free(source->context, texts->sets);
+    blend_destroy(&texts->now);
+    blend_destroy(&texts->ahead);
     corpus_close(&texts->validation);
     tokenizer_close(&texts->tokenizer);
     memory_free(source->context, texts->token_bytes);
@@ -107,7 +181,7 @@ static void close_texts(struct source *source)
 /* A file of the data that has shrunk is told of once. */
 static enum status fill(struct source *source, struct batch *batch, int64_t first, struct model_state *carried)
 {
-    const struct sampler *sampler = &((struct texts *)source->self)->sampler;
+    struct texts *texts = source->self;
     int32_t *inputs = batch_field(batch, "tokens");
     int32_t *wanted = batch_field(batch, "targets");
     int64_t *valid = batch_field(batch, "valid");
@@ -116,13 +190,16 @@ static enum status fill(struct source *source, struct batch *batch, int64_t firs
     for (int64_t row = 0; row < batch->rows; row++) {
         int64_t local = row - batch->mine.begin;
         bool mine = local >= 0 && local < batch->mine.count;
+        int64_t place;
         struct sequence sequence;
-        sampler_sequence(sampler, first + row, mine ? inputs + local * batch->length : NULL,
+        const struct text_set *set = &texts->sets[blend_at(&texts->now, first + row, &place)];
+        sampler_sequence(&set->sampler, place, mine ? inputs + local * batch->length : NULL,
                          mine ? wanted + local * batch->length : NULL, &sequence);
         targets += sequence.targets;
         tokens += sequence.valid;
+        const struct text_set *next = &texts->sets[blend_at(&texts->ahead, first + batch->rows + row, &place)];
         if (mine)
-            sampler_announce(sampler, first + batch->rows + row);
+            sampler_announce(&next->sampler, place);
         if (mine)
             valid[local] = sequence.valid;
         if (mine && sequence.reset && carried)

@@ -146,6 +146,21 @@ grep -q 'was trained on tokens of the tokenizer [0-9a-f]*, but the data are of' 
 ! "$cairn" train tiny.yaml --set run.folder=two --set model.vocabulary=300 2>err || fail "trains with too few tokens"
 grep -q '^cairn: llama.json: it has 601 ids, but model.vocabulary is 300' err || fail "$(cat err)"
 
+# Texts in shares: a run that is stopped, and goes on with other ranks, sees what it would have seen.
+head -c 9000 many.jsonl | cut -c 2- >second.txt
+shares=(--set 'data.train=book.txt,second.txt' --set 'data.weights=0.8,0.2' --set training.steps=6 --set run.log_every=1)
+"$cairn" train tiny.yaml --set run.folder=shares "${shares[@]}" >out 2>&1 || fail "shares: $(tail -n 3 out)"
+grep -q 'in 2 files in 2 shares to train on' out || fail "shares: $(cat out)"
+mpirun -n 2 "$cairn" train tiny.yaml --set run.folder=halves "${shares[@]}" --set mesh.data=2 --set training.stop_at=3 \
+    >out 2>&1 && "$cairn" train tiny.yaml --set run.folder=halves "${shares[@]}" >out 2>&1 || fail "$(tail -n 3 out)"
+last_loss() { grep '"step":6,' "$1/metrics.jsonl" | grep -o '"loss":[^,]*' | cut -c 8-14; }
+[ -n "$(last_loss shares)" ] && [ "$(last_loss shares)" = "$(last_loss halves)" ] ||
+    fail "shares: $(last_loss shares), and $(last_loss halves) after a stop"
+! "$cairn" train tiny.yaml --set run.folder=none "${shares[@]}" --set data.sampling=stream 2>err || fail "shares of streams"
+grep -q '^cairn: data.weights: expected data.sampling shuffle' err || fail "$(cat err)"
+! "$cairn" train tiny.yaml --set run.folder=none --set 'data.weights=1,2' 2>err || fail "two weights for one text"
+grep -q 'data.weights: expected a weight for each of the 1 names of data.train, got 2' err || fail "$(cat err)"
+
 # It goes out with the model and comes in with it.
 "$cairn" export one folder >/dev/null 2>&1
 cmp folder/tokenizer.json "$llama" || fail "export leaves the tokenizer behind"

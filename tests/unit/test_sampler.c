@@ -1,6 +1,8 @@
 /* Samplers and evaluation windows: which tokens a run sees in which order. */
 #include "tests/unit/data_support.h"
 
+#include <math.h>
+
 /* -- Order -- */
 
 /* A text in which every token names its place. */
@@ -341,6 +343,45 @@ static void test_evaluation_documents(void **state)
     corpus_close(&corpus);
 }
 
+/* -- Shares -- */
+
+/* At every place each set has given what its share says, to one; in the order in which Megatron takes them. */
+static void test_shares(void **state)
+{
+    static const double cases[][4] = {{0.7, 0.3}, {1, 1, 1}, {5, 3, 1, 0.1}, {1}, {0.999, 0.001}, {2, 7, 11, 0.5}};
+    static const int counts[] = {2, 3, 4, 1, 2, 4};
+    static const int first[] = {0, 1, 0, 0, 1, 0, 0, 1, 0, 0}; /* of 0.7 and 0.3, by build_blending_indices */
+    struct fixture *fixture = *state;
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        struct blend blend;
+        int64_t taken[4] = {0};
+        double sum = 0.0;
+        double limit = counts[c] < 4 ? 1.0 : 1.022; /* as far as the rule lets one of these four fall behind */
+        for (int i = 0; i < counts[c]; i++)
+            sum += cases[c][i];
+        assert_ok(&fixture->context, blend_create(&fixture->context, cases[c], counts[c], &blend));
+        for (int64_t index = 0; index < 5000; index++) {
+            int64_t place = -1;
+            int set = blend_at(&blend, index, &place);
+            assert_int_equal(place, taken[set]++);
+            if (c == 0 && index < 10)
+                assert_int_equal(set, first[index]);
+            for (int i = 0; i < counts[c]; i++)
+                if (fabs((double)taken[i] - cases[c][i] / sum * (double)(index + 1)) > limit)
+                    fail_msg("case %zu: set %d has given %lld of %lld", c, i, (long long)taken[i],
+                             (long long)index + 1);
+        }
+        /* Going back and jumping ahead changes nothing. */
+        int64_t place;
+        int64_t again;
+        int set = blend_at(&blend, 4321, &place);
+        (void)blend_at(&blend, 17, &again);
+        assert_int_equal(blend_at(&blend, 4321, &again), set);
+        assert_int_equal(again, place);
+        blend_destroy(&blend);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +389,7 @@ int main(void)
         DATA_TEST(test_same_sequence),
         DATA_TEST(test_shuffle_documents),
         DATA_TEST(test_streams),
+        DATA_TEST(test_shares),
         DATA_TEST(test_stream_order),
         DATA_TEST(test_evaluation),
         DATA_TEST(test_evaluation_documents),
