@@ -189,8 +189,7 @@ const struct setting setting_table[] = {
     {PATHS(data.train), DEFAULT = "",
      HELP = "Files with the training text, or images."},
     {LIST(data.weights), DEFAULT = "", ONLY(DECODER),
-     HELP = "Shares of the names of data.train, a number for each: at every step as many sequences have come from each as "
-            "its share says, to one. None: all are one text."},
+     HELP = "A share of the sequences for each name of data.train, a number; none: all are one text."},
     {PATHS(data.validation), DEFAULT = "",
      HELP = "Files with the validation text; none takes the last part of the training text. Of images: none is none."},
     {REAL(data.validation_fraction, 0, 0.9), DEFAULT = "0.05", ONLY(DECODER),
@@ -202,13 +201,11 @@ const struct setting setting_table[] = {
      HELP = "Layout of the data files; auto looks at them. The last five are of images: MNIST's, CIFAR's, a folder with "
             "one of PNG and JPEG files for each class, and a text file of paths with their classes."},
     {PATH(data.tokenizer, 0), DEFAULT = "", ONLY(DECODER),
-     HELP = "A tokenizer.json by which texts become tokens when a run starts (kept in run.folder), and prompts and what is "
-            "generated; none: texts are bytes, and token files are taken as they are."},
+     HELP = "A tokenizer.json by which texts and prompts become tokens; none: texts are bytes."},
     {WORD(data.sampling), DEFAULT = "shuffle", ONLY(DECODER),
      .words = {[SAMPLING_SHUFFLE] = "shuffle", [SAMPLING_STREAM] = "stream"},
      HELP = "Sequences in random order, or streams that continue from step to step."},
-    {INTEGER(data.eot, 0, DIMENSION_MAXIMUM), AUTOMATIC,
-     ONLY(DECODER),
+    {INTEGER(data.eot, 0, DIMENSION_MAXIMUM), AUTOMATIC, ONLY(DECODER),
      HELP = "The token (with bytes, the byte) that ends a document; auto is that of the format: 50256 in nanogpt, as in "
             "llm.c's files of GPT-2, 128000 in those of Llama 3, none in bytes."},
     {SEED(data.seed), DEFAULT = "1",
