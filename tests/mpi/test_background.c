@@ -260,7 +260,8 @@ static void a_folder_that_goes_away_is_a_failure(struct world *world)
     if (world->first)
         assert_int_equal(mkdir(command, 0777), 0);
     assert_ok(world->context, begin(world, background, folder, 2));
-    assert_fails(world->context, complete(background, &progress), STATUS_FILE, "cannot be renamed");
+    assert_fails(world->context, complete(background, &progress), STATUS_FILE,
+                 "is a folder, in the place of a file: move it away");
     if (world->first)
         assert_int_equal(rmdir(command), 0);
     assert_recovers(world, background, folder);
