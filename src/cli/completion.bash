@@ -6,7 +6,7 @@ _cairn_help() { "$_cairn_program" help "$@" 2>/dev/null; }
 _cairn_commands() { _cairn_help | sed -n 's/^  \([a-z][a-z]*\)  .*/\1/p'; }
 
 # Of `cairn checkpoint`, `bench`, `data`: the lower-case words behind the command in its usage.
-_cairn_tools() { _cairn_help "$1" | sed -n "s/^\(usage:\|      \) cairn $1 \([a-z][a-z]*\) .*/\2/p"; }
+_cairn_tools() { _cairn_help "$1" | sed -n "s/^\(usage:\|      \) cairn $1 \([a-z][a-z]*\) .*/\2/p" | sort -u; }
 
 _cairn_options() { _cairn_help "$1" | grep -o -e '--[a-z][a-z-]*' | sort -u; }
 

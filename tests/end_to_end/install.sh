@@ -71,10 +71,10 @@ offers() {
 }
 commands=(train data tokenizer eval evolve generate predict checkpoint bench plan scale doctor report analyze config export import)
 offers "" "${commands[@]}" help --help --version
-offers "t" train
+offers "t" tokenizer train
 offers "help c" checkpoint config
 offers "checkpoint " inspect verify diff convert
-offers "bench " kernels collectives step generate
+offers "bench " kernels collectives matrices step generate
 offers "train run.yaml --a" --accept-changes --anew
 offers "train run.yaml --resume " auto none
 offers "eval run.yaml --memory o" on off
