@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype)
+static MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype)
 {
     switch (dtype) {
     case DTYPE_F32:

@@ -107,7 +107,7 @@ static void fill_affine(const struct saved *saved, const float *weight, const fl
     }
 }
 
-/* -- Backward: with n = (x - mean) inverse, dx = weight inverse (slope - mean(slope) - n mean(slope n)) -- */
+/* -- Backward: with n = (x - mean) inverse, dx = weight inverse (dy - mean(dy) - n mean(dy n)) -- */
 
 static void add_gradient(struct tape *tape, struct gradient_target target, const double *sums, const float *factor,
                          int64_t channels)
@@ -138,16 +138,16 @@ static void batch_norm_backward(struct tape *tape, const struct tape_record *rec
     int64_t channels = x->shape[1];
     size_t floats = (size_t)channels * sizeof(float);
     struct batch_affine affine = {.scale = saved->scale, .shift = saved->shift, .rectify = saved->rectify};
-    struct batch_slopes of = {.x = x,
-                              .shortcut = record->input[1],
-                              .y = record->output,
-                              .dy = tape_gradient(record->output),
-                              .affine = &affine,
-                              .mean = saved->mean};
+    struct batch_backward of = {.x = x,
+                                .shortcut = record->input[1],
+                                .y = record->output,
+                                .dy = tape_gradient(record->output),
+                                .affine = &affine,
+                                .mean = saved->mean};
     struct arena_mark mark = arena_mark(tape->work);
     double *sums = arena_allocate(tape->work, 2 * (size_t)channels * sizeof *sums);
     float *along = arena_allocate(tape->work, 3 * floats);
-    if (!sums || !along || !batch_slope_sums(tape, &of, sums)) {
+    if (!sums || !along || !batch_gradient_sums(tape, &of, sums)) {
         arena_rewind(tape->work, mark);
         return;
     }
@@ -159,7 +159,7 @@ static void batch_norm_backward(struct tape *tape, const struct tape_record *rec
     if (!tape->context->dry)
         fill_gradient(saved, sums, channels, along, along + channels, along + 2 * channels);
     struct gradient_target dshortcut = tape_target(tape, record->input[1]);
-    batch_slopes_apply(tape->engine, &of, &gradient, tape_target(tape, x), dshortcut);
+    batch_backward_apply(tape->engine, &of, &gradient, tape_target(tape, x), dshortcut);
     arena_rewind(tape->work, mark);
 }
 

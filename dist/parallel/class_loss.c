@@ -62,8 +62,8 @@ static void class_loss_backward(struct tape *tape, const struct tape_record *rec
         const float *from = (const float *)logits->data + row * columns;
         bool counts = targets->labels[row] >= 0;
         for (int64_t c = 0; c < columns; c++) {
-            float slope = counts ? scale * expf(from[c] - saved->log_sum[row]) - even : 0.0f;
-            to[c] = slope + (target.beta != 0.0f ? to[c] : 0.0f);
+            float dlogit = counts ? scale * expf(from[c] - saved->log_sum[row]) - even : 0.0f;
+            to[c] = dlogit + (target.beta != 0.0f ? to[c] : 0.0f);
         }
         for (int mixed = 0; mixed < 2 && counts; mixed++) {
             int64_t column = column_of(targets, row, mixed, columns);

@@ -135,30 +135,6 @@ done:
     return status;
 }
 
-enum status folder_make(struct context *context, const char *folder)
-{
-    char path[CHECKPOINT_PATH];
-    size_t length = strlen(folder);
-    if (length == 0 || length >= sizeof path)
-        return context_fail(context, STATUS_FILE, "\"%s\": not a usable folder name", folder);
-    memcpy(path, folder, length + 1);
-    for (size_t i = 1; i <= length; i++) {
-        if (path[i] != '/' && path[i] != '\0')
-            continue;
-        char kept = path[i];
-        path[i] = '\0';
-        if (mkdir(path, 0777) != 0 && errno != EEXIST)
-            return context_fail(context, STATUS_FILE, "%s: cannot be created: %s", path, strerror(errno));
-        path[i] = kept;
-    }
-    struct stat info;
-    if (stat(folder, &info) != 0)
-        return context_fail(context, STATUS_FILE, "%s: %s", folder, strerror(errno));
-    if (!S_ISDIR(info.st_mode))
-        return context_fail(context, STATUS_FILE, "%s: not a folder", folder);
-    return STATUS_OK;
-}
-
 enum status folder_has_space(struct context *context, const char *folder, int64_t bytes)
 {
     struct statvfs info;

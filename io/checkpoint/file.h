@@ -30,9 +30,6 @@ enum status file_rename(struct context *context, const char *folder, const char 
 /* Replaces FOLDER/name by this text, at once or not at all. */
 enum status file_replace(struct context *context, const char *folder, const char *name, const char *text) MUST_USE;
 
-/* Makes a folder and those above it, where they are missing. */
-enum status folder_make(struct context *context, const char *folder) MUST_USE;
-
 /* FILE error unless the folder's file system has this much space. */
 enum status folder_has_space(struct context *context, const char *folder, int64_t bytes) MUST_USE;
 

@@ -46,27 +46,27 @@ enum status folder_steps(struct context *context, const char *folder, int64_t **
     const struct dirent *entry;
     *steps = NULL;
     *count = 0;
-    DIR *stream = opendir(folder);
-    if (!stream && errno == ENOENT)
+    DIR *entries = opendir(folder);
+    if (!entries && errno == ENOENT)
         return STATUS_OK;
-    if (!stream)
+    if (!entries)
         return context_fail(context, STATUS_FILE, "%s: cannot be read: %s", folder, strerror(errno));
-    while ((entry = readdir(stream)))
+    while ((entry = readdir(entries)))
         space += name_step(entry->d_name) >= 0;
-    rewinddir(stream);
+    rewinddir(entries);
     *steps = memory_allocate(context, (size_t)space * sizeof **steps, MEMORY_OTHER);
     if (!*steps) {
         status = STATUS_MEMORY;
         goto done;
     }
-    while (*count < space && (entry = readdir(stream))) {
+    while (*count < space && (entry = readdir(entries))) {
         int64_t step = name_step(entry->d_name);
         if (step >= 0)
             (*steps)[(*count)++] = step;
     }
     qsort(*steps, (size_t)*count, sizeof **steps, step_compare);
 done:
-    closedir(stream);
+    closedir(entries);
     return status;
 }
 
@@ -75,10 +75,10 @@ void folder_clean(const struct context *context, const char *folder)
     static const char ending[] = ".partial";
     const struct dirent *entry;
     char path[CHECKPOINT_PATH];
-    DIR *stream = opendir(folder);
-    if (!stream)
+    DIR *entries = opendir(folder);
+    if (!entries)
         return;
-    while ((entry = readdir(stream))) {
+    while ((entry = readdir(entries))) {
         const char *name = entry->d_name;
         size_t length = strlen(name);
         bool ours = strncmp(name, ".step-", 6) == 0 || strncmp(name, ".latest.", 8) == 0;
@@ -87,7 +87,7 @@ void folder_clean(const struct context *context, const char *folder)
         if (snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path && unlink(path) == 0)
             context_log(context, "removed %s, which an interrupted write left", path);
     }
-    closedir(stream);
+    closedir(entries);
 }
 
 /* The step of the file that FOLDER/latest names; -1 if there is none. */

@@ -7,6 +7,7 @@
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/layout.h"
 #include "io/checkpoint/transfer.h"
+#include "src/core/folder.h"
 
 enum status partial_name(struct context *context, const char *folder, int64_t step, struct partial *partial)
 {
@@ -25,7 +26,7 @@ enum status partial_create(struct context *context, const struct checkpoint_head
         struct tm utc;
         strftime(dated.created, sizeof dated.created, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     }
-    CHECK(folder_make(context, partial->folder));
+    CHECK(folder_make(context, "", partial->folder));
     if (tuning.check_space)
         CHECK(folder_has_space(context, partial->folder, bytes + bytes / 100));
     struct partial_place *place = &partial->place;

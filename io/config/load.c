@@ -215,7 +215,7 @@ static enum status read_document(struct reader *reader)
 {
     struct context *context = reader->source.context;
     char got[GOT_LENGTH];
-    CHECK(reader_next(reader)); /* the start of the stream */
+    CHECK(reader_next(reader)); /* the start of the file */
     CHECK(reader_next(reader));
     if (reader->event.type == YAML_STREAM_END_EVENT)
         return context_fail(context, STATUS_USAGE, "%s: empty; expected a map of settings", reader->source.name);

@@ -10,7 +10,7 @@ const struct setting setting_table[] = {
     {INTEGER(model.vocabulary, 1, DIMENSION_MAXIMUM), REQUIRED, ONLY(DECODER),
      HELP = "Number of different tokens; 256 for bytes."},
     {INTEGER(model.width, 1, DIMENSION_MAXIMUM), REQUIRED,
-     HELP = "Width of the stream that runs through the layers; of a ResNet's first stage."},
+     HELP = "Width of the residual stream, which runs through the layers; of a ResNet's first stage."},
     {INTEGER(model.layers, 1, 65536), REQUIRED, ONLY(DECODER | VIT),
      HELP = "Number of layers a token passes; with recursions, counted unrolled."},
     {INTEGER(model.heads, 1, 65536), REQUIRED, ONLY(DECODER | VIT),
@@ -104,7 +104,7 @@ const struct setting setting_table[] = {
     {INTEGER(model.residual.rank, 0, DIMENSION_MAXIMUM), DEFAULT = "0",
      HELP = "laurel: rank of the learned part of the skip (LR); 0 is off."},
     {INTEGER(model.residual.previous, 0, 65536), DEFAULT = "0",
-     HELP = "laurel: number of states of the stream that are used, the present one included (PA); 0 is off."},
+     HELP = "laurel: number of states of the residual stream that are used, the present one included (PA); 0 is off."},
 
     {WORD(model.depth.kind), DEFAULT = "fixed",
      .words = {[DEPTH_FIXED] = "fixed", [DEPTH_MOD] = "mod", [DEPTH_MOR] = "mor",

@@ -299,7 +299,7 @@ static bool file_whole(const struct corpus *corpus, const struct corpus_file *fi
     return false;
 }
 
-void corpus_read(const struct corpus *corpus, int64_t begin, int64_t count, int32_t *tokens)
+static void corpus_read(const struct corpus *corpus, int64_t begin, int64_t count, int32_t *tokens)
 {
     const struct corpus_file *file = corpus->files;
     for (int64_t token = begin; count > 0;) {

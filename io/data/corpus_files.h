@@ -104,9 +104,6 @@ enum status samples_add_documents(struct corpus *corpus, const struct corpus_fil
 enum status corpus_add_document(struct corpus *corpus, const struct corpus_file *file, int64_t token) MUST_USE;
 enum status megatron_add_documents(struct corpus *corpus, const struct corpus_file *file) MUST_USE;
 
-/* Tokens of the part; the range must lie inside it. -1 for a token that is not below the vocabulary. */
-void corpus_read(const struct corpus *corpus, int64_t begin, int64_t count, int32_t *tokens);
-
 /* Has the system read the files' pages with these tokens while the caller goes on. */
 void corpus_announce(const struct corpus *corpus, int64_t begin, int64_t count);
 

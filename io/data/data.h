@@ -136,24 +136,24 @@ void blend_destroy(struct blend *blend);
  * rise from call to call; one that falls is counted from the first again. */
 int blend_at(struct blend *blend, int64_t index, int64_t *place);
 
-/* For evaluation: contexts of `length` inputs, one behind the other; the last of a text may be short. As in training a
- * text is the whole corpus with SAMPLING_SHUFFLE, and with SAMPLING_STREAM each document, which no context leaves. Each
+/* For evaluation: passages of `length` inputs, one behind the other; the last of a text may be short. As in training a
+ * text is the whole corpus with SAMPLING_SHUFFLE, and with SAMPLING_STREAM each document, which no passage leaves. Each
  * token of a text but the first is a target exactly once. */
-struct corpus_contexts {
+struct corpus_passages {
     const struct corpus *corpus;
     int64_t length;
     int64_t count;
     int64_t longest; /* inputs */
-    int64_t *before; /* SAMPLING_STREAM: [documents + 1] contexts in front of each document; owned */
+    int64_t *before; /* SAMPLING_STREAM: [documents + 1] passages in front of each document; owned */
 };
 
 /* Texts of fewer than two tokens have none, so the count may be 0. */
-enum status corpus_contexts_create(struct context *context, const struct corpus *corpus, enum data_sampling sampling,
-                                   int64_t length, struct corpus_contexts *contexts) MUST_USE;
-void corpus_contexts_destroy(struct corpus_contexts *contexts);
+enum status corpus_passages_create(struct context *context, const struct corpus *corpus, enum data_sampling sampling,
+                                   int64_t length, struct corpus_passages *passages) MUST_USE;
+void corpus_passages_destroy(struct corpus_passages *passages);
 
-/* The inputs of context `index`: tokens of the corpus, each followed by its target. */
-struct range corpus_context(const struct corpus_contexts *contexts, int64_t index);
+/* The inputs of passage `index`: tokens of the corpus, each followed by its target. */
+struct range corpus_passage(const struct corpus_passages *passages, int64_t index);
 
 /* `count` inputs from token `begin` on, and the targets that follow them; inputs [length] and targets [length] as in
  * sampler_sequence. Returns how many of the targets count. */

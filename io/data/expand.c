@@ -72,15 +72,15 @@ static enum status expand_folder(struct context *context, const char *folder, st
     int first = names->count;
     bool whole = true;
     const struct dirent *entry;
-    DIR *stream = opendir(folder);
-    if (!stream)
+    DIR *entries = opendir(folder);
+    if (!entries)
         return context_fail(context, STATUS_FILE, "%s: cannot be read: %s", folder, strerror(errno));
-    while (whole && (entry = readdir(stream))) {
+    while (whole && (entry = readdir(entries))) {
         char path[PATH_LENGTH + 256];
         snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         whole = entry->d_name[0] == '.' || add_if_file(context, names, path);
     }
-    closedir(stream);
+    closedir(entries);
     if (!whole)
         return STATUS_MEMORY;
     names_sort(names, first);

@@ -35,8 +35,7 @@ typedef enum status (*exchange_visit_plane)(void *self, const struct exchange_pl
 enum status exchange_planes(const struct exchange_place *place, const struct state_array *array, const struct box *box,
                             exchange_visit_plane visit, void *self) MUST_USE;
 
-/* Whole reads and writes at a place of a file; false with errno, which is 0 where the file ends. */
+/* A whole read at a place of a file; false with errno, which is 0 where the file ends. */
 bool exchange_read_at(int descriptor, void *data, int64_t bytes, int64_t at);
-bool exchange_write_at(int descriptor, const void *data, int64_t bytes, int64_t at);
 
 #endif

@@ -12,7 +12,7 @@
 
 enum { BUFFER = 4 << 20 };
 
-bool exchange_write_at(int descriptor, const void *data, int64_t bytes, int64_t at)
+static bool exchange_write_at(int descriptor, const void *data, int64_t bytes, int64_t at)
 {
     for (int64_t done = 0; done < bytes;) {
         ssize_t put = pwrite(descriptor, (const char *)data + done, (size_t)(bytes - done), (off_t)(at + done));

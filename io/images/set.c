@@ -190,11 +190,11 @@ static enum status recognize(struct context *context, const char *path, enum ima
     *format = IMAGES_FOLDER;
     if (S_ISDIR(information.st_mode))
         return STATUS_OK;
-    struct stream stream;
-    enum status status = stream_open(context, path, &stream);
+    struct input input;
+    enum status status = input_open(context, path, &input);
     if (status == STATUS_OK)
-        status = stream_read(&stream, bytes, sizeof bytes, &count);
-    stream_close(&stream);
+        status = input_read(&input, bytes, sizeof bytes, &count);
+    input_close(&input);
     if (status != STATUS_OK)
         return status;
     if (count >= 4 && (memcmp(bytes, "\x89PNG", 4) == 0 || memcmp(bytes, "\xff\xd8\xff", 3) == 0))

@@ -43,7 +43,4 @@ void record_retry(struct record *record);
 /* What waits is tried a last time. */
 void record_close(struct record **record);
 
-/* Whether the error means that the disk takes no more for now. */
-bool record_no_room(int code);
-
 #endif

@@ -30,7 +30,7 @@ struct record {
     double pause; /* until it is tried again */
 };
 
-bool record_no_room(int code)
+static bool record_no_room(int code)
 {
     return code == ENOSPC || code == EDQUOT || code == EFBIG || code == EIO;
 }

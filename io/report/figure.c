@@ -40,7 +40,7 @@ static enum status open_script(struct context *context, const char *folder, cons
     char path[REPORT_PATH];
     snprintf(path, sizeof path, "%s/%s.gnuplot", folder, name);
     CHECK(report_file_open(context, path, file));
-    FILE *out = file->stream;
+    FILE *out = file->out;
     fprintf(out, "# gnuplot %s.gnuplot draws %s.svg and %s.png\n", name, name, name);
     fputs("set encoding utf8\n"
           "set border 3 lw 0.8\n"
@@ -107,7 +107,7 @@ static void put_narrow(FILE *out, const struct plot *plot)
 /* The command comes three times: strings of gnuplot that hold other strings would have to be quoted once more. */
 static enum status close_script(struct context *context, struct report_file *file, const struct plot *plot, bool *drawn)
 {
-    FILE *out = file->stream;
+    FILE *out = file->out;
     fprintf(out,
             "set terminal svg noenhanced size 900,560 fixed font 'sans-serif,15' linewidth 1.4\n"
             "set output '%s.svg'\n",
@@ -236,7 +236,7 @@ enum status report_figure_draw(struct context *context, const char *folder, cons
     struct report_file file;
     *drawn = false;
     CHECK(open_script(context, folder, figure->name, figure->title, &file));
-    FILE *out = file.stream;
+    FILE *out = file.out;
     put_set(out, "xlabel", figure->x_label);
     put_set(out, "ylabel", figure->y_label);
     if (figure->log_x)
@@ -277,7 +277,7 @@ enum status report_stack_draw(struct context *context, const char *folder, const
     struct report_file file;
     *drawn = false;
     CHECK(open_script(context, folder, stack->name, stack->title, &file));
-    FILE *out = file.stream;
+    FILE *out = file.out;
     put_set(out, "ylabel", stack->y_label);
     fprintf(out,
             "set style data histograms\n"

@@ -49,7 +49,7 @@ static void put_escaped(FILE *out, const char *text)
 enum status report_page_open(struct context *context, const char *path, const char *title, struct report_page *page)
 {
     CHECK(report_file_open(context, path, &page->file));
-    FILE *out = page->file.stream;
+    FILE *out = page->file.out;
     fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width\">\n<title>",
           out);
@@ -66,14 +66,14 @@ void report_page_text(struct report_page *page, const char *element, const char 
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    fprintf(page->file.stream, "<%s>", element);
-    put_escaped(page->file.stream, text);
-    fprintf(page->file.stream, "</%s>\n", element);
+    fprintf(page->file.out, "<%s>", element);
+    put_escaped(page->file.out, text);
+    fprintf(page->file.out, "</%s>\n", element);
 }
 
 void report_page_table(struct report_page *page, const struct report_table *table)
 {
-    FILE *out = page->file.stream;
+    FILE *out = page->file.out;
     bool cards = table->columns > 3;
     fprintf(out, "<div class=\"wide%s\"><table>\n",
             table->columns > 12  ? " m"
@@ -101,14 +101,14 @@ void report_page_table(struct report_page *page, const struct report_table *tabl
 
 void report_page_fold(struct report_page *page, const char *summary)
 {
-    fputs("<details><summary>", page->file.stream);
-    put_escaped(page->file.stream, summary);
-    fputs("</summary>\n", page->file.stream);
+    fputs("<details><summary>", page->file.out);
+    put_escaped(page->file.out, summary);
+    fputs("</summary>\n", page->file.out);
 }
 
 void report_page_fold_end(struct report_page *page)
 {
-    fputs("</details>\n", page->file.stream);
+    fputs("</details>\n", page->file.out);
 }
 
 /* Nothing when there is no such file. */
@@ -118,15 +118,15 @@ static void put_picture(struct report_page *page, const char *path, const char *
     FILE *file = fopen(path, "r");
     if (!file)
         return;
-    fprintf(page->file.stream, "<div class=\"%s\">\n", class);
+    fprintf(page->file.out, "<div class=\"%s\">\n", class);
     bool inside = false; /* behind the declarations, which have no place in a page */
     while (fgets(line, sizeof line, file)) {
         inside = inside || strncmp(line, "<svg", 4) == 0;
         bool tooltip = strncmp(line, "<title>", 7) == 0 || strncmp(line, "<desc>", 6) == 0; /* of gnuplot, not ours */
         if (inside && !tooltip)
-            fputs(line, page->file.stream);
+            fputs(line, page->file.out);
     }
-    fputs("</div>\n", page->file.stream);
+    fputs("</div>\n", page->file.out);
     fclose(file);
 }
 
@@ -139,15 +139,15 @@ void report_page_figure(struct report_page *page, const char *folder, const char
     bool both = access(narrow, R_OK) == 0;
     if (access(broad, R_OK) != 0)
         return;
-    fputs("<figure>\n", page->file.stream);
+    fputs("<figure>\n", page->file.out);
     put_picture(page, broad, both ? "broad" : "");
     put_picture(page, narrow, "narrow");
-    fputs("</figure>\n", page->file.stream);
+    fputs("</figure>\n", page->file.out);
 }
 
 enum status report_page_close(struct context *context, struct report_page *page)
 {
-    if (page->file.stream)
-        fputs("</body>\n</html>\n", page->file.stream);
+    if (page->file.out)
+        fputs("</body>\n</html>\n", page->file.out);
     return report_file_close(context, &page->file);
 }

@@ -9,14 +9,11 @@
 
 enum { REPORT_CELL = 256, REPORT_PATH = 1024 };
 
-/* -- Folders and files -- */
-
-/* Makes the folder and those above it; it may be there already. */
-enum status report_folder(struct context *context, const char *path) MUST_USE;
+/* -- Files -- */
 
 /* A file that appears complete or not at all: it is written beside its place, flushed and renamed. */
 struct report_file {
-    FILE *stream;
+    FILE *out;
     char path[REPORT_PATH];
     char partial[REPORT_PATH + 32];
 };

@@ -47,7 +47,7 @@ static double mean_depth(struct session *session, double *sums)
 {
     const struct decoder *decoder = decoder_of(&session->model);
     const struct model_config *config = &decoder->config;
-    bool recursive = config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE;
+    bool recursive = recursions_are_routed(config);
     for (int64_t i = 0; i < config->layers; i++) {
         sums[2 * i] = (double)decoder->router_counts[i].offered;
         sums[2 * i + 1] = (double)decoder->router_counts[i].chosen;
@@ -169,11 +169,10 @@ static enum status summarize(struct watch *watch, struct generation_report *repo
 
 static bool is_routed(const struct generation_report *report)
 {
-    const struct model_config *model = &report->config->model;
-    return model->depth.kind == DEPTH_MOD || (model->depth.kind == DEPTH_MOR && model->depth.routing != ROUTING_NONE);
+    return depth_is_routed(&report->config->model);
 }
 
-static const char *routing_name(const struct generation_report *report)
+static const char *router_choices_name(const struct generation_report *report)
 {
     return !is_routed(report) ? "none" : report->options->balanced ? "balanced" : "trained";
 }
@@ -235,13 +234,13 @@ static enum status print_report_json(struct context *context, const struct gener
                   (json_int_t)report->parameters, "rows", (json_int_t)options->rows, "prompt",
                   (json_int_t)options->prompt, "tokens", (json_int_t)options->tokens);
     json_t *rest =
-        json_form("{s:s, s:s, s:I, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "routing", routing_name(report),
-                  "batching", batching_name(report), "requests", (json_int_t)options->requests,
-                  "tokens_per_processor_second", drawn(report) / report->processor, "mean_depth", report->depth,
-                  "layers", (json_int_t)report->config->model.layers, "prompt_seconds", report->prompt,
-                  "prompt_tokens_per_second", prompt_speed(report), "tokens_per_second", drawn(report) / report->whole,
-                  "token_seconds", report->median, "token_seconds_least", report->least, "token_seconds_most",
-                  report->most, "seconds_by_kind", time_json(report->part));
+        json_form("{s:s, s:s, s:I, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "routing",
+                  router_choices_name(report), "batching", batching_name(report), "requests",
+                  (json_int_t)options->requests, "tokens_per_processor_second", drawn(report) / report->processor,
+                  "mean_depth", report->depth, "layers", (json_int_t)report->config->model.layers, "prompt_seconds",
+                  report->prompt, "prompt_tokens_per_second", prompt_speed(report), "tokens_per_second",
+                  drawn(report) / report->whole, "token_seconds", report->median, "token_seconds_least", report->least,
+                  "token_seconds_most", report->most, "seconds_by_kind", time_json(report->part));
     if (object && rest)
         json_object_update(object, rest);
     json_decref(rest);

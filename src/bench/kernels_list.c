@@ -272,7 +272,7 @@ static void call_cross_entropy(struct kernel_bench *bench, int64_t count)
 void kernel_arrays(struct kernel_bench *bench)
 {
     const struct kernel_sizes *s = &bench->sizes;
-    bool half = bench->dtype == DTYPE_BF16;
+    bool is_bf16 = bench->dtype == DTYPE_BF16;
     int64_t large = s->large_bytes / (int64_t)sizeof(float);
     const struct {
         void (*call)(struct kernel_bench *bench, int64_t count);
@@ -285,7 +285,8 @@ void kernel_arrays(struct kernel_bench *bench)
         {call_widen, "convert bf16 to fp32", large, 6, "from, to"},
         {call_cross_entropy, "cross entropy", s->tokens * s->vocabulary, 16, "logits 3 times, derivatives"},
         {call_squares, "sum of squares", large, 4, "x"},
-        {call_adamw, "AdamW", large, half ? 30 : 28, half ? "4 fp32 read, 3.5 written" : "4 fp32 read, 3 written"},
+        {call_adamw, "AdamW", large, is_bf16 ? 30 : 28,
+         is_bf16 ? "4 fp32 read, 3.5 written" : "4 fp32 read, 3 written"},
     };
     for (int64_t i = 0; i < large; i++) /* the second moments are positive */
         bench->floats[2][i] = 1e-4f;

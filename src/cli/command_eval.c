@@ -11,6 +11,7 @@
 #include "src/core/text.h"
 #include "src/evaluate/evaluate.h"
 #include "src/generate/passkey.h"
+#include "src/model/layers.h"
 #include "src/prepare/run_tokenizer.h"
 #include "src/session/load.h"
 #include "src/train/corpora.h"
@@ -106,11 +107,11 @@ static enum status choose_window(struct eval *eval, const char *length)
 {
     struct config *config = eval->config;
     int64_t *window = &config->training.sequence_length;
-    eval->plan.context = *window;
-    CHECK(command_integer(eval->command, "--context-length", length, 1, INT32_MAX, &eval->plan.context));
-    if (config->model.attention.kind != ATTENTION_INFINI || eval->plan.context < *window)
-        *window = eval->plan.context;
-    return evaluation_check(&eval->command->context, &config->model, eval->plan.context, *window);
+    eval->plan.context_length = *window;
+    CHECK(command_integer(eval->command, "--context-length", length, 1, INT32_MAX, &eval->plan.context_length));
+    if (config->model.attention.kind != ATTENTION_INFINI || eval->plan.context_length < *window)
+        *window = eval->plan.context_length;
+    return evaluation_check(&eval->command->context, &config->model, eval->plan.context_length, *window);
 }
 
 static enum status read_options(struct eval *eval, const struct eval_options *options)
@@ -124,7 +125,7 @@ static enum status read_options(struct eval *eval, const struct eval_options *op
     CHECK(read_word(command, "--routing", options->routing, "causal", "whole", &eval->plan.whole_routes));
     if (options->memory && model->attention.kind != ATTENTION_INFINI)
         return context_fail(context, STATUS_USAGE, "--memory: this model has none (model.attention.kind)");
-    if (options->routing && !evaluation_routed(model))
+    if (options->routing && !depth_is_routed(model))
         return context_fail(context, STATUS_USAGE, "--routing: this model has no routers (model.depth.kind)");
     if (model->classes > 0)
         return context_fail(context, STATUS_USAGE,
@@ -166,19 +167,19 @@ static enum status fit_batch(struct eval *eval, const char *name)
 {
     struct context *context = &eval->command->context;
     struct config *config = eval->config;
-    struct corpus_contexts found;
+    struct corpus_passages found;
     eval->plan.sampling = config->data.sampling;
-    CHECK(corpus_contexts_create(context, eval->corpus, eval->plan.sampling, eval->plan.context, &found));
-    int64_t contexts = found.count;
+    CHECK(corpus_passages_create(context, eval->corpus, eval->plan.sampling, eval->plan.context_length, &found));
+    int64_t passages = found.count;
     int64_t longest = found.longest;
-    corpus_contexts_destroy(&found);
-    if (contexts == 0)
+    corpus_passages_destroy(&found);
+    if (passages == 0)
         return context_fail(context, STATUS_FILE, "%s: fewer than two tokens to evaluate on", name);
     /* What is passed at once costs by its length, and padding would be most of one that no text has. */
     if (config->model.attention.kind != ATTENTION_INFINI && longest < config->training.sequence_length)
-        eval->plan.context = config->training.sequence_length = longest;
+        eval->plan.context_length = config->training.sequence_length = longest;
     /* Rows without a context would only cost time. */
-    config->training.batch = integer_min(config->training.batch, contexts);
+    config->training.batch = integer_min(config->training.batch, passages);
     config->training.micro_batch = integer_min(config->training.micro_batch, config->training.batch);
     return STATUS_OK;
 }
@@ -226,7 +227,7 @@ static const char *memory_name(const struct eval *eval)
 
 static const char *routing_name(const struct eval *eval)
 {
-    return !evaluation_routed(&eval->config->model) ? "none" : eval->plan.whole_routes ? "whole" : "causal";
+    return !depth_is_routed(&eval->config->model) ? "none" : eval->plan.whole_routes ? "whole" : "causal";
 }
 
 static void print_bits(const struct eval *eval, const struct evaluation *evaluation)
@@ -235,17 +236,17 @@ static void print_bits(const struct eval *eval, const struct evaluation *evaluat
     printf("loss %.6f nats a token, perplexity %.4f, %.4f bits a %s, over %lld tokens in contexts of %lld",
            evaluation->loss, exp(evaluation->loss),
            known ? evaluation_bits_per_byte(evaluation) : evaluation->loss / log(2.0), known ? "byte" : "token",
-           (long long)evaluation->targets, (long long)eval->plan.context);
+           (long long)evaluation->targets, (long long)eval->plan.context_length);
 }
 
 static void print_loss(const struct eval *eval, const struct evaluation *evaluation)
 {
     if (evaluation->targets == 0)
         printf("no targets: %lld tokens in contexts of %lld, none of which counts", (long long)evaluation->tokens,
-               (long long)eval->plan.context);
+               (long long)eval->plan.context_length);
     else
         print_bits(eval, evaluation);
-    if (eval->plan.context > eval->config->training.sequence_length)
+    if (eval->plan.context_length > eval->config->training.sequence_length)
         printf(", windows of %lld", (long long)eval->config->training.sequence_length);
     if (strcmp(memory_name(eval), "none") != 0)
         printf("; memory %s", memory_name(eval));
@@ -269,7 +270,7 @@ static enum status measure_loss(struct eval *eval)
     json_t *object = json_form(
         "{s:f, s:f, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:f, s:f, s:I}", "loss", evaluation.loss, "perplexity",
         exp(evaluation.loss), "targets", (json_int_t)evaluation.targets, "tokens", (json_int_t)evaluation.tokens,
-        "context", (json_int_t)eval->plan.context, "window", (json_int_t)eval->config->training.sequence_length,
+        "context", (json_int_t)eval->plan.context_length, "window", (json_int_t)eval->config->training.sequence_length,
         "memory", memory_name(eval), "routing", routing_name(eval), "seconds", evaluation.seconds, "seconds_per_token",
         evaluation.seconds / (double)evaluation.tokens, "processor_seconds", evaluation.processor_seconds,
         "memory_resident_bytes", (json_int_t)memory_resident_peak());

@@ -30,10 +30,10 @@ struct export_run {
 static enum status read_export_options(struct export_run *run)
 {
     struct command *command = run->command;
-    bool half = run->type && strcmp(run->type, "bf16") == 0;
-    if (run->type && !half && strcmp(run->type, "fp32") != 0)
+    bool is_bf16 = run->type && strcmp(run->type, "bf16") == 0;
+    if (run->type && !is_bf16 && strcmp(run->type, "fp32") != 0)
         return context_fail(&command->context, STATUS_USAGE, "--type: expected fp32 or bf16, got \"%s\"", run->type);
-    run->card.type = half ? EXCHANGE_BF16 : EXCHANGE_F32;
+    run->card.type = is_bf16 ? EXCHANGE_BF16 : EXCHANGE_F32;
     run->shard_bytes = 5000000000;
     CHECK(command_integer(command, "--shard-size", run->shard_size, 1, INT64_MAX, &run->shard_bytes));
     if (command->override_count == OVERRIDES)

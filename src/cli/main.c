@@ -143,7 +143,7 @@ static bool close_output(void)
         failed = true;
         code = errno;
     }
-    /* A stream that was closed before the program began takes nothing, and nobody waits for it. */
+    /* An output that was closed before the program began takes nothing, and nobody waits for it. */
     if (failed && code != EBADF)
         fprintf(stderr, "cairn: standard output cannot be written: %s\n", code ? strerror(code) : "an error before");
     return !failed || code == EBADF;

@@ -1,7 +1,7 @@
 /* Where the thread that runs the steps is: set by that thread, to be read by any other at any time, for reports of
  * hangs. Setting costs a few plain stores. */
-#ifndef CAIRN_CORE_PLACE_H
-#define CAIRN_CORE_PLACE_H
+#ifndef CAIRN_CORE_LOCATION_H
+#define CAIRN_CORE_LOCATION_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "src/core/clock.h"
+#include "src/model/layers.h"
 
 void evaluation_describe(const struct evaluation *evaluation, const struct config *config, char *text, size_t size)
 {
@@ -21,7 +22,7 @@ void evaluation_describe(const struct evaluation *evaluation, const struct confi
             snprintf(bits, sizeof bits, ", %.4f bits a byte", evaluation_bits_per_byte(evaluation));
         snprintf(text, size, "held-out loss %.4f nats a token (perplexity %.2f)%s over %lld tokens%s", evaluation->loss,
                  exp(evaluation->loss), bits, (long long)evaluation->targets,
-                 evaluation_routed(&config->model) ? ", routing causal" : "");
+                 depth_is_routed(&config->model) ? ", routing causal" : "");
     }
 }
 
@@ -36,12 +37,6 @@ int64_t evaluation_confusion(const struct config *config)
     enum { MOST = 100 };
     int64_t classes = family_of_images(config->model.family) ? config->model.image.classes : 0;
     return classes <= MOST ? classes * classes : 0;
-}
-
-bool evaluation_routed(const struct model_config *config)
-{
-    return config->depth.kind == DEPTH_MOD ||
-           (config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE);
 }
 
 enum status evaluation_check(struct context *context, const struct model_config *config, int64_t length, int64_t window)
@@ -73,9 +68,9 @@ enum status evaluation_check(struct context *context, const struct model_config 
 struct reading {
     struct evaluator *evaluator;
     const struct evaluation_plan *plan;
-    struct corpus_contexts contexts;
-    int64_t shown;             /* of the contexts those that are read */
-    struct model_state *state; /* between windows; NULL when a context is one window */
+    struct corpus_passages passages;
+    int64_t shown;             /* of the passages those that are read */
+    struct model_state *state; /* between windows; NULL when a passage is one window */
     int32_t *seen;             /* [batch.length] targets of a row of others, for their bytes; NULL: nobody asks */
     int64_t bytes;
 };
@@ -89,7 +84,7 @@ static int64_t count_bytes(const struct reading *reading, const int32_t *targets
     return bytes;
 }
 
-/* Puts the window that begins at `begin` in its context into this rank's row; beyond the context there is padding.
+/* Puts the window that begins at `begin` in its passage into this rank's row; beyond the passage there is padding.
  * Returns the targets that count, which every rank knows. */
 static int64_t fill_row(struct reading *reading, int64_t index, int64_t begin, int64_t row, int64_t *tokens)
 {
@@ -98,22 +93,22 @@ static int64_t fill_row(struct reading *reading, int64_t index, int64_t begin, i
     bool mine = local >= 0 && local < batch->mine.count;
     int32_t *inputs = mine ? (int32_t *)batch_field(batch, "tokens") + local * batch->length : NULL;
     int32_t *targets = mine ? (int32_t *)batch_field(batch, "targets") + local * batch->length : NULL;
-    struct range context = {0};
+    struct range passage = {0};
     if (index < reading->shown)
-        context = corpus_context(&reading->contexts, index * reading->contexts.count / reading->shown);
-    int64_t valid = integer_max(0, integer_min(batch->length, context.count - begin));
+        passage = corpus_passage(&reading->passages, index * reading->passages.count / reading->shown);
+    int64_t valid = integer_max(0, integer_min(batch->length, passage.count - begin));
     if (mine)
         ((int64_t *)batch_field(batch, "valid"))[local] = valid;
     *tokens += valid;
     targets = targets ? targets : reading->seen;
-    int64_t counted = corpus_part(reading->contexts.corpus, valid > 0 ? context.begin + begin : 0, valid, batch->length,
+    int64_t counted = corpus_part(reading->passages.corpus, valid > 0 ? passage.begin + begin : 0, valid, batch->length,
                                   inputs, targets);
     if (reading->plan->token_bytes)
         reading->bytes += count_bytes(reading, targets, valid);
     return counted;
 }
 
-/* One window of each context in the batch. */
+/* One window of each passage in the batch. */
 static enum status read_window(struct reading *reading, int64_t first, int64_t begin, struct evaluation *evaluation,
                                double *sum)
 {
@@ -137,14 +132,14 @@ static enum status read_window(struct reading *reading, int64_t first, int64_t b
     return STATUS_OK;
 }
 
-static enum status read_contexts(struct reading *reading, struct evaluation *evaluation)
+static enum status read_passages(struct reading *reading, struct evaluation *evaluation)
 {
     struct batch *batch = reading->evaluator->batch;
     double start = clock_seconds();
     double processor_start = clock_process_seconds();
     double sum = 0.0;
-    /* All windows that some context may have; the last of them are shorter, or only of other contexts. */
-    int64_t windows = integer_divide_up(reading->contexts.longest, batch->length);
+    /* All windows that some passage may have; the last of them are shorter, or only of other passages. */
+    int64_t windows = integer_divide_up(reading->passages.longest, batch->length);
     int64_t all = integer_divide_up(reading->shown, batch->rows) * windows;
     int64_t done = 0;
     batch->state = reading->state;
@@ -172,30 +167,30 @@ enum status evaluate(struct evaluator *evaluator, const struct corpus *corpus, c
     struct context *context = session->context;
     struct batch *batch = evaluator->batch;
     struct reading reading = {.evaluator = evaluator, .plan = plan};
-    int64_t length = plan->context ? plan->context : batch->length;
-    enum status status = corpus_contexts_create(context, corpus, plan->sampling, length, &reading.contexts);
+    int64_t length = plan->context_length ? plan->context_length : batch->length;
+    enum status status = corpus_passages_create(context, corpus, plan->sampling, length, &reading.passages);
     *evaluation = (struct evaluation){0};
     if (status == STATUS_OK && plan->token_bytes) {
         reading.seen = memory_allocate(context, (size_t)batch->length * sizeof *reading.seen, MEMORY_OTHER);
         status = reading.seen ? STATUS_OK : STATUS_MEMORY;
     }
     TRY(mesh_agree(session->mesh, context, status));
-    reading.shown = reading.contexts.count;
+    reading.shown = reading.passages.count;
     if (plan->batches)
         reading.shown = integer_min(reading.shown, plan->batches * batch->rows);
-    if (reading.contexts.longest > batch->length)
+    if (reading.passages.longest > batch->length)
         TRY(mesh_agree(session->mesh, context, session->model.ops->state->create(batch, &reading.state)));
     location_work(&context->location, LOCATION_EVALUATION);
     batch->causal = !plan->whole_routes;
     batch->memory_off = plan->memory_off;
-    TRY(read_contexts(&reading, evaluation));
+    TRY(read_passages(&reading, evaluation));
 done:
     batch->state = NULL;
     batch->causal = false;
     batch->memory_off = false;
     if (reading.state)
         session->model.ops->state->destroy(&reading.state);
-    corpus_contexts_destroy(&reading.contexts);
+    corpus_passages_destroy(&reading.passages);
     memory_free(context, reading.seen);
     return status;
 }

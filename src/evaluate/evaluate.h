@@ -1,7 +1,7 @@
-/* The mean loss over a corpus, in contexts that each begin without a past, and end where a document does if training
- * reads documents apart (corpus_contexts). With Infini-attention a context may be
- * longer than what is passed at once (batch.length): it goes through in windows, and the memory is carried from one to
- * the next, so that its length costs no space. */
+/* The mean loss over a corpus, in passages that each begin without a past, and end where a document does if training
+ * reads documents apart (corpus_passages). With Infini-attention a passage may be longer than what is passed at once
+ * (batch.length): it goes through in windows, and the memory is carried from one to the next, so that its length costs
+ * no space. */
 #ifndef CAIRN_EVALUATE_H
 #define CAIRN_EVALUATE_H
 
@@ -9,10 +9,10 @@
 #include "src/evaluate/evaluator.h"
 
 struct evaluation_plan {
-    int64_t context;   /* tokens; 0 is the batch's length, and without a memory it cannot be more */
-    int64_t batches;   /* at most so many batches of contexts, spread evenly over the corpus; 0 is all of it */
-    bool whole_routes; /* routers choose for whole windows, looking at later tokens, instead of token by token */
-    bool memory_off;   /* attention sees its own segment only */
+    int64_t context_length; /* tokens of a passage; 0 is the batch's length, and without a memory it cannot be more */
+    int64_t batches;        /* at most so many batches of passages, spread evenly over the corpus; 0 is all of it */
+    bool whole_routes;      /* where depth_is_routed: routers choose for whole windows, looking at later tokens */
+    bool memory_off;        /* attention sees its own segment only */
     enum data_sampling sampling; /* of training */
     const int32_t *token_bytes;  /* [vocabulary] of text that each token stands for; NULL: a byte, or not known */
     double *confusion; /* of images: [classes, classes], how often a label was taken for a class; NULL: nobody asks */
@@ -43,14 +43,11 @@ double evaluation_bits_per_byte(const struct evaluation *evaluation);
 /* Elements of the table of confusion that metrics and reports have room for; 0: there is none. */
 int64_t evaluation_confusion(const struct config *config);
 
-/* Whether a model's routers could look at later tokens: only then do whole_routes make a difference. */
-bool evaluation_routed(const struct model_config *config);
-
-/* USAGE error if a model cannot read contexts of that length in windows of `window` tokens, which says what fits. */
+/* USAGE error if a model cannot read passages of that length in windows of `window` tokens, which says what fits. */
 enum status evaluation_check(struct context *context, const struct model_config *config, int64_t length,
                              int64_t window) MUST_USE;
 
-/* Contexts are read side by side in the rows of the evaluator's batch. Collective. */
+/* Passages are read side by side in the rows of the evaluator's batch. Collective. */
 enum status evaluate(struct evaluator *evaluator, const struct corpus *corpus, const struct evaluation_plan *plan,
                      struct evaluation *evaluation) MUST_USE;
 

@@ -48,7 +48,7 @@ const struct path *visit_best(const struct visit *visit);
 /* Keeps the best path, forgets the rest, scores all tasks anew. */
 enum status visit_end(struct visit *visit) MUST_USE;
 
-/* The key of a stream: by seed, iteration, task, generation, child and purpose. */
+/* The key of random numbers: by seed, iteration, task, generation, child and purpose. */
 uint64_t visit_key(const struct visit *visit, int child, const char *purpose);
 
 #endif

@@ -1,5 +1,5 @@
-/* Some tokens of the stream, taken out of it and put back. Ranks put in what they have of them and zeros elsewhere, so
- * that what moves has the same size whatever was chosen. */
+/* Some tokens of the residual stream, taken out of it and put back. Ranks put in what they have of them and zeros
+ * elsewhere, so that what moves has the same size whatever was chosen. */
 #include <string.h>
 
 #include "src/model/decoder_private.h"
@@ -28,8 +28,8 @@ bool active_tokens_create(struct tape *tape, struct decoder *decoder, const stru
     if (!position || (microbatch->shares && !shares))
         return false;
     for (int64_t i = 0; i < total; i++)
-        position[i] = slot[i] >= 0 ? microbatch->stream.position[slot[i]] : 0;
-    struct token_list list = token_list_of(microbatch->stream.rows, begin, total, position);
+        position[i] = slot[i] >= 0 ? microbatch->tokens.position[slot[i]] : 0;
+    struct token_list list = token_list_of(microbatch->tokens.rows, begin, total, position);
     *active = (struct active_tokens){.slot = slot};
     active->set = token_set_create(tape, decoder, input, &list, shares, false);
     return active->set && find_source(tape, microbatch, active);
@@ -78,7 +78,7 @@ bool active_tokens_return_history(struct tape *tape, struct decoder *decoder, st
         else if (active->whole)
             after->state[j] = active->history.state[j];
         else if (j == connections - 1)
-            after->state[j] = microbatch->h; /* the first connection's own stream */
+            after->state[j] = microbatch->h; /* the residual stream of the first connection itself */
         else
             after->state[j] =
                 token_place(tape, microbatch->h, active_tokens_gather(tape, decoder, active, active->history.state[j]),

@@ -108,13 +108,13 @@ struct tensor *block_features(struct tape *tape, const struct block_call *call, 
                               const struct attention_span *span, int64_t spans)
 {
     const struct decoder *decoder = call->decoder;
-    struct memory_features_shape shape = {.spans = spans,
+    struct infini_features_shape shape = {.spans = spans,
                                           .span = span,
                                           .heads =
                                               of == CONVOLVED_QUERY ? decoder->heads.count : decoder->kv_heads.count,
                                           .width = decoder->config.head_width,
                                           .unit = of != CONVOLVED_VALUE};
-    return memory_features(tape, x, parameter_value(call->block->memory_convolution[of]), &shape);
+    return infini_features(tape, x, parameter_value(call->block->memory_convolution[of]), &shape);
 }
 
 /* Queries as the memory takes them. Segments of a list that context ranks share may be on several of them. */
@@ -136,7 +136,7 @@ static struct tensor *remember(struct tape *tape, const struct block_call *call,
     const struct token_set *set = call->set;
     const struct decoder_memory *memory = call->input->memory;
     int64_t offset = call->input->memory_row * decoder_memory_size(decoder);
-    struct memory_shape shape = {.rows = set->list.rows,
+    struct infini_shape shape = {.rows = set->list.rows,
                                  .segments = set->plan.segments,
                                  .written = set->plan.written,
                                  .kv_heads = decoder->kv_heads.count,
@@ -150,7 +150,7 @@ static struct tensor *remember(struct tape *tape, const struct block_call *call,
         k = block_features(tape, call, CONVOLVED_KEY, k, shape.written, shape.rows * shape.segments);
         v = block_features(tape, call, CONVOLVED_VALUE, v, shape.written, shape.rows * shape.segments);
     }
-    return memory_states(tape, set->scanned ? decoder->mesh : NULL, k, v, strength, &shape);
+    return infini_states(tape, set->scanned ? decoder->mesh : NULL, k, v, strength, &shape);
 }
 
 static struct tensor *attend(struct tape *tape, const struct block_call *call, struct tensor *q,
@@ -160,7 +160,7 @@ static struct tensor *attend(struct tape *tape, const struct block_call *call, s
     struct tensor *turned = block_turn(tape, decoder, q, call->set->query_rows);
     struct tensor *a = attention(tape, turned, keys->key, keys->value, &plan->shape);
     if (decoder->config.attention.kind == ATTENTION_INFINI && !call->input->memory_off)
-        a = memory_read(tape, query_features(tape, call, q), keys->states, a, parameter_value(call->block->memory_gate),
+        a = infini_read(tape, query_features(tape, call, q), keys->states, a, parameter_value(call->block->memory_gate),
                         parameter_value(call->block->memory_norm), &plan->read);
     return a;
 }

@@ -6,10 +6,10 @@
 #include "src/model/decoder.h"
 #include "src/model/tokens.h"
 
-/* Earlier states of the stream that a connection may reach back to. */
+/* Earlier states of the residual stream that a connection may reach back to. */
 enum { HISTORY_LIMIT = 12 };
 
-/* The streams before the last connections, the newest first: x_{i-1}, x_{i-2}, ... */
+/* The residual streams before the last connections, the newest first: x_{i-1}, x_{i-2}, ... */
 struct history {
     int count;
     struct tensor *state[HISTORY_LIMIT];

@@ -398,7 +398,7 @@ static struct tensor *remember(struct tape *tape, const struct block_call *call,
     const struct layer_cache *layer = call->cache;
     int64_t rows = call->set->list.rows;
     bool any;
-    struct memory_shape shape = {.rows = rows,
+    struct infini_shape shape = {.rows = rows,
                                  .segments = plan->segments,
                                  .written = closed_segments(tape, plan, rows, &any),
                                  .kv_heads = decoder->kv_heads.count,
@@ -417,7 +417,7 @@ static struct tensor *remember(struct tape *tape, const struct block_call *call,
             v = block_features(tape, call, CONVOLVED_VALUE, v, shape.written, rows * plan->segments);
         }
     }
-    return memory_states(tape, NULL, k, v, strength, &shape);
+    return infini_states(tape, NULL, k, v, strength, &shape);
 }
 
 struct tensor *cache_attend(struct tape *tape, const struct block_call *call, struct tensor *n)
@@ -447,6 +447,6 @@ struct tensor *cache_attend(struct tape *tape, const struct block_call *call, st
         return a;
     if (layer->queries)
         q = query_history_features(tape, call, layer->queries, q);
-    return memory_read(tape, q, states, a, parameter_value(call->block->memory_gate),
+    return infini_read(tape, q, states, a, parameter_value(call->block->memory_gate),
                        parameter_value(call->block->memory_norm), &plan.read);
 }

@@ -7,7 +7,7 @@
 #include "src/model/layers.h"
 #include "src/model/microbatch.h"
 #include "src/model/stages.h"
-#include "src/ops/memory.h"
+#include "src/ops/infini.h"
 
 /* -- A chunk -- */
 
@@ -79,18 +79,10 @@ int64_t decoder_model_chunks(const struct decoder *decoder)
     return (int64_t)decoder->chunks * decoder_size(decoder, MESH_PIPELINE);
 }
 
-bool decoder_routes(const struct decoder *decoder)
-{
-    const struct model_config *config = &decoder->config;
-    return config->depth.kind == DEPTH_MOD ||
-           (config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE);
-}
-
 bool decoder_lends(const struct decoder *decoder)
 {
     const struct model_config *config = &decoder->config;
-    return config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE &&
-           config->depth.cache == CACHE_SHARED;
+    return recursions_are_routed(config) && config->depth.cache == CACHE_SHARED;
 }
 
 bool decoder_holds_layer(const struct decoder *decoder, int64_t layer)
@@ -111,7 +103,7 @@ int64_t decoder_memory_size(const struct decoder *decoder)
 {
     int64_t width = decoder->config.head_width;
     return decoder->config.attention.kind == ATTENTION_INFINI
-               ? decoder->kv_heads.count * memory_elements(decoder->config.attention.memory_update, width)
+               ? decoder->kv_heads.count * infini_elements(decoder->config.attention.memory_update, width)
                : 0;
 }
 

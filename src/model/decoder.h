@@ -105,7 +105,7 @@ enum status decoder_create(struct model *model, struct decoder **decoder) MUST_U
 void decoder_destroy(struct decoder **decoder);
 
 /* Infini-attention's memories of some sequences, by unrolled layer; NULL for layers without one on this rank. Each is
- * [sequences, kv heads of this rank, elements of a state (src/ops/memory.h)] F32. */
+ * [sequences, kv heads of this rank, elements of a state (src/ops/infini.h)] F32. */
 struct decoder_memory {
     float **before; /* [layers] what the sequences start from */
     float **after;  /* [layers] what they leave */

@@ -34,7 +34,6 @@ struct parameter *part_declare(struct decoder *decoder, const struct part *part,
                                const struct parameter_spec *spec, struct parameter_division division);
 struct parameter *part_declare_whole(struct decoder *decoder, const struct part *part, enum parameter_group group,
                                      const struct parameter_spec *spec);
-struct linear_parameters part_declare_norm(struct decoder *decoder, const struct part *part, const char *name);
 
 /* What comes before the layers and after them, for all tokens of a microbatch that starts and has run all layers. */
 struct decoder_ends {
@@ -64,8 +63,7 @@ int64_t decoder_model_chunks(const struct decoder *decoder);
 /* The parameters that an unrolled layer of this stage uses; NULL for other stages' layers. */
 const struct block *decoder_block(const struct decoder *decoder, int64_t layer);
 
-/* Whether there are routers, and whether recursion 1 lends its keys and values to the later ones. */
-bool decoder_routes(const struct decoder *decoder);
+/* Whether recursion 1 lends its keys and values to the later ones. */
 bool decoder_lends(const struct decoder *decoder);
 
 /* Tokens of the input that this context rank computes. */

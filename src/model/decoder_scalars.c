@@ -86,7 +86,7 @@ double watch_max_violation(const double *taken, int64_t depths)
 static bool routes(const struct model_config *config, int64_t index)
 {
     if (config->depth.kind == DEPTH_MOR)
-        return config->depth.routing != ROUTING_NONE && index < config->depth.recursions;
+        return recursions_are_routed(config) && index < config->depth.recursions;
     return layers_routed(config, index);
 }
 
@@ -265,12 +265,12 @@ static void add_gates(struct watch *watch)
 
 static void add_memory(const struct watch *watch, const float *memory, double *norm, double *z)
 {
-    const struct model_state *streams = watch->state;
-    int64_t width = streams->decoder->config.head_width;
-    struct range heads = decoder_state_heads(streams);
-    for (int64_t row = 0; row < streams->mine.count; row++)
+    const struct model_state *carried = watch->state;
+    int64_t width = carried->decoder->config.head_width;
+    struct range heads = decoder_state_heads(carried);
+    for (int64_t row = 0; row < carried->mine.count; row++)
         for (int64_t head = heads.begin; head < heads.begin + heads.count; head++) {
-            const float *state = memory + row * streams->size + head * (width * width + width);
+            const float *state = memory + row * carried->size + head * (width * width + width);
             double sum = 0.0;
             for (int64_t i = 0; i < width; i++)
                 sum += state[width * width + i];
@@ -294,22 +294,22 @@ static void add_memories(struct watch *watch)
 }
 
 /* Tensor and context ranks count offers and choices alike, which the shares do not see. */
-static void add_routing(struct watch *watch)
+static void add_router_counts(struct watch *watch)
 {
     const struct decoder *decoder = decoder_of(watch->model);
     int64_t index = 0;
     for (int64_t i = 0; i < decoder->config.layers; i++) {
-        const struct router_counts *routing = &decoder->router_counts[i];
+        const struct router_counts *counts = &decoder->router_counts[i];
         if (!routes(&decoder->config, i))
             continue;
-        watch->offered[index] = (double)routing->offered;
-        watch->chosen[index] = (double)routing->chosen;
-        watch->judged[index] = (double)routing->judged;
-        watch->wanted[index] = (double)routing->wanted;
-        watch->admitted[index] = (double)routing->admitted;
-        watch->hits[index] = (double)routing->hits;
-        watch->entropy[0] += routing->entropy;
-        watch->entropy[1] += (double)routing->decided;
+        watch->offered[index] = (double)counts->offered;
+        watch->chosen[index] = (double)counts->chosen;
+        watch->judged[index] = (double)counts->judged;
+        watch->wanted[index] = (double)counts->wanted;
+        watch->admitted[index] = (double)counts->admitted;
+        watch->hits[index] = (double)counts->hits;
+        watch->entropy[0] += counts->entropy;
+        watch->entropy[1] += (double)counts->decided;
         index++;
     }
 }
@@ -371,10 +371,11 @@ static double share_of(double part, double whole)
     return whole > 0.0 ? part / whole : 0.0;
 }
 
-static void show_routing(struct watch *watch)
+static void show_router_counts(struct watch *watch)
 {
     const struct mesh *mesh = watch->model->mesh;
-    double alike = (double)(mesh_size(mesh, MESH_TENSOR) * mesh_size(mesh, MESH_CONTEXT)); /* ranks: add_routing */
+    double alike =
+        (double)(mesh_size(mesh, MESH_TENSOR) * mesh_size(mesh, MESH_CONTEXT)); /* ranks: add_router_counts */
     double depth = 0.0;
     for (int64_t i = 0; i < watch->routers; i++) {
         double misses = watch->wanted[i] + watch->admitted[i] - 2.0 * watch->hits[i];
@@ -404,12 +405,12 @@ static void end(struct model_scalars *scalars)
     memset(watch->numbers, 0, (size_t)watch->summed * sizeof *watch->numbers);
     add_gates(watch);
     add_memories(watch);
-    add_routing(watch);
+    add_router_counts(watch);
     add_tokens(watch);
     mesh_all_reduce(watch->model->mesh, MESH_TEAM, watch->numbers, watch->summed, DTYPE_F64, MESH_SUM);
     show_gates(watch);
     show_memories(watch);
-    show_routing(watch);
+    show_router_counts(watch);
 }
 
 static bool warning(const struct model_scalars *scalars, int64_t step, char *text, size_t size)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/ops/memory.h"
+#include "src/ops/infini.h"
 
 static bool carried(const struct config *config)
 {
@@ -17,17 +17,17 @@ static enum status create(const struct batch *batch, struct model_state **state)
     struct context *context = batch->model->context;
     const struct decoder *decoder = decoder_of(batch->model);
     int64_t layers = decoder->config.layers;
-    struct model_state *streams = memory_allocate(context, sizeof *streams, MEMORY_OTHER);
-    *state = streams;
-    if (!streams)
+    struct model_state *carried = memory_allocate(context, sizeof *carried, MEMORY_OTHER);
+    *state = carried;
+    if (!carried)
         return STATUS_MEMORY;
-    *streams = (struct model_state){.context = context,
+    *carried = (struct model_state){.context = context,
                                     .decoder = decoder,
                                     .mine = batch->mine,
                                     .total = batch->rows,
                                     .size = decoder_memory_size(decoder)};
-    size_t bytes = (size_t)(batch->mine.count * streams->size) * sizeof(float);
-    struct decoder_memory *memory = &streams->memory;
+    size_t bytes = (size_t)(batch->mine.count * carried->size) * sizeof(float);
+    struct decoder_memory *memory = &carried->memory;
     memory->before = memory_allocate(context, (size_t)layers * sizeof *memory->before, MEMORY_OTHER);
     memory->after = memory_allocate(context, (size_t)layers * sizeof *memory->after, MEMORY_OTHER);
     if (!memory->before || !memory->after)
@@ -43,32 +43,32 @@ static enum status create(const struct batch *batch, struct model_state **state)
 
 static void destroy(struct model_state **state)
 {
-    struct model_state *streams = *state;
-    if (!streams)
+    struct model_state *carried = *state;
+    if (!carried)
         return;
-    struct decoder_memory *memory = &streams->memory;
-    for (int64_t layer = 0; memory->before && memory->after && layer < streams->decoder->config.layers; layer++) {
-        memory_free(streams->context, memory->before[layer]);
-        memory_free(streams->context, memory->after[layer]);
+    struct decoder_memory *memory = &carried->memory;
+    for (int64_t layer = 0; memory->before && memory->after && layer < carried->decoder->config.layers; layer++) {
+        memory_free(carried->context, memory->before[layer]);
+        memory_free(carried->context, memory->after[layer]);
     }
-    memory_free(streams->context, memory->before);
-    memory_free(streams->context, memory->after);
-    memory_free(streams->context, streams);
+    memory_free(carried->context, memory->before);
+    memory_free(carried->context, memory->after);
+    memory_free(carried->context, carried);
     *state = NULL;
 }
 
-static void reset(struct model_state *streams, int64_t row)
+static void reset(struct model_state *carried, int64_t row)
 {
-    for (int64_t layer = 0; layer < streams->decoder->config.layers; layer++)
-        if (streams->memory.before[layer])
-            memset(streams->memory.before[layer] + row * streams->size, 0, (size_t)streams->size * sizeof(float));
+    for (int64_t layer = 0; layer < carried->decoder->config.layers; layer++)
+        if (carried->memory.before[layer])
+            memset(carried->memory.before[layer] + row * carried->size, 0, (size_t)carried->size * sizeof(float));
 }
 
-static void advance(struct model_state *streams)
+static void advance(struct model_state *carried)
 {
-    float **before = streams->memory.before;
-    streams->memory.before = streams->memory.after;
-    streams->memory.after = before;
+    float **before = carried->memory.before;
+    carried->memory.before = carried->memory.after;
+    carried->memory.after = before;
 }
 
 /* -- Checkpoints -- */
@@ -89,9 +89,9 @@ static int64_t part_size(const struct decoder *decoder, enum memory_part part)
 }
 
 /* A head that neighbours share belongs to the first of them, and what context ranks hold alike to the first of them. */
-struct range decoder_state_heads(const struct model_state *streams)
+struct range decoder_state_heads(const struct model_state *carried)
 {
-    const struct decoder *decoder = streams->decoder;
+    const struct decoder *decoder = carried->decoder;
     int64_t group = decoder->config.heads / decoder->config.kv_heads;
     struct range heads = {.begin = 0, .count = decoder->kv_heads.count};
     if (mesh_rank(decoder->mesh, MESH_CONTEXT) != 0)
@@ -102,33 +102,33 @@ struct range decoder_state_heads(const struct model_state *streams)
 }
 
 /* The kv heads that go through an image. */
-static struct range image_heads(const struct model_state *streams, bool writes)
+static struct range image_heads(const struct model_state *carried, bool writes)
 {
-    return writes ? decoder_state_heads(streams)
-                  : (struct range){.begin = 0, .count = streams->decoder->kv_heads.count};
+    return writes ? decoder_state_heads(carried)
+                  : (struct range){.begin = 0, .count = carried->decoder->kv_heads.count};
 }
 
 /* Where an image's values begin that belong to a layer's part; they follow one another. */
-static void copy_part(const struct model_state *streams, float *layer, struct range heads, enum memory_part part,
+static void copy_part(const struct model_state *carried, float *layer, struct range heads, enum memory_part part,
                       float *values, bool out)
 {
-    int64_t width = streams->decoder->config.head_width;
+    int64_t width = carried->decoder->config.head_width;
     int64_t offset = part == PART_STATE ? 0 : width * width;
-    int64_t elements = memory_elements(streams->decoder->config.attention.memory_update, width);
-    size_t bytes = (size_t)part_size(streams->decoder, part) * sizeof(float);
-    for (int64_t row = 0; row < streams->mine.count; row++)
+    int64_t elements = infini_elements(carried->decoder->config.attention.memory_update, width);
+    size_t bytes = (size_t)part_size(carried->decoder, part) * sizeof(float);
+    for (int64_t row = 0; row < carried->mine.count; row++)
         for (int64_t head = heads.begin; head < heads.begin + heads.count; head++) {
-            float *own = layer + row * streams->size + head * elements + offset;
+            float *own = layer + row * carried->size + head * elements + offset;
             memcpy(out ? values : own, out ? own : values, bytes);
-            values += part_size(streams->decoder, part);
+            values += part_size(carried->decoder, part);
         }
 }
 
-static struct state_array describe(const struct model_state *streams, int64_t layer, enum memory_part part)
+static struct state_array describe(const struct model_state *carried, int64_t layer, enum memory_part part)
 {
-    const struct model_config *config = &streams->decoder->config;
+    const struct model_config *config = &carried->decoder->config;
     struct state_array dataset = {.rank = part == PART_STATE ? 4 : 3,
-                                  .shape = {streams->total, config->kv_heads, config->head_width, config->head_width}};
+                                  .shape = {carried->total, config->kv_heads, config->head_width, config->head_width}};
     snprintf(dataset.name, sizeof dataset.name, "/memory/layers.%lld/%s", (long long)layer,
              part == PART_STATE ? "state" : "norm");
     if (part == PART_NORM)
@@ -136,12 +136,12 @@ static struct state_array describe(const struct model_state *streams, int64_t la
     return dataset;
 }
 
-static struct box image_box(const struct model_state *streams, struct range heads, enum memory_part part)
+static struct box image_box(const struct model_state *carried, struct range heads, enum memory_part part)
 {
-    const struct decoder *decoder = streams->decoder;
+    const struct decoder *decoder = carried->decoder;
     int64_t width = decoder->config.head_width;
-    return (struct box){.offset = {streams->mine.begin, decoder->kv_heads.begin + heads.begin},
-                        .extent = {streams->mine.count, heads.count, width, part == PART_STATE ? width : 1}};
+    return (struct box){.offset = {carried->mine.begin, decoder->kv_heads.begin + heads.begin},
+                        .extent = {carried->mine.count, heads.count, width, part == PART_STATE ? width : 1}};
 }
 
 /* Memories in a checkpoint: /memory/layers.I/state [streams, G, E, E] and, if there is a z, norm [streams, G, E], by
@@ -154,14 +154,14 @@ struct image {
     float *values;
 };
 
-static enum status image_create(const struct model_state *streams, bool writes, void **created)
+static enum status image_create(const struct model_state *carried, bool writes, void **created)
 {
-    const struct decoder *decoder = streams->decoder;
-    struct context *context = streams->context;
+    const struct decoder *decoder = carried->decoder;
+    struct context *context = carried->context;
     int64_t layers = decoder->config.layers;
-    struct range heads = image_heads(streams, writes);
+    struct range heads = image_heads(carried, writes);
     size_t most = (size_t)layers * MEMORY_PARTS;
-    size_t each = (size_t)(streams->mine.count * streams->size);
+    size_t each = (size_t)(carried->mine.count * carried->size);
     struct image *image = memory_allocate(context, sizeof *image, MEMORY_OTHER);
     *created = image;
     if (!image)
@@ -176,13 +176,13 @@ static enum status image_create(const struct model_state *streams, bool writes, 
     for (int64_t layer = 0; layer < layers; layer++)
         for (int part = 0; part < parts_of(decoder) && decoder_has_memory(decoder, layer); part++) {
             struct state_array *array = &image->arrays[image->count];
-            *array = describe(streams, layer, part);
+            *array = describe(carried, layer, part);
             array->pieces = &image->pieces[image->count++];
-            if (!streams->memory.before[layer] || heads.count == 0 || streams->mine.count == 0)
+            if (!carried->memory.before[layer] || heads.count == 0 || carried->mine.count == 0)
                 continue;
             array->piece_count = 1;
-            array->pieces[0] = (struct state_piece){.box = image_box(streams, heads, part), .data = values};
-            values += streams->mine.count * heads.count * part_size(decoder, part);
+            array->pieces[0] = (struct state_piece){.box = image_box(carried, heads, part), .data = values};
+            values += carried->mine.count * heads.count * part_size(decoder, part);
         }
     return STATUS_OK;
 }
@@ -208,27 +208,27 @@ static enum status image_visit(const void *created, const struct state_visitor *
 }
 
 /* Copies what the memories are now between them and an image. */
-static void image_copy(const struct model_state *streams, const struct image *image)
+static void image_copy(const struct model_state *carried, const struct image *image)
 {
-    const struct decoder *decoder = streams->decoder;
-    struct range heads = image_heads(streams, image->writes);
+    const struct decoder *decoder = carried->decoder;
+    struct range heads = image_heads(carried, image->writes);
     int next = 0;
     for (int64_t layer = 0; layer < decoder->config.layers; layer++)
         for (int part = 0; part < parts_of(decoder) && decoder_has_memory(decoder, layer); part++) {
             const struct state_array *array = &image->arrays[next++];
             if (array->piece_count > 0)
-                copy_part(streams, streams->memory.before[layer], heads, part, array->pieces[0].data, image->writes);
+                copy_part(carried, carried->memory.before[layer], heads, part, array->pieces[0].data, image->writes);
         }
 }
 
-static void image_fill(const struct model_state *streams, void *image)
+static void image_fill(const struct model_state *carried, void *image)
 {
-    image_copy(streams, image);
+    image_copy(carried, image);
 }
 
-static void image_take(struct model_state *streams, const void *image)
+static void image_take(struct model_state *carried, const void *image)
 {
-    image_copy(streams, image);
+    image_copy(carried, image);
 }
 
 const struct model_state_ops decoder_state_ops = {.carried = carried,

@@ -6,8 +6,8 @@
 #include "src/model/layers.h"
 #include "src/model/microbatch.h"
 
-/* What is known of the token under way in each row. Every tensor rank has the whole streams: they are small, and rows
- * come together anew in each pass. */
+/* What is known of the token under way in each row. Every tensor rank has the whole residual streams: they are small,
+ * and rows come together anew in each pass. */
 struct depthwise {
     struct decoder *decoder;
     int64_t rows;
@@ -17,7 +17,7 @@ struct depthwise {
     int32_t *position;            /* [rows] */
     int32_t *depth;               /* [rows] token choice: recursions that it takes */
     float *gate;                  /* [rows] of the recursion, or of the exit (token choice) */
-    char *stream;                 /* [rows, D] before the recursion */
+    char *residual;               /* [rows, D] before the recursion */
     char *entered;                /* [rows, D] token choice: before the first one */
     char *history[HISTORY_LIMIT]; /* [window] of [rows, D]; zeros where there is no state yet, which add nothing */
 };
@@ -36,8 +36,7 @@ struct cohort {
 bool depthwise_fits(const struct decoder *decoder)
 {
     const struct model_config *config = &decoder->config;
-    return config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE &&
-           mesh_size(decoder->mesh, MESH_PIPELINE) == 1;
+    return recursions_are_routed(config) && mesh_size(decoder->mesh, MESH_PIPELINE) == 1;
 }
 
 static size_t token_bytes(const struct depthwise *d)
@@ -61,7 +60,7 @@ enum status depthwise_create(struct decoder *decoder, int64_t rows, struct depth
     d->position = memory_allocate(context, (size_t)rows * sizeof *d->position, MEMORY_OTHER);
     d->depth = memory_allocate(context, (size_t)rows * sizeof *d->depth, MEMORY_OTHER);
     d->gate = memory_allocate(context, (size_t)rows * sizeof *d->gate, MEMORY_OTHER);
-    d->stream = memory_allocate(context, (size_t)rows * token_bytes(d), MEMORY_BUFFERS);
+    d->residual = memory_allocate(context, (size_t)rows * token_bytes(d), MEMORY_BUFFERS);
     d->entered = memory_allocate(context, (size_t)rows * token_bytes(d), MEMORY_BUFFERS);
     for (int j = 0; j < d->window; j++)
         d->history[j] = memory_allocate(context, (size_t)rows * token_bytes(d), MEMORY_BUFFERS);
@@ -78,7 +77,7 @@ void depthwise_destroy(struct depthwise **depthwise)
     struct context *context = d->decoder->context;
     for (int j = 0; j < d->window; j++)
         memory_free(context, d->history[j]);
-    void *owned[] = {d->recursion, d->position, d->depth, d->gate, d->stream, d->entered, d};
+    void *owned[] = {d->recursion, d->position, d->depth, d->gate, d->residual, d->entered, d};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         memory_free(context, owned[i]);
     *depthwise = NULL;
@@ -148,14 +147,14 @@ static void take_history(struct tape *tape, const struct depthwise *d, const str
 
 /* -- Routers -- */
 
-/* A token that leaves passes the connections of the recursions left out with its stream unchanged. */
+/* A token that leaves passes the connections of the recursions left out with its residual stream unchanged. */
 static void leave(struct depthwise *d, int64_t row)
 {
     int64_t left_out = (d->recursions - d->recursion[row]) * d->count * block_connections(&d->decoder->config);
     size_t bytes = token_bytes(d);
     size_t at = (size_t)row * bytes;
     for (int j = d->window - 1; j >= 0; j--)
-        memcpy(d->history[j] + at, (j < left_out ? d->stream : d->history[j - left_out]) + at, bytes);
+        memcpy(d->history[j] + at, (j < left_out ? d->residual : d->history[j - left_out]) + at, bytes);
     d->recursion[row] = d->recursions;
 }
 
@@ -254,7 +253,7 @@ static void route_by_token(struct depthwise *d, const struct cohort *cohort)
     }
 }
 
-/* Whether the tokens take the recursion that comes next, where their stream is x. */
+/* Whether the tokens take the recursion that comes next, where their residual stream is x. */
 static bool route(struct tape *tape, struct depthwise *d, const struct decoder_input *input,
                   const struct cohort *cohort, struct tensor *x)
 {
@@ -292,7 +291,7 @@ static bool begin_tokens(struct tape *tape, struct depthwise *d, const struct de
     for (int r = 0; r < d->recursions; r++)
         decoder->router_counts[r].offered += cohort.count;
     bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
-    return put(tape, d, &cohort, microbatch->h, d->stream) && put(tape, d, &cohort, microbatch->h, d->entered) &&
+    return put(tape, d, &cohort, microbatch->h, d->residual) && put(tape, d, &cohort, microbatch->h, d->entered) &&
            put_history(tape, d, &cohort, &microbatch->history) &&
            (!by_token || choose_depths(tape, d, &cohort, microbatch->h)) &&
            route(tape, d, input, &cohort, microbatch->h);
@@ -339,7 +338,7 @@ static struct token_set *set_of(struct tape *tape, const struct depthwise *d, co
     return token_set_create(tape, d->decoder, input, &list, NULL, false);
 }
 
-/* y [part, D], what the shared layers made of the cohort's streams x -> the streams behind their recursions: see
+/* y [part, D], what the shared layers made of the cohort's residual streams x -> those behind their recursions: see
  * recursion_leave. */
 static struct tensor *merge(struct tape *tape, struct depthwise *d, const struct cohort *cohort, struct tensor *x,
                             struct tensor *y)
@@ -373,7 +372,7 @@ static bool pass_tokens(struct tape *tape, struct depthwise *d, const struct dec
     if (!gather_cohort(tape, d, 0, d->recursions, &cohort) || !find_rows(tape, d, &cohort, &call))
         return false;
     call.set = set_of(tape, d, input, &cohort);
-    struct tensor *x = take(tape, d, &cohort, d->stream);
+    struct tensor *x = take(tape, d, &cohort, d->residual);
     struct tensor *y = x;
     struct history history;
     take_history(tape, d, &cohort, &history);
@@ -386,12 +385,12 @@ static bool pass_tokens(struct tape *tape, struct depthwise *d, const struct dec
         if (!block_run(tape, &call, &y, &history, NULL))
             return false;
     }
-    struct tensor *stream = merge(tape, d, &cohort, x, y);
-    if (!put(tape, d, &cohort, stream, d->stream) || !put_history(tape, d, &cohort, &history))
+    struct tensor *residual = merge(tape, d, &cohort, x, y);
+    if (!put(tape, d, &cohort, residual, d->residual) || !put_history(tape, d, &cohort, &history))
         return false;
     for (int64_t i = 0; i < cohort.count; i++)
         d->recursion[cohort.row[i]]++;
-    return route(tape, d, input, &cohort, stream);
+    return route(tape, d, input, &cohort, residual);
 }
 
 /* Those that have left the recursions through the other layers and the head. */
@@ -417,7 +416,7 @@ static bool finish_tokens(struct tape *tape, struct depthwise *d, const struct d
     struct microbatch *microbatch = microbatch_create(tape, decoder, &end);
     if (!microbatch)
         return false;
-    microbatch->h = take(tape, d, &cohort, d->stream);
+    microbatch->h = take(tape, d, &cohort, d->residual);
     take_history(tape, d, &cohort, &microbatch->history);
     for (int64_t layer = d->first + d->recursions * d->count; layer < decoder->config.layers; layer++)
         if (!microbatch_run_layer(tape, decoder, &end, microbatch, layer))

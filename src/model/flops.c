@@ -16,8 +16,7 @@ struct layer_work {
 
 static struct layer_work work_of(const struct model_config *config, int64_t layer, int64_t length, double surplus)
 {
-    bool shares =
-        config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE && config->depth.cache == CACHE_SHARED;
+    bool shares = recursions_are_routed(config) && config->depth.cache == CACHE_SHARED;
     return (struct layer_work){.config = config,
                                .layer = layer,
                                .length = (double)length,
@@ -59,7 +58,8 @@ static double memory_products(const struct layer_work *work)
     return (double)config->heads * read + (work->shared_keys ? 0.0 : (double)config->kv_heads * write);
 }
 
-/* Low-rank maps of the connections of a layer: of each state of the stream that there is so far, up to `previous`. */
+/* Low-rank maps of the connections of a layer: of each state of the residual stream that there is so far, up to
+ * `previous`. */
 static double residual_products(const struct layer_work *work)
 {
     const struct model_config *config = work->config;
@@ -148,7 +148,7 @@ static double router_products(const struct model_config *config, int64_t length,
     int64_t first;
     int64_t count;
     layers_shared(config, &first, &count);
-    if (config->depth.kind != DEPTH_MOR || config->depth.routing == ROUTING_NONE)
+    if (!recursions_are_routed(config))
         return products;
     if (config->depth.routing == ROUTING_TOKEN)
         return (double)config->depth.recursions * width;

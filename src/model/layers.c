@@ -8,6 +8,16 @@
 
 /* -- Unrolled and stored: section 5 -- */
 
+bool depth_is_routed(const struct model_config *config)
+{
+    return config->depth.kind == DEPTH_MOD || recursions_are_routed(config);
+}
+
+bool recursions_are_routed(const struct model_config *config)
+{
+    return config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE;
+}
+
 bool layers_middle(const struct model_config *config)
 {
     return config->depth.sharing == SHARING_MIDDLE_CYCLE || config->depth.sharing == SHARING_MIDDLE_SEQUENCE;

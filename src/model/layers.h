@@ -8,6 +8,10 @@
 #include "src/core/context.h"
 #include "src/core/integer.h"
 
+/* Whether routers choose tokens, for layers or recursions; and for recursions. */
+bool depth_is_routed(const struct model_config *config);
+bool recursions_are_routed(const struct model_config *config);
+
 /* Whether the first and the last layer are no part of what is shared; whether recursions pass the shared layers as a
  * whole. */
 bool layers_middle(const struct model_config *config);

@@ -6,15 +6,15 @@
 #include "src/model/layers.h"
 #include "src/model/stages.h"
 
-/* Where the tokens of the stream are on this rank. */
+/* Where the tokens are on this rank. */
 static bool find_local(struct tape *tape, struct microbatch *microbatch)
 {
-    int32_t *local = tape_save(tape, (size_t)microbatch->stream.total * sizeof *local);
+    int32_t *local = tape_save(tape, (size_t)microbatch->tokens.total * sizeof *local);
     int32_t *itself = tape_save(tape, (size_t)microbatch->part.count * sizeof *itself);
-    microbatch->running = tape_save(tape, (size_t)microbatch->stream.total);
+    microbatch->running = tape_save(tape, (size_t)microbatch->tokens.total);
     if (!local || !itself || !microbatch->running)
         return false;
-    for (int64_t slot = 0; slot < microbatch->stream.total; slot++)
+    for (int64_t slot = 0; slot < microbatch->tokens.total; slot++)
         local[slot] = -1;
     for (int64_t n = 0; n < microbatch->part.count; n++) {
         int64_t token = microbatch->part.begin + n;
@@ -33,11 +33,11 @@ struct microbatch *microbatch_create(struct tape *tape, struct decoder *decoder,
     if (!microbatch)
         return NULL;
     *microbatch = (struct microbatch){.recursion = -1};
-    if (!stream_create(tape, decoder, input, &microbatch->stream, &microbatch->shares))
+    if (!token_list_create(tape, decoder, input, &microbatch->tokens, &microbatch->shares))
         return NULL;
-    microbatch->count = microbatch->shares ? microbatch->shares->count : microbatch->stream.total;
+    microbatch->count = microbatch->shares ? microbatch->shares->count : microbatch->tokens.total;
     microbatch->part = sequence_part(decoder->mesh, microbatch->count);
-    microbatch->whole = token_set_create(tape, decoder, input, &microbatch->stream, microbatch->shares, true);
+    microbatch->whole = token_set_create(tape, decoder, input, &microbatch->tokens, microbatch->shares, true);
     if (!microbatch->whole)
         return NULL;
     if (decoder_lends(decoder)) {
@@ -48,16 +48,16 @@ struct microbatch *microbatch_create(struct tape *tape, struct decoder *decoder,
         if (!microbatch->lent)
             return NULL;
     }
-    return decoder_routes(decoder) && !find_local(tape, microbatch) ? NULL : microbatch;
+    return depth_is_routed(&decoder->config) && !find_local(tape, microbatch) ? NULL : microbatch;
 }
 
 const int32_t *microbatch_positions(struct tape *tape, const struct microbatch *microbatch)
 {
     if (!microbatch->shares)
-        return microbatch->stream.position + microbatch->part.begin;
+        return microbatch->tokens.position + microbatch->part.begin;
     int32_t *positions = tape_save(tape, (size_t)microbatch->part.count * sizeof *positions);
     for (int64_t n = 0; positions && n < microbatch->part.count; n++)
-        positions[n] = microbatch->stream.position[microbatch->shares->own[microbatch->part.begin + n]];
+        positions[n] = microbatch->tokens.position[microbatch->shares->own[microbatch->part.begin + n]];
     return positions;
 }
 
@@ -69,8 +69,7 @@ bool microbatch_leave(struct tape *tape, struct decoder *decoder, struct microba
 /* The routed recursion of a layer, or -1. */
 static int recursion_of(const struct model_config *config, int64_t layer)
 {
-    bool routed = config->depth.kind == DEPTH_MOR && config->depth.routing != ROUTING_NONE;
-    return routed ? (int)layers_recursion(config, layer) : -1;
+    return recursions_are_routed(config) ? (int)layers_recursion(config, layer) : -1;
 }
 
 bool microbatch_run_layer(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
@@ -119,9 +118,9 @@ bool microbatch_run_layer(struct tape *tape, struct decoder *decoder, const stru
 struct boundary {
     int recursion;   /* that the microbatch is in, or -1 */
     bool listed;     /* the tokens in it come as a list */
-    bool carried;    /* the stream comes along, for who will leave the recursion */
+    bool carried;    /* the residual stream comes along, for who will leave the recursion */
     int states;      /* of the history of what runs */
-    int states_then; /* of the stream's, where the recursion began */
+    int states_then; /* of the residual stream's, where the recursion began */
 };
 
 static int states_before(const struct model_config *config, int64_t layer)
@@ -135,8 +134,7 @@ static struct boundary find_boundary(const struct decoder *decoder, int64_t mode
     int64_t stages = mesh_size(decoder->mesh, MESH_PIPELINE);
     struct range layers = stages_layers(config, mesh_config(decoder->mesh), model_chunk, decoder->max_length);
     struct boundary boundary = {.recursion = -1, .states = states_before(config, layers.begin)};
-    if (config->depth.kind != DEPTH_MOR || config->depth.routing == ROUTING_NONE ||
-        !stages_circular(config, mesh_config(decoder->mesh)))
+    if (!recursions_are_routed(config) || !stages_circular(config, mesh_config(decoder->mesh)))
         return boundary;
     int64_t first;
     int64_t count;
@@ -218,7 +216,7 @@ static void put(struct packet *packet, struct tensor *tensor)
     packet->tensor[packet->count++] = tensor;
 }
 
-static void put_stream(struct packet *packet, struct tensor *h, const struct history *history)
+static void put_residual(struct packet *packet, struct tensor *h, const struct history *history)
 {
     put(packet, h);
     for (int j = 0; j < history->count; j++)
@@ -240,20 +238,20 @@ bool microbatch_pack(struct tape *tape, struct decoder *decoder, struct microbat
     if (boundary.recursion < 0 && !microbatch_leave(tape, decoder, microbatch))
         return false;
     if (boundary.recursion < 0)
-        put_stream(packet, microbatch->h, &microbatch->history);
+        put_residual(packet, microbatch->h, &microbatch->history);
     else
-        put_stream(packet, microbatch->active.h, &microbatch->active.history);
+        put_residual(packet, microbatch->active.h, &microbatch->active.history);
     if (boundary.listed)
         put(packet, numbers(tape, microbatch->active.slot, microbatch->active.set->list.total));
     if (!boundary.carried)
         return true;
     bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
-    put_stream(packet, microbatch->h, &microbatch->history);
+    put_residual(packet, microbatch->h, &microbatch->history);
     if (by_token)
         put(packet, microbatch->entered);
     put(packet, microbatch->gate);
     if (by_token)
-        put(packet, numbers(tape, microbatch->depth, microbatch->stream.total));
+        put(packet, numbers(tape, microbatch->depth, microbatch->tokens.total));
     return true;
 }
 
@@ -267,7 +265,7 @@ static struct tensor *take(struct reader *reader)
     return reader->packet->tensor[reader->next++];
 }
 
-static void take_stream(struct reader *reader, int states, struct tensor **h, struct history *history)
+static void take_residual(struct reader *reader, int states, struct tensor **h, struct history *history)
 {
     *h = take(reader);
     history->count = states;
@@ -279,16 +277,16 @@ static void take_stream(struct reader *reader, int states, struct tensor **h, st
 static bool follow_choice(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
                           struct microbatch *microbatch, const int32_t *slot, int64_t total)
 {
-    int64_t *begin = tape_save(tape, (size_t)(microbatch->stream.rows + 1) * sizeof *begin);
+    int64_t *begin = tape_save(tape, (size_t)(microbatch->tokens.rows + 1) * sizeof *begin);
     if (!begin)
         return false;
     int64_t n = 0;
-    for (int64_t row = 0; row < microbatch->stream.rows; row++) {
+    for (int64_t row = 0; row < microbatch->tokens.rows; row++) {
         begin[row] = n;
-        while (n < total && slot[n] >= 0 && slot[n] < microbatch->stream.end[row])
+        while (n < total && slot[n] >= 0 && slot[n] < microbatch->tokens.end[row])
             n++;
     }
-    begin[microbatch->stream.rows] = n;
+    begin[microbatch->tokens.rows] = n;
     return active_tokens_create(tape, decoder, input, microbatch, slot, begin, total, &microbatch->active) &&
            recursion_borrow(tape, decoder, input, microbatch);
 }
@@ -300,7 +298,7 @@ bool microbatch_unpack(struct tape *tape, struct decoder *decoder, const struct 
     struct reader reader = {.packet = packet};
     struct tensor *h;
     struct history history;
-    take_stream(&reader, boundary.states, &h, &history);
+    take_residual(&reader, boundary.states, &h, &history);
     if (boundary.recursion < 0) {
         microbatch->h = h;
         microbatch->history = history;
@@ -319,7 +317,7 @@ bool microbatch_unpack(struct tape *tape, struct decoder *decoder, const struct 
     if (!boundary.carried)
         return true;
     bool by_token = decoder->config.depth.routing == ROUTING_TOKEN;
-    take_stream(&reader, boundary.states_then, &microbatch->h, &microbatch->history);
+    take_residual(&reader, boundary.states_then, &microbatch->h, &microbatch->history);
     if (by_token)
         microbatch->entered = take(&reader);
     microbatch->gate = take(&reader);

@@ -1,17 +1,17 @@
 /* What a micro-batch carries through the layers of a pipeline stage, and how routed depth (src/model/README.md sections
  * 4 and 5) leads a part of its tokens through some of them. For this folder only. */
-#ifndef CAIRN_MODEL_FLOW_H
-#define CAIRN_MODEL_FLOW_H
+#ifndef CAIRN_MODEL_MICROBATCH_H
+#define CAIRN_MODEL_MICROBATCH_H
 
 #include "dist/parallel/pipeline.h"
 #include "src/model/block.h"
 #include "src/ops/route.h"
 
-/* The tokens that run, their stream and its history. */
+/* The tokens that run, their residual stream and its history. */
 struct active_tokens {
     struct token_set *set;
-    const int32_t *slot;   /* [set->list.total] where they are in the stream; -1: padding */
-    const int32_t *source; /* [tokens of this rank] which of them a token of the stream is; -1: none */
+    const int32_t *slot;   /* [set->list.total] where they are among all tokens; -1: padding */
+    const int32_t *source; /* [tokens of this rank] which of them a token is; -1: none */
     bool whole;            /* they are all tokens, in place: slot and source are not there */
     struct tensor *h;      /* [part, D] */
     struct history history;
@@ -19,22 +19,22 @@ struct active_tokens {
 
 /* Lives on the tape, for all chunks of this stage. */
 struct microbatch {
-    struct token_list stream;
-    const struct shares *shares; /* of the stream among context ranks */
+    struct token_list tokens;    /* all */
+    const struct shares *shares; /* of the tokens among context ranks */
     int64_t count;               /* tokens of this context rank */
     struct range part;           /* of them, this tensor rank's */
     struct token_set *whole;     /* all tokens */
-    const int32_t *local;        /* [stream.total] number of a token in `part`, -1: on another rank. With routing */
-    struct tensor *h;            /* the stream, where this stage has it */
+    const int32_t *local;        /* [tokens.total] number of a token in `part`, -1: on another rank. With routing */
+    struct tensor *h;            /* the residual stream, where this stage has it */
     struct history history;
 
     int recursion; /* the routed recursion the microbatch is in; -1: none */
     struct active_tokens active;
     const int32_t *itself;  /* [part] 0, 1, 2, ... */
-    uint8_t *running;       /* [stream.total] tokens that take the recursion */
+    uint8_t *running;       /* [tokens.total] tokens that take the recursion */
     struct tensor *gate;    /* [part, 1] F32 of the recursion, or of the exit (token choice) */
-    struct tensor *entered; /* token choice: the stream where the recursions begin */
-    const int32_t *depth;   /* token choice: [stream.total] recursions that a token takes */
+    struct tensor *entered; /* token choice: the residual stream where the recursions begin */
+    const int32_t *depth;   /* token choice: [tokens.total] recursions that a token takes */
     struct lent_keys *lent; /* [shared layers] of recursion 1 */
     struct token_view borrowed;
 };
@@ -59,13 +59,13 @@ bool microbatch_unpack(struct tape *tape, struct decoder *decoder, const struct 
 
 /* -- For the files of depth -- */
 
-/* Makes tokens of the stream active: slot [total] lists them row after row, begin [rows + 1], -1 behind the last row.
+/* Makes tokens active: slot [total] lists them row after row, begin [rows + 1], -1 behind the last row.
  * Both from tape_save. */
 bool active_tokens_create(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
                           struct microbatch *microbatch, const int32_t *slot, const int64_t *begin, int64_t total,
                           struct active_tokens *active);
 
-/* The stream and its history at the active tokens. */
+/* The residual stream and its history at the active tokens. */
 bool active_tokens_take(struct tape *tape, struct decoder *decoder, struct microbatch *microbatch,
                         struct active_tokens *active);
 
@@ -73,8 +73,8 @@ bool active_tokens_take(struct tape *tape, struct decoder *decoder, struct micro
 struct tensor *active_tokens_gather(struct tape *tape, struct decoder *decoder, const struct active_tokens *active,
                                     struct tensor *y);
 
-/* The stream's history after `connections` connections that the active tokens went through; microbatch->h is still the
- * stream before them. */
+/* The residual stream's history after `connections` connections that the active tokens went through; microbatch->h is
+ * still what it was before them. */
 bool active_tokens_return_history(struct tape *tape, struct decoder *decoder, struct microbatch *microbatch,
                                   const struct active_tokens *active, int64_t connections);
 
@@ -97,7 +97,7 @@ double recursion_share(const struct decoder *decoder, int recursion, int64_t len
 bool recursion_borrow(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
                       struct microbatch *microbatch);
 
-/* Numbers of all tokens of the stream from those of this rank's part; in the work arena, which the caller rewinds. */
+/* Numbers of all tokens from those of this rank's part; in the work arena, which the caller rewinds. */
 float *route_collect(struct tape *tape, struct decoder *decoder, const struct microbatch *microbatch,
                      const float *part);
 
@@ -109,11 +109,7 @@ double route_draw(int64_t row, int64_t position, int64_t index);
 void route_balance(const struct decoder *decoder, const struct decoder_input *input,
                    const struct microbatch *microbatch, int64_t most, int64_t index, float *scores);
 
-/* Which tokens may be chosen at all: no padding. */
-bool route_may_choose(const struct microbatch *microbatch, const struct decoder_input *input, int64_t row,
-                      int64_t slot);
-
-/* Tokens of the stream that a router chose. */
+/* Tokens that a router chose. */
 struct choice {
     int32_t *slot;  /* [total] ascending, row after row; -1 behind the last row */
     int64_t *begin; /* [rows + 1] */

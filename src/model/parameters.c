@@ -61,7 +61,7 @@ static int64_t chunk_of(const struct decoder *decoder, int64_t layer)
     return 0;
 }
 
-struct linear_parameters part_declare_norm(struct decoder *decoder, const struct part *part, const char *name)
+static struct linear_parameters part_declare_norm(struct decoder *decoder, const struct part *part, const char *name)
 {
     const struct model_config *config = &decoder->config;
     struct linear_parameters norm = {0};
@@ -168,8 +168,8 @@ static struct linear_parameters declare_linear(struct decoder *decoder, const st
     return linear;
 }
 
-/* Deviation of the maps that add to the stream, two in each unrolled layer. */
-static double into_stream(const struct model_config *config)
+/* Deviation of the maps that add to the residual stream, two in each unrolled layer. */
+static double into_residual(const struct model_config *config)
 {
     return usual / sqrt(2.0 * (double)config->layers);
 }
@@ -235,7 +235,7 @@ static void declare_attention(struct decoder *decoder, const struct part *layer,
         {GROUP_ATTENTION, "self_attn.q_proj", query, width, rows, usual, inputs},
         {GROUP_ATTENTION, "self_attn.k_proj", kv, width, kv_rows, usual, inputs, .of_keys = true},
         {GROUP_ATTENTION, "self_attn.v_proj", kv, width, kv_rows, usual, inputs, .of_keys = true},
-        {GROUP_ATTENTION, "self_attn.o_proj", width, query, columns, into_stream(config), false},
+        {GROUP_ATTENTION, "self_attn.o_proj", width, query, columns, into_residual(config), false},
     };
     block->query = declare_linear(decoder, layer, &maps[0]);
     block->key = declare_linear(decoder, layer, &maps[1]);
@@ -253,7 +253,7 @@ static void declare_mlp(struct decoder *decoder, const struct part *layer, struc
     const struct linear_map maps[] = {
         {GROUP_MLP, "mlp.gate_proj", config->hidden, config->width, rows, usual, false},
         {GROUP_MLP, "mlp.up_proj", config->hidden, config->width, rows, usual, false},
-        {GROUP_MLP, "mlp.down_proj", config->width, config->hidden, columns, into_stream(config), false},
+        {GROUP_MLP, "mlp.down_proj", config->width, config->hidden, columns, into_residual(config), false},
     };
     if (config->mlp == MLP_SWIGLU)
         block->gate = declare_linear(decoder, layer, &maps[0]);
@@ -261,7 +261,7 @@ static void declare_mlp(struct decoder *decoder, const struct part *layer, struc
     block->down = declare_linear(decoder, layer, &maps[2]);
 }
 
-/* One matrix for each previous state of the stream. */
+/* One matrix for each previous state of the residual stream. */
 static void repeat_spec(struct parameter_spec *spec, int64_t times)
 {
     memmove(spec->shape + 1, spec->shape, (size_t)spec->rank * sizeof *spec->shape);

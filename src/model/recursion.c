@@ -23,19 +23,19 @@ double recursion_share(const struct decoder *decoder, int recursion, int64_t len
 static bool list_running(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
                          const struct microbatch *microbatch, int64_t most, struct choice *choice)
 {
-    const struct token_list *stream = &microbatch->stream;
-    int32_t *slots = tape_save(tape, (size_t)stream->total * sizeof *slots);
-    int64_t *begin = tape_save(tape, (size_t)(stream->rows + 1) * sizeof *begin);
+    const struct token_list *tokens = &microbatch->tokens;
+    int32_t *slots = tape_save(tape, (size_t)tokens->total * sizeof *slots);
+    int64_t *begin = tape_save(tape, (size_t)(tokens->rows + 1) * sizeof *begin);
     if (!slots || !begin)
         return false;
     int64_t count = 0;
-    for (int64_t row = 0; row < stream->rows; row++) {
+    for (int64_t row = 0; row < tokens->rows; row++) {
         begin[row] = count;
-        for (int64_t slot = stream->begin[row]; slot < stream->end[row]; slot++)
+        for (int64_t slot = tokens->begin[row]; slot < tokens->end[row]; slot++)
             if (microbatch->running[slot])
                 slots[count++] = (int32_t)slot;
     }
-    begin[stream->rows] = count;
+    begin[tokens->rows] = count;
     *choice =
         (struct choice){.slot = slots, .begin = begin, .total = route_slots(decoder, input, microbatch, begin, most)};
     for (int64_t i = count; i < choice->total; i++)
@@ -74,8 +74,8 @@ static bool route_by_expert(struct tape *tape, struct decoder *decoder, const st
     if (!input->causal &&
         !route_learn(tape, decoder, input, microbatch, z, microbatch->running, choice, mean, recursion))
         return false;
-    memset(microbatch->running, 0, (size_t)microbatch->stream.total);
-    for (int64_t i = 0; i < choice->begin[microbatch->stream.rows]; i++)
+    memset(microbatch->running, 0, (size_t)microbatch->tokens.total);
+    for (int64_t i = 0; i < choice->begin[microbatch->tokens.rows]; i++)
         microbatch->running[choice->slot[i]] = 1;
     microbatch->gate = router_gate(tape, z, GATE_SIGMOID, (float)config->depth.alpha);
     return microbatch->gate != NULL;
@@ -99,18 +99,18 @@ void recursion_depths(const struct tensor *s, float *depth)
 /* Each depth for as many tokens as any other. */
 static void balance_depths(const struct model_config *config, const struct microbatch *microbatch, int32_t *depth)
 {
-    for (int64_t row = 0; row < microbatch->stream.rows; row++)
-        for (int64_t slot = microbatch->stream.begin[row]; slot < microbatch->stream.end[row]; slot++)
+    for (int64_t row = 0; row < microbatch->tokens.rows; row++)
+        for (int64_t slot = microbatch->tokens.begin[row]; slot < microbatch->tokens.end[row]; slot++)
             depth[slot] =
-                1 + (int32_t)((double)config->depth.recursions * route_draw(row, microbatch->stream.position[slot], 0));
+                1 + (int32_t)((double)config->depth.recursions * route_draw(row, microbatch->tokens.position[slot], 0));
 }
 
-static void account_entropy(struct router_counts *routing, const struct tensor *s)
+static void account_entropy(struct router_counts *counts, const struct tensor *s)
 {
     const float *p = s->data;
     for (int64_t i = 0; i < tensor_count(s); i++)
-        routing->entropy -= p[i] > 0.0f ? (double)p[i] * log((double)p[i]) : 0.0;
-    routing->decided += tensor_rows(s);
+        counts->entropy -= p[i] > 0.0f ? (double)p[i] * log((double)p[i]) : 0.0;
+    counts->decided += tensor_rows(s);
 }
 
 /* R sum_i f_i P_i of each sequence, averaged over the rows: linear in s, as the fractions f are constants. */
@@ -123,9 +123,9 @@ static bool balance(struct tape *tape, struct decoder *decoder, const struct dec
     int64_t *taken = tape_save(tape, (size_t)recursions * sizeof *taken);
     if (!coefficient || !taken)
         return false;
-    for (int64_t row = 0; row < microbatch->stream.rows; row++) {
-        int64_t begin = microbatch->stream.begin[row];
-        int64_t end = microbatch->stream.end[row];
+    for (int64_t row = 0; row < microbatch->tokens.rows; row++) {
+        int64_t begin = microbatch->tokens.begin[row];
+        int64_t end = microbatch->tokens.end[row];
         memset(taken, 0, (size_t)recursions * sizeof *taken);
         for (int64_t slot = begin; slot < end; slot++)
             taken[microbatch->depth[slot] - 1]++;
@@ -138,12 +138,12 @@ static bool balance(struct tape *tape, struct decoder *decoder, const struct dec
     return router_balance(tape, s, coefficient, (float)scale, &decoder->model->auxiliary_loss);
 }
 
-/* One decision, on the stream that enters the first recursion. */
+/* One decision, on the residual stream that enters the first recursion. */
 static bool decide_depths(struct tape *tape, struct decoder *decoder, const struct decoder_input *input,
                           struct microbatch *microbatch)
 {
     struct tensor *s = router_softmax(tape, router_scores(tape, microbatch->h, parameter_value(decoder->depth_router)));
-    int32_t *depth = tape_save(tape, (size_t)microbatch->stream.total * sizeof *depth);
+    int32_t *depth = tape_save(tape, (size_t)microbatch->tokens.total * sizeof *depth);
     int32_t *column = tape_save(tape, (size_t)microbatch->part.count * sizeof *column);
     struct arena_mark mark = arena_mark(tape->work);
     float *own = arena_allocate(tape->work, (size_t)microbatch->part.count * sizeof *own);
@@ -153,11 +153,11 @@ static bool decide_depths(struct tape *tape, struct decoder *decoder, const stru
     const float *all = route_collect(tape, decoder, microbatch, own);
     if (!all)
         return false;
-    for (int64_t slot = 0; slot < microbatch->stream.total; slot++)
+    for (int64_t slot = 0; slot < microbatch->tokens.total; slot++)
         depth[slot] = (int32_t)all[slot];
     if (decoder->model->balanced)
         balance_depths(&decoder->config, microbatch, depth);
-    for (int64_t slot = 0; slot < microbatch->stream.total; slot++)
+    for (int64_t slot = 0; slot < microbatch->tokens.total; slot++)
         if (microbatch->local[slot] >= 0)
             column[microbatch->local[slot]] = depth[slot] - 1;
     arena_rewind(tape->work, mark);
@@ -173,7 +173,7 @@ static bool route_by_token(struct tape *tape, struct decoder *decoder, const str
 {
     if (recursion == 0 && !decide_depths(tape, decoder, input, microbatch))
         return false;
-    for (int64_t slot = 0; slot < microbatch->stream.total; slot++)
+    for (int64_t slot = 0; slot < microbatch->tokens.total; slot++)
         microbatch->running[slot] = microbatch->depth[slot] > recursion;
     if (!list_running(tape, decoder, input, microbatch, input->length, choice))
         return false;
@@ -189,7 +189,7 @@ bool recursion_enter(struct tape *tape, struct decoder *decoder, const struct de
     struct choice choice;
     bool by_expert = decoder->config.depth.routing == ROUTING_EXPERT;
     if (recursion == 0)
-        memset(microbatch->running, 1, (size_t)microbatch->stream.total);
+        memset(microbatch->running, 1, (size_t)microbatch->tokens.total);
     if (!(by_expert ? route_by_expert : route_by_token)(tape, decoder, input, microbatch, recursion, &choice))
         return false;
     microbatch->recursion = recursion;
@@ -228,7 +228,7 @@ static struct tensor *leave_by_token(struct tape *tape, const struct microbatch 
     int32_t *itself = tape_save(tape, (size_t)microbatch->part.count * sizeof *itself);
     if (!goes_on || !ends || !itself)
         return NULL;
-    for (int64_t slot = 0; slot < microbatch->stream.total; slot++) {
+    for (int64_t slot = 0; slot < microbatch->tokens.total; slot++) {
         int32_t n = microbatch->local[slot];
         if (n < 0)
             continue;

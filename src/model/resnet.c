@@ -113,17 +113,17 @@ struct tensor *resnet_logits(struct tape *tape, struct resnet *resnet, float *im
     struct history history = {{NULL}};
     int64_t channels = config->image.channels;
     int64_t shape[4] = {rows, channels, config->image.size, config->image.size};
-    struct location_mark *place = &tape->context->location;
+    struct location_mark *location = &tape->context->location;
     struct tensor *x = image_input(tape, images, shape, resnet->model->dtype, resnet->block ? 0 : channels);
     x = run_unit(tape, &pass, 0, x, NULL, true);
     if (resnet->shape.pools)
         x = max_pooling(tape, x);
     for (int b = 0; b < resnet->shape.blocks && x; b++) {
         struct block_call call = {.pass = pass, .block = b};
-        location_enter_layer(place, b);
+        location_enter_layer(location, b);
         x = next_block(tape, &call, x, &history);
     }
-    location_enter_layer(place, -1);
+    location_enter_layer(location, -1);
     return linear(tape, average_pooling(tape, x), &resnet->classifier->value, &resnet->classifier_bias->value,
                   DTYPE_F32);
 }

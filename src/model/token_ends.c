@@ -54,11 +54,11 @@ static struct tensor *embed(struct tape *tape, struct decoder *decoder, const st
 /* The last token of each row that has any. */
 static struct tensor *last_tokens(struct tape *tape, const struct microbatch *microbatch, struct tensor *n)
 {
-    int32_t *index = tape_save(tape, (size_t)microbatch->stream.rows * sizeof *index);
+    int32_t *index = tape_save(tape, (size_t)microbatch->tokens.rows * sizeof *index);
     int64_t count = 0;
-    for (int64_t row = 0; index && row < microbatch->stream.rows; row++)
-        if (microbatch->stream.end[row] > microbatch->stream.begin[row])
-            index[count++] = (int32_t)microbatch->stream.end[row] - 1;
+    for (int64_t row = 0; index && row < microbatch->tokens.rows; row++)
+        if (microbatch->tokens.end[row] > microbatch->tokens.begin[row])
+            index[count++] = (int32_t)microbatch->tokens.end[row] - 1;
     return index ? token_take(tape, n, index, count) : NULL;
 }
 

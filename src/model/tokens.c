@@ -41,10 +41,10 @@ struct token_list token_list_of(int64_t rows, const int64_t *begin, int64_t tota
     return (struct token_list){.rows = rows, .total = total, .begin = begin, .end = begin + 1, .position = position};
 }
 
-/* -- The stream -- */
+/* -- All tokens -- */
 
-static const struct shares *stream_shares(struct tape *tape, const struct decoder *decoder,
-                                          const struct decoder_input *input)
+static const struct shares *token_shares(struct tape *tape, const struct decoder *decoder,
+                                         const struct decoder_input *input)
 {
     int ranks = mesh_size(decoder->mesh, MESH_CONTEXT);
     int64_t total = input->rows * input->length;
@@ -69,8 +69,8 @@ static const struct shares *stream_shares(struct tape *tape, const struct decode
     return shares;
 }
 
-bool stream_create(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
-                   struct token_list *stream, const struct shares **shares)
+bool token_list_create(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
+                       struct token_list *tokens, const struct shares **shares)
 {
     int64_t *begin = tape_save(tape, (size_t)(input->rows + 1) * sizeof *begin);
     *shares = NULL;
@@ -86,31 +86,31 @@ bool stream_create(struct tape *tape, const struct decoder *decoder, const struc
     for (int64_t row = 0; row < input->rows; row++)
         for (int64_t slot = begin[row]; slot < begin[row + 1]; slot++)
             position[slot] = (int32_t)(slot - begin[row] + (input->first_position ? input->first_position[row] : 0));
-    *stream = token_list_of(input->rows, begin, total, position);
+    *tokens = token_list_of(input->rows, begin, total, position);
     if (context_ranks(decoder, input) == 1)
         return true;
-    *shares = stream_shares(tape, decoder, input);
+    *shares = token_shares(tape, decoder, input);
     return *shares != NULL;
 }
 
 /* -- Sets -- */
 
-/* This context rank's part of the stream as a list of its own, with its own segments of each row. */
-static bool localize(struct tape *tape, const struct token_list *stream, const struct shares *shares,
+/* This context rank's part of all tokens as a list of its own, with its own segments of each row. */
+static bool localize(struct tape *tape, const struct token_list *tokens, const struct shares *shares,
                      struct token_list *local)
 {
-    int64_t *begin = tape_save(tape, (size_t)(stream->rows + 1) * sizeof *begin);
+    int64_t *begin = tape_save(tape, (size_t)(tokens->rows + 1) * sizeof *begin);
     int32_t *position = tape_save(tape, (size_t)shares->count * sizeof *position);
     if (!begin || !position)
         return false;
     int64_t n = 0;
-    for (int64_t row = 0; row < stream->rows; row++) {
+    for (int64_t row = 0; row < tokens->rows; row++) {
         begin[row] = n;
-        for (; n < shares->count && shares->own[n] < stream->end[row]; n++)
-            position[n] = stream->position[shares->own[n]];
+        for (; n < shares->count && shares->own[n] < tokens->end[row]; n++)
+            position[n] = tokens->position[shares->own[n]];
     }
-    begin[stream->rows] = n;
-    *local = token_list_of(stream->rows, begin, n, position);
+    begin[tokens->rows] = n;
+    *local = token_list_of(tokens->rows, begin, n, position);
     return true;
 }
 
@@ -150,14 +150,14 @@ static bool find_segments(struct tape *tape, const struct decoder *decoder, cons
 }
 
 struct token_set *token_set_create(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
-                                   const struct token_list *list, const struct shares *shares, bool whole_stream)
+                                   const struct token_list *list, const struct shares *shares, bool whole)
 {
     struct token_set *set = tape_save(tape, sizeof *set);
     if (!set)
         return NULL;
     *set = (struct token_set){.list = *list, .shares = shares, .count = shares ? shares->count : list->total};
     /* Keys that later recursions borrow have to be seen from any rank. */
-    set->scanned = whole_stream && shares && is_infini(decoder) && !decoder_lends(decoder);
+    set->scanned = whole && shares && is_infini(decoder) && !decoder_lends(decoder);
     if (set->scanned) {
         set->shares = NULL;
         if (!localize(tape, list, shares, &set->list))
@@ -252,7 +252,7 @@ bool token_view_create(struct tape *tape, const struct decoder *decoder, const s
                                  .kv_heads = decoder->kv_heads.count,
                                  .width = decoder->config.head_width,
                                  .kv_of_head = decoder->kv_of_head};
-    plan->read = (struct memory_read_shape){.spans = rows * segments,
+    plan->read = (struct infini_read_shape){.spans = rows * segments,
                                             .span = span,
                                             .heads = decoder->heads.count,
                                             .kv_heads = decoder->kv_heads.count,

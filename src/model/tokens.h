@@ -1,15 +1,15 @@
 /* Which tokens a block runs over, and which of them attend to which (src/model/README.md sections 2 to 5). For this
  * folder only.
  *
- * The stream is all tokens of a micro-batch; a set is a list of them (all, or those that a router chose) in their
+ * A set is a list of a micro-batch's tokens (all, or those that a router chose) in their
  * order, row after row. Context ranks share the list, and tensor ranks what a context rank has. What lies behind the
  * last row of a list is padding: slots that keep its length constant, whatever was chosen. */
 #ifndef CAIRN_MODEL_TOKENS_H
 #define CAIRN_MODEL_TOKENS_H
 
-#include "dist/parallel/memory.h"
+#include "dist/parallel/infini.h"
 #include "dist/parallel/shares.h"
-#include "src/ops/memory.h"
+#include "src/ops/infini.h"
 #include "src/ops/ops.h"
 
 struct decoder;
@@ -26,7 +26,7 @@ struct token_list {
 /* Queries of one list against the keys of another or the same one. */
 struct token_view {
     struct attention_shape shape;
-    struct memory_read_shape read;        /* Infini-attention */
+    struct infini_read_shape read;        /* Infini-attention */
     const struct attention_span *written; /* [rows * segments] keys that enter the memory */
     int64_t segments;                     /* of a row */
 };
@@ -53,12 +53,12 @@ int64_t tokens_of_context(const struct decoder *decoder, int64_t length, int ran
 
 /* The list of all tokens of the input, and how context ranks share it (NULL with one, and when a cache is used, for
  * then each computes all). NULL with the context's error. */
-bool stream_create(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
-                   struct token_list *stream, const struct shares **shares);
+bool token_list_create(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
+                       struct token_list *tokens, const struct shares **shares);
 
-/* A set whose list is given. `stream` sets hold all tokens of the input. */
+/* A set whose list is given. `whole` sets hold all tokens of the input. */
 struct token_set *token_set_create(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,
-                                   const struct token_list *list, const struct shares *shares, bool whole_stream);
+                                   const struct token_list *list, const struct shares *shares, bool whole);
 
 /* The plan of a set's queries against the keys of another one. False with the context's error. */
 bool token_view_create(struct tape *tape, const struct decoder *decoder, const struct decoder_input *input,

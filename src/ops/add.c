@@ -18,13 +18,13 @@ struct tensor *add(struct tape *tape, struct tensor *x, struct tensor *y)
         return NULL;
     struct engine *engine = tape->engine;
     enum dtype dtype = x->dtype;
-    bool stream = operation_bypasses_cache(engine, count, dtype);
+    bool uncached = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
         engine->kernels->add(operation_at_mutable(sum->data, range.begin, dtype),
                              operation_at(x->data, range.begin, dtype), operation_at(y->data, range.begin, dtype),
-                             range.count, dtype, stream);
+                             range.count, dtype, uncached);
     }
     return tape_push(tape, (struct tape_record){.backward = add_backward, .input = {x, y}, .output = sum});
 }

@@ -26,17 +26,17 @@ bool attention_groups_create(struct tape *tape, const struct attention_shape *sh
 
 static void row_copy(bf16 *to, int64_t ld, const bf16 *from, int64_t width)
 {
-    if (width % HALF_DEPTH == 0) {
-        for (int64_t c = 0; c < width; c += HALF_DEPTH)
-            memcpy(to + c, from + c, HALF_DEPTH * sizeof *to);
+    if (width % BF16_DEPTH == 0) {
+        for (int64_t c = 0; c < width; c += BF16_DEPTH)
+            memcpy(to + c, from + c, BF16_DEPTH * sizeof *to);
     } else {
         memcpy(to, from, (size_t)width * sizeof *to);
         memset(to + width, 0, (size_t)(ld - width) * sizeof *to);
     }
 }
 
-void attention_copy_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
-                         int64_t group_row, int64_t rows, int64_t padded)
+static void attention_copy_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
+                                int64_t group_row, int64_t rows, int64_t padded)
 {
     for (int64_t r = 0; r < rows; r++)
         row_copy(tile + r * ld, ld, (const bf16 *)from + attention_group_vector(group, group_row + r),
@@ -63,8 +63,9 @@ struct attention_tile attention_find_rows(bf16 *tile, int64_t ld, const struct a
     return (struct attention_tile){tile, ld};
 }
 
-struct attention_tile attention_find_keys(bf16 *tile, int64_t ld, const struct attention_shape *shape, int64_t kv_head,
-                                          const void *from, int64_t key, int64_t keys, int64_t padded)
+static struct attention_tile attention_find_keys(bf16 *tile, int64_t ld, const struct attention_shape *shape,
+                                                 int64_t kv_head, const void *from, int64_t key, int64_t keys,
+                                                 int64_t padded)
 {
     if (keys == padded && ld == shape->width)
         return (struct attention_tile){(const bf16 *)from + attention_vector(shape, key, shape->kv_heads, kv_head),
@@ -127,7 +128,7 @@ static void step_run(const struct attention_pass *pass, const struct panel_tiles
     int64_t seen = integer_min(keys, tiles->seen[at + rows - 1] - key);
     if (seen <= 0)
         return;
-    int64_t columns = integer_round_up(seen, HALF_DEPTH);
+    int64_t columns = integer_round_up(seen, BF16_DEPTH);
     matrix->multiply(&(struct bf16_product){.m = rows,
                                             .n = columns,
                                             .k = ld,
@@ -195,12 +196,12 @@ static void panel_run(const struct attention_pass *pass, const struct panel_tile
 {
     const struct bf16_kernels *matrix = pass->kernels->matrix;
     const struct attention_shape *shape = pass->shape;
-    int64_t ld = integer_round_up(shape->width, HALF_DEPTH);
+    int64_t ld = integer_round_up(shape->width, BF16_DEPTH);
     int64_t rows = integer_min(panel, group->rows - begin);
     panel_begin(pass, tiles, group, begin, rows, ld);
     for (int64_t key = 0; key < tiles->seen[rows - 1]; key += KEY_BLOCK) {
         int64_t keys = integer_min(KEY_BLOCK, tiles->seen[rows - 1] - key);
-        int64_t padded = integer_round_up(keys, HALF_DEPTH);
+        int64_t padded = integer_round_up(keys, BF16_DEPTH);
         int64_t from = group->span->key + key;
         struct attention_tile found =
             attention_find_keys(tiles->rows, ld, shape, group->kv_head, pass->key, from, keys, padded);
@@ -218,7 +219,7 @@ bool attention_bf16_forward(struct tape *tape, const struct attention_pass *pass
     struct engine *engine = tape->engine;
     const struct attention_shape *shape = pass->shape;
     struct attention_groups groups;
-    int64_t ld = integer_round_up(shape->width, HALF_DEPTH);
+    int64_t ld = integer_round_up(shape->width, BF16_DEPTH);
     size_t stride;
     char *scratch = engine_scratch(engine, panel_bytes(ld) + 4096, &stride);
     if (!attention_groups_create(tape, shape, &groups) || !scratch)

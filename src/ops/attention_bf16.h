@@ -1,8 +1,8 @@
 /* Attention by tiles of bf16: what forward and backward share. The query heads of one kv head form a group; its rows
  * are all positions of all its heads, position by position, so that neighbouring rows see nearly the same keys and one
  * query of many heads fills a tile as many queries of one head do. */
-#ifndef CAIRN_OPS_ATTENTION_HALF_H
-#define CAIRN_OPS_ATTENTION_HALF_H
+#ifndef CAIRN_OPS_ATTENTION_BF16_H
+#define CAIRN_OPS_ATTENTION_BF16_H
 
 #include "src/ops/attention_plan.h"
 
@@ -62,17 +62,13 @@ struct attention_tile {
     int64_t ld;
 };
 
-/* tile [padded, ld] = rows of a group, or a kv head's keys or values from token `key` on, with zeros where there are
- * none. The results of the second two are those, or the rows where they are if they lie evenly and nothing is to be
- * padded. */
-void attention_copy_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
-                         int64_t group_row, int64_t rows, int64_t padded);
+/* tile [padded, ld] = a kv head's keys or values from token `key` on, or rows of a group, with zeros where there are
+ * none. The result of the second is those, or the rows where they are if they lie evenly and nothing is to be padded.
+ */
 void attention_copy_keys(bf16 *tile, int64_t ld, const struct attention_shape *shape, int64_t kv_head, const void *from,
                          int64_t key, int64_t keys, int64_t padded);
 struct attention_tile attention_find_rows(bf16 *tile, int64_t ld, const struct attention_group *group, const void *from,
                                           int64_t group_row, int64_t rows, int64_t padded);
-struct attention_tile attention_find_keys(bf16 *tile, int64_t ld, const struct attention_shape *shape, int64_t kv_head,
-                                          const void *from, int64_t key, int64_t keys, int64_t padded);
 
 /* target = beta target + tile [rows, ld], in the rows of a group from `group_row` on. */
 void attention_scatter_rows(const struct attention_pass *pass, const struct attention_group *group, int64_t group_row,

@@ -130,8 +130,8 @@ static void pair_run(const struct attention_pass *pass, const struct task_tiles 
     int64_t skipped = 0;
     for (int64_t at = 0; at < pair->keys_padded; at += STEP_KEYS) {
         while (skipped < pair->padded &&
-               tiles->last[integer_min(skipped + HALF_DEPTH, pair->rows) - 1] < pair->key + at)
-            skipped += HALF_DEPTH;
+               tiles->last[integer_min(skipped + BF16_DEPTH, pair->rows) - 1] < pair->key + at)
+            skipped += BF16_DEPTH;
         if (skipped >= pair->padded)
             break;
         keys_run(pass, tiles, pair, at, skipped);
@@ -140,9 +140,9 @@ static void pair_run(const struct attention_pass *pass, const struct task_tiles 
     int64_t step;
     for (int64_t column = 0; column < pair->padded; column += step) {
         bool all = tiles->last[column] >= pair->key + pair->keys - 1;
-        step = all ? pair->padded - column : HALF_DEPTH;
+        step = all ? pair->padded - column : BF16_DEPTH;
         int64_t last = tiles->last[integer_min(column + step, pair->rows) - 1] - pair->key;
-        int64_t keys = integer_min(pair->keys_padded, integer_round_up(last + 1, HALF_DEPTH));
+        int64_t keys = integer_min(pair->keys_padded, integer_round_up(last + 1, BF16_DEPTH));
         if (keys > 0)
             pass->kernels->matrix->multiply(&(struct bf16_product){.m = pass->shape->width,
                                                                    .n = step,
@@ -161,7 +161,7 @@ static void keys_gather(const struct attention_pass *pass, const struct task_til
                         const struct attention_keys *keys, int64_t kv_head, int64_t ld)
 {
     const struct bf16_kernels *matrix = pass->kernels->matrix;
-    int64_t padded = integer_round_up(keys->keys, HALF_DEPTH);
+    int64_t padded = integer_round_up(keys->keys, BF16_DEPTH);
     attention_copy_keys(tiles->key, ld, pass->shape, kv_head, pass->key, keys->key, keys->keys, padded);
     attention_copy_keys(tiles->value, ld, pass->shape, kv_head, pass->value, keys->key, keys->keys, padded);
     uint32_t *pairs = tiles->query_transposed; /* free until the first block of rows */
@@ -185,7 +185,7 @@ static void keys_scatter(const struct attention_pass *pass, struct gradient_targ
 static int64_t group_block(const struct attention_group *group)
 {
     int64_t rows = integer_max(1, group->rows);
-    return integer_round_up(integer_divide_up(rows, integer_divide_up(rows, ROW_BLOCK)), HALF_DEPTH);
+    return integer_round_up(integer_divide_up(rows, integer_divide_up(rows, ROW_BLOCK)), BF16_DEPTH);
 }
 
 /* All rows of a group that see the block of keys in the tiles; dquery is the group's. */
@@ -193,16 +193,16 @@ static void group_run(const struct attention_pass *pass, const struct task_tiles
                       const struct attention_group *group, const struct attention_keys *keys, float *dquery)
 {
     struct task_pair pair = {.group = group, .key = keys->key - group->span->key};
-    pair.ld = integer_round_up(pass->shape->width, HALF_DEPTH);
+    pair.ld = integer_round_up(pass->shape->width, BF16_DEPTH);
     pair.keys = integer_min(keys->keys, group->span->keys - pair.key);
-    pair.keys_padded = integer_round_up(pair.keys, HALF_DEPTH);
+    pair.keys_padded = integer_round_up(pair.keys, BF16_DEPTH);
     int64_t seeing = attention_seeing(pass->shape, group->span, pair.key);
     if (seeing == group->span->queries)
         return;
     int64_t block = group_block(group);
     for (pair.begin = seeing * group->heads / block * block; pair.begin < group->rows; pair.begin += block) {
         pair.rows = integer_min(block, group->rows - pair.begin);
-        pair.padded = integer_round_up(pair.rows, HALF_DEPTH);
+        pair.padded = integer_round_up(pair.rows, BF16_DEPTH);
         pair.dquery = dquery + pair.begin * pair.ld;
         pair_run(pass, tiles, &pair);
     }
@@ -228,7 +228,7 @@ static struct attention_group backward_group(const struct backward *backward, in
 static float *backward_dquery(const struct backward *backward, int64_t span, int64_t split, int64_t kv_head)
 {
     int64_t before = backward->groups.begin[kv_head] * backward->pass->shape->span[span].queries;
-    int64_t row = attention_plan_row(backward->pass->plan, span, split) + before + kv_head * HALF_DEPTH;
+    int64_t row = attention_plan_row(backward->pass->plan, span, split) + before + kv_head * BF16_DEPTH;
     return backward->pass->dquery + row * backward->ld;
 }
 
@@ -242,7 +242,7 @@ static void task_run(const struct backward *backward, const struct task_tiles *t
     for (int64_t at = cluster->first; at < cluster->end; at++) {
         struct attention_group group = backward_group(backward, plan->order[at], kv_head);
         memset(backward_dquery(backward, plan->order[at], task->split, kv_head), 0,
-               (size_t)(integer_round_up(group.rows, HALF_DEPTH) * ld) * sizeof(float));
+               (size_t)(integer_round_up(group.rows, BF16_DEPTH) * ld) * sizeof(float));
     }
     for (int64_t b = cluster->keys_begin + task->split; b < cluster->keys_end; b += cluster->splits) {
         const struct attention_keys *keys = &plan->keys[b];
@@ -260,9 +260,9 @@ static bool backward_create(struct tape *tape, struct attention_pass *pass, stru
 {
     const struct attention_shape *shape = pass->shape;
     backward->pass = pass;
-    backward->ld = integer_round_up(shape->width, HALF_DEPTH);
+    backward->ld = integer_round_up(shape->width, BF16_DEPTH);
     if (!attention_groups_create(tape, shape, &backward->groups) ||
-        !attention_plan_create(tape, pass, KEY_BLOCK, shape->kv_heads * HALF_DEPTH, &backward->plan))
+        !attention_plan_create(tape, pass, KEY_BLOCK, shape->kv_heads * BF16_DEPTH, &backward->plan))
         return false;
     pass->plan = &backward->plan;
     pass->dquery = arena_allocate(tape->work, (size_t)(backward->plan.rows * backward->ld) * sizeof(float));
@@ -301,7 +301,7 @@ static void block_join(const struct backward *backward, const struct attention_b
     int64_t ld = backward->ld, size = group_block(&group), begin = block->index * size;
     if (begin >= group.rows)
         return;
-    int64_t rows = integer_min(size, group.rows - begin), padded = integer_round_up(rows, HALF_DEPTH);
+    int64_t rows = integer_min(size, group.rows - begin), padded = integer_round_up(rows, BF16_DEPTH);
     float *sum = backward_dquery(backward, block->span, 0, kv_head) + begin * ld;
     for (int64_t split = 1; split < attention_plan_splits(pass->plan, block->span); split++)
         pass->kernels->accumulate(sum, DTYPE_F32, backward_dquery(backward, block->span, split, kv_head) + begin * ld,

@@ -3,17 +3,6 @@
 
 enum { QUERY_BLOCK = 64, KEY_BLOCK = 128 };
 
-/* The next `count` floats of a thread's scratch. */
-static float *floats_take(float **scratch, int64_t count)
-{
-    float *taken = *scratch;
-    *scratch += integer_round_up(count, LINE_ELEMENTS);
-    return taken;
-}
-
-/* -- Forward -- */
-
-/* Scores are kept transposed, [keys, queries]: the softmax then runs down columns, many queries at a time. */
 struct forward_tiles {
     float *query; /* [width, QUERY_BLOCK] */
     float *key;   /* [KEY_BLOCK, ld] */

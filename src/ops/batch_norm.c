@@ -1,4 +1,4 @@
-/* The arithmetic of batch normalisation: moments and slopes by channel, and what is made of them. */
+/* The arithmetic of batch normalisation: moments and gradients by channel, and what is made of them. */
 #include <string.h>
 
 #include "src/ops/image.h"
@@ -39,7 +39,7 @@ static const void *at(const void *data, int64_t element, enum dtype dtype)
 }
 
 /* Piece `index`; *element is where it begins, *channel its first channel. */
-static struct channel_part piece_at(const struct pieces *pieces, const struct batch_slopes *of, int64_t index,
+static struct channel_part piece_at(const struct pieces *pieces, const struct batch_backward *of, int64_t index,
                                     int64_t *element, int64_t *channel)
 {
     int64_t part = index / pieces->of_part;
@@ -76,7 +76,7 @@ static int64_t positions_at(const struct pieces *pieces, int64_t row_piece)
 bool batch_moments(struct tape *tape, const struct tensor *x, double *moments)
 {
     struct pieces pieces = pieces_of(x);
-    struct batch_slopes of = {.x = x};
+    struct batch_backward of = {.x = x};
     int64_t channels = pieces.channels;
     int64_t count = pieces.parts * pieces.of_part;
     int64_t row_pieces = x->shape[0] * pieces.of_part;
@@ -119,7 +119,7 @@ void batch_apply(struct engine *engine, const struct tensor *x, const struct ten
                  const struct batch_affine *affine, struct tensor *y)
 {
     struct pieces pieces = pieces_of(x);
-    struct batch_slopes of = {.x = x, .shortcut = shortcut, .affine = affine};
+    struct batch_backward of = {.x = x, .shortcut = shortcut, .affine = affine};
     int64_t count = pieces.parts * pieces.of_part;
 #pragma omp parallel num_threads(operation_threads(engine, tensor_count(x)))
     {
@@ -132,7 +132,7 @@ void batch_apply(struct engine *engine, const struct tensor *x, const struct ten
     }
 }
 
-bool batch_slope_sums(struct tape *tape, const struct batch_slopes *of, double *sums)
+bool batch_gradient_sums(struct tape *tape, const struct batch_backward *of, double *sums)
 {
     struct pieces pieces = pieces_of(of->x);
     int64_t channels = pieces.channels;
@@ -150,7 +150,7 @@ bool batch_slope_sums(struct tape *tape, const struct batch_slopes *of, double *
             int64_t element, channel;
             struct channel_part part = piece_at(&pieces, of, i, &element, &channel);
             float *to = numbers_at(numbers, &pieces, i, channel);
-            tape->engine->kernels->channel_slope_sums(&part, to, to + channels);
+            tape->engine->kernels->channel_gradient_sums(&part, to, to + channels);
         }
 #pragma omp barrier
         struct range own = operation_range(tape->context->dry ? 0 : 2 * channels, LINE_ELEMENTS);
@@ -162,8 +162,8 @@ bool batch_slope_sums(struct tape *tape, const struct batch_slopes *of, double *
     return true;
 }
 
-void batch_slopes_apply(struct engine *engine, const struct batch_slopes *of, const struct batch_gradient *gradient,
-                        struct gradient_target dx, struct gradient_target dshortcut)
+void batch_backward_apply(struct engine *engine, const struct batch_backward *of, const struct batch_gradient *gradient,
+                          struct gradient_target dx, struct gradient_target dshortcut)
 {
     struct pieces pieces = pieces_of(of->x);
     int64_t count = pieces.parts * pieces.of_part;
@@ -173,7 +173,7 @@ void batch_slopes_apply(struct engine *engine, const struct batch_slopes *of, co
         for (int64_t i = mine.begin; i < mine.begin + mine.count; i++) {
             int64_t element, channel;
             struct channel_part part = piece_at(&pieces, of, i, &element, &channel);
-            struct channel_slopes to = {
+            struct channel_backward to = {
                 .along = gradient->along + channel,
                 .tilt = gradient->tilt + channel,
                 .offset = gradient->offset + channel,
@@ -181,7 +181,7 @@ void batch_slopes_apply(struct engine *engine, const struct batch_slopes *of, co
                 .dshortcut = dshortcut.data ? operation_at_mutable(dshortcut.data, element, dshortcut.dtype) : NULL,
                 .dx_beta = dx.beta,
                 .dshortcut_beta = dshortcut.beta};
-            engine->kernels->channel_slopes(&part, &to);
+            engine->kernels->channel_backward(&part, &to);
         }
     }
 }

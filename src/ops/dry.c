@@ -47,7 +47,7 @@ static const struct bf16_kernels dry_whole_rows = {BF16_FUNCTIONS, .whole_rows =
 
 /* -- All others -- */
 
-static void convert(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream)
+static void convert(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool uncached)
 {
 }
 
@@ -68,7 +68,7 @@ static void interpolate(void *to, const void *x, const void *y, float factor, in
 {
 }
 
-static void add(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool stream)
+static void add(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool uncached)
 {
 }
 
@@ -89,12 +89,12 @@ static void norm_backward(const struct norm_rows *norm, const void *dy, void *dx
 {
 }
 
-static void swiglu_forward(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool stream)
+static void swiglu_forward(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool uncached)
 {
 }
 
 static void swiglu_backward(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
-                            const void *up, int64_t count, enum dtype dtype, bool stream)
+                            const void *up, int64_t count, enum dtype dtype, bool uncached)
 {
 }
 
@@ -106,21 +106,21 @@ static void silu_backward(void *dx, float beta, const void *dy, const void *x, i
 {
 }
 
-static void gelu_forward(void *y, const void *x, int64_t count, enum dtype dtype, bool stream)
+static void gelu_forward(void *y, const void *x, int64_t count, enum dtype dtype, bool uncached)
 {
 }
 
 static void gelu_backward(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
-                          bool stream)
+                          bool uncached)
 {
 }
 
-static void gelu_erf_forward(void *y, const void *x, int64_t count, enum dtype dtype, bool stream)
+static void gelu_erf_forward(void *y, const void *x, int64_t count, enum dtype dtype, bool uncached)
 {
 }
 
 static void gelu_erf_backward(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
-                              bool stream)
+                              bool uncached)
 {
 }
 
@@ -237,11 +237,11 @@ static void channel_apply(const struct channel_part *part, void *y)
 {
 }
 
-static void channel_slope_sums(const struct channel_part *part, float *total, float *along)
+static void channel_gradient_sums(const struct channel_part *part, float *total, float *along)
 {
 }
 
-static void channel_slopes(const struct channel_part *part, const struct channel_slopes *to)
+static void channel_backward(const struct channel_part *part, const struct channel_backward *to)
 {
 }
 
@@ -275,9 +275,10 @@ static double sum_of_squares(const float *values, int64_t count)
     .feature_gather = feature_gather, .feature_scatter = feature_scatter, .query_scores = query_scores,               \
     .query_sums = query_sums, .softmax_step = softmax_step, .softmax_derivatives = softmax_derivatives, .dot = dot,   \
     .convolve = convolve, .convolve_backward = convolve_backward, .convolve_filter = convolve_filter,                 \
-    .channel_moments = channel_moments, .channel_apply = channel_apply, .channel_slope_sums = channel_slope_sums,     \
-    .channel_slopes = channel_slopes, .relu_forward = relu_forward, .relu_backward = relu_backward,                   \
-    .dot_floats = dot_floats, .dot_difference = dot_difference, .adamw = adamw, .sum_of_squares = sum_of_squares
+    .channel_moments = channel_moments, .channel_apply = channel_apply,                                               \
+    .channel_gradient_sums = channel_gradient_sums, .channel_backward = channel_backward,                             \
+    .relu_forward = relu_forward, .relu_backward = relu_backward, .dot_floats = dot_floats,                           \
+    .dot_difference = dot_difference, .adamw = adamw, .sum_of_squares = sum_of_squares
 
 static const struct kernels dry_kernels = {FUNCTIONS};
 static const struct kernels dry_kernels_bf16 = {FUNCTIONS, .matrix = &dry_bf16};

@@ -3,12 +3,12 @@
 
 void convert(struct engine *engine, void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count)
 {
-    bool stream = operation_bypasses_cache(engine, count, to_type);
+    bool uncached = operation_bypasses_cache(engine, count, to_type);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
         engine->kernels->convert(operation_at_mutable(to, range.begin, to_type), to_type,
-                                 operation_at(from, range.begin, from_type), from_type, range.count, stream);
+                                 operation_at(from, range.begin, from_type), from_type, range.count, uncached);
     }
 }
 

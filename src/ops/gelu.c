@@ -10,13 +10,13 @@ static void backward(struct tape *tape, const struct tape_record *record, bool e
     struct gradient_target dx = tape_target(tape, x);
     if (!dx.data)
         return;
-    bool stream = operation_bypasses_cache(engine, count, dtype);
+    bool uncached = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
         (exact ? engine->kernels->gelu_erf_backward : engine->kernels->gelu_backward)(
             operation_at_mutable(dx.data, range.begin, dtype), dx.beta, operation_at(dy, range.begin, dtype),
-            operation_at(x->data, range.begin, dtype), range.count, dtype, stream);
+            operation_at(x->data, range.begin, dtype), range.count, dtype, uncached);
     }
 }
 
@@ -42,13 +42,13 @@ static struct tensor *forward(struct tape *tape, struct tensor *x, bool exact)
     struct engine *engine = tape->engine;
     enum dtype dtype = x->dtype;
     int64_t count = tensor_count(x);
-    bool stream = operation_bypasses_cache(engine, count, dtype);
+    bool uncached = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
-        (exact ? engine->kernels->gelu_erf_forward
-               : engine->kernels->gelu_forward)(operation_at_mutable(y->data, range.begin, dtype),
-                                                operation_at(x->data, range.begin, dtype), range.count, dtype, stream);
+        (exact ? engine->kernels->gelu_erf_forward : engine->kernels->gelu_forward)(
+            operation_at_mutable(y->data, range.begin, dtype), operation_at(x->data, range.begin, dtype), range.count,
+            dtype, uncached);
     }
     return tape_push(
         tape, (struct tape_record){.backward = exact ? gelu_erf_backward : gelu_backward, .input = {x}, .output = y});

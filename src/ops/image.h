@@ -57,24 +57,24 @@ struct batch_affine {
 void batch_apply(struct engine *engine, const struct tensor *x, const struct tensor *shortcut,
                  const struct batch_affine *affine, struct tensor *y);
 
-/* Backward of that: slope = the gradient of y, or 0 where y was cut off. */
-struct batch_slopes {
+/* Backward of that: dy = the gradient of y, or 0 where y was cut off. */
+struct batch_backward {
     const struct tensor *x, *shortcut, *y;
     const void *dy;
     const struct batch_affine *affine;
     const float *mean; /* [channels] */
 };
 
-/* sums [2, channels]: of the slopes, and of slope * (x - mean). False when memory is out. */
-bool batch_slope_sums(struct tape *tape, const struct batch_slopes *of, double *sums);
+/* sums [2, channels]: of the gradients, and of dy * (x - mean). False when memory is out. */
+bool batch_gradient_sums(struct tape *tape, const struct batch_backward *of, double *sums);
 
-/* dx = beta dx + along[c] slope - tilt[c] (x - mean[c]) - offset[c], and dshortcut = beta dshortcut + slope; either
+/* dx = beta dx + along[c] dy - tilt[c] (x - mean[c]) - offset[c], and dshortcut = beta dshortcut + dy; either
  * target may be none. */
 struct batch_gradient {
     const float *along, *tilt, *offset;
 };
 
-void batch_slopes_apply(struct engine *engine, const struct batch_slopes *of, const struct batch_gradient *gradient,
-                        struct gradient_target dx, struct gradient_target dshortcut);
+void batch_backward_apply(struct engine *engine, const struct batch_backward *of, const struct batch_gradient *gradient,
+                          struct gradient_target dx, struct gradient_target dshortcut);
 
 #endif

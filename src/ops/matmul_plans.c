@@ -154,15 +154,8 @@ static dnnl_status_t primitive_create(dnnl_engine_t engine, const dnnl_matmul_de
                                       bool weight_gradient, dnnl_primitive_t *primitive, dnnl_memory_desc_t *weights)
 {
     dnnl_primitive_attr_t attributes = NULL;
-    dnnl_post_ops_t after = NULL;
     dnnl_primitive_desc_t prepared = NULL;
-    dnnl_status_t status = dnnl_primitive_attr_create(&attributes);
-    if (status == dnnl_success)
-        status = dnnl_post_ops_create(&after);
-    if (status == dnnl_success && sum)
-        status = dnnl_post_ops_append_sum(after, 1.0f);
-    if (status == dnnl_success)
-        status = dnnl_primitive_attr_set_post_ops(attributes, after);
+    dnnl_status_t status = attributes_create(sum, &attributes);
     if (status == dnnl_success)
         status = primitive_choose(engine, description, attributes, weight_gradient, &prepared);
     if (status == dnnl_success)
@@ -171,8 +164,6 @@ static dnnl_status_t primitive_create(dnnl_engine_t engine, const dnnl_matmul_de
         status = dnnl_primitive_create(primitive, prepared);
     if (prepared)
         dnnl_primitive_desc_destroy(prepared);
-    if (after)
-        dnnl_post_ops_destroy(after);
     if (attributes)
         dnnl_primitive_attr_destroy(attributes);
     return status;
@@ -181,10 +172,10 @@ static dnnl_status_t primitive_create(dnnl_engine_t engine, const dnnl_matmul_de
 static bool lies_in_panels(const dnnl_memory_desc_t *b, const struct matmul *p)
 {
     const dnnl_blocking_desc_t *blocks = &b->format_desc.blocking;
-    return b->format_kind == dnnl_blocked && b->offset0 == 0 && p->k % HALF_DEPTH == 0 && blocks->inner_nblks == 3 &&
-           blocks->inner_idxs[0] == 0 && blocks->inner_blks[0] == HALF_DEPTH / 2 && blocks->inner_idxs[1] == 1 &&
+    return b->format_kind == dnnl_blocked && b->offset0 == 0 && p->k % BF16_DEPTH == 0 && blocks->inner_nblks == 3 &&
+           blocks->inner_idxs[0] == 0 && blocks->inner_blks[0] == BF16_DEPTH / 2 && blocks->inner_idxs[1] == 1 &&
            blocks->inner_blks[1] == PANEL_COLUMNS && blocks->inner_idxs[2] == 0 && blocks->inner_blks[2] == 2 &&
-           blocks->strides[0] == HALF_DEPTH * PANEL_COLUMNS && blocks->strides[1] == p->k * PANEL_COLUMNS;
+           blocks->strides[0] == BF16_DEPTH * PANEL_COLUMNS && blocks->strides[1] == p->k * PANEL_COLUMNS;
 }
 
 static dnnl_status_t plan_prepare(struct matmul_plans *plans, const struct matmul *p, struct plan *plan)

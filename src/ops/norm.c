@@ -8,7 +8,7 @@ struct norm_saved {
 };
 
 static struct norm_rows norm_part(const struct norm_saved *saved, const struct tensor *x, const float *weight,
-                                  const float *bias, struct range rows, bool stream)
+                                  const float *bias, struct range rows, bool uncached)
 {
     int64_t columns = tensor_columns(x);
     return (struct norm_rows){.rows = rows.count,
@@ -21,7 +21,7 @@ static struct norm_rows norm_part(const struct norm_saved *saved, const struct t
                               .bias = bias,
                               .mean = saved->mean + rows.begin,
                               .inverse = saved->inverse + rows.begin,
-                              .stream = stream};
+                              .uncached = uncached};
 }
 
 /* Threads sum the gradients of weight and bias over their rows, each in its own scratch (rows_part [2, columns] at
@@ -55,11 +55,11 @@ static void norm_backward(struct tape *tape, const struct tape_record *record)
     struct gradient_target dweight = tape_target(tape, record->input[1]);
     struct gradient_target dbias = tape_target(tape, record->input[2]);
     struct gradient_target dx = tape_target(tape, x);
-    bool stream = operation_bypasses_cache(engine, tensor_count(x), x->dtype);
+    bool uncached = operation_bypasses_cache(engine, tensor_count(x), x->dtype);
 #pragma omp parallel num_threads(operation_threads(engine, tensor_count(x)))
     {
         struct range rows = operation_range(tensor_rows(x), 1);
-        struct norm_rows part = norm_part(record->saved, x, weight, NULL, rows, stream);
+        struct norm_rows part = norm_part(record->saved, x, weight, NULL, rows, uncached);
         char *own = parts + (size_t)omp_get_thread_num() * stride;
         memset(own, 0, 2 * half);
         int64_t begin = rows.begin * columns;
@@ -95,11 +95,11 @@ struct tensor *norm(struct tape *tape, struct tensor *x, struct tensor *weight, 
     const float *biases = operation_floats(tape, bias);
     if (!weights || (bias && !biases))
         return NULL;
-    bool stream = operation_bypasses_cache(engine, tensor_count(x), x->dtype);
+    bool uncached = operation_bypasses_cache(engine, tensor_count(x), x->dtype);
 #pragma omp parallel num_threads(operation_threads(engine, tensor_count(x)))
     {
         struct range rows = operation_range(tensor_rows(x), 1);
-        struct norm_rows part = norm_part(saved, x, weights, biases, rows, stream);
+        struct norm_rows part = norm_part(saved, x, weights, biases, rows, uncached);
         engine->kernels->norm_forward(&part, operation_at_mutable(y->data, rows.begin * columns, y->dtype));
     }
     arena_rewind(tape->work, mark);

@@ -36,6 +36,14 @@ static inline struct range operation_range(int64_t total, int64_t multiple)
     return range_intersect(elements, (struct range){.begin = 0, .count = total});
 }
 
+/* The next `count` floats of a thread's scratch, which begin a line. */
+static inline float *floats_take(float **scratch, int64_t count)
+{
+    float *taken = *scratch;
+    *scratch += integer_round_up(count, LINE_ELEMENTS);
+    return taken;
+}
+
 /* Whether so many elements of output should go around the caches. What is larger than they are has left them before it
  * is read; what is smaller is best read from there. */
 static inline bool operation_bypasses_cache(const struct engine *engine, int64_t elements, enum dtype dtype)

@@ -34,27 +34,33 @@ void packed_destroy_all(struct context *context, struct matmul_plans *plans)
         }
 }
 
-dnnl_status_t reorder_create(struct matmul_plans *plans, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
-                             bool add, dnnl_primitive_t *reorder)
+dnnl_status_t attributes_create(bool add, dnnl_primitive_attr_t *attributes)
 {
-    dnnl_primitive_attr_t attributes = NULL;
     dnnl_post_ops_t after = NULL;
-    dnnl_primitive_desc_t prepared = NULL;
-    dnnl_status_t status = dnnl_primitive_attr_create(&attributes);
+    dnnl_status_t status = dnnl_primitive_attr_create(attributes);
     if (status == dnnl_success)
         status = dnnl_post_ops_create(&after);
     if (status == dnnl_success && add)
         status = dnnl_post_ops_append_sum(after, 1.0f);
     if (status == dnnl_success)
-        status = dnnl_primitive_attr_set_post_ops(attributes, after);
+        status = dnnl_primitive_attr_set_post_ops(*attributes, after);
+    if (after)
+        dnnl_post_ops_destroy(after);
+    return status;
+}
+
+dnnl_status_t reorder_create(struct matmul_plans *plans, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
+                             bool add, dnnl_primitive_t *reorder)
+{
+    dnnl_primitive_attr_t attributes = NULL;
+    dnnl_primitive_desc_t prepared = NULL;
+    dnnl_status_t status = attributes_create(add, &attributes);
     if (status == dnnl_success)
         status = dnnl_reorder_primitive_desc_create(&prepared, from, plans->engine, to, plans->engine, attributes);
     if (status == dnnl_success)
         status = dnnl_primitive_create(reorder, prepared);
     if (prepared)
         dnnl_primitive_desc_destroy(prepared);
-    if (after)
-        dnnl_post_ops_destroy(after);
     if (attributes)
         dnnl_primitive_attr_destroy(attributes);
     return status;

@@ -10,6 +10,9 @@ enum status packed_find(struct context *context, struct matmul_plans *plans, con
 
 void packed_destroy_all(struct context *context, struct matmul_plans *plans);
 
+/* Of primitives that add to what is there, or do not. */
+dnnl_status_t attributes_create(bool add, dnnl_primitive_attr_t *attributes) MUST_USE;
+
 /* `add` adds to what is there. */
 dnnl_status_t reorder_create(struct matmul_plans *plans, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
                              bool add, dnnl_primitive_t *reorder) MUST_USE;

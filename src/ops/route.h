@@ -1,6 +1,6 @@
 /* Operations of routed depth (src/model/README.md sections 4 and 5): a router's scores, gates and losses, the choice of
- * tokens, and their way out of the stream and back. N is a number of tokens, R of a router's outputs; any may be 0.
- * Scores, gates and probabilities are always fp32, the stream is F32 or BF16.
+ * tokens, and their way out of the residual stream and back. N is a number of tokens, R of a router's outputs; any may
+ * be 0. Scores, gates and probabilities are always fp32, the residual stream is F32 or BF16.
  *
  * Arrays of indices, targets and coefficients are not copied: they live as long as the tape's records. */
 #ifndef CAIRN_OPS_ROUTE_H
@@ -41,7 +41,7 @@ int64_t token_select(struct arena *work, const float *scores, const uint8_t *can
 /* y [count, D]: y[i] = x[index[i]], or 0 where index[i] < 0. No row twice. */
 struct tensor *token_take(struct tape *tape, struct tensor *x, const int32_t *index, int64_t count);
 
-/* The stream h [N, D] with the tokens of y [K, D], where source[n] >= 0; elsewhere h[n], bit for bit:
+/* The residual stream h [N, D] with the tokens of y [K, D], where source[n] >= 0; elsewhere h[n], bit for bit:
  *     h[n] + gate[n] * (y[source[n]] - h[n])     if difference
  *     h[n] + gate[n] * y[source[n]]              otherwise
  * gate [N, 1], or NULL for 1. No row of y twice; rows that no source names get the gradient 0. */

@@ -10,7 +10,7 @@ static void swiglu_backward(struct tape *tape, const struct tape_record *record)
     const void *dy = tape_gradient(record->output);
     struct gradient_target dgate = tape_target(tape, record->input[0]);
     struct gradient_target dup = tape_target(tape, record->input[1]);
-    bool stream = operation_bypasses_cache(engine, count, dtype);
+    bool uncached = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
@@ -18,7 +18,7 @@ static void swiglu_backward(struct tape *tape, const struct tape_record *record)
             dgate.data ? operation_at_mutable(dgate.data, range.begin, dtype) : NULL, dgate.beta,
             dup.data ? operation_at_mutable(dup.data, range.begin, dtype) : NULL, dup.beta,
             operation_at(dy, range.begin, dtype), operation_at(gate->data, range.begin, dtype),
-            operation_at(up->data, range.begin, dtype), range.count, dtype, stream);
+            operation_at(up->data, range.begin, dtype), range.count, dtype, uncached);
     }
 }
 
@@ -34,13 +34,13 @@ struct tensor *swiglu(struct tape *tape, struct tensor *gate, struct tensor *up)
         return NULL;
     struct engine *engine = tape->engine;
     enum dtype dtype = gate->dtype;
-    bool stream = operation_bypasses_cache(engine, count, dtype);
+    bool uncached = operation_bypasses_cache(engine, count, dtype);
 #pragma omp parallel num_threads(operation_threads(engine, count))
     {
         struct range range = operation_range(count, LINE_ELEMENTS);
         engine->kernels->swiglu_forward(operation_at_mutable(y->data, range.begin, dtype),
                                         operation_at(gate->data, range.begin, dtype),
-                                        operation_at(up->data, range.begin, dtype), range.count, dtype, stream);
+                                        operation_at(up->data, range.begin, dtype), range.count, dtype, uncached);
     }
     return tape_push(tape, (struct tape_record){.backward = swiglu_backward, .input = {gate, up}, .output = y});
 }

@@ -1,4 +1,4 @@
-/* Tokens on their way out of the stream and back. */
+/* Tokens on their way out of the residual stream and back. */
 #include "src/ops/operation.h"
 #include "src/ops/route.h"
 

@@ -12,7 +12,7 @@
 
 enum { ALIGNMENT = 64 };
 
-const struct optimizer_ops *optimizer_find(enum optimizer_kind kind)
+static const struct optimizer_ops *optimizer_find(enum optimizer_kind kind)
 {
     static const struct optimizer_ops *const all[] = {[OPTIMIZER_ADAMW] = &adamw_ops,
                                                       [OPTIMIZER_SGD] = &sgd_ops,

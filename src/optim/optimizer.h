@@ -90,9 +90,6 @@ extern const struct optimizer_ops sgd_ops;
 extern const struct optimizer_ops muon_ops;
 extern const struct optimizer_ops soap_ops;
 
-/* The operations of a kind. */
-const struct optimizer_ops *optimizer_find(enum optimizer_kind kind);
-
 /* Of all that a rank steps. */
 struct optimizer {
     struct context *context;

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "src/core/folder.h"
 #include "src/core/text.h"
 #include "src/study/launch.h"
 #include "src/study/scale.h"
@@ -229,7 +230,7 @@ enum status scale_measure(struct context *context, const struct scale_options *o
     char folder[REPORT_PATH];
     const struct scale_run *run = &grid->runs[index];
     snprintf(folder, sizeof folder, "%s/runs", options->output);
-    CHECK(report_folder(context, folder));
+    CHECK(folder_make(context, "", folder));
     struct arguments *arguments = memory_allocate(context, sizeof *arguments, MEMORY_OTHER);
     if (!arguments)
         return STATUS_MEMORY;

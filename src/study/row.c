@@ -114,9 +114,9 @@ enum status rows_write(struct context *context, const char *path, const struct s
     struct report_file file;
     CHECK(report_file_open(context, path, &file));
     for (int i = 0; i < COLUMNS; i++)
-        csv_write(file.stream, columns[i].name, i == COLUMNS - 1);
+        csv_write(file.out, columns[i].name, i == COLUMNS - 1);
     for (int i = 0; i < count; i++)
-        write_row(file.stream, &rows[i]);
+        write_row(file.out, &rows[i]);
     return report_file_close(context, &file);
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "io/config/config.h"
+#include "src/core/folder.h"
 #include "src/core/text.h"
 #include "src/study/confusion.h"
 #include "src/study/run.h"
@@ -341,7 +342,7 @@ static enum status report_runs(struct output *output, struct run *runs, const ch
     if (!output->folder[0])
         snprintf(output->folder, sizeof output->folder, "%.1000s/report", runs[0].folder);
     snprintf(output->plots, sizeof output->plots, "%s/plots", output->folder);
-    CHECK(report_folder(context, output->plots));
+    CHECK(folder_make(context, "", output->plots));
     struct lines *lines = memory_allocate(context, sizeof *lines, MEMORY_OTHER);
     enum status status = lines ? draw_figures(output, lines) : STATUS_MEMORY;
     memory_free(context, lines);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/core/folder.h"
 #include "src/core/text.h"
 #include "src/study/scale.h"
 #include "src/study/summary.h"
@@ -411,7 +412,7 @@ enum status scale_report(struct context *context, const char *folder, FILE *out)
     if (status == STATUS_OK && good == 0)
         status = context_fail(context, STATUS_FILE, "%s: holds no rows of runs", path);
     if (status == STATUS_OK)
-        status = report_folder(context, output.plots);
+        status = folder_make(context, "", output.plots);
     if (status == STATUS_OK)
         status = report_rows(&output, rows, good, out);
     memory_free(context, rows);

@@ -262,8 +262,8 @@ enum status summary_write(const struct summary *summary, const char *path)
     fputs("study,variant,layout,ranks,threads,nodes,repeats,step_median_s,step_min_s,step_max_s,step_p95_s,"
           "tokens_per_second,speed_up,speed_up_min,speed_up_max,efficiency,efficiency_min,efficiency_max,mfu,"
           "mfu_datasheet,compute_share,communication_share,bubble_share,io_share,tokens_per_core_hour\n",
-          file.stream);
+          file.out);
     for (int i = 0; i < summary->point_count; i++)
-        write_point(file.stream, &summary->sections[summary->points[i].section], &summary->points[i]);
+        write_point(file.out, &summary->sections[summary->points[i].section], &summary->points[i]);
     return report_file_close(summary->context, &file);
 }

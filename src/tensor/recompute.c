@@ -162,31 +162,3 @@ bool tape_recompute(struct tape *tape, tape_function function, const void *argum
         outputs[i] = call->output[i];
     return true;
 }
-
-/* -- One in, one out -- */
-
-struct map_call {
-    tape_map map;
-    void *argument;
-};
-
-static bool run_map(struct tape *tape, void *argument, struct tensor *const *inputs, struct tensor **outputs)
-{
-    const struct map_call *call = argument;
-    outputs[0] = call->map(tape, call->argument, inputs[0]);
-    return outputs[0] != NULL;
-}
-
-struct tensor *tape_recompute_map(struct tape *tape, tape_map map, const void *argument, size_t bytes,
-                                  struct tensor *input)
-{
-    struct tensor *output = NULL;
-    void *copy = input ? tape_save(tape, bytes) : NULL;
-    if (!copy)
-        return NULL;
-    if (bytes)
-        memcpy(copy, argument, bytes);
-    struct map_call call = {.map = map, .argument = copy};
-    (void)tape_recompute(tape, run_map, &call, sizeof call, &input, 1, &output, 1);
-    return output;
-}

@@ -150,10 +150,4 @@ typedef bool (*tape_function)(struct tape *tape, void *argument, struct tensor *
 bool tape_recompute(struct tape *tape, tape_function function, const void *argument, size_t bytes,
                     struct tensor *const *inputs, int input_count, struct tensor **outputs, int output_count);
 
-/* The same for one tensor in and one out. */
-typedef struct tensor *(*tape_map)(struct tape *tape, void *argument, struct tensor *input);
-
-struct tensor *tape_recompute_map(struct tape *tape, tape_map map, const void *argument, size_t bytes,
-                                  struct tensor *input);
-
 #endif

@@ -1,8 +1,8 @@
 /* The checkpoints that a run saves: at once, or behind the next steps (checkpoint.background). Functions are collective
  * with agreed status unless said otherwise; a save that fails in the middle of a run is reported, and tried again with
  * the next. */
-#ifndef CAIRN_TRAIN_SAVER_H
-#define CAIRN_TRAIN_SAVER_H
+#ifndef CAIRN_TRAIN_CHECKPOINTER_H
+#define CAIRN_TRAIN_CHECKPOINTER_H
 
 #include "src/train/progress.h"
 #include "src/train/state.h"

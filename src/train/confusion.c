@@ -16,14 +16,14 @@ enum status confusion_write(struct context *context, const char *folder, const c
     snprintf(path, sizeof path, "%.1000s/confusion.csv", folder);
     TRY(status);
     TRY(report_file_open(context, path, &file));
-    csv_write(file.stream, "label", false);
+    csv_write(file.out, "label", false);
     for (int64_t c = 0; c < classes; c++)
-        csv_write(file.stream, image_facts_name(&facts, c, number), c == classes - 1);
+        csv_write(file.out, image_facts_name(&facts, c, number), c == classes - 1);
     for (int64_t label = 0; label < classes; label++) {
-        csv_write(file.stream, image_facts_name(&facts, label, number), false);
+        csv_write(file.out, image_facts_name(&facts, label, number), false);
         for (int64_t c = 0; c < classes; c++) {
             snprintf(number, sizeof number, "%.0f", counts[label * classes + c]);
-            csv_write(file.stream, number, c == classes - 1);
+            csv_write(file.out, number, c == classes - 1);
         }
     }
     status = report_file_close(context, &file);

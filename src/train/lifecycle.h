@@ -1,7 +1,7 @@
 /* What ends a run or makes it save, other than its number of steps: requests from outside, the time limit of its job,
  * and checkpoints as often as they pay. Ranks vote with each step and evaluated batch, so all decide the same. */
-#ifndef CAIRN_TRAIN_LIFE_H
-#define CAIRN_TRAIN_LIFE_H
+#ifndef CAIRN_TRAIN_LIFECYCLE_H
+#define CAIRN_TRAIN_LIFECYCLE_H
 
 #include "io/history/history.h"
 #include "src/train/requests.h"

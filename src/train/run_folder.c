@@ -3,33 +3,18 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/checkpoint/checkpoint.h"
 #include "io/config/config.h"
+#include "src/core/folder.h"
 #include "src/core/text.h"
 
 enum { PATH_LENGTH = 700 };
 
 enum status run_folder_make(struct context *context, const char *path)
 {
-    char part[PATH_LENGTH];
-    text_copy(part, sizeof part, path);
-    for (char *c = part + 1;; c++) {
-        char end = *c;
-        if (end != '/' && end != '\0')
-            continue;
-        *c = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST)
-            return context_fail(context, STATUS_FILE, "run.folder: cannot make %s: %s", part, strerror(errno));
-        *c = end;
-        if (end == '\0')
-            break;
-    }
-    struct stat status;
-    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))
-        return context_fail(context, STATUS_FILE, "run.folder: %s is not a folder; choose another", path);
+    CHECK(folder_make(context, "run.folder: ", path));
     if (access(path, W_OK) != 0)
         return context_fail(context, STATUS_FILE, "run.folder: %s: %s", path, strerror(errno));
     return STATUS_OK;

@@ -4,8 +4,8 @@
  *
  * A step, an evaluation or a write is expected to take as long as the slow ones of late (the longest but one in twenty
  * of the last 64), not as long as their mean. */
-#ifndef CAIRN_TRAIN_PILOT_H
-#define CAIRN_TRAIN_PILOT_H
+#ifndef CAIRN_TRAIN_TIMEKEEPER_H
+#define CAIRN_TRAIN_TIMEKEEPER_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -29,13 +29,13 @@ static enum status check_validation(const struct source *source)
 {
     const struct texts *texts = source->self;
     const struct data_config *data = &source->config->data;
-    struct corpus_contexts contexts;
+    struct corpus_passages passages;
     if (!texts->validation)
         return STATUS_OK;
-    CHECK(corpus_contexts_create(source->context, texts->validation, data->sampling,
-                                 source->config->training.sequence_length, &contexts));
-    int64_t count = contexts.count;
-    corpus_contexts_destroy(&contexts);
+    CHECK(corpus_passages_create(source->context, texts->validation, data->sampling,
+                                 source->config->training.sequence_length, &passages));
+    int64_t count = passages.count;
+    corpus_passages_destroy(&passages);
     if (count > 0)
         return STATUS_OK;
     if (data->validation.count > 0)

@@ -7,6 +7,7 @@
 #include "io/events/events.h"
 #include "src/core/clock.h"
 #include "src/evaluate/evaluate.h"
+#include "src/model/layers.h"
 #include "src/train/confusion.h"
 #include "src/train/rewind.h"
 #include "src/train/run_folder.h"
@@ -36,7 +37,7 @@ static enum status write_evaluation(struct train *train, const struct evaluation
     if (of_images) {
         fields[count++] = (struct metrics_field){"validation_accuracy", evaluation->accuracy, false};
         fields[count++] = (struct metrics_field){"validation_accuracy5", evaluation->accuracy5, false};
-    } else if (evaluation_routed(&train->config->model)) {
+    } else if (depth_is_routed(&train->config->model)) {
         fields[count++] = (struct metrics_field){"validation_causal", 1.0, true}; /* routers decided token by token */
     }
     if (evaluation->bytes > 0)

@@ -177,11 +177,11 @@ static enum status pass_forward(struct trainer *trainer, struct step_result *res
 enum status trainer_step(struct trainer *trainer, struct step_result *result)
 {
     struct replica *replica = trainer->session.replica;
-    struct location_mark *place = &trainer->context->location;
-    location_step(place, trainer->step + 1);
+    struct location_mark *location = &trainer->context->location;
+    location_step(location, trainer->step + 1);
     result->no_target = trainer->batch.target_count == 0;
     CHECK(result->no_target ? pass_forward(trainer, result) : trainer_gradients(trainer, result));
-    location_work(place, LOCATION_OPTIMIZER);
+    location_work(location, LOCATION_OPTIMIZER);
     trainer->step++;
     trainer->sequences += trainer->batch.rows;
     trainer->tokens += trainer->batch.token_count;

@@ -21,14 +21,14 @@ static void put_integer(json_t *object, const char *name, int64_t value)
     json_object_set_new(object, name, json_integer(value));
 }
 
-static void put_place(json_t *object, const struct location *place)
+static void put_place(json_t *object, const struct location *location)
 {
-    put_integer(object, "step", place->step);
-    put_integer(object, "moves", place->moves);
-    json_object_set_new(object, "work", json_text(work_names[place->work]));
-    json_object_set_new(object, "pass", json_text(pass_names[place->pass]));
-    put_integer(object, "micro_batch", place->micro_batch);
-    put_integer(object, "layer", place->layer);
+    put_integer(object, "step", location->step);
+    put_integer(object, "moves", location->moves);
+    json_object_set_new(object, "work", json_text(work_names[location->work]));
+    json_object_set_new(object, "pass", json_text(pass_names[location->pass]));
+    put_integer(object, "micro_batch", location->micro_batch);
+    put_integer(object, "layer", location->layer);
 }
 
 static json_t *event_object(const struct mesh_event *event, double now)

@@ -24,7 +24,7 @@ static void PRINTF_LIKE(2, 3) add(struct text *text, const char *format, ...)
     text->length += length > 0 ? (size_t)length : 0;
 }
 
-static void describe_place(const struct location *place, char *to, size_t size)
+static void describe_place(const struct location *location, char *to, size_t size)
 {
     static const char *const work[] = {
         [LOCATION_START] = "at the start",         [LOCATION_TRAINING] = "in training",
@@ -34,12 +34,12 @@ static void describe_place(const struct location *place, char *to, size_t size)
     static const char *const pass[] = {
         [LOCATION_NO_PASS] = "", [LOCATION_FORWARD] = ", forward", [LOCATION_BACKWARD] = ", backward"};
     struct text text = {.to = to, .size = size};
-    add(&text, "step %lld, %s", (long long)place->step, work[place->work]);
-    if (place->micro_batch >= 0)
-        add(&text, ", micro-batch %lld", (long long)place->micro_batch);
-    add(&text, "%s", pass[place->pass]);
-    if (place->layer >= 0)
-        add(&text, ", layer %lld", (long long)place->layer);
+    add(&text, "step %lld, %s", (long long)location->step, work[location->work]);
+    if (location->micro_batch >= 0)
+        add(&text, ", micro-batch %lld", (long long)location->micro_batch);
+    add(&text, "%s", pass[location->pass]);
+    if (location->layer >= 0)
+        add(&text, ", layer %lld", (long long)location->layer);
 }
 
 /* "all-reduce 119 on tensor", "receive from rank 2". */

@@ -51,13 +51,13 @@ struct watchdog {
 static void clean(const char *folder)
 {
     char path[2 * PATH_LENGTH];
-    DIR *stream = opendir(folder);
+    DIR *entries = opendir(folder);
     const struct dirent *entry;
-    while (stream && (entry = readdir(stream)))
+    while (entries && (entry = readdir(entries)))
         if (entry->d_name[0] != '.' && snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path)
             unlink(path);
-    if (stream)
-        closedir(stream);
+    if (entries)
+        closedir(entries);
     rmdir(folder);
 }
 
@@ -75,11 +75,11 @@ static void remove_folder(const char *folder)
 
 static bool moved(struct watchdog *watchdog)
 {
-    const struct location_mark *place = &watchdog->context->location;
+    const struct location_mark *location = &watchdog->context->location;
     struct signs now = {.events = mesh_event_count(watchdog->mesh),
-                        .where = location_where(place),
-                        .position = location_position(place),
-                        .touches = atomic_load_explicit(&place->touches, memory_order_relaxed)};
+                        .where = location_where(location),
+                        .position = location_position(location),
+                        .touches = atomic_load_explicit(&location->touches, memory_order_relaxed)};
     struct signs before = watchdog->signs;
     watchdog->signs = now;
     return now.events != before.events || now.where != before.where || now.position != before.position ||

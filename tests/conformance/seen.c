@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/ops/memory.h"
+#include "src/ops/infini.h"
 #include "tests/conformance/run.h"
 #include "tests/support/fields.h"
 
@@ -82,7 +82,7 @@ void run_compare_selections(struct run *run)
 static float *memory_part(const struct run *run, float *layer, int64_t row, int64_t head, bool norm)
 {
     int64_t width = run->config.model.head_width;
-    int64_t size = memory_elements(run->config.model.attention.memory_update, width);
+    int64_t size = infini_elements(run->config.model.attention.memory_update, width);
     return layer + row * run->streams->size + head * size + (norm ? width * width : 0);
 }
 

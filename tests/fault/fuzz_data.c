@@ -43,16 +43,16 @@ static void corpus_draw(struct context *context, const struct corpus *corpus, in
     int32_t inputs[LENGTH_MOST];
     int32_t targets[LENGTH_MOST];
     for (int sampling = SAMPLING_SHUFFLE; sampling <= SAMPLING_STREAM; sampling++) {
-        struct corpus_contexts contexts;
-        if (corpus_contexts_create(context, corpus, (enum data_sampling)sampling, length, &contexts) != STATUS_OK)
+        struct corpus_passages passages;
+        if (corpus_passages_create(context, corpus, (enum data_sampling)sampling, length, &passages) != STATUS_OK)
             abort();
-        for (int64_t i = 0; i < contexts.count; i += 1 + contexts.count / DRAWS) {
-            struct range part = corpus_context(&contexts, i);
+        for (int64_t i = 0; i < passages.count; i += 1 + passages.count / DRAWS) {
+            struct range part = corpus_passage(&passages, i);
             int64_t target_count = corpus_part(corpus, part.begin, part.count, length, inputs, targets);
             require(part.count >= 1 && target_count >= 0 && target_count <= part.count);
             tokens_check(inputs, targets, length, part.count, vocabulary);
         }
-        corpus_contexts_destroy(&contexts);
+        corpus_passages_destroy(&passages);
     }
     for (int sampling = SAMPLING_SHUFFLE; sampling <= SAMPLING_STREAM; sampling++) {
         struct data_config config = {.sampling = (enum data_sampling)sampling, .seed = (uint64_t)length};

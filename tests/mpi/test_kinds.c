@@ -194,7 +194,7 @@ static void check_small_steps(struct bench *bench)
     }
 }
 
-static void half_precision_learns_the_same(void **state)
+static void bf16_learns_the_same(void **state)
 {
     enum { MANY = 20 };
     struct mesh_config meshes[KIND_MESHES];
@@ -268,7 +268,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_mesh_trains_alike),
     cmocka_unit_test(ranks_may_have_nothing_to_do),
     cmocka_unit_test(recomputation_changes_nothing),
-    cmocka_unit_test(half_precision_learns_the_same),
+    cmocka_unit_test(bf16_learns_the_same),
     cmocka_unit_test(context_ranks_exchange_states_alone),
 };
 

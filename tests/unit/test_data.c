@@ -649,11 +649,11 @@ static void test_errors_of_samplers(void **state)
     assert_fails(context, sampler_create(context, corpus, &config, 4, 1, &sampler), STATUS_FILE,
                  "/a.txt: the corpus has 1 tokens in 1 documents");
     for (int i = SAMPLING_SHUFFLE; i <= SAMPLING_STREAM; i++) {
-        struct corpus_contexts contexts;
-        assert_ok(context, corpus_contexts_create(context, corpus, (enum data_sampling)i, 4, &contexts));
-        assert_int_equal(contexts.count, 0);
-        assert_int_equal(contexts.longest, 0);
-        corpus_contexts_destroy(&contexts);
+        struct corpus_passages passages;
+        assert_ok(context, corpus_passages_create(context, corpus, (enum data_sampling)i, 4, &passages));
+        assert_int_equal(passages.count, 0);
+        assert_int_equal(passages.longest, 0);
+        corpus_passages_destroy(&passages);
     }
     corpus_close(&corpus);
 }

@@ -352,36 +352,41 @@ static void test_activations_nan(void **state)
     }
 }
 
-/* -- streaming -- */
+/* -- Stores around the caches -- */
 
 /* Every kernel that can go around the caches, over COUNT elements of `dtype` at `shift` bytes off a line. */
-enum { STREAM_ROWS = 5, STREAM_COLUMNS = 192, STREAM_COUNT = STREAM_ROWS * STREAM_COLUMNS + 7, STREAM_OUTPUTS = 10 };
-
-struct streamed {
-    _Alignas(64) char output[STREAM_OUTPUTS][STREAM_COUNT * sizeof(float) + 64];
+enum {
+    UNCACHED_ROWS = 5,
+    UNCACHED_COLUMNS = 192,
+    UNCACHED_COUNT = UNCACHED_ROWS * UNCACHED_COLUMNS + 7,
+    UNCACHED_OUTPUTS = 10
 };
 
-static void stream_run(const struct kernels *kernels, struct streamed *to, const float *values, enum dtype dtype,
-                       int shift, bool stream)
+struct uncached {
+    _Alignas(64) char output[UNCACHED_OUTPUTS][UNCACHED_COUNT * sizeof(float) + 64];
+};
+
+static void uncached_run(const struct kernels *kernels, struct uncached *to, const float *values, enum dtype dtype,
+                         int shift, bool uncached)
 {
-    static float x[STREAM_COUNT], mean[STREAM_ROWS], inverse[STREAM_ROWS], sums[2][STREAM_COLUMNS];
+    static float x[UNCACHED_COUNT], mean[UNCACHED_ROWS], inverse[UNCACHED_ROWS], sums[2][UNCACHED_COLUMNS];
     memset(to, 0, sizeof *to);
-    floats_store(x, dtype, values, STREAM_COUNT);
-    char *y[STREAM_OUTPUTS];
-    for (int i = 0; i < STREAM_OUTPUTS; i++)
+    floats_store(x, dtype, values, UNCACHED_COUNT);
+    char *y[UNCACHED_OUTPUTS];
+    for (int i = 0; i < UNCACHED_OUTPUTS; i++)
         y[i] = to->output[i] + shift;
     enum dtype other = dtype == DTYPE_BF16 ? DTYPE_F32 : DTYPE_BF16;
-    kernels->convert(y[0], other, x, dtype, STREAM_COUNT, stream);
-    kernels->add(y[1], x, x, STREAM_COUNT, dtype, stream);
-    kernels->gelu_forward(y[2], x, STREAM_COUNT, dtype, stream);
-    kernels->gelu_backward(y[3], 0.0f, x, x, STREAM_COUNT, dtype, stream);
-    kernels->swiglu_forward(y[4], x, x, STREAM_COUNT, dtype, stream);
-    kernels->swiglu_backward(y[5], 0.0f, y[6], 0.0f, x, x, x, STREAM_COUNT, dtype, stream);
-    kernels->swiglu_backward(y[5], 1.0f, NULL, 0.0f, x, x, x, STREAM_COUNT, dtype, stream);
-    kernels->gelu_backward(y[6], 1.0f, x, x, STREAM_COUNT, dtype, stream);
+    kernels->convert(y[0], other, x, dtype, UNCACHED_COUNT, uncached);
+    kernels->add(y[1], x, x, UNCACHED_COUNT, dtype, uncached);
+    kernels->gelu_forward(y[2], x, UNCACHED_COUNT, dtype, uncached);
+    kernels->gelu_backward(y[3], 0.0f, x, x, UNCACHED_COUNT, dtype, uncached);
+    kernels->swiglu_forward(y[4], x, x, UNCACHED_COUNT, dtype, uncached);
+    kernels->swiglu_backward(y[5], 0.0f, y[6], 0.0f, x, x, x, UNCACHED_COUNT, dtype, uncached);
+    kernels->swiglu_backward(y[5], 1.0f, NULL, 0.0f, x, x, x, UNCACHED_COUNT, dtype, uncached);
+    kernels->gelu_backward(y[6], 1.0f, x, x, UNCACHED_COUNT, dtype, uncached);
     for (int kind = 0; kind < 2; kind++) {
-        struct norm_rows rows = {.rows = STREAM_ROWS,
-                                 .columns = STREAM_COLUMNS - kind,
+        struct norm_rows rows = {.rows = UNCACHED_ROWS,
+                                 .columns = UNCACHED_COLUMNS - kind,
                                  .kind = kind ? NORM_LAYER : NORM_RMS,
                                  .dtype = dtype,
                                  .epsilon = 1e-3f,
@@ -389,18 +394,18 @@ static void stream_run(const struct kernels *kernels, struct streamed *to, const
                                  .weight = values,
                                  .mean = mean,
                                  .inverse = inverse,
-                                 .stream = stream};
+                                 .uncached = uncached};
         kernels->norm_forward(&rows, y[7]);
         kernels->norm_backward(&rows, x, y[8 + kind], 0.0f, sums[0], sums[1]);
     }
 }
 
-static void test_streaming(void **state)
+static void test_uncached_stores(void **state)
 {
     (void)state;
-    static struct streamed plain, streamed;
-    static float values[STREAM_COUNT];
-    fill_random(values, STREAM_COUNT, "streaming");
+    static struct uncached plain, uncached;
+    static float values[UNCACHED_COUNT];
+    fill_random(values, UNCACHED_COUNT, "uncached");
     for (int cpu = 0; cpu < BENCH_CPUS; cpu++) {
         struct bench bench;
         if (!bench_create(&bench, bench_cpus[cpu], 1))
@@ -408,9 +413,9 @@ static void test_streaming(void **state)
         for (int half = 0; half < 2; half++)
             for (int shift = 0; shift <= 8; shift += 8) {
                 enum dtype dtype = half ? DTYPE_BF16 : DTYPE_F32;
-                stream_run(bench.engine.kernels, &plain, values, dtype, shift, false);
-                stream_run(bench.engine.kernels, &streamed, values, dtype, shift, true);
-                assert_memory_equal(&plain, &streamed, sizeof plain);
+                uncached_run(bench.engine.kernels, &plain, values, dtype, shift, false);
+                uncached_run(bench.engine.kernels, &uncached, values, dtype, shift, true);
+                assert_memory_equal(&plain, &uncached, sizeof plain);
             }
         bench_destroy(&bench);
     }
@@ -571,7 +576,7 @@ int main(void)
         cmocka_unit_test(test_activations_near),
         cmocka_unit_test(test_activations_far),
         cmocka_unit_test(test_activations_nan),
-        cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_uncached_stores),
         cmocka_unit_test(test_embedding),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_refusals),

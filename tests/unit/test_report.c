@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "io/report/report.h"
+#include "src/core/folder.h"
 
 struct fixture {
     struct context context;
@@ -293,9 +294,9 @@ static void failures_name_the_file(void **state)
     snprintf(path, sizeof path, "%s/file/below", fixture->folder);
     snprintf(fixture->text, sizeof fixture->text, "%s/file", fixture->folder);
     fclose(fopen(fixture->text, "w"));
-    assert_fails(&fixture->context, report_folder(&fixture->context, path), STATUS_FILE, "/file");
+    assert_fails(&fixture->context, folder_make(&fixture->context, "", path), STATUS_FILE, "/file");
     assert_ok(&fixture->context, report_file_open(&fixture->context, "/dev/shm/cairn-report", &file));
-    fputs("text", file.stream);
+    fputs("text", file.out);
     strcpy(file.path, "/nowhere/a");
     assert_fails(&fixture->context, report_file_close(&fixture->context, &file), STATUS_FILE, "/nowhere/a");
     assert_int_not_equal(access(file.partial, F_OK), 0);

@@ -1,4 +1,5 @@
 /* Routed depth: the choice of tokens, their way out of the stream and back, and a layer of all that. */
+#include "tests/support/recompute_map.h"
 #include "tests/unit/ops_support.h"
 
 #include "src/ops/route.h"

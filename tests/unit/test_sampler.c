@@ -276,19 +276,19 @@ static void test_evaluation(void **state)
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         int64_t length = lengths[i];
         int64_t next = 1;
-        struct corpus_contexts contexts;
+        struct corpus_passages passages;
         assert_ok(&fixture->context,
-                  corpus_contexts_create(&fixture->context, corpus, SAMPLING_SHUFFLE, length, &contexts));
-        assert_int_equal(contexts.count, (100 + length - 1) / length);
-        assert_int_equal(contexts.longest, integer_min(length, 100));
-        for (int64_t j = 0; j < contexts.count; j++) {
+                  corpus_passages_create(&fixture->context, corpus, SAMPLING_SHUFFLE, length, &passages));
+        assert_int_equal(passages.count, (100 + length - 1) / length);
+        assert_int_equal(passages.longest, integer_min(length, 100));
+        for (int64_t j = 0; j < passages.count; j++) {
             int32_t inputs[MOST];
             int32_t targets[MOST];
             int64_t count = integer_min(length, 100 - j * length);
-            struct range context = corpus_context(&contexts, j);
-            assert_int_equal(context.begin, j * length);
-            assert_int_equal(context.count, count);
-            assert_int_equal(corpus_part(corpus, context.begin, count, length, inputs, targets), count);
+            struct range passage = corpus_passage(&passages, j);
+            assert_int_equal(passage.begin, j * length);
+            assert_int_equal(passage.count, count);
+            assert_int_equal(corpus_part(corpus, passage.begin, count, length, inputs, targets), count);
             for (int64_t k = 0; k < length; k++) {
                 assert_int_equal(targets[k], k < count ? next + k : -1);
                 assert_int_equal(inputs[k], k < count ? next + k - 1 : 0);
@@ -296,7 +296,7 @@ static void test_evaluation(void **state)
             next += count;
         }
         assert_int_equal(next, 101);
-        corpus_contexts_destroy(&contexts);
+        corpus_passages_destroy(&passages);
     }
     corpus_close(&corpus);
 }
@@ -318,27 +318,27 @@ static void test_evaluation_documents(void **state)
         int64_t length, count, longest;
     } cases[] = {{8, 0 + 1 + 2 + 3 + 0 + 1, 8}, {24, 4, 24}, {1000, 4, 24}, {1, 1 + 9 + 24 + 8, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct corpus_contexts contexts;
+        struct corpus_passages passages;
         int64_t length = cases[i].length;
         int64_t targets_counted = 0;
         assert_ok(&fixture->context,
-                  corpus_contexts_create(&fixture->context, corpus, SAMPLING_STREAM, length, &contexts));
-        assert_int_equal(contexts.count, cases[i].count);
-        assert_int_equal(contexts.longest, cases[i].longest);
-        for (int64_t j = 0; j < contexts.count; j++) {
+                  corpus_passages_create(&fixture->context, corpus, SAMPLING_STREAM, length, &passages));
+        assert_int_equal(passages.count, cases[i].count);
+        assert_int_equal(passages.longest, cases[i].longest);
+        for (int64_t j = 0; j < passages.count; j++) {
             int32_t inputs[1000];
             int32_t targets[1000];
-            struct range context = corpus_context(&contexts, j);
-            assert_in_range(context.count, 1, length);
-            targets_counted += corpus_part(corpus, context.begin, context.count, length, inputs, targets);
-            for (int64_t k = 0; k < context.count; k++) {
+            struct range passage = corpus_passage(&passages, j);
+            assert_in_range(passage.count, 1, length);
+            targets_counted += corpus_part(corpus, passage.begin, passage.count, length, inputs, targets);
+            for (int64_t k = 0; k < passage.count; k++) {
                 assert_int_not_equal(targets[k], 'A');
                 assert_true(inputs[k] == targets[k] || inputs[k] == 'A');
             }
             assert_true(inputs[0] == 'A' || j > 0);
         }
         assert_int_equal(targets_counted, 1 + 9 + 24 + 8);
-        corpus_contexts_destroy(&contexts);
+        corpus_passages_destroy(&passages);
     }
     corpus_close(&corpus);
 }

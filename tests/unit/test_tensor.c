@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "src/core/random.h"
+#include "tests/support/recompute_map.h"
 #include "tests/unit/tape_support.h"
 
 /* -- Boxes -- */

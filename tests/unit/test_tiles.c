@@ -36,7 +36,7 @@ static bf16 *tile_create(int64_t rows, int64_t columns, int64_t padded_rows, int
 /* B [k, n] in pairs, from its rows or from its columns. */
 static uint32_t *pairs_create(const struct bf16_kernels *matrix, int64_t k, int64_t n, int64_t ld, bool transposed)
 {
-    int64_t depth = tile_round(k, HALF_DEPTH), columns = tile_round(n, HALF_ROWS);
+    int64_t depth = tile_round(k, BF16_DEPTH), columns = tile_round(n, BF16_ROWS);
     uint32_t *pairs = test_allocate(depth / 2 * ld, sizeof *pairs);
     bf16 *tile = transposed ? tile_create(n, k, columns, depth, true) : tile_create(k, n, depth, columns, false);
     if (transposed)
@@ -49,7 +49,7 @@ static uint32_t *pairs_create(const struct bf16_kernels *matrix, int64_t k, int6
 
 static void product_check(const struct bf16_kernels *matrix, int64_t m, int64_t n, int64_t k, bool transposed, bool add)
 {
-    int64_t depth = tile_round(k, HALF_DEPTH), rows = tile_round(m, HALF_ROWS), columns = tile_round(n, HALF_ROWS);
+    int64_t depth = tile_round(k, BF16_DEPTH), rows = tile_round(m, BF16_ROWS), columns = tile_round(n, BF16_ROWS);
     int64_t ldb = columns + 16, ldc = columns + 5;
     bf16 *a = test_allocate(rows * depth, sizeof *a);
     float *c = test_allocate((rows + 1) * ldc, sizeof *c);

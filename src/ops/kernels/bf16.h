@@ -1,7 +1,7 @@
 /* The functions of struct bf16_kernels, for this instruction set: AVX-512 BF16, AMX, or one that plays AMX in plain C
  * for the tests. */
-#ifndef CAIRN_OPS_KERNELS_HALF_H
-#define CAIRN_OPS_KERNELS_HALF_H
+#ifndef CAIRN_OPS_KERNELS_BF16_H
+#define CAIRN_OPS_KERNELS_BF16_H
 
 #include "src/ops/kernels/lanes.h"
 

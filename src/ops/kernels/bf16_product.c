@@ -43,7 +43,7 @@ WORKER void block_multiply(const struct bf16_product *p, int64_t row, int64_t co
         tile_zero(&tiles, 2);
         tile_zero(&tiles, 3);
     }
-    for (int64_t step = 0; step < p->k; step += HALF_DEPTH, b += HALF_DEPTH / 2 * p->ldb) {
+    for (int64_t step = 0; step < p->k; step += BF16_DEPTH, b += BF16_DEPTH / 2 * p->ldb) {
         tile_load(&tiles, 6, b, b_stride);
         tile_load(&tiles, 4, a + step, a_stride);
         tile_dot(&tiles, 0, 4, 6);

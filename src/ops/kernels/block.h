@@ -89,7 +89,7 @@ WORKER void block_round(bf16 *to, const struct block *block, bool exact)
 }
 
 /* Around the caches: neither is the line read from memory first, nor does it push another one out. */
-WORKER void line_stream(void *to, const void *from)
+WORKER void line_store_uncached(void *to, const void *from)
 {
 #if defined(__AVX512F__)
     _mm512_stream_si512(to, _mm512_load_si512(from));
@@ -101,9 +101,9 @@ WORKER void line_stream(void *to, const void *from)
 #endif
 }
 
-/* `stream` needs `to` at the beginning of a line, see stream_begin. `exact` is for conversions; what was computed may
- * lose numbers below 2^-126. */
-WORKER void block_put(void *to, int64_t begin, int64_t size, struct block *block, bool exact, bool add, bool stream,
+/* `uncached` needs `to` at the beginning of a line, see uncached_begin. `exact` is for conversions; what was computed
+ * may lose numbers below 2^-126. */
+WORKER void block_put(void *to, int64_t begin, int64_t size, struct block *block, bool exact, bool add, bool uncached,
                       enum dtype dtype)
 {
     if (add)
@@ -124,33 +124,33 @@ WORKER void block_put(void *to, int64_t begin, int64_t size, struct block *block
     char *line = element_of(to, begin, dtype);
     int bytes = BLOCK * (int)dtype_size(dtype);
     for (int i = 0; i < bytes; i += LINE_BYTES) {
-        if (stream)
-            line_stream(line + i, from + i);
+        if (uncached)
+            line_store_uncached(line + i, from + i);
         else
             memcpy(line + i, from + i, LINE_BYTES);
     }
 }
 
-WORKER void block_store(void *to, int64_t begin, int64_t size, struct block *block, bool add, bool stream,
+WORKER void block_store(void *to, int64_t begin, int64_t size, struct block *block, bool add, bool uncached,
                         enum dtype dtype)
 {
-    block_put(to, begin, size, block, false, add, stream, dtype);
+    block_put(to, begin, size, block, false, add, uncached, dtype);
 }
 
 /* Streaming is only possible into whole lines: rows of so many bytes, one after the other, from `to` on. */
-WORKER bool stream_begin(bool wanted, const void *to, int64_t row_bytes)
+WORKER bool uncached_begin(bool wanted, const void *to, int64_t row_bytes)
 {
     return wanted && (uintptr_t)to % LINE_BYTES == 0 && row_bytes % LINE_BYTES == 0;
 }
 
-/* Other threads may read what was streamed after this. */
-WORKER void stream_end(bool stream)
+/* Other threads may read what went around the caches after this. */
+WORKER void uncached_end(bool uncached)
 {
 #if defined(__AVX__)
-    if (stream)
+    if (uncached)
         _mm_sfence();
 #else
-    (void)stream;
+    (void)uncached;
 #endif
 }
 

@@ -167,14 +167,14 @@ void KERNEL(channel_apply)(const struct channel_part *part, void *y)
 /* -- Backward -- */
 
 /* Where no shortcut was added the sign of what was cut off is known from x alone, which is read anyway. */
-WORKER vector slope_at(const struct channel_part *part, int64_t index, vector scale, vector shift, bool rectify,
-                       bool shortcut, enum strip strip, enum dtype dtype)
+WORKER vector gradient_at(const struct channel_part *part, int64_t index, vector scale, vector shift, bool rectify,
+                          bool shortcut, enum strip strip, enum dtype dtype)
 {
-    vector slope = strip_load(part->dy, index, strip, dtype);
+    vector dy = strip_load(part->dy, index, strip, dtype);
     if (!rectify)
-        return slope;
+        return dy;
     vector y = shortcut ? strip_load(part->y, index, strip, dtype) : affine(part, index, scale, shift, strip, dtype);
-    return where(y > 0.0f, slope);
+    return where(y > 0.0f, dy);
 }
 
 WORKER void sums_strip(int64_t lane, enum strip strip, const struct channel_part *part, float *total, float *along,
@@ -190,15 +190,15 @@ WORKER void sums_strip(int64_t lane, enum strip strip, const struct channel_part
     for (int64_t p = 0; p < whole; p += ABREAST)
         for (int i = 0; i < ABREAST; i++) {
             int64_t index = (p + i) * lanes + lane;
-            vector slope = slope_at(part, index, scale, shift, rectify, shortcut, strip, dtype);
-            sum[i] += slope;
-            product[i] += slope * (strip_load(part->x, index, strip, dtype) - mean);
+            vector dy = gradient_at(part, index, scale, shift, rectify, shortcut, strip, dtype);
+            sum[i] += dy;
+            product[i] += dy * (strip_load(part->x, index, strip, dtype) - mean);
         }
     for (int64_t p = whole; p < part->positions; p++) {
         int64_t index = p * lanes + lane;
-        vector slope = slope_at(part, index, scale, shift, rectify, shortcut, strip, dtype);
-        sum[0] += slope;
-        product[0] += slope * (strip_load(part->x, index, strip, dtype) - mean);
+        vector dy = gradient_at(part, index, scale, shift, rectify, shortcut, strip, dtype);
+        sum[0] += dy;
+        product[0] += dy * (strip_load(part->x, index, strip, dtype) - mean);
     }
     floats_store(total, lane, join(sum), strip);
     floats_store(along, lane, join(product), strip);
@@ -210,7 +210,7 @@ WORKER void sums_worker(const struct channel_part *part, float *total, float *al
     EACH_STRIP(sums_strip, part->lanes, part, total, along, rectify, shortcut, dtype);
 }
 
-void KERNEL(channel_slope_sums)(const struct channel_part *part, float *total, float *along)
+void KERNEL(channel_gradient_sums)(const struct channel_part *part, float *total, float *along)
 {
     if (!part->rectify)
         DISPATCH(sums_worker, part->dtype, part, total, along, false, false);
@@ -227,8 +227,8 @@ WORKER void add_strip(void *to, int64_t index, vector value, float beta, enum st
     strip_store(to, index, value, strip, dtype);
 }
 
-WORKER void slopes_strip(int64_t lane, enum strip strip, const struct channel_part *part,
-                         const struct channel_slopes *to, bool rectify, bool shortcut, enum dtype dtype)
+WORKER void backward_strip(int64_t lane, enum strip strip, const struct channel_part *part,
+                           const struct channel_backward *to, bool rectify, bool shortcut, enum dtype dtype)
 {
     vector scale = floats_load(part->scale, lane, strip);
     vector shift = floats_load(part->shift, lane, strip);
@@ -238,29 +238,29 @@ WORKER void slopes_strip(int64_t lane, enum strip strip, const struct channel_pa
     vector offset = floats_load(to->offset, lane, strip);
     for (int64_t p = 0; p < part->positions; p++) {
         int64_t index = p * part->lanes + lane;
-        vector slope = slope_at(part, index, scale, shift, rectify, shortcut, strip, dtype);
+        vector dy = gradient_at(part, index, scale, shift, rectify, shortcut, strip, dtype);
         vector x = strip_load(part->x, index, strip, dtype);
         if (to->dshortcut)
-            add_strip(to->dshortcut, index, slope, to->dshortcut_beta, strip, dtype);
+            add_strip(to->dshortcut, index, dy, to->dshortcut_beta, strip, dtype);
         if (to->dx)
-            add_strip(to->dx, index, along * slope - tilt * (x - mean) - offset, to->dx_beta, strip, dtype);
+            add_strip(to->dx, index, along * dy - tilt * (x - mean) - offset, to->dx_beta, strip, dtype);
     }
 }
 
-WORKER void slopes_worker(const struct channel_part *part, const struct channel_slopes *to, bool rectify, bool shortcut,
-                          enum dtype dtype)
+WORKER void backward_worker(const struct channel_part *part, const struct channel_backward *to, bool rectify,
+                            bool shortcut, enum dtype dtype)
 {
-    EACH_STRIP(slopes_strip, part->lanes, part, to, rectify, shortcut, dtype);
+    EACH_STRIP(backward_strip, part->lanes, part, to, rectify, shortcut, dtype);
 }
 
-void KERNEL(channel_slopes)(const struct channel_part *part, const struct channel_slopes *to)
+void KERNEL(channel_backward)(const struct channel_part *part, const struct channel_backward *to)
 {
     if (!part->rectify)
-        DISPATCH(slopes_worker, part->dtype, part, to, false, false);
+        DISPATCH(backward_worker, part->dtype, part, to, false, false);
     else if (part->shortcut)
-        DISPATCH(slopes_worker, part->dtype, part, to, true, true);
+        DISPATCH(backward_worker, part->dtype, part, to, true, true);
     else
-        DISPATCH(slopes_worker, part->dtype, part, to, true, false);
+        DISPATCH(backward_worker, part->dtype, part, to, true, false);
 }
 
 /* -- The positive part -- */

@@ -4,30 +4,31 @@
 
 #include "src/ops/kernels/vector.h"
 
-void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream);
+void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count,
+                     bool uncached);
 void KERNEL(accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta,
                         int64_t count);
 void KERNEL(accumulate_scaled)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float factor,
                                float beta, int64_t count);
 void KERNEL(add_scaled)(void *sum, float a, const void *x, float b, const void *y, int64_t count, enum dtype dtype);
 void KERNEL(interpolate)(void *to, const void *x, const void *y, float factor, int64_t count, enum dtype dtype);
-void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool stream);
+void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool uncached);
 void KERNEL(add_row)(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype);
 void KERNEL(sum_columns)(float *sum, const void *x, int64_t rows, int64_t columns, int64_t stride, enum dtype dtype);
 void KERNEL(norm_forward)(const struct norm_rows *norm, void *y);
 void KERNEL(norm_backward)(const struct norm_rows *norm, const void *dy, void *dx, float beta, float *dweight,
                            float *dbias);
-void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool stream);
+void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool uncached);
 void KERNEL(swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
-                             const void *up, int64_t count, enum dtype dtype, bool stream);
+                             const void *up, int64_t count, enum dtype dtype, bool uncached);
 void KERNEL(silu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
 void KERNEL(silu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
-void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
+void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool uncached);
 void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
-                           bool stream);
-void KERNEL(gelu_erf_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
+                           bool uncached);
+void KERNEL(gelu_erf_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool uncached);
 void KERNEL(gelu_erf_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
-                               bool stream);
+                               bool uncached);
 void KERNEL(rope)(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
                   float sign, float beta, enum dtype dtype);
 float KERNEL(row_max)(const float *row, int64_t count);
@@ -64,8 +65,8 @@ float KERNEL(dot_floats)(const void *x, const float *y, int64_t count, enum dtyp
 float KERNEL(dot_difference)(const void *x, const void *y, const void *z, int64_t count, enum dtype dtype);
 void KERNEL(channel_moments)(const struct channel_part *part, float *mean, float *squares);
 void KERNEL(channel_apply)(const struct channel_part *part, void *y);
-void KERNEL(channel_slope_sums)(const struct channel_part *part, float *total, float *along);
-void KERNEL(channel_slopes)(const struct channel_part *part, const struct channel_slopes *to);
+void KERNEL(channel_gradient_sums)(const struct channel_part *part, float *total, float *along);
+void KERNEL(channel_backward)(const struct channel_part *part, const struct channel_backward *to);
 void KERNEL(relu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
 void KERNEL(relu_backward)(void *dx, float beta, const void *dy, const void *y, int64_t count, enum dtype dtype);
 void KERNEL(adamw)(const struct kernel_adamw *step, float *master, float *m, float *v, const float *gradient,

@@ -2,21 +2,21 @@
 #include "src/ops/kernels/block.h"
 #include "src/ops/kernels/declare.h"
 
-WORKER void accumulate_block(int64_t begin, int64_t size, void *to, const void *from, bool stream, enum dtype from_type,
-                             bool add, enum dtype to_type)
+WORKER void accumulate_block(int64_t begin, int64_t size, void *to, const void *from, bool uncached,
+                             enum dtype from_type, bool add, enum dtype to_type)
 {
     struct block value;
     block_load(&value, from, begin, size, from_type);
-    block_put(to, begin, size, &value, true, add, stream, to_type);
+    block_put(to, begin, size, &value, true, add, uncached, to_type);
 }
 
 WORKER void accumulate_pass(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta,
-                            int64_t count, bool stream)
+                            int64_t count, bool uncached)
 {
     if (from_type == DTYPE_BF16)
-        DISPATCH_BETA(EACH_BLOCK, to_type, beta, accumulate_block, count, to, from, stream, DTYPE_BF16);
+        DISPATCH_BETA(EACH_BLOCK, to_type, beta, accumulate_block, count, to, from, uncached, DTYPE_BF16);
     else
-        DISPATCH_BETA(EACH_BLOCK, to_type, beta, accumulate_block, count, to, from, stream, DTYPE_F32);
+        DISPATCH_BETA(EACH_BLOCK, to_type, beta, accumulate_block, count, to, from, uncached, DTYPE_F32);
 }
 
 void KERNEL(accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta, int64_t count)
@@ -24,18 +24,18 @@ void KERNEL(accumulate)(void *to, enum dtype to_type, const void *from, enum dty
     accumulate_pass(to, to_type, from, from_type, beta, count, false);
 }
 
-void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream)
+void KERNEL(convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool uncached)
 {
     if (to_type == from_type) {
         memcpy(to, from, (size_t)count * dtype_size(to_type));
         return;
     }
-    stream = stream_begin(stream, to, LINE_BYTES);
-    accumulate_pass(to, to_type, from, from_type, 0.0f, count, stream);
-    stream_end(stream);
+    uncached = uncached_begin(uncached, to, LINE_BYTES);
+    accumulate_pass(to, to_type, from, from_type, 0.0f, count, uncached);
+    uncached_end(uncached);
 }
 
-WORKER void add_block(int64_t begin, int64_t size, void *sum, const void *x, const void *y, bool stream,
+WORKER void add_block(int64_t begin, int64_t size, void *sum, const void *x, const void *y, bool uncached,
                       enum dtype dtype)
 {
     struct block a;
@@ -45,14 +45,14 @@ WORKER void add_block(int64_t begin, int64_t size, void *sum, const void *x, con
 #pragma omp simd
     for (int64_t i = 0; i < size; i++)
         a.at[i] += b.at[i];
-    block_store(sum, begin, size, &a, false, stream, dtype);
+    block_store(sum, begin, size, &a, false, uncached, dtype);
 }
 
-void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool stream)
+void KERNEL(add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool uncached)
 {
-    stream = stream_begin(stream, sum, LINE_BYTES);
-    DISPATCH(EACH_BLOCK, dtype, add_block, count, sum, x, y, stream);
-    stream_end(stream);
+    uncached = uncached_begin(uncached, sum, LINE_BYTES);
+    DISPATCH(EACH_BLOCK, dtype, add_block, count, sum, x, y, uncached);
+    uncached_end(uncached);
 }
 
 WORKER void add_row_block(int64_t begin, int64_t size, void *y, const void *x, const float *bias, enum dtype dtype)
@@ -92,7 +92,7 @@ void KERNEL(sum_columns)(float *sum, const void *x, int64_t rows, int64_t column
 
 #define LOG2_E 1.4426950408889634f
 
-WORKER void swiglu_forward_block(int64_t begin, int64_t size, void *y, const void *gate, const void *up, bool stream,
+WORKER void swiglu_forward_block(int64_t begin, int64_t size, void *y, const void *gate, const void *up, bool uncached,
                                  enum dtype dtype)
 {
     struct block g;
@@ -102,20 +102,20 @@ WORKER void swiglu_forward_block(int64_t begin, int64_t size, void *y, const voi
 #pragma omp simd
     for (int64_t i = 0; i < size; i++)
         u.at[i] *= g.at[i] / (1.0f + power(-LOG2_E * g.at[i]));
-    block_store(y, begin, size, &u, false, stream, dtype);
+    block_store(y, begin, size, &u, false, uncached, dtype);
 }
 
-void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool stream)
+void KERNEL(swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool uncached)
 {
-    stream = stream_begin(stream, y, LINE_BYTES);
-    DISPATCH(EACH_BLOCK, dtype, swiglu_forward_block, count, y, gate, up, stream);
-    stream_end(stream);
+    uncached = uncached_begin(uncached, y, LINE_BYTES);
+    DISPATCH(EACH_BLOCK, dtype, swiglu_forward_block, count, y, gate, up, uncached);
+    uncached_end(uncached);
 }
 
 struct swiglu_gradients {
     void *gate, *up; /* either may be NULL */
     bool add_gate, add_up;
-    bool stream_gate, stream_up;
+    bool uncached_gate, uncached_up;
 };
 
 WORKER void swiglu_backward_block(int64_t begin, int64_t size, const struct swiglu_gradients *to, const void *dy,
@@ -136,19 +136,19 @@ WORKER void swiglu_backward_block(int64_t begin, int64_t size, const struct swig
         d.at[i] *= y;
     }
     if (to->gate)
-        block_store(to->gate, begin, size, &u, to->add_gate, to->stream_gate, dtype);
+        block_store(to->gate, begin, size, &u, to->add_gate, to->uncached_gate, dtype);
     if (to->up)
-        block_store(to->up, begin, size, &d, to->add_up, to->stream_up, dtype);
+        block_store(to->up, begin, size, &d, to->add_up, to->uncached_up, dtype);
 }
 
 void KERNEL(swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
-                             const void *up, int64_t count, enum dtype dtype, bool stream)
+                             const void *up, int64_t count, enum dtype dtype, bool uncached)
 {
     struct swiglu_gradients to = {.gate = dgate, .up = dup, .add_gate = gate_beta != 0.0f, .add_up = up_beta != 0.0f};
-    to.stream_gate = stream_begin(stream && !to.add_gate, dgate, LINE_BYTES);
-    to.stream_up = stream_begin(stream && !to.add_up, dup, LINE_BYTES);
+    to.uncached_gate = uncached_begin(uncached && !to.add_gate, dgate, LINE_BYTES);
+    to.uncached_up = uncached_begin(uncached && !to.add_up, dup, LINE_BYTES);
     DISPATCH(EACH_BLOCK, dtype, swiglu_backward_block, count, &to, dy, gate, up);
-    stream_end(stream);
+    uncached_end(uncached);
 }
 
 WORKER void silu_forward_worker(void *y, const void *x, int64_t count, enum dtype dtype)
@@ -180,56 +180,10 @@ void KERNEL(silu_backward)(void *dx, float beta, const void *dy, const void *x, 
     DISPATCH_BETA(silu_backward_worker, dtype, beta, dx, dy, x, count);
 }
 
-/* 0.5 (1 + tanh(u)) is sigmoid(2 u), and 2^(GELU_SLOPE (x + GELU_CUBE x^3)) is exp(-2 u). */
-#define GELU_SLOPE (-2.302208198f) /* -2 sqrt(2 / pi) / ln 2 */
+/* 0.5 (1 + tanh(u)) is sigmoid(2 u), and 2^(GELU_EXPONENT (x + GELU_CUBE x^3)) is exp(-2 u). */
+#define GELU_EXPONENT (-2.302208198f) /* -2 sqrt(2 / pi) / ln 2 */
 #define GELU_CUBE 0.044715f
 #define GELU_OUTER 1.5957691216057308f /* 2 sqrt(2 / pi) */
-
-WORKER void gelu_forward_block(int64_t begin, int64_t size, void *y, const void *x, bool stream, enum dtype dtype)
-{
-    struct block value;
-    block_load(&value, x, begin, size, dtype);
-#pragma omp simd
-    for (int64_t i = 0; i < size; i++) {
-        float v = value.at[i];
-        value.at[i] = v / (1.0f + power(v * (GELU_SLOPE + GELU_SLOPE * GELU_CUBE * (v * v))));
-    }
-    block_store(y, begin, size, &value, false, stream, dtype);
-}
-
-void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream)
-{
-    stream = stream_begin(stream, y, LINE_BYTES);
-    DISPATCH(EACH_BLOCK, dtype, gelu_forward_block, count, y, x, stream);
-    stream_end(stream);
-}
-
-WORKER void gelu_backward_block(int64_t begin, int64_t size, void *dx, const void *dy, const void *x, bool stream,
-                                bool add, enum dtype dtype)
-{
-    struct block value;
-    struct block slope;
-    block_load(&value, x, begin, size, dtype);
-    block_load(&slope, dy, begin, size, dtype);
-#pragma omp simd
-    for (int64_t i = 0; i < size; i++) {
-        float v = value.at[i];
-        float square = v * v;
-        float e = power(v * (GELU_SLOPE + GELU_SLOPE * GELU_CUBE * square));
-        float s = 1.0f / (1.0f + e);
-        float inner = v * (GELU_OUTER + 3.0f * GELU_OUTER * GELU_CUBE * square);
-        slope.at[i] *= s + s * (e * s) * inner;
-    }
-    block_store(dx, begin, size, &slope, add, stream, dtype);
-}
-
-void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
-                           bool stream)
-{
-    stream = stream_begin(stream && beta == 0.0f, dx, LINE_BYTES);
-    DISPATCH_BETA(EACH_BLOCK, dtype, beta, gelu_backward_block, count, dx, dy, x, stream);
-    stream_end(stream);
-}
 
 /* The normal distribution's part above |v|, and e^(-v^2/2) beside it: Abramowitz and Stegun 7.1.26, whose error is
  * below 1.5e-7 of the latter. */
@@ -242,50 +196,90 @@ WORKER float normal_tail(float v, float *density)
     return 0.5f * p * *density;
 }
 
-WORKER void gelu_erf_forward_block(int64_t begin, int64_t size, void *y, const void *x, bool stream, enum dtype dtype)
+/* With the normal distribution itself (erf), or with tanh in its place. */
+WORKER float gelu_value(float v, bool exact)
+{
+    if (exact) {
+        float density;
+        float tail = normal_tail(v, &density);
+        return v * (v < 0.0f ? tail : 1.0f - tail);
+    }
+    return v / (1.0f + power(v * (GELU_EXPONENT + GELU_EXPONENT * GELU_CUBE * (v * v))));
+}
+
+WORKER float gelu_derivative(float v, bool exact)
+{
+    if (exact) {
+        float density;
+        float tail = normal_tail(v, &density);
+        return (v < 0.0f ? tail : 1.0f - tail) + v * 0.3989422804014327f * density;
+    }
+    float square = v * v;
+    float e = power(v * (GELU_EXPONENT + GELU_EXPONENT * GELU_CUBE * square));
+    float s = 1.0f / (1.0f + e);
+    float inner = v * (GELU_OUTER + 3.0f * GELU_OUTER * GELU_CUBE * square);
+    return s + s * (e * s) * inner;
+}
+
+WORKER void gelu_forward_block(int64_t begin, int64_t size, void *y, const void *x, bool exact, bool uncached,
+                               enum dtype dtype)
 {
     struct block value;
     block_load(&value, x, begin, size, dtype);
 #pragma omp simd
-    for (int64_t i = 0; i < size; i++) {
-        float v = value.at[i];
-        float density;
-        float tail = normal_tail(v, &density);
-        value.at[i] = v * (v < 0.0f ? tail : 1.0f - tail);
-    }
-    block_store(y, begin, size, &value, false, stream, dtype);
+    for (int64_t i = 0; i < size; i++)
+        value.at[i] = gelu_value(value.at[i], exact);
+    block_store(y, begin, size, &value, false, uncached, dtype);
 }
 
-void KERNEL(gelu_erf_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream)
+WORKER void gelu_forward_all(void *y, const void *x, int64_t count, enum dtype dtype, bool exact, bool uncached)
 {
-    stream = stream_begin(stream, y, LINE_BYTES);
-    DISPATCH(EACH_BLOCK, dtype, gelu_erf_forward_block, count, y, x, stream);
-    stream_end(stream);
+    uncached = uncached_begin(uncached, y, LINE_BYTES);
+    DISPATCH(EACH_BLOCK, dtype, gelu_forward_block, count, y, x, exact, uncached);
+    uncached_end(uncached);
 }
 
-WORKER void gelu_erf_backward_block(int64_t begin, int64_t size, void *dx, const void *dy, const void *x, bool stream,
-                                    bool add, enum dtype dtype)
+void KERNEL(gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool uncached)
+{
+    gelu_forward_all(y, x, count, dtype, false, uncached);
+}
+
+void KERNEL(gelu_erf_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool uncached)
+{
+    gelu_forward_all(y, x, count, dtype, true, uncached);
+}
+
+WORKER void gelu_backward_block(int64_t begin, int64_t size, void *dx, const void *dy, const void *x, bool exact,
+                                bool uncached, bool add, enum dtype dtype)
 {
     struct block value;
-    struct block slope;
+    struct block gradient;
     block_load(&value, x, begin, size, dtype);
-    block_load(&slope, dy, begin, size, dtype);
+    block_load(&gradient, dy, begin, size, dtype);
 #pragma omp simd
-    for (int64_t i = 0; i < size; i++) {
-        float v = value.at[i];
-        float density;
-        float tail = normal_tail(v, &density);
-        slope.at[i] *= (v < 0.0f ? tail : 1.0f - tail) + v * 0.3989422804014327f * density;
-    }
-    block_store(dx, begin, size, &slope, add, stream, dtype);
+    for (int64_t i = 0; i < size; i++)
+        gradient.at[i] *= gelu_derivative(value.at[i], exact);
+    block_store(dx, begin, size, &gradient, add, uncached, dtype);
+}
+
+WORKER void gelu_backward_all(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
+                              bool exact, bool uncached)
+{
+    uncached = uncached_begin(uncached && beta == 0.0f, dx, LINE_BYTES);
+    DISPATCH_BETA(EACH_BLOCK, dtype, beta, gelu_backward_block, count, dx, dy, x, exact, uncached);
+    uncached_end(uncached);
+}
+
+void KERNEL(gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
+                           bool uncached)
+{
+    gelu_backward_all(dx, beta, dy, x, count, dtype, false, uncached);
 }
 
 void KERNEL(gelu_erf_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
-                               bool stream)
+                               bool uncached)
 {
-    stream = stream_begin(stream && beta == 0.0f, dx, LINE_BYTES);
-    DISPATCH_BETA(EACH_BLOCK, dtype, beta, gelu_erf_backward_block, count, dx, dy, x, stream);
-    stream_end(stream);
+    gelu_backward_all(dx, beta, dy, x, count, dtype, true, uncached);
 }
 
 /* -- Rotary positions -- */

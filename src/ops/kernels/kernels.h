@@ -1,6 +1,6 @@
 /* The inner loops of the operations, compiled once for each instruction set (CMakeLists.txt). Each works on one thread
  * on the rows or elements it is given; the operations divide the work. Data of type `dtype` is F32 or BF16, all
- * arithmetic is fp32. `beta` is 0 or 1: result = beta * result + value. `stream` lets an output go around the caches,
+ * arithmetic is fp32. `beta` is 0 or 1: result = beta * result + value. `uncached` lets an output go around the caches,
  * for one that would not stay in them anyway; what is added to goes through them. */
 #ifndef CAIRN_OPS_KERNELS_KERNELS_H
 #define CAIRN_OPS_KERNELS_KERNELS_H
@@ -26,7 +26,7 @@ struct norm_rows {
     const float *bias; /* or NULL */
     float *mean;       /* of NORM_LAYER */
     float *inverse;
-    bool stream; /* the output, as below */
+    bool uncached; /* the output, as below */
 };
 
 /* tile C [m, n] = beta C + A B with A(i, p) at a[i * a_row + p * a_step], B [k, n] a tile. Columns of B and C up to
@@ -42,10 +42,10 @@ struct tile_product {
     float beta;
 };
 
-/* Tiles of bf16. Products go through their depth in steps of HALF_DEPTH, and write C in whole blocks of HALF_ROWS rows
+/* Tiles of bf16. Products go through their depth in steps of BF16_DEPTH, and write C in whole blocks of BF16_ROWS rows
  * and columns: what lies between a tile's own size and that multiple is there, is zero in A and B along the depth, and
  * may hold anything in C. */
-enum { HALF_ROWS = 16, HALF_DEPTH = 32 };
+enum { BF16_ROWS = 16, BF16_DEPTH = 32 };
 
 /* C [m, n] = A [m, k] B [k, n], or the same added to C. B is in pairs, two bf16 in a word: the rows 2 p (low half) and
  * 2 p + 1 of column j are b[p * ldb + j]. The caches are asked for `next`, which will be read after it (or NULL), while
@@ -66,7 +66,7 @@ struct bf16_product {
 /* One step of the online softmax, to the base of 2: scores [rows, columns] become weights = 2^(scale * score -
  * largest), 0 from where a row has seen its keys (it sees seen[row], of which the first columns are number `first`
  * and on). largest and sum move on; factor is what older sums and outputs have to be multiplied by. rows is even,
- * columns a multiple of HALF_ROWS. */
+ * columns a multiple of BF16_ROWS. */
 struct bf16_weights {
     const float *scores;
     bf16 *weights;
@@ -79,8 +79,8 @@ struct bf16_weights {
 };
 
 /* From scores and derivatives (d loss / d weight), [keys, queries]: weights = 2^(scale_power * score - log_sum), and
- * their derivatives weight * (scale * slope - mean), rounded and also in pairs of keys. Columns begin .. end - 1,
- * multiples of HALF_ROWS; if masked, query i sees the keys up to last[i], where the first row is key `first`. */
+ * their derivatives weight * (scale * dy - mean), rounded and also in pairs of keys. Columns begin .. end - 1,
+ * multiples of BF16_ROWS; if masked, query i sees the keys up to last[i], where the first row is key `first`. */
 struct bf16_derivatives {
     const float *scores, *derivatives;
     bf16 *weights, *rounded;
@@ -98,7 +98,7 @@ struct bf16_derivatives {
 /* On machines that multiply pairs of bf16 as they are. */
 struct bf16_kernels {
     const char *name;
-    bool whole_rows; /* products read A, too, in whole blocks of HALF_ROWS rows */
+    bool whole_rows; /* products read A, too, in whole blocks of BF16_ROWS rows */
     /* Around the products of a thread. */
     void (*begin)(void);
     void (*end)(void);
@@ -140,9 +140,9 @@ struct channel_part {
     const float *mean;
 };
 
-/* dx = beta dx + along slope - tilt (x - mean) - offset, where slope is dy, or 0 where y is cut off; dshortcut = beta
- * dshortcut + slope. Either may be NULL. */
-struct channel_slopes {
+/* dx = beta dx + along dy - tilt (x - mean) - offset, where dy is dy, or 0 where y is cut off; dshortcut = beta
+ * dshortcut + dy. Either may be NULL. */
+struct channel_backward {
     const float *along, *tilt, *offset;
     void *dx, *dshortcut;
     float dx_beta, dshortcut_beta;
@@ -156,7 +156,7 @@ struct kernels {
     const char *name;                  /* the instruction set of all but matrix */
     const struct bf16_kernels *matrix; /* NULL: tiles of bf16 are brought to fp32 */
 
-    void (*convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool stream);
+    void (*convert)(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t count, bool uncached);
     void (*accumulate)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float beta, int64_t count);
     /* to = beta * to + factor * from */
     void (*accumulate_scaled)(void *to, enum dtype to_type, const void *from, enum dtype from_type, float factor,
@@ -165,7 +165,7 @@ struct kernels {
     void (*add_scaled)(void *sum, float a, const void *x, float b, const void *y, int64_t count, enum dtype dtype);
     /* to = x + factor (y - x): x itself, to the last bit, where y equals it. */
     void (*interpolate)(void *to, const void *x, const void *y, float factor, int64_t count, enum dtype dtype);
-    void (*add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool stream);
+    void (*add)(void *sum, const void *x, const void *y, int64_t count, enum dtype dtype, bool uncached);
     /* y = x + bias in each row; y may be x. */
     void (*add_row)(void *y, const void *x, const float *bias, int64_t rows, int64_t columns, enum dtype dtype);
     /* sum[c] += x[r, c]; rows begin `stride` elements apart. */
@@ -176,18 +176,18 @@ struct kernels {
     void (*norm_backward)(const struct norm_rows *norm, const void *dy, void *dx, float beta, float *dweight,
                           float *dbias);
 
-    void (*swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool stream);
+    void (*swiglu_forward)(void *y, const void *gate, const void *up, int64_t count, enum dtype dtype, bool uncached);
     /* dgate or dup may be NULL. */
     void (*swiglu_backward)(void *dgate, float gate_beta, void *dup, float up_beta, const void *dy, const void *gate,
-                            const void *up, int64_t count, enum dtype dtype, bool stream);
+                            const void *up, int64_t count, enum dtype dtype, bool uncached);
     void (*silu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
     void (*silu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype);
-    void (*gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
+    void (*gelu_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool uncached);
     void (*gelu_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
-                          bool stream);
-    void (*gelu_erf_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool stream);
+                          bool uncached);
+    void (*gelu_erf_forward)(void *y, const void *x, int64_t count, enum dtype dtype, bool uncached);
     void (*gelu_erf_backward)(void *dx, float beta, const void *dy, const void *x, int64_t count, enum dtype dtype,
-                              bool stream);
+                              bool uncached);
 
     /* One token: x, y [heads, width]; cosine and sine [width / 2]; sign -1 turns back. */
     void (*rope)(void *y, const void *x, int64_t heads, int64_t width, const float *cosine, const float *sine,
@@ -243,7 +243,7 @@ struct kernels {
     void (*softmax_step)(float *scores, int64_t ld, int64_t keys, int64_t queries, const int32_t *seen, float *largest,
                          float *sum, float *factor);
     /* scores [queries, keys] become p = exp(score - log_sum[query]), 0 where unseen; derivatives (d loss / d p) become
-     * p * (slope - mean[query]). */
+     * p * (dy - mean[query]). */
     void (*softmax_derivatives)(float *scores, float *derivatives, int64_t ld, int64_t queries, int64_t keys,
                                 const int32_t *seen, const float *log_sum, const float *mean);
     /* The sum of x * y. */
@@ -255,9 +255,9 @@ struct kernels {
     /* Of each lane: the mean, and the sum of squared differences from it. */
     void (*channel_moments)(const struct channel_part *part, float *mean, float *squares);
     void (*channel_apply)(const struct channel_part *part, void *y);
-    /* Of each lane: the sums of slope, and of slope * (x - mean). */
-    void (*channel_slope_sums)(const struct channel_part *part, float *total, float *along);
-    void (*channel_slopes)(const struct channel_part *part, const struct channel_slopes *to);
+    /* Of each lane: the sums of dy, and of dy * (x - mean). */
+    void (*channel_gradient_sums)(const struct channel_part *part, float *total, float *along);
+    void (*channel_backward)(const struct channel_part *part, const struct channel_backward *to);
     void (*relu_forward)(void *y, const void *x, int64_t count, enum dtype dtype);
     void (*relu_backward)(void *dx, float beta, const void *dy, const void *y, int64_t count, enum dtype dtype);
 

@@ -72,7 +72,7 @@ WORKER float row_shift(const void *x, int64_t columns, enum dtype dtype)
 }
 
 WORKER void normalise_block(int64_t begin, int64_t size, void *y, const void *x, const float *weight, const float *bias,
-                            float mean, float inverse, bool stream, enum dtype dtype)
+                            float mean, float inverse, bool uncached, enum dtype dtype)
 {
     struct block value;
     block_load(&value, x, begin, size, dtype);
@@ -81,7 +81,7 @@ WORKER void normalise_block(int64_t begin, int64_t size, void *y, const void *x,
         float scaled = (value.at[i] - mean) * inverse * weight[begin + i];
         value.at[i] = bias ? scaled + bias[begin + i] : scaled;
     }
-    block_store(y, begin, size, &value, false, stream, dtype);
+    block_store(y, begin, size, &value, false, uncached, dtype);
 }
 
 /* Into norm->mean and inverse. */
@@ -100,7 +100,7 @@ WORKER void row_measure(const struct norm_rows *norm, int64_t r, bool layer, enu
     norm->inverse[r] = 1.0f / sqrtf((variance > 0.0f ? variance : 0.0f) + norm->epsilon);
 }
 
-WORKER void norm_forward_worker(const struct norm_rows *norm, void *y, bool stream, bool layer, enum dtype dtype)
+WORKER void norm_forward_worker(const struct norm_rows *norm, void *y, bool uncached, bool layer, enum dtype dtype)
 {
     int64_t columns = norm->columns;
     for (int64_t r = 0; r < norm->rows; r++) {
@@ -112,20 +112,20 @@ WORKER void norm_forward_worker(const struct norm_rows *norm, void *y, bool stre
         float mean = layer ? norm->mean[r] : 0.0f;
         float inverse = norm->inverse[r];
         if (bias)
-            EACH_BLOCK(normalise_block, columns, y_row, x, weight, bias, mean, inverse, stream, dtype);
+            EACH_BLOCK(normalise_block, columns, y_row, x, weight, bias, mean, inverse, uncached, dtype);
         else
-            EACH_BLOCK(normalise_block, columns, y_row, x, weight, NULL, mean, inverse, stream, dtype);
+            EACH_BLOCK(normalise_block, columns, y_row, x, weight, NULL, mean, inverse, uncached, dtype);
     }
 }
 
 void KERNEL(norm_forward)(const struct norm_rows *norm, void *y)
 {
-    bool stream = stream_begin(norm->stream, y, norm->columns * (int64_t)dtype_size(norm->dtype));
+    bool uncached = uncached_begin(norm->uncached, y, norm->columns * (int64_t)dtype_size(norm->dtype));
     if (norm->kind == NORM_LAYER)
-        DISPATCH(norm_forward_worker, norm->dtype, norm, y, stream, true);
+        DISPATCH(norm_forward_worker, norm->dtype, norm, y, uncached, true);
     else
-        DISPATCH(norm_forward_worker, norm->dtype, norm, y, stream, false);
-    stream_end(stream);
+        DISPATCH(norm_forward_worker, norm->dtype, norm, y, uncached, false);
+    uncached_end(uncached);
 }
 
 /* -- Backward: with n the normalised row and g = dy * weight, dx = inverse * (g - n mean(g n) - mean(g)), the last term
@@ -139,7 +139,7 @@ struct norm_row {
     const float *weight;
     float mean, inverse; /* mean is 0 for the rms norm */
     float total, along;  /* mean(g), which is 0 for the rms norm, and mean(g n) */
-    bool stream;
+    bool uncached;
 };
 
 WORKER void derivatives_add(const struct norm_row *row, int64_t i, vector *total, vector *along, enum dtype dtype)
@@ -204,7 +204,7 @@ WORKER void norm_backward_block(int64_t begin, int64_t size, const struct norm_r
 #pragma omp simd
     for (int64_t i = 0; i < size; i++)
         d.at[i] = inverse * (d.at[i] * weight[i] - total - n.at[i] * along);
-    block_store(row->dx, begin, size, &d, add, row->stream, dtype);
+    block_store(row->dx, begin, size, &d, add, row->uncached, dtype);
 }
 
 WORKER void norm_backward_worker(const struct norm_rows *norm, struct norm_row row, bool add, enum dtype dtype)
@@ -229,7 +229,8 @@ void KERNEL(norm_backward)(const struct norm_rows *norm, const void *dy, void *d
 {
     struct norm_row row = {
         .x = norm->x, .dy = dy, .dx = dx, .dweight = dweight, .dbias = dbias, .weight = norm->weight};
-    row.stream = stream_begin(norm->stream && dx && beta == 0.0f, dx, norm->columns * (int64_t)dtype_size(norm->dtype));
+    row.uncached =
+        uncached_begin(norm->uncached && dx && beta == 0.0f, dx, norm->columns * (int64_t)dtype_size(norm->dtype));
     DISPATCH_BETA(norm_backward_worker, norm->dtype, beta, norm, row);
-    stream_end(row.stream);
+    uncached_end(row.uncached);
 }

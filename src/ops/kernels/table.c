@@ -22,7 +22,7 @@
     .query_scores = KERNEL(query_scores), .query_sums = KERNEL(query_sums), .convolve = KERNEL(convolve),           \
     .convolve_backward = KERNEL(convolve_backward), .convolve_filter = KERNEL(convolve_filter),                     \
     .channel_moments = KERNEL(channel_moments), .channel_apply = KERNEL(channel_apply),                             \
-    .channel_slope_sums = KERNEL(channel_slope_sums), .channel_slopes = KERNEL(channel_slopes),                     \
+    .channel_gradient_sums = KERNEL(channel_gradient_sums), .channel_backward = KERNEL(channel_backward),           \
     .relu_forward = KERNEL(relu_forward), .relu_backward = KERNEL(relu_backward)
 
 #ifdef KERNEL_WITH_BF16

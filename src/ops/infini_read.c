@@ -1,10 +1,10 @@
 /* Reading Infini-attention's memory, and its mixture with what attention inside the segment found. */
-#include "src/ops/memory_read_pass.h"
+#include "src/ops/infini_read_pass.h"
 
 #include <math.h>
 #include <string.h>
 
-struct read_pass memory_read_pass(const struct engine *engine, const struct memory_read_shape *shape,
+struct read_pass infini_read_pass(const struct engine *engine, const struct infini_read_shape *shape,
                                   const struct tape_record *record, const float *gate, const float *norm)
 {
     return (struct read_pass){.kernels = engine->kernels,
@@ -13,7 +13,7 @@ struct read_pass memory_read_pass(const struct engine *engine, const struct memo
                               .query_dtype = record->input[0]->dtype,
                               .ld = integer_round_up(shape->width, TILE_MULTIPLE),
                               .tokens = tensor_count(record->input[0]) / integer_max(1, shape->heads * shape->width),
-                              .state = memory_elements(shape->update, shape->width),
+                              .state = infini_elements(shape->update, shape->width),
                               .map = shape->width * shape->width,
                               .divides = shape->update != MEMORY_UPDATE_GATED_DELTA,
                               .q = record->input[0]->data,
@@ -23,40 +23,40 @@ struct read_pass memory_read_pass(const struct engine *engine, const struct memo
                               .norm = norm};
 }
 
-struct read_tiles memory_read_carve(float *scratch, const struct read_pass *pass)
+struct read_tiles infini_read_carve(float *scratch, const struct read_pass *pass)
 {
     struct read_tiles tiles = {0};
     int64_t width = pass->shape->width;
-    tiles.features = memory_take(&scratch, TOKEN_BLOCK * pass->ld);
-    tiles.derivatives = memory_take(&scratch, TOKEN_BLOCK * pass->ld);
-    tiles.output = memory_take(&scratch, TOKEN_BLOCK * pass->ld);
-    tiles.m = memory_take(&scratch, width * pass->ld);
-    tiles.z = memory_take(&scratch, pass->ld);
-    tiles.inverse = memory_take(&scratch, TOKEN_BLOCK);
-    tiles.factor = memory_take(&scratch, TOKEN_BLOCK);
-    tiles.along = memory_take(&scratch, TOKEN_BLOCK);
-    tiles.rest = memory_take(&scratch, TOKEN_BLOCK);
+    tiles.features = floats_take(&scratch, TOKEN_BLOCK * pass->ld);
+    tiles.derivatives = floats_take(&scratch, TOKEN_BLOCK * pass->ld);
+    tiles.output = floats_take(&scratch, TOKEN_BLOCK * pass->ld);
+    tiles.m = floats_take(&scratch, width * pass->ld);
+    tiles.z = floats_take(&scratch, pass->ld);
+    tiles.inverse = floats_take(&scratch, TOKEN_BLOCK);
+    tiles.factor = floats_take(&scratch, TOKEN_BLOCK);
+    tiles.along = floats_take(&scratch, TOKEN_BLOCK);
+    tiles.rest = floats_take(&scratch, TOKEN_BLOCK);
     if (!pass->norm)
         return tiles;
-    tiles.read_m = memory_take(&scratch, width * pass->ld);
-    tiles.read = memory_take(&scratch, TOKEN_BLOCK * width);
-    tiles.normed = memory_take(&scratch, TOKEN_BLOCK * width);
-    tiles.slope = memory_take(&scratch, TOKEN_BLOCK * width);
+    tiles.read_m = floats_take(&scratch, width * pass->ld);
+    tiles.read = floats_take(&scratch, TOKEN_BLOCK * width);
+    tiles.normed = floats_take(&scratch, TOKEN_BLOCK * width);
+    tiles.slope = floats_take(&scratch, TOKEN_BLOCK * width);
     return tiles;
 }
 
-char *memory_read_scratch(struct engine *engine, const struct read_pass *pass, size_t *stride)
+char *infini_read_scratch(struct engine *engine, const struct read_pass *pass, size_t *stride)
 {
     int64_t width = pass->shape->width;
     int64_t floats = (3 * TOKEN_BLOCK + width + 1) * pass->ld + 4 * TOKEN_BLOCK;
     if (pass->norm)
         floats += width * pass->ld + 3 * TOKEN_BLOCK * width;
-    return memory_scratch(engine, floats, 13, stride);
+    return infini_scratch(engine, floats, 13, stride);
 }
 
-struct read_block memory_read_block(const struct read_pass *pass, int64_t span, int64_t head, int64_t begin)
+struct read_block infini_read_block(const struct read_pass *pass, int64_t span, int64_t head, int64_t begin)
 {
-    const struct memory_read_shape *shape = pass->shape;
+    const struct infini_read_shape *shape = pass->shape;
     int64_t token = shape->span[span].query + begin;
     return (struct read_block){
         .state = pass->states + (span * shape->kv_heads + shape->kv_of_head[head]) * pass->state,
@@ -69,7 +69,7 @@ struct read_block memory_read_block(const struct read_pass *pass, int64_t span, 
     };
 }
 
-void memory_read_gather(const struct read_pass *pass, float *tile, const void *from, const struct read_block *block,
+void infini_read_gather(const struct read_pass *pass, float *tile, const void *from, const struct read_block *block,
                         float factor)
 {
     pass->kernels->tile_gather(tile, pass->ld, operation_at(from, block->at, pass->dtype),
@@ -77,7 +77,7 @@ void memory_read_gather(const struct read_pass *pass, float *tile, const void *f
                                pass->dtype);
 }
 
-void memory_read_features(const struct read_pass *pass, float *tile, const struct read_block *block)
+void infini_read_features(const struct read_pass *pass, float *tile, const struct read_block *block)
 {
     int64_t stride = pass->shape->heads * pass->shape->width;
     const void *q = operation_at(pass->q, block->at, pass->query_dtype);
@@ -88,7 +88,7 @@ void memory_read_features(const struct read_pass *pass, float *tile, const struc
                                    pass->query_dtype);
 }
 
-void memory_read_scatter(const struct read_pass *pass, struct gradient_target target, const struct read_block *block,
+void infini_read_scatter(const struct read_pass *pass, struct gradient_target target, const struct read_block *block,
                          const float *tile, const float *factor)
 {
     pass->kernels->tile_scatter(operation_at_mutable(target.data, block->at, target.dtype),
@@ -96,23 +96,23 @@ void memory_read_scatter(const struct read_pass *pass, struct gradient_target ta
                                 pass->shape->width, factor, target.beta, target.dtype);
 }
 
-void memory_read_inverses(const struct read_pass *pass, float *inverse, const float *features, int64_t rows,
+void infini_read_inverses(const struct read_pass *pass, float *inverse, const float *features, int64_t rows,
                           const float *z)
 {
     if (pass->divides) {
-        memory_inverses(pass->kernels, inverse, features, pass->ld, rows, z, pass->shape->width);
+        infini_inverses(pass->kernels, inverse, features, pass->ld, rows, z, pass->shape->width);
         return;
     }
     for (int64_t r = 0; r < rows; r++)
         inverse[r] = 1.0f;
 }
 
-bool memory_read_empty(const struct read_pass *pass, const float *state)
+bool infini_read_empty(const struct read_pass *pass, const float *state)
 {
-    return pass->divides ? memory_is_empty(state + pass->map, pass->shape->width) : memory_is_empty(state, pass->map);
+    return pass->divides ? infini_is_empty(state + pass->map, pass->shape->width) : infini_is_empty(state, pass->map);
 }
 
-struct norm_rows memory_read_normed(const struct read_pass *pass, const struct read_tiles *tiles,
+struct norm_rows infini_read_normed(const struct read_pass *pass, const struct read_tiles *tiles,
                                     const struct read_block *block, const float *inverse)
 {
     const struct kernels *kernels = pass->kernels;
@@ -127,20 +127,20 @@ struct norm_rows memory_read_normed(const struct read_pass *pass, const struct r
                              .mean = tiles->factor,
                              .inverse = tiles->rest};
     memset(tiles->output, 0, (size_t)(block->count * pass->ld) * sizeof(float));
-    memory_multiply(kernels, tiles->output, tiles->features, tiles->read_m, block->count, width, width, pass->ld);
+    infini_multiply(kernels, tiles->output, tiles->features, tiles->read_m, block->count, width, width, pass->ld);
     kernels->tile_scatter(tiles->read, width, tiles->output, pass->ld, block->count, width, inverse, 0.0f, DTYPE_F32);
     kernels->norm_forward(&rows, tiles->normed);
     return rows;
 }
 
-bool memory_read_run(struct engine *engine, const struct read_pass *pass, const struct read_tasks *tasks)
+bool infini_read_run(struct engine *engine, const struct read_pass *pass, const struct read_tasks *tasks)
 {
-    const struct memory_read_shape *shape = pass->shape;
+    const struct infini_read_shape *shape = pass->shape;
     int64_t parts =
-        memory_parts(engine, shape->spans * shape->heads, memory_token_blocks(shape->span, shape->spans, false));
+        infini_parts(engine, shape->spans * shape->heads, infini_token_blocks(shape->span, shape->spans, false));
     int64_t work = pass->tokens * shape->heads * pass->map;
     size_t stride;
-    char *scratch = memory_read_scratch(engine, pass, &stride);
+    char *scratch = infini_read_scratch(engine, pass, &stride);
     if (!scratch)
         return false;
     engine->context->time.flops[TIME_ATTENTION] += 2.0 * (double)work;
@@ -149,10 +149,10 @@ bool memory_read_run(struct engine *engine, const struct read_pass *pass, const 
         for (int64_t head = 0; head < shape->heads; head++)
             for (int64_t part = 0; part < parts; part++) {
                 struct read_tiles tiles =
-                    memory_read_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass);
+                    infini_read_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass);
                 int64_t queries = shape->span[span].queries;
                 for (int64_t begin = part * TOKEN_BLOCK; begin < queries; begin += parts * TOKEN_BLOCK) {
-                    struct read_block block = memory_read_block(pass, span, head, begin);
+                    struct read_block block = infini_read_block(pass, span, head, begin);
                     if (begin == part * TOKEN_BLOCK)
                         tasks->begin(pass, &tiles, block.state);
                     tasks->run(pass, &tiles, &block);
@@ -175,8 +175,8 @@ static void forward_normed(const struct read_pass *pass, const struct read_tiles
 {
     const struct kernels *kernels = pass->kernels;
     int64_t width = pass->shape->width;
-    (void)memory_read_normed(pass, tiles, block, tiles->inverse);
-    memory_read_gather(pass, tiles->output, pass->a_dot, block, 1.0f - block->g);
+    (void)infini_read_normed(pass, tiles, block, tiles->inverse);
+    infini_read_gather(pass, tiles->output, pass->a_dot, block, 1.0f - block->g);
     kernels->tile_gather(tiles->features, pass->ld, tiles->normed, width, block->count, width, block->g, DTYPE_F32);
     kernels->accumulate(tiles->output, DTYPE_F32, tiles->features, DTYPE_F32, 1.0f, block->count * pass->ld);
 }
@@ -187,28 +187,28 @@ static void forward_block(const struct read_pass *pass, const struct read_tiles 
     const struct kernels *kernels = pass->kernels;
     int64_t width = pass->shape->width;
     struct gradient_target output = {.data = pass->output, .dtype = pass->dtype};
-    if (memory_read_empty(pass, block->state)) {
-        memory_read_gather(pass, tiles->output, pass->a_dot, block, 1.0f);
-        memory_read_scatter(pass, output, block, tiles->output, NULL);
+    if (infini_read_empty(pass, block->state)) {
+        infini_read_gather(pass, tiles->output, pass->a_dot, block, 1.0f);
+        infini_read_scatter(pass, output, block, tiles->output, NULL);
         return;
     }
-    memory_read_features(pass, tiles->features, block);
-    memory_read_inverses(pass, tiles->inverse, tiles->features, block->count, block->state + pass->map);
+    infini_read_features(pass, tiles->features, block);
+    infini_read_inverses(pass, tiles->inverse, tiles->features, block->count, block->state + pass->map);
     if (pass->norm) {
         forward_normed(pass, tiles, block);
     } else {
         for (int64_t r = 0; r < block->count; r++)
             tiles->factor[r] = block->g * tiles->inverse[r];
         kernels->tile_scale(tiles->features, pass->ld, block->count, pass->ld, tiles->factor);
-        memory_read_gather(pass, tiles->output, pass->a_dot, block, 1.0f - block->g);
-        memory_multiply(kernels, tiles->output, tiles->features, tiles->m, block->count, width, width, pass->ld);
+        infini_read_gather(pass, tiles->output, pass->a_dot, block, 1.0f - block->g);
+        infini_multiply(kernels, tiles->output, tiles->features, tiles->m, block->count, width, width, pass->ld);
     }
-    memory_read_scatter(pass, output, block, tiles->output, NULL);
+    infini_read_scatter(pass, output, block, tiles->output, NULL);
 }
 
 static const char *read_mistake(const struct tensor *q, const struct tensor *states, const struct tensor *a_dot,
                                 const struct tensor *gate, const struct tensor *norm,
-                                const struct memory_read_shape *shape)
+                                const struct infini_read_shape *shape)
 {
     int64_t queries = 0;
     for (int64_t i = 0; i < shape->spans; i++)
@@ -219,7 +219,7 @@ static const char *read_mistake(const struct tensor *q, const struct tensor *sta
         return "q and a_dot must share a floating type (gated delta: q is fp32), and states and norm must be fp32";
     if (tensor_count(q) != queries * shape->heads * shape->width || tensor_count(a_dot) != tensor_count(q))
         return "q and a_dot must hold the queries of all spans";
-    if (tensor_count(states) != shape->spans * shape->kv_heads * memory_elements(shape->update, shape->width) ||
+    if (tensor_count(states) != shape->spans * shape->kv_heads * infini_elements(shape->update, shape->width) ||
         tensor_count(gate) != shape->heads || (norm && tensor_count(norm) != shape->heads * shape->width))
         return "there must be a state for each span and kv head, and a gate (and a row of the norm) for each head";
     for (int64_t head = 0; head < shape->heads; head++)
@@ -228,18 +228,18 @@ static const char *read_mistake(const struct tensor *q, const struct tensor *sta
     return NULL;
 }
 
-struct tensor *memory_read(struct tape *tape, struct tensor *q, struct tensor *states, struct tensor *a_dot,
-                           struct tensor *gate, struct tensor *norm, const struct memory_read_shape *shape)
+struct tensor *infini_read(struct tape *tape, struct tensor *q, struct tensor *states, struct tensor *a_dot,
+                           struct tensor *gate, struct tensor *norm, const struct infini_read_shape *shape)
 {
     static const struct read_tasks tasks = {.begin = forward_begin, .run = forward_block};
     if (!q || !states || !a_dot || !gate)
         return NULL;
     const char *mistake = read_mistake(q, states, a_dot, gate, norm, shape);
     if (mistake)
-        return operation_refuse(tape, "memory_read", mistake);
+        return operation_refuse(tape, "infini_read", mistake);
     struct engine *engine = tape->engine;
-    struct tape_record record = {.backward = memory_read_backward, .input = {q, states, a_dot, gate, norm}};
-    struct memory_read_shape *saved = tape_save(tape, sizeof *saved);
+    struct tape_record record = {.backward = infini_read_backward, .input = {q, states, a_dot, gate, norm}};
+    struct infini_read_shape *saved = tape_save(tape, sizeof *saved);
     record.output = tape_tensor_like(tape, a_dot);
     if (!saved || !record.output)
         return NULL;
@@ -248,9 +248,9 @@ struct tensor *memory_read(struct tape *tape, struct tensor *q, struct tensor *s
     enum time_kind before = time_enter(&engine->context->time, TIME_ATTENTION);
     struct arena_mark mark = arena_mark(tape->work);
     struct read_pass pass =
-        memory_read_pass(engine, shape, &record, operation_floats(tape, gate), norm ? norm->data : NULL);
+        infini_read_pass(engine, shape, &record, operation_floats(tape, gate), norm ? norm->data : NULL);
     pass.output = record.output->data;
-    bool done = pass.gate && memory_read_run(engine, &pass, &tasks);
+    bool done = pass.gate && infini_read_run(engine, &pass, &tasks);
     arena_rewind(tape->work, mark);
     time_leave(&engine->context->time, before);
     return done ? tape_push(tape, record) : NULL;

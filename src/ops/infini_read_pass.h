@@ -1,14 +1,14 @@
-/* What reading the memory forward and backward share; for the files memory_read*.c. */
-#ifndef CAIRN_OPS_MEMORY_READ_PASS_H
-#define CAIRN_OPS_MEMORY_READ_PASS_H
+/* What reading the memory forward and backward share; for the files infini_read*.c. */
+#ifndef CAIRN_OPS_INFINI_READ_PASS_H
+#define CAIRN_OPS_INFINI_READ_PASS_H
 
-#include "src/ops/memory_tiles.h"
+#include "src/ops/infini_tiles.h"
 
 #define READOUT_EPSILON 1e-6f /* beside the mean square of what is read */
 
 struct read_pass {
     const struct kernels *kernels;
-    const struct memory_read_shape *shape;
+    const struct infini_read_shape *shape;
     enum dtype dtype, query_dtype;
     int64_t ld;         /* of tiles whose columns are the width of a head */
     int64_t tokens;     /* queries in all */
@@ -49,14 +49,14 @@ struct read_block {
     float g;
 };
 
-struct read_pass memory_read_pass(const struct engine *engine, const struct memory_read_shape *shape,
+struct read_pass infini_read_pass(const struct engine *engine, const struct infini_read_shape *shape,
                                   const struct tape_record *record, const float *gate, const float *norm);
 
-struct read_block memory_read_block(const struct read_pass *pass, int64_t span, int64_t head, int64_t begin);
+struct read_block infini_read_block(const struct read_pass *pass, int64_t span, int64_t head, int64_t begin);
 
 /* Scratch for every thread, and one thread's tiles in it. */
-char *memory_read_scratch(struct engine *engine, const struct read_pass *pass, size_t *stride);
-struct read_tiles memory_read_carve(float *scratch, const struct read_pass *pass);
+char *infini_read_scratch(struct engine *engine, const struct read_pass *pass, size_t *stride);
+struct read_tiles infini_read_carve(float *scratch, const struct read_pass *pass);
 
 /* Runs for the blocks of queries of every head and span; begin prepares what the blocks of a head and span share. */
 struct read_tasks {
@@ -64,27 +64,27 @@ struct read_tasks {
     void (*run)(const struct read_pass *pass, const struct read_tiles *tiles, const struct read_block *block);
 };
 
-bool memory_read_run(struct engine *engine, const struct read_pass *pass, const struct read_tasks *tasks);
+bool infini_read_run(struct engine *engine, const struct read_pass *pass, const struct read_tasks *tasks);
 
 /* The block's vectors, and its queries as the memory takes them. */
-void memory_read_gather(const struct read_pass *pass, float *tile, const void *from, const struct read_block *block,
+void infini_read_gather(const struct read_pass *pass, float *tile, const void *from, const struct read_block *block,
                         float factor);
-void memory_read_features(const struct read_pass *pass, float *tile, const struct read_block *block);
-void memory_read_scatter(const struct read_pass *pass, struct gradient_target target, const struct read_block *block,
+void infini_read_features(const struct read_pass *pass, float *tile, const struct read_block *block);
+void infini_read_scatter(const struct read_pass *pass, struct gradient_target target, const struct read_block *block,
                          const float *tile, const float *factor);
 
 /* inverse = 1 / (sigma(q) z + epsilon); 1 where nothing divides. */
-void memory_read_inverses(const struct read_pass *pass, float *inverse, const float *features, int64_t rows,
+void infini_read_inverses(const struct read_pass *pass, float *inverse, const float *features, int64_t rows,
                           const float *z);
 
 /* Nothing was written into the state. */
-bool memory_read_empty(const struct read_pass *pass, const float *state);
+bool infini_read_empty(const struct read_pass *pass, const float *state);
 
 /* With a norm: what the block reads in `read`, its norm in `normed`, whose rows are described. features stay, `output`
  * is overwritten. */
-struct norm_rows memory_read_normed(const struct read_pass *pass, const struct read_tiles *tiles,
+struct norm_rows infini_read_normed(const struct read_pass *pass, const struct read_tiles *tiles,
                                     const struct read_block *block, const float *inverse);
 
-void memory_read_backward(struct tape *tape, const struct tape_record *record);
+void infini_read_backward(struct tape *tape, const struct tape_record *record);
 
 #endif

@@ -1,6 +1,6 @@
 /* Memories from segment to segment: a running X + L X + T for each row and kv head. Columns of X need nothing of each
  * other, so with few rows and heads panels of them are the tasks. */
-#include "src/ops/memory_tiles.h"
+#include "src/ops/infini_tiles.h"
 
 #include <string.h>
 
@@ -15,25 +15,25 @@ struct panel {
     bool of_maps;
 };
 
-static struct panel panel_create(const struct memory_chain *chain, float *scratch, struct range columns, bool of_maps)
+static struct panel panel_create(const struct infini_chain *chain, float *scratch, struct range columns, bool of_maps)
 {
     struct panel panel = {.ld = integer_round_up(columns.count, TILE_MULTIPLE),
                           .width = of_maps ? chain->height : chain->columns,
                           .columns = columns,
                           .of_maps = of_maps};
-    panel.x = memory_take(&scratch, chain->height * panel.ld);
-    panel.before = memory_take(&scratch, chain->height * panel.ld);
+    panel.x = floats_take(&scratch, chain->height * panel.ld);
+    panel.before = floats_take(&scratch, chain->height * panel.ld);
     return panel;
 }
 
-static void panel_load(const struct kernels *kernels, const struct memory_chain *chain, const struct panel *panel,
+static void panel_load(const struct kernels *kernels, const struct infini_chain *chain, const struct panel *panel,
                        float *tile, const float *from)
 {
     kernels->tile_gather(tile, panel->ld, from + panel->columns.begin, panel->width, chain->height,
                          panel->columns.count, 1.0f, DTYPE_F32);
 }
 
-static void panel_store(const struct kernels *kernels, const struct memory_chain *chain, const struct panel *panel,
+static void panel_store(const struct kernels *kernels, const struct infini_chain *chain, const struct panel *panel,
                         float *to, const float *tile)
 {
     kernels->tile_scatter(to + panel->columns.begin, panel->width, tile, panel->ld, chain->height, panel->columns.count,
@@ -41,7 +41,7 @@ static void panel_store(const struct kernels *kernels, const struct memory_chain
 }
 
 /* x = x + map x + term; map NULL is 0. */
-static void panel_step(const struct kernels *kernels, const struct memory_chain *chain, struct panel *panel,
+static void panel_step(const struct kernels *kernels, const struct infini_chain *chain, struct panel *panel,
                        const float *map, const float *term)
 {
     const float *x = panel->x;
@@ -65,7 +65,7 @@ static void panel_step(const struct kernels *kernels, const struct memory_chain 
 }
 
 /* Along the segments of one row and kv head. `keep` puts each X in its term's place. */
-static void panel_run(const struct kernels *kernels, const struct memory_chain *chain, struct panel *panel,
+static void panel_run(const struct kernels *kernels, const struct infini_chain *chain, struct panel *panel,
                       int64_t index, bool keep, const float *start, float *end)
 {
     int64_t row = index / chain->kv_heads;
@@ -95,19 +95,19 @@ static struct range columns_part(int64_t columns, int64_t parts, int64_t index)
     return range_intersect(part, (struct range){.begin = 0, .count = columns});
 }
 
-static char *chain_scratch(struct engine *engine, const struct memory_chain *chain, size_t *stride)
+static char *chain_scratch(struct engine *engine, const struct infini_chain *chain, size_t *stride)
 {
     int64_t widest = integer_max(chain->columns, chain->maps ? chain->height : 0);
     int64_t tile = chain->height * integer_round_up(widest, TILE_MULTIPLE);
-    return memory_scratch(engine, 2 * tile + chain->height * chain->height, 3, stride);
+    return infini_scratch(engine, 2 * tile + chain->height * chain->height, 3, stride);
 }
 
-static bool chains_run(struct engine *engine, const struct memory_chain *chain, bool of_maps, bool keep,
-                       const struct memory_ends *ends)
+static bool chains_run(struct engine *engine, const struct infini_chain *chain, bool of_maps, bool keep,
+                       const struct infini_ends *ends)
 {
     int64_t chains = chain->rows * chain->kv_heads;
     int64_t width = of_maps ? chain->height : chain->columns;
-    int64_t parts = memory_parts(engine, chains, integer_divide_up(width, PANEL_COLUMNS));
+    int64_t parts = infini_parts(engine, chains, integer_divide_up(width, PANEL_COLUMNS));
     int64_t work = chains * (chain->segments + 1) * width * chain->height * (chain->maps ? chain->height : 1);
     size_t stride;
     char *scratch = chain_scratch(engine, chain, &stride);
@@ -125,34 +125,34 @@ static bool chains_run(struct engine *engine, const struct memory_chain *chain, 
     return true;
 }
 
-bool memory_chain_run(struct engine *engine, const struct memory_chain *chain, const struct memory_ends *ends)
+bool infini_chain_run(struct engine *engine, const struct infini_chain *chain, const struct infini_ends *ends)
 {
     return chains_run(engine, chain, false, true, ends);
 }
 
-int64_t memory_chain_elements(const struct memory_chain *chain)
+int64_t infini_chain_elements(const struct infini_chain *chain)
 {
     return chain->height * (chain->columns + (chain->maps ? chain->height : 0));
 }
 
-bool memory_chain_total(struct engine *engine, const struct memory_chain *chain, const struct memory_ends *ends,
+bool infini_chain_total(struct engine *engine, const struct infini_chain *chain, const struct infini_ends *ends,
                         float *total)
 {
-    int64_t elements = memory_chain_elements(chain);
+    int64_t elements = infini_chain_elements(chain);
     int64_t map = chain->maps ? chain->height * chain->height : 0;
-    struct memory_ends of_maps = {.end = total, .end_stride = elements};
-    struct memory_ends of_terms = {
+    struct infini_ends of_maps = {.end = total, .end_stride = elements};
+    struct infini_ends of_terms = {
         .start = ends->start, .start_stride = ends->start_stride, .end = total + map, .end_stride = elements};
     return (!chain->maps || chains_run(engine, chain, true, false, &of_maps)) &&
            chains_run(engine, chain, false, false, &of_terms);
 }
 
 /* The step of a chain whose term and map are the later total; its L is copied, as its place is written first. */
-static void total_join(const struct kernels *kernels, const struct memory_chain *chain, const float *earlier,
+static void total_join(const struct kernels *kernels, const struct infini_chain *chain, const float *earlier,
                        float *later, float *scratch)
 {
     int64_t map = chain->height * chain->height;
-    float *copy = memory_take(&scratch, map);
+    float *copy = floats_take(&scratch, map);
     memcpy(copy, later, (size_t)map * sizeof *copy);
     for (int of_maps = 1; of_maps >= 0; of_maps--) {
         int64_t at = of_maps ? 0 : map;
@@ -164,10 +164,10 @@ static void total_join(const struct kernels *kernels, const struct memory_chain 
     }
 }
 
-void memory_chain_join(struct engine *engine, const struct memory_chain *chain, const float *earlier, float *later)
+void infini_chain_join(struct engine *engine, const struct infini_chain *chain, const float *earlier, float *later)
 {
     int64_t chains = chain->rows * chain->kv_heads;
-    int64_t elements = memory_chain_elements(chain);
+    int64_t elements = infini_chain_elements(chain);
     size_t stride;
     char *scratch = chain_scratch(engine, chain, &stride);
 #pragma omp parallel for schedule(dynamic) num_threads(operation_threads(engine, chains *elements * chain->height))

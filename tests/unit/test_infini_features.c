@@ -1,14 +1,14 @@
 /* Convolved, activated and normalised queries, keys and values of the gated delta rule against loops in double
  * precision (src/model/README.md section 12). */
-#include "src/ops/memory.h"
+#include "src/ops/infini.h"
 #include "tests/unit/ops_support.h"
 
 static struct tensor *features_run_check(struct tape *tape, struct tensor **input, const struct check *check)
 {
-    return memory_features(tape, input[0], input[1], check->argument);
+    return infini_features(tape, input[0], input[1], check->argument);
 }
 
-static void reference_vector(const struct memory_features_shape *shape, double *vector)
+static void reference_vector(const struct infini_features_shape *shape, double *vector)
 {
     double squares = 1e-6;
     for (int64_t e = 0; e < shape->width; e++) {
@@ -21,7 +21,7 @@ static void reference_vector(const struct memory_features_shape *shape, double *
 
 static void features_reference(double *const *input, double *output, const struct check *check)
 {
-    const struct memory_features_shape *shape = check->argument;
+    const struct infini_features_shape *shape = check->argument;
     int64_t columns = shape->heads * shape->width;
     memset(output, 0, (size_t)check->outputs * sizeof *output);
     for (int64_t s = 0; s < shape->spans; s++)
@@ -34,7 +34,7 @@ static void features_reference(double *const *input, double *output, const struc
         }
 }
 
-static void shape_check(const char *name, const struct memory_features_shape *shape, int64_t tokens)
+static void shape_check(const char *name, const struct infini_features_shape *shape, int64_t tokens)
 {
     int64_t columns = shape->heads * shape->width;
     check_all((struct check){.name = name,
@@ -60,9 +60,9 @@ static void test_features(void **state)
         {.key = 0, .keys = 5}, {.key = 5, .keys = 1},   {.key = 6, .keys = 0},  {.key = 6, .keys = 3},
         {.key = 9, .keys = 2}, {.key = 13, .keys = 79}, {.key = 92, .keys = 33}};
     for (int unit = 0; unit < 2; unit++) {
-        struct memory_features_shape shape = {.spans = 7, .span = spans, .heads = 2, .width = 5, .unit = unit};
+        struct infini_features_shape shape = {.spans = 7, .span = spans, .heads = 2, .width = 5, .unit = unit};
         shape_check(unit ? "unit features" : "features", &shape, 127);
-        shape = (struct memory_features_shape){.spans = 1, .span = spans, .heads = 1, .width = 64, .unit = unit};
+        shape = (struct infini_features_shape){.spans = 1, .span = spans, .heads = 1, .width = 64, .unit = unit};
         shape_check(unit ? "wide unit features" : "wide features", &shape, 5);
     }
 }
@@ -71,7 +71,7 @@ static void test_features(void **state)
 static void test_features_of_nothing(void **state)
 {
     (void)state;
-    struct memory_features_shape shape = {.spans = 0, .heads = 2, .width = 3, .unit = true};
+    struct infini_features_shape shape = {.spans = 0, .heads = 2, .width = 3, .unit = true};
     shape_check("no spans", &shape, 4);
     shape_check("no tokens", &shape, 0);
 }
@@ -83,7 +83,7 @@ static void test_features_threads(void **state)
     enum { TOKENS = 700, COLUMNS = 48, COUNT = TOKENS * COLUMNS };
     static float x[COUNT], output[2][COUNT], gradient[2][COUNT], filter[2][COLUMNS * 4], taps[COLUMNS * 4];
     const struct attention_span span[] = {{.key = 0, .keys = 450}, {.key = 450, .keys = 250}};
-    struct memory_features_shape shape = {.spans = 2, .span = span, .heads = 4, .width = 12, .unit = true};
+    struct infini_features_shape shape = {.spans = 2, .span = span, .heads = 4, .width = 12, .unit = true};
     fill_random(x, COUNT, "x");
     fill_random(taps, COLUMNS * 4, "taps");
     for (int run = 0; run < 2; run++) {
@@ -92,7 +92,7 @@ static void test_features_threads(void **state)
         struct tape *tape = &bench.tape;
         struct tensor *input = tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){TOKENS, COLUMNS}, x, true);
         struct tensor *weight = tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){COLUMNS, 4}, taps, true);
-        struct tensor *y = memory_features(tape, input, weight, &shape);
+        struct tensor *y = infini_features(tape, input, weight, &shape);
         assert_non_null(y);
         memcpy(output[run], y->data, sizeof output[run]);
         tape_seed(tape, y, x);
@@ -116,13 +116,13 @@ static void test_features_mistakes(void **state)
     assert_true(bench_create(&bench, "", 1));
     float data[40] = {0};
     const struct attention_span outside = {.key = 1, .keys = 2};
-    struct memory_features_shape shape = {.spans = 1, .span = &outside, .heads = 2, .width = 5};
+    struct infini_features_shape shape = {.spans = 1, .span = &outside, .heads = 2, .width = 5};
     struct tensor *x = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){2, 10}, data, false);
     struct tensor *filter = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){10, 4}, data, false);
-    assert_refused(&bench.context, memory_features(&bench.tape, x, filter, &shape), "tokens that are not there");
+    assert_refused(&bench.context, infini_features(&bench.tape, x, filter, &shape), "tokens that are not there");
     shape.spans = 0;
     shape.heads = 3;
-    assert_refused(&bench.context, memory_features(&bench.tape, x, filter, &shape), "a column of x, and a filter");
+    assert_refused(&bench.context, infini_features(&bench.tape, x, filter, &shape), "a column of x, and a filter");
     tape_reset(&bench.tape);
     bench_destroy(&bench);
 }

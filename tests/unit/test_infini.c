@@ -1,6 +1,6 @@
 /* Infini-attention's memory against a plain loop over segments in double precision (src/model/README.md
  * sections 3 and 12); the gated delta rule token by token. */
-#include "tests/unit/memory_support.h"
+#include "tests/unit/infini_support.h"
 
 /* -- The reference -- */
 
@@ -84,7 +84,7 @@ static void reference_write(const struct problem *p, double *const *input, doubl
 {
     double old[64 * 65], value[64];
     int64_t width = p->width;
-    memcpy(old, state, (size_t)memory_elements(p->update, width) * sizeof *old);
+    memcpy(old, state, (size_t)infini_elements(p->update, width) * sizeof *old);
     for (int64_t t = span->key; t < span->key + span->keys; t++) {
         const double *k = input[K] + (t * p->kv_heads + kv_head) * width;
         const double *v = input[V] + (t * p->kv_heads + kv_head) * width;
@@ -100,7 +100,7 @@ static void reference_write(const struct problem *p, double *const *input, doubl
 /* output [tokens, heads * width]; after is a state for each row and kv head. */
 static void reference_run(const struct problem *p, double *const *input, double *output, double *after)
 {
-    int64_t elements = memory_elements(p->update, p->width);
+    int64_t elements = infini_elements(p->update, p->width);
     for (int64_t block = 0; block < p->rows * p->kv_heads; block++) {
         int64_t row = block / p->kv_heads, kv_head = block % p->kv_heads;
         double *state = after + block * elements;
@@ -390,8 +390,8 @@ static void test_memory_states_gradient(void **state)
         expected[i] = i / STATE == EMPTY ? 0.0f : (float)((loss[1] - loss[0]) / 2e-5);
     }
     struct tensor *leaf = tape_leaf(&bench.tape, DTYPE_F32, 2, (int64_t[]){SPANS * KV_HEADS, STATE}, states, true);
-    struct memory_read_shape read = {SPANS, p.span, HEADS, KV_HEADS, WIDTH, in_pairs};
-    struct tensor *y = memory_read(&bench.tape, input[Q], leaf, input[A_DOT], input[GATE], NULL, &read);
+    struct infini_read_shape read = {SPANS, p.span, HEADS, KV_HEADS, WIDTH, in_pairs};
+    struct tensor *y = infini_read(&bench.tape, input[Q], leaf, input[A_DOT], input[GATE], NULL, &read);
     assert_non_null(y);
     tape_seed(&bench.tape, y, seed);
     tape_backward(&bench.tape);

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dist/parallel/memory.h"
+#include "dist/parallel/infini.h"
 #include "src/ops/engine.h"
-#include "src/ops/memory.h"
+#include "src/ops/infini.h"
 #include "tests/mpi/tape_bench.h"
 
 /* -- Scans -- */
@@ -124,14 +124,14 @@ static void part_run(struct bench *bench, struct mesh *mesh, const struct part *
     float *k = part_copy(whole->k, whole->tokens, begin, part->tokens, VECTOR);
     float *v = part_copy(whole->v, whole->tokens, begin, part->tokens, VECTOR);
     float *strength = part_copy(whole->strength, whole->tokens, begin, part->tokens, HEADS);
-    int64_t state = HEADS * memory_elements(run->update, WIDTH);
+    int64_t state = HEADS * infini_elements(run->update, WIDTH);
     float *derivatives = part_copy(whole->derivatives, SEGMENTS, part->first, part->count, state);
     int64_t shape[2] = {ROWS * part->tokens, VECTOR};
     bool gated = run->update == MEMORY_UPDATE_GATED_DELTA;
     struct tensor *keys = tape_leaf(tape, DTYPE_F32, 2, shape, k, true);
     struct tensor *values = tape_leaf(tape, DTYPE_F32, 2, shape, v, true);
     struct tensor *strengths = tape_leaf(tape, DTYPE_F32, 2, (int64_t[]){ROWS * part->tokens, HEADS}, strength, gated);
-    struct memory_shape memory = {.rows = ROWS,
+    struct infini_shape memory = {.rows = ROWS,
                                   .segments = part->count,
                                   .written = part->written,
                                   .kv_heads = HEADS,
@@ -141,7 +141,7 @@ static void part_run(struct bench *bench, struct mesh *mesh, const struct part *
                                   .after = after};
     struct mesh_traffic none = {0, 0};
     struct mesh_traffic start = mesh ? mesh_traffic(mesh, MESH_CONTEXT) : none;
-    struct tensor *output = memory_states(tape, mesh, keys, values, gated ? strengths : NULL, &memory);
+    struct tensor *output = infini_states(tape, mesh, keys, values, gated ? strengths : NULL, &memory);
     if (!output)
         fail_msg("%s", bench->context->text);
     struct mesh_traffic middle = mesh ? mesh_traffic(mesh, MESH_CONTEXT) : none;
@@ -240,7 +240,7 @@ static void check_division(struct bench *bench, const struct whole *whole, int64
     part_create(&part, segments, length);
     part_run(bench, bench->mesh, &part, whole, run, run->after ? after : NULL, &found);
     int64_t begin = part_length(length, segments.begin);
-    int64_t state = HEADS * memory_elements(run->update, WIDTH);
+    int64_t state = HEADS * infini_elements(run->update, WIDTH);
     check_rows(found.states, whole->states, SEGMENTS, part.first, part.count, state, "states");
     check_rows(found.dk, whole->dk, whole->tokens, begin, part.tokens, VECTOR, "gradient of k");
     check_rows(found.dv, whole->dv, whole->tokens, begin, part.tokens, VECTOR, "gradient of v");
@@ -304,7 +304,7 @@ static void traffic_does_not_grow_with_tokens(void **state)
     for (int64_t length = 2; length <= 40; length += 19)
         for (int which = 0; which < 6; which++) {
             struct run run = {.update = (enum memory_update)(which % 3), .after = which / 3};
-            int64_t sums = memory_sums_elements(run.update, WIDTH);
+            int64_t sums = infini_sums_elements(run.update, WIDTH);
             struct whole whole;
             whole_create(&whole, length);
             whole_run(&bench, &whole, length, &run);

@@ -1,37 +1,29 @@
 /* What the files of Infini-attention's memory share: tiles in a thread's scratch. */
-#ifndef CAIRN_OPS_MEMORY_TILES_H
-#define CAIRN_OPS_MEMORY_TILES_H
+#ifndef CAIRN_OPS_INFINI_TILES_H
+#define CAIRN_OPS_INFINI_TILES_H
 
-#include "src/ops/memory.h"
+#include "src/ops/infini.h"
 #include "src/ops/operation.h"
 
 enum { TOKEN_BLOCK = 128 };
 
-#define MEMORY_EPSILON 1e-6f /* beside sigma z */
+#define INFINI_EPSILON 1e-6f /* beside sigma z */
 
-/* The next `count` floats of a thread's scratch. */
-static inline float *memory_take(float **scratch, int64_t count)
-{
-    float *taken = *scratch;
-    *scratch += integer_round_up(count, LINE_ELEMENTS);
-    return taken;
-}
-
-/* Scratch for every thread with room for `tiles` of memory_take, `count` floats in all. */
-static inline char *memory_scratch(struct engine *engine, int64_t count, int64_t tiles, size_t *stride)
+/* Scratch for every thread with room for `tiles` of floats_take, `count` floats in all. */
+static inline char *infini_scratch(struct engine *engine, int64_t count, int64_t tiles, size_t *stride)
 {
     return engine_scratch(engine, (size_t)(count + tiles * LINE_ELEMENTS) * sizeof(float), stride);
 }
 
 /* Where there are few tasks, the parts of each, at most `most`. Results do not depend on it: a part does whole sums. */
-static inline int64_t memory_parts(const struct engine *engine, int64_t tasks, int64_t most)
+static inline int64_t infini_parts(const struct engine *engine, int64_t tasks, int64_t most)
 {
     int64_t wanted = engine->threads == 1 || tasks == 0 ? 1 : integer_divide_up(2 * engine->threads, tasks);
     return integer_max(1, integer_min(wanted, most));
 }
 
 /* The blocks of tokens of the longest of the stretches, at least 1. */
-static inline int64_t memory_token_blocks(const struct attention_span *span, int64_t spans, bool of_keys)
+static inline int64_t infini_token_blocks(const struct attention_span *span, int64_t spans, bool of_keys)
 {
     int64_t longest = 1;
     for (int64_t i = 0; i < spans; i++)
@@ -39,7 +31,7 @@ static inline int64_t memory_token_blocks(const struct attention_span *span, int
     return integer_divide_up(longest, TOKEN_BLOCK);
 }
 
-static inline bool memory_is_empty(const float *z, int64_t width)
+static inline bool infini_is_empty(const float *z, int64_t width)
 {
     for (int64_t e = 0; e < width; e++)
         if (z[e] != 0.0f)
@@ -48,17 +40,17 @@ static inline bool memory_is_empty(const float *z, int64_t width)
 }
 
 /* inverse = 1 / (sigma z + epsilon) for rows of sigma. An empty memory reads as 0, so that is what its inverses are. */
-static inline void memory_inverses(const struct kernels *kernels, float *inverse, const float *features, int64_t ld,
+static inline void infini_inverses(const struct kernels *kernels, float *inverse, const float *features, int64_t ld,
                                    int64_t rows, const float *z, int64_t width)
 {
-    bool empty = memory_is_empty(z, width);
+    bool empty = infini_is_empty(z, width);
     kernels->tile_dots(inverse, features, ld, z, 0, rows, width);
     for (int64_t r = 0; r < rows; r++)
-        inverse[r] = empty ? 0.0f : 1.0f / (inverse[r] + MEMORY_EPSILON);
+        inverse[r] = empty ? 0.0f : 1.0f / (inverse[r] + INFINI_EPSILON);
 }
 
 /* c [m, n] += a b, tiles of one leading dimension. */
-static inline void memory_multiply(const struct kernels *kernels, float *c, const float *a, const float *b, int64_t m,
+static inline void infini_multiply(const struct kernels *kernels, float *c, const float *a, const float *b, int64_t m,
                                    int64_t n, int64_t k, int64_t ld)
 {
     kernels->tile_multiply(&(struct tile_product){
@@ -66,7 +58,7 @@ static inline void memory_multiply(const struct kernels *kernels, float *c, cons
 }
 
 /* c [m, n] += a^T b: the columns of a from `a` on, over k rows. */
-static inline void memory_multiply_transposed(const struct kernels *kernels, float *c, const float *a, const float *b,
+static inline void infini_multiply_transposed(const struct kernels *kernels, float *c, const float *a, const float *b,
                                               int64_t m, int64_t n, int64_t k, int64_t ld)
 {
     kernels->tile_multiply(&(struct tile_product){

@@ -1,5 +1,6 @@
 /* What holds of Infini-attention's memory without a reference: exact values, equal results of equal problems. */
-#include "tests/unit/memory_support.h"
+#include "tests/support/recompute_map.h"
+#include "tests/unit/infini_support.h"
 
 /* A gradient that is there is added to; a backward without it gives the difference. */
 static void test_memory_adds_gradients(void **state)
@@ -259,10 +260,10 @@ static void test_memory_shared(void **state)
         struct tensor *input[4];
         for (int i = 0; i < 4; i++)
             input[i] = which < 0 || which == i ? needed : constant;
-        struct memory_shape shape = {1, p.segments, p.span, 1, WIDTH, p.update, NULL, NULL};
-        struct memory_read_shape read = {p.segments, p.span, 1, 1, WIDTH, one_for_all};
-        struct tensor *states = memory_states(tape, NULL, input[K], input[V], NULL, &shape);
-        struct tensor *output = memory_read(tape, input[Q], states, input[A_DOT], gates, NULL, &read);
+        struct infini_shape shape = {1, p.segments, p.span, 1, WIDTH, p.update, NULL, NULL};
+        struct infini_read_shape read = {p.segments, p.span, 1, 1, WIDTH, one_for_all};
+        struct tensor *states = infini_states(tape, NULL, input[K], input[V], NULL, &shape);
+        struct tensor *output = infini_read(tape, input[Q], states, input[A_DOT], gates, NULL, &read);
         assert_non_null(output);
         tape_seed(tape, output, data);
         tape_backward(tape);
@@ -288,9 +289,9 @@ static struct tensor *one_head(struct tape *tape, void *argument, struct tensor 
     const struct problem *p = *(const struct problem **)argument;
     static float gate = 0.5f;
     struct tensor *gates = tape_leaf(tape, DTYPE_F32, 1, (int64_t[]){1}, &gate, false);
-    struct memory_shape shape = {1, p->segments, p->span, 1, ONE_WIDTH, p->update, NULL, NULL};
-    struct memory_read_shape read = {p->segments, p->span, 1, 1, ONE_WIDTH, one_for_all};
-    return memory_read(tape, x, memory_states(tape, NULL, x, x, NULL, &shape), x, gates, NULL, &read);
+    struct infini_shape shape = {1, p->segments, p->span, 1, ONE_WIDTH, p->update, NULL, NULL};
+    struct infini_read_shape read = {p->segments, p->span, 1, 1, ONE_WIDTH, one_for_all};
+    return infini_read(tape, x, infini_states(tape, NULL, x, x, NULL, &shape), x, gates, NULL, &read);
 }
 
 /* Run again in backward, it gives the same bits. */

@@ -1,7 +1,7 @@
 /* What the gated delta rule's memory sees of queries, keys and values: short convolutions along the tokens of a
  * segment.
  */
-#include "src/ops/memory_tiles.h"
+#include "src/ops/infini_tiles.h"
 
 #include <math.h>
 #include <string.h>
@@ -11,13 +11,13 @@ enum { CONVOLVED_ROWS = 32 }; /* at a time: what is made of them stays in the ca
 #define LENGTH_EPSILON 1e-6f /* beside the square of a vector's length */
 
 struct features_saved {
-    struct memory_features_shape shape;
+    struct infini_features_shape shape;
     const float *filter; /* [CONVOLUTION_TAPS, heads * width] */
 };
 
 struct features_pass {
     const struct kernels *kernels;
-    const struct memory_features_shape *shape;
+    const struct infini_features_shape *shape;
     const float *filter;
     int64_t columns;
     enum dtype dtype;
@@ -36,14 +36,14 @@ struct features_tiles {
 static struct features_tiles features_carve(float *scratch, const struct features_pass *pass)
 {
     struct features_tiles tiles;
-    tiles.convolved = memory_take(&scratch, CONVOLVED_ROWS * pass->columns);
-    tiles.activated = memory_take(&scratch, CONVOLVED_ROWS * pass->columns);
-    tiles.inverse = memory_take(&scratch, CONVOLVED_ROWS * pass->shape->heads);
-    tiles.along = memory_take(&scratch, CONVOLVED_ROWS * pass->shape->heads);
+    tiles.convolved = floats_take(&scratch, CONVOLVED_ROWS * pass->columns);
+    tiles.activated = floats_take(&scratch, CONVOLVED_ROWS * pass->columns);
+    tiles.inverse = floats_take(&scratch, CONVOLVED_ROWS * pass->shape->heads);
+    tiles.along = floats_take(&scratch, CONVOLVED_ROWS * pass->shape->heads);
     return tiles;
 }
 
-static int64_t spans_tokens(const struct memory_features_shape *shape)
+static int64_t spans_tokens(const struct infini_features_shape *shape)
 {
     int64_t tokens = 0;
     for (int64_t i = 0; i < shape->spans; i++)
@@ -57,12 +57,12 @@ typedef void (*features_task)(const struct features_pass *pass, const struct fea
 
 static bool features_run(struct engine *engine, const struct features_pass *pass, features_task task)
 {
-    const struct memory_features_shape *shape = pass->shape;
+    const struct infini_features_shape *shape = pass->shape;
     int64_t work = spans_tokens(shape) * pass->columns * CONVOLUTION_TAPS;
     int64_t blocks = CONVOLVED_ROWS * (2 * pass->columns + 2 * shape->heads);
-    int64_t parts = memory_parts(engine, shape->spans, memory_token_blocks(shape->span, shape->spans, true));
+    int64_t parts = infini_parts(engine, shape->spans, infini_token_blocks(shape->span, shape->spans, true));
     size_t stride;
-    char *scratch = memory_scratch(engine, blocks, 4, &stride);
+    char *scratch = infini_scratch(engine, blocks, 4, &stride);
     if (!scratch)
         return false;
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(operation_threads(engine, work))
@@ -137,13 +137,13 @@ static void backward_rows(const struct features_pass *pass, const struct feature
 static void inputs_backward(struct engine *engine, const struct features_pass *pass, struct gradient_target dx,
                             int64_t tokens)
 {
-    const struct memory_features_shape *shape = pass->shape;
+    const struct infini_features_shape *shape = pass->shape;
     if (!dx.data)
         return;
     if (dx.beta == 0.0f && spans_tokens(shape) < tokens)
         memset(dx.data, 0, (size_t)(tokens * pass->columns) * dtype_size(dx.dtype));
     int64_t work = spans_tokens(shape) * pass->columns * CONVOLUTION_TAPS;
-    int64_t parts = memory_parts(engine, shape->spans, memory_token_blocks(shape->span, shape->spans, true));
+    int64_t parts = infini_parts(engine, shape->spans, infini_token_blocks(shape->span, shape->spans, true));
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(operation_threads(engine, work))
     for (int64_t i = 0; i < shape->spans; i++)
         for (int64_t part = 0; part < parts; part++) {
@@ -159,7 +159,7 @@ static void inputs_backward(struct engine *engine, const struct features_pass *p
 /* Each column on one thread, so that the order of its sum is always the same. */
 static void filter_backward(struct tape *tape, const struct features_pass *pass, struct gradient_target target)
 {
-    const struct memory_features_shape *shape = pass->shape;
+    const struct infini_features_shape *shape = pass->shape;
     int64_t columns = pass->columns;
     float *sums = arena_allocate(tape->work, (size_t)(CONVOLUTION_TAPS * columns) * sizeof *sums);
     if (!sums || !target.data)
@@ -211,7 +211,7 @@ static void features_backward(struct tape *tape, const struct tape_record *recor
 }
 
 static const char *features_mistake(const struct tensor *x, const struct tensor *filter,
-                                    const struct memory_features_shape *shape)
+                                    const struct infini_features_shape *shape)
 {
     int64_t columns = shape->heads * shape->width;
     if (!operation_is_floating(x) || filter->dtype != DTYPE_F32)
@@ -235,14 +235,14 @@ static const float *filter_turn(struct tape *tape, const struct tensor *filter, 
     return turned;
 }
 
-struct tensor *memory_features(struct tape *tape, struct tensor *x, struct tensor *filter,
-                               const struct memory_features_shape *shape)
+struct tensor *infini_features(struct tape *tape, struct tensor *x, struct tensor *filter,
+                               const struct infini_features_shape *shape)
 {
     if (!x || !filter)
         return NULL;
     const char *mistake = features_mistake(x, filter, shape);
     if (mistake)
-        return operation_refuse(tape, "memory_features", mistake);
+        return operation_refuse(tape, "infini_features", mistake);
     struct features_saved *saved = tape_save(tape, sizeof *saved);
     struct tensor *y = tape_matrix(tape, DTYPE_F32, tensor_rows(x), tensor_columns(x));
     if (!saved || !y)

@@ -1,37 +1,37 @@
 /* What segments add to Infini-attention's memory by the linear and the delta rule, forward and backward: the products
  * that grow with the tokens. A task is one segment of one kv head, or a part of it. */
-#include "src/ops/memory_tiles.h"
+#include "src/ops/infini_tiles.h"
 
 #include <string.h>
 
 struct write_pass {
     const struct kernels *kernels;
-    const struct memory_keys *keys;
+    const struct infini_keys *keys;
     int64_t ld;         /* of tiles whose columns are the width of a head */
     int64_t state, map; /* floats of a block's state and of its map */
     /* forward */
     float *states, *maps;
     /* backward */
-    const struct memory_derivatives *derivatives;
+    const struct infini_derivatives *derivatives;
     struct gradient_target dk, dv;
 };
 
-static struct write_pass pass_create(const struct engine *engine, const struct memory_keys *keys)
+static struct write_pass pass_create(const struct engine *engine, const struct infini_keys *keys)
 {
     return (struct write_pass){.kernels = engine->kernels,
                                .keys = keys,
                                .ld = integer_round_up(keys->width, TILE_MULTIPLE),
-                               .state = memory_elements(MEMORY_UPDATE_DELTA, keys->width),
+                               .state = infini_elements(MEMORY_UPDATE_DELTA, keys->width),
                                .map = keys->width * keys->width};
 }
 
-static int64_t keys_blocks(const struct memory_keys *keys)
+static int64_t keys_blocks(const struct infini_keys *keys)
 {
     return keys->rows * keys->segments * keys->kv_heads;
 }
 
 /* How many elements of a head's vectors all segments write. */
-static int64_t keys_elements(const struct memory_keys *keys)
+static int64_t keys_elements(const struct infini_keys *keys)
 {
     int64_t tokens = 0;
     for (int64_t i = 0; i < keys->rows * keys->segments; i++)
@@ -39,13 +39,13 @@ static int64_t keys_elements(const struct memory_keys *keys)
     return tokens * keys->kv_heads * keys->width;
 }
 
-static int keys_threads(const struct engine *engine, const struct memory_keys *keys)
+static int keys_threads(const struct engine *engine, const struct infini_keys *keys)
 {
     return operation_threads(engine, (keys_elements(keys) + keys_blocks(keys)) * keys->width);
 }
 
 /* The account of executed operations: so many products of E x E with each vector that is written. */
-static void keys_count(struct engine *engine, const struct memory_keys *keys, int products)
+static void keys_count(struct engine *engine, const struct infini_keys *keys, int products)
 {
     engine->context->time.flops[TIME_ATTENTION] += 2.0 * (double)(keys_elements(keys) * keys->width) * products;
 }
@@ -63,14 +63,14 @@ static int64_t block_vector(const struct write_pass *pass, int64_t block, int64_
 
 static void features_gather(const struct write_pass *pass, float *tile, int64_t block, int64_t token, int64_t count)
 {
-    const struct memory_keys *keys = pass->keys;
+    const struct infini_keys *keys = pass->keys;
     pass->kernels->feature_gather(tile, pass->ld, operation_at(keys->k, block_vector(pass, block, token), keys->dtype),
                                   keys->kv_heads * keys->width, count, keys->width, keys->dtype);
 }
 
 static void values_gather(const struct write_pass *pass, float *tile, int64_t block, int64_t token, int64_t count)
 {
-    const struct memory_keys *keys = pass->keys;
+    const struct infini_keys *keys = pass->keys;
     pass->kernels->tile_gather(tile, pass->ld, operation_at(keys->v, block_vector(pass, block, token), keys->dtype),
                                keys->kv_heads * keys->width, count, keys->width, 1.0f, keys->dtype);
 }
@@ -79,7 +79,7 @@ static void values_gather(const struct write_pass *pass, float *tile, int64_t bl
 static void features_divide(const struct write_pass *pass, float *tile, const float *features, float *inverse,
                             int64_t rows, const float *z)
 {
-    memory_inverses(pass->kernels, inverse, features, pass->ld, rows, z, pass->keys->width);
+    infini_inverses(pass->kernels, inverse, features, pass->ld, rows, z, pass->keys->width);
     pass->kernels->tile_gather(tile, pass->ld, features, pass->ld, rows, pass->ld, -1.0f, DTYPE_F32);
     pass->kernels->tile_scale(tile, pass->ld, rows, pass->ld, inverse);
 }
@@ -95,19 +95,19 @@ static void columns_add(const struct write_pass *pass, float *z, float *part, co
     pass->kernels->accumulate(z, DTYPE_F32, part, DTYPE_F32, 1.0f, columns);
 }
 
-bool memory_sums(struct engine *engine, const struct memory_keys *keys, float *states)
+bool infini_sums(struct engine *engine, const struct infini_keys *keys, float *states)
 {
     struct write_pass pass = pass_create(engine, keys);
     int64_t width = keys->width;
     size_t stride;
-    char *scratch = memory_scratch(engine, (TOKEN_BLOCK + 1) * pass.ld, 2, &stride);
+    char *scratch = infini_scratch(engine, (TOKEN_BLOCK + 1) * pass.ld, 2, &stride);
     if (!scratch)
         return false;
 #pragma omp parallel for schedule(dynamic) num_threads(keys_threads(engine, keys))
     for (int64_t block = 0; block < keys_blocks(keys); block++) {
         float *own = (float *)(scratch + (size_t)omp_get_thread_num() * stride);
-        float *features = memory_take(&own, TOKEN_BLOCK * pass.ld);
-        float *part = memory_take(&own, pass.ld);
+        float *features = floats_take(&own, TOKEN_BLOCK * pass.ld);
+        float *part = floats_take(&own, pass.ld);
         float *z = states + block * pass.state + pass.map;
         const struct attention_span *span = block_span(&pass, block);
         memset(z, 0, (size_t)width * sizeof *z);
@@ -130,12 +130,12 @@ struct maps_tiles {
 static struct maps_tiles maps_carve(float *scratch, int64_t ld, int64_t width)
 {
     struct maps_tiles tiles;
-    tiles.features = memory_take(&scratch, TOKEN_BLOCK * ld);
-    tiles.other = memory_take(&scratch, TOKEN_BLOCK * ld);
-    tiles.sum = memory_take(&scratch, width * ld);
-    tiles.map = memory_take(&scratch, width * ld);
-    tiles.inverse = memory_take(&scratch, TOKEN_BLOCK);
-    tiles.part = memory_take(&scratch, ld);
+    tiles.features = floats_take(&scratch, TOKEN_BLOCK * ld);
+    tiles.other = floats_take(&scratch, TOKEN_BLOCK * ld);
+    tiles.sum = floats_take(&scratch, width * ld);
+    tiles.map = floats_take(&scratch, width * ld);
+    tiles.inverse = floats_take(&scratch, TOKEN_BLOCK);
+    tiles.part = floats_take(&scratch, ld);
     return tiles;
 }
 
@@ -156,14 +156,14 @@ static void maps_task(const struct write_pass *pass, const struct maps_tiles *ti
         int64_t count = integer_min(TOKEN_BLOCK, span->keys - at);
         features_gather(pass, tiles->features, block, span->key + at, count);
         values_gather(pass, tiles->other, block, span->key + at, count);
-        memory_multiply_transposed(kernels, tiles->sum, tiles->features + rows.begin, tiles->other, rows.count, width,
+        infini_multiply_transposed(kernels, tiles->sum, tiles->features + rows.begin, tiles->other, rows.count, width,
                                    count, ld);
         if (!pass->maps) {
             columns_add(pass, z + rows.begin, tiles->part, tiles->features + rows.begin, count, rows.count);
             continue;
         }
         features_divide(pass, tiles->other, tiles->features, tiles->inverse, count, z);
-        memory_multiply_transposed(kernels, tiles->map, tiles->features + rows.begin, tiles->other, rows.count, width,
+        infini_multiply_transposed(kernels, tiles->map, tiles->features + rows.begin, tiles->other, rows.count, width,
                                    count, ld);
     }
     int64_t to = rows.begin * width;
@@ -173,15 +173,15 @@ static void maps_task(const struct write_pass *pass, const struct maps_tiles *ti
                               DTYPE_F32);
 }
 
-bool memory_maps(struct engine *engine, const struct memory_keys *keys, float *states, float *maps)
+bool infini_maps(struct engine *engine, const struct infini_keys *keys, float *states, float *maps)
 {
     struct write_pass pass = pass_create(engine, keys);
     pass.states = states;
     pass.maps = maps;
     int64_t blocks = keys_blocks(keys);
-    int64_t parts = memory_parts(engine, blocks, integer_divide_up(keys->width, TILE_MULTIPLE));
+    int64_t parts = infini_parts(engine, blocks, integer_divide_up(keys->width, TILE_MULTIPLE));
     size_t stride;
-    char *scratch = memory_scratch(engine, (2 * (TOKEN_BLOCK + keys->width) + 1) * pass.ld + TOKEN_BLOCK, 6, &stride);
+    char *scratch = infini_scratch(engine, (2 * (TOKEN_BLOCK + keys->width) + 1) * pass.ld + TOKEN_BLOCK, 6, &stride);
     if (!scratch)
         return false;
     keys_count(engine, keys, maps ? 2 : 1);
@@ -205,8 +205,8 @@ static void joint_make(const struct write_pass *pass, int64_t block, float *scra
     const struct kernels *kernels = pass->kernels;
     int64_t width = pass->keys->width;
     int64_t ld = pass->ld;
-    float *transposed = memory_take(&scratch, width * ld);
-    float *product = memory_take(&scratch, width * ld);
+    float *transposed = floats_take(&scratch, width * ld);
+    float *product = floats_take(&scratch, width * ld);
     float *joint = pass->derivatives->joint + block * pass->map;
     kernels->tile_gather_transposed(transposed, ld, pass->derivatives->states + block * pass->state, width, width,
                                     width, 1.0f, DTYPE_F32);
@@ -235,21 +235,21 @@ struct keys_tiles {
 static struct keys_tiles keys_carve(float *scratch, int64_t ld, int64_t width)
 {
     struct keys_tiles tiles;
-    tiles.features = memory_take(&scratch, TOKEN_BLOCK * ld);
-    tiles.other = memory_take(&scratch, TOKEN_BLOCK * ld);
-    tiles.derivatives = memory_take(&scratch, TOKEN_BLOCK * ld);
-    tiles.behind = memory_take(&scratch, width * ld);
-    tiles.transposed = memory_take(&scratch, width * ld);
-    tiles.joint = memory_take(&scratch, width * ld);
-    tiles.z = memory_take(&scratch, ld);
-    tiles.inverse = memory_take(&scratch, TOKEN_BLOCK);
+    tiles.features = floats_take(&scratch, TOKEN_BLOCK * ld);
+    tiles.other = floats_take(&scratch, TOKEN_BLOCK * ld);
+    tiles.derivatives = floats_take(&scratch, TOKEN_BLOCK * ld);
+    tiles.behind = floats_take(&scratch, width * ld);
+    tiles.transposed = floats_take(&scratch, width * ld);
+    tiles.joint = floats_take(&scratch, width * ld);
+    tiles.z = floats_take(&scratch, ld);
+    tiles.inverse = floats_take(&scratch, TOKEN_BLOCK);
     return tiles;
 }
 
 static char *keys_scratch(struct engine *engine, const struct write_pass *pass, size_t *stride)
 {
     int64_t rows = 3 * (TOKEN_BLOCK + pass->keys->width) + 1;
-    return memory_scratch(engine, rows * pass->ld + TOKEN_BLOCK, 8, stride);
+    return infini_scratch(engine, rows * pass->ld + TOKEN_BLOCK, 8, stride);
 }
 
 static void square_gather(const struct write_pass *pass, float *tile, const float *from)
@@ -268,9 +268,9 @@ static void divisors_block(const struct write_pass *pass, const struct keys_tile
     float *divisors = pass->derivatives->divisors + block % pass->keys->kv_heads * pass->keys->tokens + token;
     features_gather(pass, tiles->features, block, token, count);
     memset(tiles->other, 0, (size_t)(count * ld) * sizeof(float));
-    memory_multiply(kernels, tiles->other, tiles->features, tiles->joint, count, width, width, ld);
+    infini_multiply(kernels, tiles->other, tiles->features, tiles->joint, count, width, width, ld);
     kernels->tile_dots(divisors, tiles->features, ld, tiles->other, ld, count, width);
-    memory_inverses(kernels, tiles->inverse, tiles->features, ld, count,
+    infini_inverses(kernels, tiles->inverse, tiles->features, ld, count,
                     pass->derivatives->states + block * pass->state + pass->map, width);
     for (int64_t r = 0; r < count; r++)
         divisors[r] *= 0.5f * tiles->inverse[r] * tiles->inverse[r];
@@ -286,19 +286,19 @@ static void divisors_sum(const struct write_pass *pass, const struct keys_tiles 
     for (int64_t at = 0; at < span->keys; at += TOKEN_BLOCK) {
         int64_t count = integer_min(TOKEN_BLOCK, span->keys - at);
         features_gather(pass, tiles->features, block, span->key + at, count);
-        memory_multiply(pass->kernels, tiles->z, divisors + span->key + at, tiles->features, 1, width, count, pass->ld);
+        infini_multiply(pass->kernels, tiles->z, divisors + span->key + at, tiles->features, 1, width, count, pass->ld);
     }
     pass->kernels->accumulate(pass->derivatives->behind + block * pass->state + pass->map, DTYPE_F32, tiles->z,
                               DTYPE_F32, 1.0f, width);
 }
 
-bool memory_divisors_backward(struct engine *engine, const struct memory_keys *keys,
-                              const struct memory_derivatives *derivatives)
+bool infini_divisors_backward(struct engine *engine, const struct infini_keys *keys,
+                              const struct infini_derivatives *derivatives)
 {
     struct write_pass pass = pass_create(engine, keys);
     pass.derivatives = derivatives;
     int64_t blocks = keys_blocks(keys);
-    int64_t parts = memory_parts(engine, blocks, memory_token_blocks(keys->written, keys->rows * keys->segments, true));
+    int64_t parts = infini_parts(engine, blocks, infini_token_blocks(keys->written, keys->rows * keys->segments, true));
     size_t stride;
     char *scratch = keys_scratch(engine, &pass, &stride);
     if (!scratch)
@@ -331,17 +331,17 @@ static void derivatives_make(const struct write_pass *pass, const struct keys_ti
                              int64_t token, int64_t count)
 {
     const struct kernels *kernels = pass->kernels;
-    const struct memory_derivatives *derivatives = pass->derivatives;
+    const struct infini_derivatives *derivatives = pass->derivatives;
     int64_t width = pass->keys->width;
     int64_t ld = pass->ld;
     int64_t at_z = block * pass->state + pass->map;
     kernels->tile_gather(tiles->derivatives, ld, derivatives->behind + at_z, 0, count, width, 1.0f, DTYPE_F32);
     values_gather(pass, tiles->other, block, token, count);
-    memory_multiply(kernels, tiles->derivatives, tiles->other, tiles->transposed, count, width, width, ld);
+    infini_multiply(kernels, tiles->derivatives, tiles->other, tiles->transposed, count, width, width, ld);
     if (!derivatives->joint)
         return;
     features_divide(pass, tiles->other, tiles->features, tiles->inverse, count, derivatives->states + at_z);
-    memory_multiply(kernels, tiles->derivatives, tiles->other, tiles->joint, count, width, width, ld);
+    infini_multiply(kernels, tiles->derivatives, tiles->other, tiles->joint, count, width, width, ld);
     const float *divisors = derivatives->divisors + block % pass->keys->kv_heads * pass->keys->tokens + token;
     kernels->tile_multiply(&(struct tile_product){.m = count,
                                                   .n = width,
@@ -359,7 +359,7 @@ static void keys_block(const struct write_pass *pass, const struct keys_tiles *t
                        int64_t count)
 {
     const struct kernels *kernels = pass->kernels;
-    const struct memory_keys *keys = pass->keys;
+    const struct infini_keys *keys = pass->keys;
     int64_t at = block_vector(pass, block, token);
     int64_t stride = keys->kv_heads * keys->width;
     features_gather(pass, tiles->features, block, token, count);
@@ -370,7 +370,7 @@ static void keys_block(const struct write_pass *pass, const struct keys_tiles *t
     }
     if (pass->dv.data) { /* sigma(K) P */
         memset(tiles->other, 0, (size_t)(count * pass->ld) * sizeof(float));
-        memory_multiply(kernels, tiles->other, tiles->features, tiles->behind, count, keys->width, keys->width,
+        infini_multiply(kernels, tiles->other, tiles->features, tiles->behind, count, keys->width, keys->width,
                         pass->ld);
         kernels->tile_scatter(operation_at_mutable(pass->dv.data, at, pass->dv.dtype), stride, tiles->other, pass->ld,
                               count, keys->width, NULL, pass->dv.beta, pass->dv.dtype);
@@ -381,7 +381,7 @@ static void keys_task(const struct write_pass *pass, const struct keys_tiles *ti
                       int64_t parts)
 {
     const struct attention_span *span = block_span(pass, block);
-    const struct memory_derivatives *derivatives = pass->derivatives;
+    const struct infini_derivatives *derivatives = pass->derivatives;
     int64_t width = pass->keys->width;
     const float *behind = derivatives->behind + block * pass->state;
     const float *z = derivatives->states + block * pass->state + pass->map;
@@ -397,15 +397,15 @@ static void keys_task(const struct write_pass *pass, const struct keys_tiles *ti
 }
 
 /* A gradient that starts here is 0 at the tokens that no segment writes. */
-static void unwritten_clear(const struct memory_keys *keys, struct gradient_target target)
+static void unwritten_clear(const struct infini_keys *keys, struct gradient_target target)
 {
     int64_t elements = keys->tokens * keys->kv_heads * keys->width;
     if (target.data && target.beta == 0.0f && keys_elements(keys) < elements)
         memset(target.data, 0, (size_t)elements * dtype_size(target.dtype));
 }
 
-bool memory_keys_backward(struct engine *engine, const struct memory_keys *keys,
-                          const struct memory_derivatives *derivatives, struct gradient_target dk,
+bool infini_keys_backward(struct engine *engine, const struct infini_keys *keys,
+                          const struct infini_derivatives *derivatives, struct gradient_target dk,
                           struct gradient_target dv)
 {
     struct write_pass pass = pass_create(engine, keys);
@@ -413,7 +413,7 @@ bool memory_keys_backward(struct engine *engine, const struct memory_keys *keys,
     pass.dk = dk;
     pass.dv = dv;
     int64_t blocks = keys_blocks(keys);
-    int64_t parts = memory_parts(engine, blocks, memory_token_blocks(keys->written, keys->rows * keys->segments, true));
+    int64_t parts = infini_parts(engine, blocks, infini_token_blocks(keys->written, keys->rows * keys->segments, true));
     int products = (dk.data ? (derivatives->joint ? 2 : 1) : 0) + (dv.data ? 1 : 0);
     size_t stride;
     char *scratch = keys_scratch(engine, &pass, &stride);

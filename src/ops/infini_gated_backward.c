@@ -4,11 +4,11 @@
  *      d logit_t = (1 - b_t) Z_t D_t,  as D_t is b_t times what it writes
  *      P += K^T Y
  */
-#include "src/ops/memory_gated.h"
+#include "src/ops/infini_gated.h"
 
 #include <string.h>
 
-static int64_t longest_segment(const struct memory_keys *keys)
+static int64_t longest_segment(const struct infini_keys *keys)
 {
     int64_t longest = 0;
     for (int64_t i = 0; i < keys->rows * keys->segments; i++)
@@ -19,9 +19,9 @@ static int64_t longest_segment(const struct memory_keys *keys)
 static void vectors_scatter(const struct gated_pass *pass, struct gradient_target target, const float *tile,
                             const struct chunk *chunk, const float *factor)
 {
-    const struct memory_keys *keys = pass->keys;
+    const struct infini_keys *keys = pass->keys;
     if (target.data)
-        pass->kernels->tile_scatter(operation_at_mutable(target.data, memory_chunk_vector(pass, chunk), target.dtype),
+        pass->kernels->tile_scatter(operation_at_mutable(target.data, infini_chunk_vector(pass, chunk), target.dtype),
                                     keys->kv_heads * keys->width, tile, pass->ld, chunk->count, keys->width, factor,
                                     target.beta, target.dtype);
 }
@@ -33,9 +33,9 @@ static void chunk_solve_transposed(const struct gated_pass *pass, const struct c
     for (int64_t at = (count - 1) / DIAGONAL * DIAGONAL; at >= 0; at -= DIAGONAL) {
         int64_t rows = integer_min(DIAGONAL, count - at);
         int64_t behind = at + rows;
-        memory_chunk_product_transposed(pass, y + at * ld, ld, tiles->below + behind * CHUNK + at, CHUNK,
+        infini_chunk_product_transposed(pass, y + at * ld, ld, tiles->below + behind * CHUNK + at, CHUNK,
                                         d + behind * ld, ld, rows, n, count - behind, 1.0f);
-        memory_chunk_product_transposed(pass, d + at * ld, ld, tiles->inverse + at * DIAGONAL, DIAGONAL, y + at * ld,
+        infini_chunk_product_transposed(pass, d + at * ld, ld, tiles->inverse + at * DIAGONAL, DIAGONAL, y + at * ld,
                                         ld, rows, n, rows, 0.0f);
     }
 }
@@ -58,7 +58,7 @@ struct backward_tiles {
 static int64_t backward_floats(const struct gated_pass *pass, int64_t chunks)
 {
     int64_t width = pass->keys->width;
-    return memory_chunk_floats(pass) + (2 * width + 3 * CHUNK) * pass->ld + CHUNK * (width + CHUNK + 1) +
+    return infini_chunk_floats(pass) + (2 * width + 3 * CHUNK) * pass->ld + CHUNK * (width + CHUNK + 1) +
            chunks * (width + CHUNK) * pass->ld;
 }
 
@@ -66,17 +66,17 @@ static struct backward_tiles backward_carve(float *scratch, const struct gated_p
 {
     int64_t width = pass->keys->width;
     struct backward_tiles tiles;
-    tiles.chunk = memory_chunk_carve(&scratch, pass);
-    tiles.p = memory_take(&scratch, width * pass->ld);
-    tiles.square = memory_take(&scratch, width * pass->ld);
-    tiles.y = memory_take(&scratch, CHUNK * pass->ld);
-    tiles.z = memory_take(&scratch, CHUNK * pass->ld);
-    tiles.other = memory_take(&scratch, CHUNK * pass->ld);
-    tiles.d_transposed = memory_take(&scratch, width * CHUNK);
-    tiles.across = memory_take(&scratch, CHUNK * CHUNK);
-    tiles.along = memory_take(&scratch, CHUNK);
-    tiles.states = memory_take(&scratch, chunks * width * pass->ld);
-    tiles.written = memory_take(&scratch, chunks * CHUNK * pass->ld);
+    tiles.chunk = infini_chunk_carve(&scratch, pass);
+    tiles.p = floats_take(&scratch, width * pass->ld);
+    tiles.square = floats_take(&scratch, width * pass->ld);
+    tiles.y = floats_take(&scratch, CHUNK * pass->ld);
+    tiles.z = floats_take(&scratch, CHUNK * pass->ld);
+    tiles.other = floats_take(&scratch, CHUNK * pass->ld);
+    tiles.d_transposed = floats_take(&scratch, width * CHUNK);
+    tiles.across = floats_take(&scratch, CHUNK * CHUNK);
+    tiles.along = floats_take(&scratch, CHUNK);
+    tiles.states = floats_take(&scratch, chunks * width * pass->ld);
+    tiles.written = floats_take(&scratch, chunks * CHUNK * pass->ld);
     return tiles;
 }
 
@@ -90,18 +90,18 @@ static void written_make(const struct gated_pass *pass, const struct backward_ti
     int64_t ld = pass->ld;
     const float *state = tiles->states + number * width * ld;
     float *written = tiles->written + number * CHUNK * ld;
-    memory_chunk_prepare(pass, &tiles->chunk, chunk);
-    memory_chunk_gather(pass, tiles->y, ld, pass->keys->v, chunk, -1.0f);
-    memory_chunk_product(pass, tiles->y, ld, tiles->chunk.k, ld, state, ld, chunk->count, ld, width, 1.0f);
+    infini_chunk_prepare(pass, &tiles->chunk, chunk);
+    infini_chunk_gather(pass, tiles->y, ld, pass->keys->v, chunk, -1.0f);
+    infini_chunk_product(pass, tiles->y, ld, tiles->chunk.k, ld, state, ld, chunk->count, ld, width, 1.0f);
     for (int64_t r = 0; r < chunk->count; r++)
         tiles->along[r] = -tiles->chunk.strength[r];
     pass->kernels->tile_scale(tiles->y, ld, chunk->count, ld, tiles->along);
-    memory_chunk_solve(pass, &tiles->chunk, chunk->count, written, tiles->y, ld, ld);
+    infini_chunk_solve(pass, &tiles->chunk, chunk->count, written, tiles->y, ld, ld);
     if (last)
         return;
     float *next = tiles->states + (number + 1) * width * ld;
     memcpy(next, state, (size_t)(width * ld) * sizeof *next);
-    memory_chunk_product_transposed(pass, next, ld, tiles->chunk.k, ld, written, ld, width, ld, chunk->count, 1.0f);
+    infini_chunk_product_transposed(pass, next, ld, tiles->chunk.k, ld, written, ld, width, ld, chunk->count, 1.0f);
 }
 
 /* dK, from Y in `z` and what the chunk wrote, in `other`. */
@@ -112,20 +112,20 @@ static void keys_derive(const struct gated_pass *pass, const struct backward_til
     int64_t width = pass->keys->width;
     int64_t ld = pass->ld;
     kernels->tile_gather_transposed(tiles->square, ld, tiles->p, ld, width, width, 1.0f, DTYPE_F32);
-    memory_chunk_product(pass, tiles->other, ld, written, ld, tiles->square, ld, count, ld, width, 0.0f);
+    infini_chunk_product(pass, tiles->other, ld, written, ld, tiles->square, ld, count, ld, width, 0.0f);
     kernels->tile_gather_transposed(tiles->square, ld, state, ld, width, width, 1.0f, DTYPE_F32);
-    memory_chunk_product(pass, tiles->other, ld, tiles->z, ld, tiles->square, ld, count, ld, width, 1.0f);
+    infini_chunk_product(pass, tiles->other, ld, tiles->z, ld, tiles->square, ld, count, ld, width, 1.0f);
     kernels->tile_gather_transposed(tiles->d_transposed, CHUNK, written, ld, count, width, 1.0f, DTYPE_F32);
     for (int64_t at = 0; at < count; at += DIAGONAL) {
         int64_t rows = integer_min(DIAGONAL, count - at);
         float *across = tiles->across + at * CHUNK;
-        memory_chunk_product(pass, across, CHUNK, tiles->z + at * ld, ld, tiles->d_transposed, CHUNK, rows, at + rows,
+        infini_chunk_product(pass, across, CHUNK, tiles->z + at * ld, ld, tiles->d_transposed, CHUNK, rows, at + rows,
                              width, 0.0f);
         for (int64_t r = 0; r < rows; r++)
             memset(across + r * CHUNK + at + r, 0, (size_t)(CHUNK - at - r) * sizeof *across);
     }
-    memory_chunk_product(pass, tiles->other, ld, tiles->across, CHUNK, tiles->chunk.k, ld, count, ld, count, 1.0f);
-    memory_chunk_product_transposed(pass, tiles->other, ld, tiles->across, CHUNK, tiles->chunk.k, ld, count, ld, count,
+    infini_chunk_product(pass, tiles->other, ld, tiles->across, CHUNK, tiles->chunk.k, ld, count, ld, count, 1.0f);
+    infini_chunk_product_transposed(pass, tiles->other, ld, tiles->across, CHUNK, tiles->chunk.k, ld, count, ld, count,
                                     1.0f);
 }
 
@@ -135,7 +135,7 @@ static void strengths_derive(const struct gated_pass *pass, const struct backwar
     struct gradient_target target = pass->dstrength;
     pass->kernels->tile_dots(tiles->along, tiles->z, pass->ld, written, pass->ld, chunk->count, pass->keys->width);
     for (int64_t r = 0; r < chunk->count && target.data; r++) {
-        int64_t at = memory_chunk_scalar(pass, chunk) + r * pass->keys->kv_heads;
+        int64_t at = infini_chunk_scalar(pass, chunk) + r * pass->keys->kv_heads;
         float value = tiles->along[r] * (1.0f - tiles->chunk.strength[r]);
         pass->kernels->accumulate(operation_at_mutable(target.data, at, target.dtype), target.dtype, &value, DTYPE_F32,
                                   target.beta, 1);
@@ -149,8 +149,8 @@ static void chunk_backward(const struct gated_pass *pass, const struct backward_
     int64_t ld = pass->ld;
     const float *state = tiles->states + number * width * ld;
     const float *written = tiles->written + number * CHUNK * ld;
-    memory_chunk_prepare(pass, &tiles->chunk, chunk);
-    memory_chunk_product(pass, tiles->y, ld, tiles->chunk.k, ld, tiles->p, ld, chunk->count, ld, width, 0.0f);
+    infini_chunk_prepare(pass, &tiles->chunk, chunk);
+    infini_chunk_product(pass, tiles->y, ld, tiles->chunk.k, ld, tiles->p, ld, chunk->count, ld, width, 0.0f);
     chunk_solve_transposed(pass, &tiles->chunk, chunk->count, tiles->z, tiles->y, ld, ld);
     strengths_derive(pass, tiles, chunk, written);
     for (int64_t r = 0; r < chunk->count; r++) {
@@ -162,53 +162,53 @@ static void chunk_backward(const struct gated_pass *pass, const struct backward_
         keys_derive(pass, tiles, chunk->count, state, written);
     vectors_scatter(pass, pass->dk, tiles->other, chunk, NULL);
     vectors_scatter(pass, pass->dv, tiles->z, chunk, tiles->along);
-    memory_chunk_product_transposed(pass, tiles->p, ld, tiles->chunk.k, ld, tiles->z, ld, width, ld, chunk->count,
+    infini_chunk_product_transposed(pass, tiles->p, ld, tiles->chunk.k, ld, tiles->z, ld, width, ld, chunk->count,
                                     1.0f);
 }
 
 static void block_backward(const struct gated_pass *pass, const struct backward_tiles *tiles, int64_t block)
 {
-    int64_t chunks = memory_gated_chunks(memory_gated_span(pass, block)->keys);
+    int64_t chunks = infini_gated_chunks(infini_gated_span(pass, block)->keys);
     if (chunks == 0)
         return;
     state_gather(pass, tiles->states, pass->derivatives->states + block * pass->map);
     state_gather(pass, tiles->p, pass->derivatives->behind + block * pass->map);
     for (int64_t i = 0; i < chunks; i++) {
-        struct chunk chunk = memory_chunk_at(pass, block, i);
+        struct chunk chunk = infini_chunk_at(pass, block, i);
         written_make(pass, tiles, &chunk, i, i == chunks - 1);
     }
     for (int64_t i = chunks - 1; i >= 0; i--) {
-        struct chunk chunk = memory_chunk_at(pass, block, i);
+        struct chunk chunk = infini_chunk_at(pass, block, i);
         chunk_backward(pass, tiles, &chunk, i);
     }
 }
 
 /* A gradient that starts here is 0 at the tokens that no segment writes. */
-static void unwritten_clear(const struct memory_keys *keys, struct gradient_target target, int64_t columns)
+static void unwritten_clear(const struct infini_keys *keys, struct gradient_target target, int64_t columns)
 {
-    if (target.data && target.beta == 0.0f && memory_gated_tokens(keys) < keys->tokens)
+    if (target.data && target.beta == 0.0f && infini_gated_tokens(keys) < keys->tokens)
         memset(target.data, 0, (size_t)(keys->tokens * columns) * dtype_size(target.dtype));
 }
 
-bool memory_gated_backward(struct engine *engine, const struct memory_keys *keys,
-                           const struct memory_derivatives *derivatives, struct gradient_target dk,
+bool infini_gated_backward(struct engine *engine, const struct infini_keys *keys,
+                           const struct infini_derivatives *derivatives, struct gradient_target dk,
                            struct gradient_target dv, struct gradient_target dstrength)
 {
-    struct gated_pass pass = memory_gated_pass(engine, keys);
+    struct gated_pass pass = infini_gated_pass(engine, keys);
     pass.derivatives = derivatives;
     pass.dk = dk;
     pass.dv = dv;
     pass.dstrength = dstrength;
-    int64_t chunks = memory_gated_chunks(longest_segment(keys));
+    int64_t chunks = infini_gated_chunks(longest_segment(keys));
     size_t stride;
-    char *scratch = memory_scratch(engine, backward_floats(&pass, chunks), 15, &stride);
+    char *scratch = infini_scratch(engine, backward_floats(&pass, chunks), 15, &stride);
     if (!scratch)
         return false;
     unwritten_clear(keys, dk, keys->kv_heads * keys->width);
     unwritten_clear(keys, dv, keys->kv_heads * keys->width);
     unwritten_clear(keys, dstrength, keys->kv_heads);
-    memory_gated_count(engine, keys, 6.0, 5.0);
-#pragma omp parallel for schedule(dynamic) num_threads(memory_gated_threads(engine, keys))
+    infini_gated_count(engine, keys, 6.0, 5.0);
+#pragma omp parallel for schedule(dynamic) num_threads(infini_gated_threads(engine, keys))
     for (int64_t block = 0; block < keys->rows * keys->segments * keys->kv_heads; block++) {
         struct backward_tiles tiles =
             backward_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), &pass, chunks);

@@ -1,5 +1,5 @@
 /* The gradients of reading Infini-attention's memory. */
-#include "src/ops/memory_read_pass.h"
+#include "src/ops/infini_read_pass.h"
 
 #include <string.h>
 
@@ -15,7 +15,7 @@ static void backward_begin(const struct read_pass *pass, const struct read_tiles
 
 static float *norm_part(const struct read_pass *pass, const struct read_block *block)
 {
-    const struct memory_read_shape *shape = pass->shape;
+    const struct infini_read_shape *shape = pass->shape;
     int64_t part = pass->first_part[block->span] + (block->token - shape->span[block->span].query) / TOKEN_BLOCK;
     return pass->norm_parts + (part * shape->heads + block->head) * shape->width;
 }
@@ -25,10 +25,10 @@ static void backward_empty(const struct read_pass *pass, const struct read_tiles
 {
     memset(tiles->derivatives, 0, (size_t)(block->count * pass->ld) * sizeof(float));
     if (pass->dq.data)
-        memory_read_scatter(pass, pass->dq, block, tiles->derivatives, NULL);
-    memory_read_gather(pass, tiles->derivatives, pass->dy, block, 1.0f);
+        infini_read_scatter(pass, pass->dq, block, tiles->derivatives, NULL);
+    infini_read_gather(pass, tiles->derivatives, pass->dy, block, 1.0f);
     if (pass->da_dot.data)
-        memory_read_scatter(pass, pass->da_dot, block, tiles->derivatives, NULL);
+        infini_read_scatter(pass, pass->da_dot, block, tiles->derivatives, NULL);
     for (int64_t r = 0; r < block->count; r++)
         pass->gate_derivatives[(block->token + r) * pass->shape->heads + block->head] = 0.0f;
     if (pass->norm)
@@ -43,7 +43,7 @@ static void read_derive(const struct read_pass *pass, const struct read_tiles *t
     int64_t width = pass->shape->width;
     int64_t stride = pass->shape->heads * width;
     float *part = norm_part(pass, block);
-    struct norm_rows rows = memory_read_normed(pass, tiles, block, inverse);
+    struct norm_rows rows = infini_read_normed(pass, tiles, block, inverse);
     memset(part, 0, (size_t)width * sizeof *part);
     kernels->tile_gather(tiles->slope, width, operation_at(pass->dy, block->at, pass->dtype), stride, block->count,
                          width, 1.0f, pass->dtype);
@@ -63,28 +63,28 @@ static void read_derive(const struct read_pass *pass, const struct read_tiles *t
 static void backward_block(const struct read_pass *pass, const struct read_tiles *tiles, const struct read_block *block)
 {
     const struct kernels *kernels = pass->kernels;
-    const struct memory_read_shape *shape = pass->shape;
+    const struct infini_read_shape *shape = pass->shape;
     int64_t width = shape->width;
     int64_t ld = pass->ld;
     float g = block->g;
-    if (memory_read_empty(pass, block->state)) {
+    if (infini_read_empty(pass, block->state)) {
         backward_empty(pass, tiles, block);
         return;
     }
     float *inverse = pass->inverse + block->head * pass->tokens + block->token;
     float *divisors = pass->divisors + block->head * pass->tokens + block->token;
-    memory_read_features(pass, tiles->features, block);
-    memory_read_inverses(pass, inverse, tiles->features, block->count, tiles->z);
+    infini_read_features(pass, tiles->features, block);
+    infini_read_inverses(pass, inverse, tiles->features, block->count, tiles->z);
     float from_read = g;
     if (pass->norm) {
         read_derive(pass, tiles, block, inverse);
         memcpy(tiles->inverse, tiles->along, (size_t)block->count * sizeof(float));
         from_read = 1.0f;
     } else {
-        memory_read_gather(pass, tiles->output, pass->dy, block, 1.0f);
+        infini_read_gather(pass, tiles->output, pass->dy, block, 1.0f);
     }
     memset(tiles->derivatives, 0, (size_t)(block->count * ld) * sizeof(float));
-    memory_multiply(kernels, tiles->derivatives, tiles->output, tiles->m, block->count, width, width, ld);
+    infini_multiply(kernels, tiles->derivatives, tiles->output, tiles->m, block->count, width, width, ld);
     kernels->tile_dots(tiles->along, tiles->derivatives, ld, tiles->features, ld, block->count, width);
     for (int64_t r = 0; r < block->count; r++) {
         int64_t at = block->at + r * shape->heads * width;
@@ -114,14 +114,14 @@ static void backward_block(const struct read_pass *pass, const struct read_tiles
                                      shape->heads * width, tiles->derivatives, tiles->features, ld, block->count, width,
                                      pass->dq.beta, pass->dq.dtype);
         } else {
-            memory_read_scatter(pass, pass->dq, block, tiles->derivatives, NULL);
+            infini_read_scatter(pass, pass->dq, block, tiles->derivatives, NULL);
         }
     }
     if (!pass->da_dot.data)
         return;
     if (pass->norm)
-        memory_read_gather(pass, tiles->output, pass->dy, block, 1.0f);
-    memory_read_scatter(pass, pass->da_dot, block, tiles->output, tiles->rest);
+        infini_read_gather(pass, tiles->output, pass->dy, block, 1.0f);
+    infini_read_scatter(pass, pass->da_dot, block, tiles->output, tiles->rest);
 }
 
 /* g dy, or with a norm d loss / d a_mem. */
@@ -132,7 +132,7 @@ static void read_gather(const struct read_pass *pass, float *tile, const struct 
         pass->kernels->tile_gather(tile, pass->ld, pass->read_derivatives + block->at, pass->shape->heads * width,
                                    block->count, width, 1.0f, DTYPE_F32);
     else
-        memory_read_gather(pass, tile, pass->dy, block, block->g);
+        infini_read_gather(pass, tile, pass->dy, block, block->g);
 }
 
 /* Rows of d loss / d M = the sum over heads and queries of sigma(q)^T (g / d) dy, and (with the first rows) d loss / d
@@ -141,11 +141,11 @@ static void states_task(const struct read_pass *pass, const struct read_tiles *t
                         struct range rows)
 {
     const struct kernels *kernels = pass->kernels;
-    const struct memory_read_shape *shape = pass->shape;
+    const struct infini_read_shape *shape = pass->shape;
     int64_t width = shape->width;
     int64_t ld = pass->ld;
     int64_t state = (span * shape->kv_heads + kv_head) * pass->state;
-    bool empty = memory_read_empty(pass, pass->states + state);
+    bool empty = infini_read_empty(pass, pass->states + state);
     bool of_z = pass->divides && rows.begin == 0;
     memset(tiles->m, 0, (size_t)(rows.count * ld) * sizeof(float));
     memset(tiles->z, 0, (size_t)ld * sizeof(float));
@@ -153,15 +153,15 @@ static void states_task(const struct read_pass *pass, const struct read_tiles *t
         for (int64_t at = 0; at < shape->span[span].queries; at += TOKEN_BLOCK) {
             if (shape->kv_of_head[head] != kv_head || empty)
                 continue;
-            struct read_block block = memory_read_block(pass, span, head, at);
+            struct read_block block = infini_read_block(pass, span, head, at);
             int64_t scalars = head * pass->tokens + block.token;
-            memory_read_features(pass, tiles->features, &block);
+            infini_read_features(pass, tiles->features, &block);
             read_gather(pass, tiles->output, &block);
             kernels->tile_scale(tiles->output, ld, block.count, ld, pass->inverse + scalars);
-            memory_multiply_transposed(kernels, tiles->m, tiles->features + rows.begin, tiles->output, rows.count,
+            infini_multiply_transposed(kernels, tiles->m, tiles->features + rows.begin, tiles->output, rows.count,
                                        width, block.count, ld);
             if (of_z)
-                memory_multiply(kernels, tiles->z, pass->divisors + scalars, tiles->features, 1, width, block.count,
+                infini_multiply(kernels, tiles->z, pass->divisors + scalars, tiles->features, 1, width, block.count,
                                 ld);
         }
     float *to = (float *)pass->dstates.data + state;
@@ -173,12 +173,12 @@ static void states_task(const struct read_pass *pass, const struct read_tiles *t
 
 static void states_backward(struct engine *engine, const struct read_pass *pass)
 {
-    const struct memory_read_shape *shape = pass->shape;
+    const struct infini_read_shape *shape = pass->shape;
     int64_t parts =
-        memory_parts(engine, shape->spans * shape->kv_heads, integer_divide_up(shape->width, TILE_MULTIPLE));
+        infini_parts(engine, shape->spans * shape->kv_heads, integer_divide_up(shape->width, TILE_MULTIPLE));
     int64_t work = pass->tokens * shape->heads * pass->map;
     size_t stride;
-    char *scratch = memory_read_scratch(engine, pass, &stride);
+    char *scratch = infini_read_scratch(engine, pass, &stride);
     if (!scratch)
         return;
     engine->context->time.flops[TIME_ATTENTION] += 2.0 * (double)work;
@@ -187,7 +187,7 @@ static void states_backward(struct engine *engine, const struct read_pass *pass)
         for (int64_t kv_head = 0; kv_head < shape->kv_heads; kv_head++)
             for (int64_t part = 0; part < parts; part++) {
                 struct read_tiles tiles =
-                    memory_read_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass);
+                    infini_read_carve((float *)(scratch + (size_t)omp_get_thread_num() * stride), pass);
                 states_task(pass, &tiles, span, kv_head, range_partition(shape->width, parts, part));
             }
 }
@@ -195,7 +195,7 @@ static void states_backward(struct engine *engine, const struct read_pass *pass)
 /* Room for what a norm's gradient needs; the number of its parts, or -1 when memory is out. */
 static int64_t norm_prepare(struct tape *tape, struct read_pass *pass)
 {
-    const struct memory_read_shape *shape = pass->shape;
+    const struct infini_read_shape *shape = pass->shape;
     int64_t parts = 0;
     int64_t vector = shape->heads * shape->width;
     pass->first_part = arena_allocate(tape->work, (size_t)shape->spans * sizeof *pass->first_part);
@@ -208,16 +208,16 @@ static int64_t norm_prepare(struct tape *tape, struct read_pass *pass)
     return pass->first_part && pass->norm_parts && pass->read_derivatives ? parts : -1;
 }
 
-void memory_read_backward(struct tape *tape, const struct tape_record *record)
+void infini_read_backward(struct tape *tape, const struct tape_record *record)
 {
     static const struct read_tasks tasks = {.begin = backward_begin, .run = backward_block};
-    const struct memory_read_shape *shape = record->saved;
+    const struct infini_read_shape *shape = record->saved;
     struct engine *engine = tape->engine;
     const struct tensor *norm = record->input[4];
     enum time_kind before = time_enter(&engine->context->time, TIME_ATTENTION);
     struct arena_mark mark = arena_mark(tape->work);
     struct read_pass pass =
-        memory_read_pass(engine, shape, record, operation_floats(tape, record->input[3]), norm ? norm->data : NULL);
+        infini_read_pass(engine, shape, record, operation_floats(tape, record->input[3]), norm ? norm->data : NULL);
     size_t scalars = (size_t)(pass.tokens * shape->heads) * sizeof(float);
     pass.dy = tape_gradient(record->output);
     pass.inverse = arena_allocate(tape->work, scalars);
@@ -229,7 +229,7 @@ void memory_read_backward(struct tape *tape, const struct tape_record *record)
     pass.da_dot = tape_target(tape, record->input[2]);
     pass.dstates = tape_target(tape, record->input[1]);
     bool there = pass.gate && pass.inverse && pass.divisors && pass.gate_derivatives && parts >= 0;
-    if (there && memory_read_run(engine, &pass, &tasks)) {
+    if (there && infini_read_run(engine, &pass, &tasks)) {
         if (pass.dstates.data)
             states_backward(engine, &pass);
         operation_sum_columns(tape, tape_target(tape, record->input[3]), pass.gate_derivatives, DTYPE_F32, pass.tokens,

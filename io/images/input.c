@@ -61,40 +61,40 @@ enum status image_file_read(struct context *context, const char *path, int descr
     return STATUS_OK;
 }
 
-enum status stream_open(struct context *context, const char *path, struct stream *stream)
+enum status input_open(struct context *context, const char *path, struct input *input)
 {
     int descriptor;
     int64_t bytes = 0;
-    *stream = (struct stream){.context = context, .path = path};
+    *input = (struct input){.context = context, .path = path};
     CHECK(image_file_open(context, path, &descriptor, &bytes));
-    stream->file = gzdopen(descriptor, "rb");
-    if (!stream->file) {
+    input->file = gzdopen(descriptor, "rb");
+    if (!input->file) {
         close(descriptor);
         return context_fail(context, STATUS_MEMORY, "%s: out of memory for reading", path);
     }
-    (void)gzbuffer(stream->file, 1 << 17);
-    stream->bytes_most = gzdirect(stream->file) ? bytes : bytes * INFLATE_MOST;
+    (void)gzbuffer(input->file, 1 << 17);
+    input->bytes_most = gzdirect(input->file) ? bytes : bytes * INFLATE_MOST;
     return STATUS_OK;
 }
 
-void stream_close(struct stream *stream)
+void input_close(struct input *input)
 {
-    if (stream->file)
-        gzclose_r(stream->file);
-    stream->file = NULL;
+    if (input->file)
+        gzclose_r(input->file);
+    input->file = NULL;
 }
 
-enum status stream_read(struct stream *stream, void *bytes, int64_t count, int64_t *got)
+enum status input_read(struct input *input, void *bytes, int64_t count, int64_t *got)
 {
     enum { PIECE = 1 << 26 };
     *got = 0;
     while (*got < count) {
         int64_t piece = count - *got < PIECE ? count - *got : PIECE;
-        int result = gzread(stream->file, (char *)bytes + *got, (unsigned)piece);
+        int result = gzread(input->file, (char *)bytes + *got, (unsigned)piece);
         int code = Z_OK;
-        const char *reason = gzerror(stream->file, &code);
+        const char *reason = gzerror(input->file, &code);
         if (result < 0 || (code != Z_OK && code != Z_STREAM_END))
-            return context_fail(stream->context, STATUS_FILE, "%s: is %s; copy or prepare it again", stream->path,
+            return context_fail(input->context, STATUS_FILE, "%s: is %s; copy or prepare it again", input->path,
                                 code == Z_BUF_ERROR ? "truncated: its gzip data has no end"
                                 : code == Z_ERRNO   ? strerror(errno)
                                                     : reason);
@@ -105,25 +105,25 @@ enum status stream_read(struct stream *stream, void *bytes, int64_t count, int64
     return STATUS_OK;
 }
 
-enum status stream_read_all(struct stream *stream, void *bytes, int64_t count)
+enum status input_read_all(struct input *input, void *bytes, int64_t count)
 {
     int64_t got = 0;
-    CHECK(stream_read(stream, bytes, count, &got));
+    CHECK(input_read(input, bytes, count, &got));
     if (got < count)
-        return context_fail(stream->context, STATUS_FILE,
+        return context_fail(input->context, STATUS_FILE,
                             "%s: is truncated: %" PRId64 " more bytes should follow; copy or prepare it again",
-                            stream->path, count - got);
+                            input->path, count - got);
     return STATUS_OK;
 }
 
-enum status stream_expect_end(struct stream *stream)
+enum status input_expect_end(struct input *input)
 {
     char more;
     int64_t got = 0;
-    CHECK(stream_read(stream, &more, 1, &got));
+    CHECK(input_read(input, &more, 1, &got));
     if (got > 0)
-        return context_fail(stream->context, STATUS_FILE,
+        return context_fail(input->context, STATUS_FILE,
                             "%s: goes on behind what its header counts; it is damaged, copy or prepare it again",
-                            stream->path);
+                            input->path);
     return STATUS_OK;
 }

@@ -2,8 +2,8 @@
 #ifndef CAIRN_TESTS_UNIT_MEMORY_SUPPORT_H
 #define CAIRN_TESTS_UNIT_MEMORY_SUPPORT_H
 
-#include "dist/parallel/memory.h"
-#include "src/ops/memory.h"
+#include "dist/parallel/infini.h"
+#include "src/ops/infini.h"
 #include "tests/unit/ops_support.h"
 
 enum { K, V, Q, A_DOT, GATE, STRENGTH, NORM, INPUTS, MOST_SPANS = 600, MOST_SAMPLES = 12 };
@@ -75,7 +75,7 @@ static inline enum dtype input_type(const struct problem *p, int input, enum dty
 
 static inline int64_t state_count(const struct problem *p)
 {
-    return p->rows * p->kv_heads * memory_elements(p->update, p->width);
+    return p->rows * p->kv_heads * infini_elements(p->update, p->width);
 }
 
 static const int32_t one_for_all[] = {0, 0, 0, 0};
@@ -141,13 +141,13 @@ static inline void problem_run(struct bench *bench, const struct problem *p, flo
         memset(gate.gradient, 0, (size_t)p->heads * sizeof(float));
     input[GATE]->parameter = &gate;
     gate.value = *input[GATE];
-    struct memory_shape shape = {p->rows,  p->segments, p->span,   p->kv_heads,
+    struct infini_shape shape = {p->rows,  p->segments, p->span,   p->kv_heads,
                                  p->width, p->update,   p->before, result->after};
-    struct memory_read_shape read = {p->rows * p->segments, p->span, p->heads, p->kv_heads, p->width, p->kv_of_head};
+    struct infini_read_shape read = {p->rows * p->segments, p->span, p->heads, p->kv_heads, p->width, p->kv_of_head};
     read.update = p->update;
-    struct tensor *states = memory_states(tape, NULL, input[K], input[V], is_gated(p) ? input[STRENGTH] : NULL, &shape);
+    struct tensor *states = infini_states(tape, NULL, input[K], input[V], is_gated(p) ? input[STRENGTH] : NULL, &shape);
     struct tensor *output =
-        memory_read(tape, input[Q], states, input[A_DOT], input[GATE], p->norm ? input[NORM] : NULL, &read);
+        infini_read(tape, input[Q], states, input[A_DOT], input[GATE], p->norm ? input[NORM] : NULL, &read);
     if (!output)
         fail_msg("%s: %s", p->name, bench->context.text);
     floats_load(result->output, output->data, dtype, input_count(p, Q));
