@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype)
+MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype)
 {
     switch (dtype) {
     case DTYPE_F32:

@@ -30,6 +30,8 @@ struct mesh {
     struct event_ring *ring;
 };
 
+MPI_Datatype mesh_datatype(const struct mesh *mesh, enum dtype dtype);
+
 /* A stay in MPI: what the account of time goes back to, and the event in the ring. */
 struct mesh_mark {
     enum time_kind before;

@@ -29,7 +29,7 @@ struct exchange_plane {
     int64_t value_step; /* within a line in memory */
 };
 
-typedef enum status (*exchange_visit_plane)(void *self, const struct exchange_plane *plane);
+typedef enum status (*exchange_visit_plane)(void *self, const struct exchange_plane *plane) MUST_USE;
 
 /* Cuts a box of an array into planes of the tensor of its place. Visits until one fails. */
 enum status exchange_planes(const struct exchange_place *place, const struct state_array *array, const struct box *box,

@@ -47,7 +47,7 @@ static enum status start_plain(struct command *command)
 }
 
 typedef enum status (*model_bench)(struct context *context, struct mesh *mesh, struct engine *engine,
-                                   const struct config *config, const struct bench_options *options);
+                                   const struct config *config, const struct bench_options *options) MUST_USE;
 
 static enum status run_model(struct command *command, const char *path, model_bench bench,
                              const struct bench_options *options)

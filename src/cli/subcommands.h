@@ -6,7 +6,7 @@
 
 struct subcommand {
     const char *name;
-    enum status (*run)(struct command *command, int argc, char **argv);
+    enum status (*run)(struct command *command, int argc, char **argv) MUST_USE;
     const char *summary;
     const char *help;
 };

@@ -166,4 +166,18 @@ static inline struct image_set *opened(struct fixture *fixture, const char *name
 
 #define IMAGE_TEST(function) cmocka_unit_test_setup_teardown(function, fixture_create, fixture_destroy)
 
+/* 2 x 3 of colour. */
+static const uint8_t colours[18] = {0, 91, 182, 53, 144, 235, 106, 197, 32, 37, 128, 219, 101, 192, 27, 165, 0, 91};
+static const uint8_t grays[6] = {0, 50, 100, 150, 200, 255};
+
+static inline void write_colour(struct fixture *fixture, const char *name)
+{
+    write_png(fixture, name, 2, 3, PNG_COLOR_TYPE_RGB, 8, colours, 9, NULL);
+}
+
+static inline void write_gray(struct fixture *fixture, const char *name)
+{
+    write_png(fixture, name, 2, 3, PNG_COLOR_TYPE_GRAY, 8, grays, 3, NULL);
+}
+
 #endif

@@ -1,110 +1,5 @@
-/* The evolution of a system of tasks without training: qualities are scripted. */
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "src/core/integer.h"
-#include "src/evolve/record.h"
-#include "src/evolve/visit.h"
-#include "tests/support/support.h"
-
-enum { LAYERS = 3, CHILDREN = 4 };
-
-static int system_call(const char *command)
-{
-    return system(command);
-}
-
-static int64_t elements(void *self, enum part part, int64_t extent)
-{
-    static const int64_t sizes[] = {[PART_PATCHES] = 10, [PART_POSITIONS] = 20, [PART_LAYER] = 100, [PART_NORM] = 2};
-    (void)self;
-    return part == PART_HEAD ? 3 * extent : part == PART_ADAPTER ? 5 * extent : sizes[part];
-}
-
-static double flops(void *self, int64_t layers, int64_t adapters, int64_t classes)
-{
-    (void)self;
-    return (double)(100 * layers + 2 * adapters + classes);
-}
-
-/* Knows its space, and has nothing. */
-static void make_empty(struct context *context, struct system *system)
-{
-    context_create(context);
-    system_create(context, system);
-    system->seed = 3;
-    system->sizes = (struct sizes){NULL, elements, flops};
-    space_standard(&system->space, LAYERS);
-    system->space.list[HYPER_LAYERS] = (struct space_list){3, 2, {1, 2, 3}};
-}
-
-static void make(struct context *context, struct system *system)
-{
-    static const char *const names[] = {"a", "b", "c"};
-    make_empty(context, system);
-    assert_ok(context, system_add_root(system));
-    for (int t = 0; t < 3; t++) {
-        struct task task = {.classes = 10, .kept = -1, .accuracy = NAN, .private = t == 2};
-        strcpy(task.name, names[t]);
-        assert_non_null(system_add_task(system, &task));
-    }
-}
-
-static void end(struct context *context, struct system *system)
-{
-    system_destroy(system);
-    assert_int_equal(context->memory.bytes_total, 0);
-}
-
-/* A visit of two generations; a child's quality follows from its id, and some children fail. */
-static void visit_once(struct system *system, int task, int64_t iteration)
-{
-    struct visit visit;
-    struct child child[CHILDREN];
-    assert_ok(system->context, visit_begin(system, task, iteration, &visit));
-    for (int g = 0; g < 2; g++) {
-        visit_generation(&visit);
-        for (int i = 0; i < CHILDREN; i++)
-            assert_ok(system->context, visit_sample(&visit, i + 1, &child[i]));
-        for (int i = 0; i < CHILDREN; i++) {
-            double quality = (double)(child[i].path.id * 7 % 10) / 10.0;
-            if (quality * path_factor(system, &child[i].path) >= child[i].bar)
-                assert_ok(system->context, visit_accept(&visit, &child[i], quality));
-        }
-    }
-    assert_ok(system->context, visit_end(&visit));
-    visit_destroy(&visit);
-}
-
-/* Member by member: what lies between members is nobody's. */
-static bool equal_paths(const struct path *a, const struct path *b)
-{
-    return a->id == b->id && a->parent == b->parent && a->task == b->task && a->count == b->count &&
-           memcmp(a->value, b->value, sizeof a->value) == 0 && memcmp(a->act, b->act, sizeof a->act) == 0 &&
-           memcmp(a->component, b->component, (size_t)a->count * sizeof *a->component) == 0 &&
-           memcmp(&a->quality, &b->quality, sizeof a->quality) == 0 &&
-           memcmp(&a->score, &b->score, sizeof a->score) == 0 && a->clones == b->clones;
-}
-
-static bool equal_components(const struct component *a, const struct component *b)
-{
-    return a->id == b->id && a->origin == b->origin && a->part == b->part && a->layer == b->layer &&
-           a->task == b->task && a->elements == b->elements;
-}
-
-static bool equal_systems(const struct system *a, const struct system *b)
-{
-    bool equal = a->path_count == b->path_count && a->component_count == b->component_count;
-    for (int i = 0; equal && i < a->path_count; i++)
-        equal = equal_paths(&a->paths[i], &b->paths[i]);
-    for (int i = 0; equal && i < a->component_count; i++)
-        equal = equal_components(&a->components[i], &b->components[i]);
-    return equal;
-}
+/* How a system of tasks changes: parents, mutations, acceptance, scores. */
+#include "tests/unit/evolve_support.h"
 
 /* -- The space -- */
 
@@ -556,74 +451,6 @@ static void the_same_seed_gives_the_same_system(void **state)
     end(&other, &b);
 }
 
-/* -- The state as a file -- */
-
-static void read_newest(struct context *context, const char *folder, struct system *system, char **text)
-{
-    make_empty(context, system);
-    assert_ok(context, record_find(context, folder, text));
-    assert_non_null(*text);
-    assert_ok(context, record_read(system, *text));
-}
-
-static void a_state_is_read_as_it_was_written_and_goes_on_alike(void **state)
-{
-    char folder[] = "/tmp/cairn-evolve-XXXXXX";
-    char command[64];
-    struct context context;
-    struct context other;
-    struct system system;
-    struct system again;
-    char *text;
-    char *settings;
-    json_t *history = json_array();
-    (void)state;
-    assert_non_null(mkdtemp(folder));
-    make(&context, &system);
-    system.mutation = MUTATION_ACTIONS;
-    assert_ok(&context, record_find(&context, folder, &text));
-    assert_null(text);
-    for (int t = 0; t < 3; t++)
-        visit_once(&system, t, 1);
-    assert_ok(&context, record_write(&system, folder, "a: 1\n", history, 2));
-    read_newest(&other, folder, &again, &text);
-    again.mutation = MUTATION_ACTIONS;
-    assert_true(equal_systems(&system, &again));
-    assert_true(again.tasks[2].private && !again.tasks[1].private);
-    assert_int_equal(again.next_component, system.next_component);
-    assert_ok(&other, record_settings(&other, text, &settings, NULL));
-    assert_string_equal(settings, "a: 1\n");
-    memory_free(&other, settings);
-    for (int t = 0; t < 3; t++) {
-        visit_once(&system, t, 2);
-        visit_once(&again, t, 2);
-    }
-    assert_true(equal_systems(&system, &again));
-    /* A newer file that `latest` does not name yet is as if it were not there. */
-    snprintf(command, sizeof command, "%s/state-000009.json", folder);
-    FILE *file = fopen(command, "w");
-    assert_non_null(file);
-    fputs("{", file);
-    fclose(file);
-    memory_free(&other, text);
-    assert_ok(&other, record_find(&other, folder, &text));
-    assert_non_null(strstr(text, "\"visits\": 3"));
-    /* Damage is named. */
-    struct system damaged;
-    system_create(&context, &damaged);
-    space_standard(&damaged.space, LAYERS);
-    assert_fails(&context, record_read(&damaged, "{}"), STATUS_FILE, "it has no root");
-    assert_fails(&context, record_read(&damaged, "{"), STATUS_FILE, "it is no JSON");
-    assert_fails(&context, record_read(&damaged, "{\"paths\": [{\"task\": 5}]}"), STATUS_FILE, "a path of no task");
-    system_destroy(&damaged);
-    memory_free(&other, text);
-    json_decref(history);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system_call(command), 0);
-    end(&other, &again);
-    end(&context, &system);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -641,7 +468,6 @@ int main(void)
         cmocka_unit_test(sizes_add_up_and_fall_when_shared),
         cmocka_unit_test(what_is_kept_never_changes_and_ids_are_never_used_again),
         cmocka_unit_test(the_same_seed_gives_the_same_system),
-        cmocka_unit_test(a_state_is_read_as_it_was_written_and_goes_on_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
