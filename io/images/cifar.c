@@ -14,13 +14,13 @@ enum {
 enum { CLASSES10 = 10, COARSE100 = 20, CLASSES100 = 100 };
 
 /* How large it is shows at its end only. */
-static enum status read_whole(struct input *input, void **bytes, size_t *room, int64_t *count)
+static enum status read_whole(struct unzip *unzip, void **bytes, size_t *room, int64_t *count)
 {
     int64_t got = 0;
     *count = 0;
     do {
-        CHECK(room_grow(input->context, bytes, room, (size_t)*count, (size_t)*count + (1 << 20)));
-        CHECK(input_read(input, (char *)*bytes + *count, (int64_t)*room - *count, &got));
+        CHECK(room_grow(unzip->context, bytes, room, (size_t)*count, (size_t)*count + (1 << 20)));
+        CHECK(unzip_read(unzip, (char *)*bytes + *count, (int64_t)*room - *count, &got));
         *count += got;
     } while (got > 0);
     return STATUS_OK;
@@ -68,14 +68,14 @@ static enum status check(const struct image_set *set, const char *path, const ui
 
 enum status cifar_add(struct image_set *set, const char *path)
 {
-    struct input input;
+    struct unzip unzip;
     void *raw = NULL;
     size_t room = 0;
     int64_t count = 0;
-    enum status status = input_open(set->context, path, &input);
+    enum status status = unzip_open(set->context, path, &unzip);
     if (status != STATUS_OK)
         return status;
-    TRY(read_whole(&input, &raw, &room, &count));
+    TRY(read_whole(&unzip, &raw, &room, &count));
     const uint8_t *bytes = raw;
     if (set->facts.format == IMAGES_AUTO)
         TRY(recognize(set, path, bytes, count));
@@ -95,7 +95,7 @@ enum status cifar_add(struct image_set *set, const char *path)
     set->facts.classes = hundred ? CLASSES100 : CLASSES10;
 done:
     memory_free(set->context, raw);
-    input_close(&input);
+    unzip_close(&unzip);
     return status;
 }
 

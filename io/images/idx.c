@@ -15,10 +15,10 @@ struct idx_header {
     int64_t elements;
 };
 
-static enum status read_sizes(struct input *input, struct idx_header *header)
+static enum status read_sizes(struct unzip *unzip, struct idx_header *header)
 {
     unsigned char sizes[4 * DIMENSIONS];
-    CHECK(input_read_all(input, sizes, 4 * header->dimensions));
+    CHECK(unzip_read_all(unzip, sizes, 4 * header->dimensions));
     header->elements = 1;
     for (int i = 0; i < DIMENSIONS; i++)
         header->size[i] = 1;
@@ -26,37 +26,37 @@ static enum status read_sizes(struct input *input, struct idx_header *header)
         const unsigned char *at = sizes + (ptrdiff_t)4 * i;
         header->size[i] = (int64_t)at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3];
         if (header->size[i] == 0)
-            return context_fail(input->context, STATUS_FILE, "%s: dimension %d is 0: there is nothing in it",
-                                input->path, i + 1);
+            return context_fail(unzip->context, STATUS_FILE, "%s: dimension %d is 0: there is nothing in it",
+                                unzip->path, i + 1);
         if (__builtin_mul_overflow(header->elements, header->size[i], &header->elements))
             header->elements = INT64_MAX;
     }
-    if (header->elements > input->bytes_most)
-        return context_fail(input->context, STATUS_FILE,
+    if (header->elements > unzip->bytes_most)
+        return context_fail(unzip->context, STATUS_FILE,
                             "%s: is truncated or damaged: its header counts more elements than the file can hold; copy "
                             "or prepare it again",
-                            input->path);
+                            unzip->path);
     return STATUS_OK;
 }
 
-static enum status read_header(struct input *input, struct idx_header *header)
+static enum status read_header(struct unzip *unzip, struct idx_header *header)
 {
     unsigned char magic[4];
-    CHECK(input_read_all(input, magic, 4));
+    CHECK(unzip_read_all(unzip, magic, 4));
     if (magic[0] != 0 || magic[1] != 0 || magic[3] < 1)
-        return context_fail(input->context, STATUS_FILE,
+        return context_fail(unzip->context, STATUS_FILE,
                             "%s: is no IDX file: it does not begin with two zero bytes, a type and a number of "
                             "dimensions; name an IDX file or set data.format",
-                            input->path);
+                            unzip->path);
     if (magic[2] != UNSIGNED_BYTES)
-        return context_fail(input->context, STATUS_FILE,
+        return context_fail(unzip->context, STATUS_FILE,
                             "%s: holds elements of type 0x%02x, where images and labels are unsigned bytes (0x08)",
-                            input->path, magic[2]);
+                            unzip->path, magic[2]);
     header->dimensions = magic[3];
     if (header->dimensions > DIMENSIONS)
-        return context_fail(input->context, STATUS_FILE, "%s: has %d dimensions, where images have 3 or 4", input->path,
+        return context_fail(unzip->context, STATUS_FILE, "%s: has %d dimensions, where images have 3 or 4", unzip->path,
                             header->dimensions);
-    return read_sizes(input, header);
+    return read_sizes(unzip, header);
 }
 
 /* "...images-idx3-ubyte.gz" to "...labels-idx1-ubyte.gz"; false where the name says nothing. */
@@ -96,14 +96,14 @@ static enum status find_labels(struct context *context, const char *path, char *
 static enum status read_labels(struct image_set *set, const char *path, int64_t begin, int64_t count)
 {
     char name[PATH_ROOM];
-    struct input input = {0};
+    struct unzip unzip = {0};
     struct idx_header header = {0};
     uint8_t *bytes = NULL;
     CHECK(find_labels(set->context, path, name, sizeof name));
-    enum status status = input_open(set->context, name, &input);
+    enum status status = unzip_open(set->context, name, &unzip);
     if (status != STATUS_OK)
         return status;
-    TRY(read_header(&input, &header));
+    TRY(read_header(&unzip, &header));
     if (header.dimensions != 1) {
         status = context_fail(set->context, STATUS_FILE, "%s: has %d dimensions, where labels have 1", name,
                               header.dimensions);
@@ -119,8 +119,8 @@ static enum status read_labels(struct image_set *set, const char *path, int64_t 
         status = STATUS_MEMORY;
         goto done;
     }
-    TRY(input_read_all(&input, bytes, count));
-    TRY(input_expect_end(&input));
+    TRY(unzip_read_all(&unzip, bytes, count));
+    TRY(unzip_expect_end(&unzip));
     for (int64_t i = 0; i < count; i++) {
         set->labels[begin + i] = bytes[i];
         if (bytes[i] >= set->facts.classes)
@@ -128,18 +128,18 @@ static enum status read_labels(struct image_set *set, const char *path, int64_t 
     }
 done:
     memory_free(set->context, bytes);
-    input_close(&input);
+    unzip_close(&unzip);
     return status;
 }
 
 enum status idx_add(struct image_set *set, const char *path)
 {
-    struct input input;
+    struct unzip unzip;
     struct idx_header header = {0};
-    enum status status = input_open(set->context, path, &input);
+    enum status status = unzip_open(set->context, path, &unzip);
     if (status != STATUS_OK)
         return status;
-    TRY(read_header(&input, &header));
+    TRY(read_header(&unzip, &header));
     if (header.dimensions < 3) {
         status = context_fail(set->context, STATUS_FILE, "%s: has %d dimensions, where images have 3 or 4%s", path,
                               header.dimensions,
@@ -148,10 +148,10 @@ enum status idx_add(struct image_set *set, const char *path)
     }
     int64_t begin = set->facts.count;
     TRY(set_add_origin(set, path, header.size[0], header.size[1], header.size[2], header.size[3]));
-    TRY(input_read_all(&input, set->pixels + begin * (header.elements / header.size[0]), header.elements));
-    TRY(input_expect_end(&input));
+    TRY(unzip_read_all(&unzip, set->pixels + begin * (header.elements / header.size[0]), header.elements));
+    TRY(unzip_expect_end(&unzip));
     TRY(read_labels(set, path, begin, header.size[0]));
 done:
-    input_close(&input);
+    unzip_close(&unzip);
     return status;
 }

@@ -112,24 +112,24 @@ enum status image_file_read(struct context *context, const char *path, int descr
 /* -- Files -- */
 
 /* A file, compressed by gzip or not, from its beginning to its end. */
-struct input {
+struct unzip {
     struct context *context;
     const char *path;
     gzFile file;
     int64_t bytes_most; /* that it can hold */
 };
 
-enum status input_open(struct context *context, const char *path, struct input *input) MUST_USE;
-void input_close(struct input *input);
+enum status unzip_open(struct context *context, const char *path, struct unzip *unzip) MUST_USE;
+void unzip_close(struct unzip *unzip);
 
 /* Up to `count` bytes; fewer at the end. */
-enum status input_read(struct input *input, void *bytes, int64_t count, int64_t *got) MUST_USE;
+enum status unzip_read(struct unzip *unzip, void *bytes, int64_t count, int64_t *got) MUST_USE;
 
 /* All of them, or a FILE error that says that the file is truncated. */
-enum status input_read_all(struct input *input, void *bytes, int64_t count) MUST_USE;
+enum status unzip_read_all(struct unzip *unzip, void *bytes, int64_t count) MUST_USE;
 
 /* FILE error unless the file ends here. */
-enum status input_expect_end(struct input *input) MUST_USE;
+enum status unzip_expect_end(struct unzip *unzip) MUST_USE;
 
 /* Why a file that is named cannot be opened, in one word for all. */
 enum status image_file_refuse(struct context *context, const char *path) MUST_USE;

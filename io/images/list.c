@@ -21,15 +21,15 @@ struct list_line {
 
 static enum status read_text(struct context *context, struct list_text *list)
 {
-    struct input input;
+    struct unzip unzip;
     int64_t got = 0;
-    enum status status = input_open(context, list->path, &input);
+    enum status status = unzip_open(context, list->path, &unzip);
     if (status != STATUS_OK)
         return status;
     do {
         size_t bytes = (size_t)list->bytes;
         TRY(room_grow(context, &list->text, &list->room, bytes, bytes + LOOK_HEADER));
-        TRY(input_read(&input, (char *)list->text + bytes, (int64_t)list->room - list->bytes - 1, &got));
+        TRY(unzip_read(&unzip, (char *)list->text + bytes, (int64_t)list->room - list->bytes - 1, &got));
         list->bytes += got;
     } while (got > 0);
     ((char *)list->text)[list->bytes] = '\0';
@@ -37,7 +37,7 @@ static enum status read_text(struct context *context, struct list_text *list)
         status = context_fail(context, STATUS_FILE, "%s: is no list of images: it holds zero bytes, which text has not",
                               list->path);
 done:
-    input_close(&input);
+    unzip_close(&unzip);
     return status;
 }
 

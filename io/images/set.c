@@ -190,11 +190,11 @@ static enum status recognize(struct context *context, const char *path, enum ima
     *format = IMAGES_FOLDER;
     if (S_ISDIR(information.st_mode))
         return STATUS_OK;
-    struct input input;
-    enum status status = input_open(context, path, &input);
+    struct unzip unzip;
+    enum status status = unzip_open(context, path, &unzip);
     if (status == STATUS_OK)
-        status = input_read(&input, bytes, sizeof bytes, &count);
-    input_close(&input);
+        status = unzip_read(&unzip, bytes, sizeof bytes, &count);
+    unzip_close(&unzip);
     if (status != STATUS_OK)
         return status;
     if (count >= 4 && (memcmp(bytes, "\x89PNG", 4) == 0 || memcmp(bytes, "\xff\xd8\xff", 3) == 0))

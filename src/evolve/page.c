@@ -4,6 +4,7 @@
 
 #include "io/json/json.h"
 #include "io/report/report.h"
+#include "src/core/folder.h"
 #include "src/evolve/evolve.h"
 
 enum { CELL = 44, LEFT = 190, TOP = 110 };
@@ -95,7 +96,7 @@ static enum status write_sharing(const struct page_of *page)
     char path[REPORT_PATH + 32];
     snprintf(path, sizeof path, "%.1000s/sharing.svg", page->plots);
     CHECK(report_file_open(page->context, path, &file));
-    draw_sharing(page, file.stream);
+    draw_sharing(page, file.out);
     return report_file_close(page->context, &file);
 }
 
@@ -225,7 +226,7 @@ enum status evolve_show_page(const struct evolve *evolve)
     snprintf(page.plots, sizeof page.plots, "%s/plots", page.folder);
     status = page.points && page.lines ? STATUS_OK : STATUS_MEMORY;
     TRY(status);
-    TRY(report_folder(context, page.plots));
+    TRY(folder_make(context, "", page.plots));
     TRY(write_sharing(&page));
     TRY(draw_figures(&page));
     TRY(write_page(&page));

@@ -61,40 +61,40 @@ enum status image_file_read(struct context *context, const char *path, int descr
     return STATUS_OK;
 }
 
-enum status input_open(struct context *context, const char *path, struct input *input)
+enum status unzip_open(struct context *context, const char *path, struct unzip *unzip)
 {
     int descriptor;
     int64_t bytes = 0;
-    *input = (struct input){.context = context, .path = path};
+    *unzip = (struct unzip){.context = context, .path = path};
     CHECK(image_file_open(context, path, &descriptor, &bytes));
-    input->file = gzdopen(descriptor, "rb");
-    if (!input->file) {
+    unzip->file = gzdopen(descriptor, "rb");
+    if (!unzip->file) {
         close(descriptor);
         return context_fail(context, STATUS_MEMORY, "%s: out of memory for reading", path);
     }
-    (void)gzbuffer(input->file, 1 << 17);
-    input->bytes_most = gzdirect(input->file) ? bytes : bytes * INFLATE_MOST;
+    (void)gzbuffer(unzip->file, 1 << 17);
+    unzip->bytes_most = gzdirect(unzip->file) ? bytes : bytes * INFLATE_MOST;
     return STATUS_OK;
 }
 
-void input_close(struct input *input)
+void unzip_close(struct unzip *unzip)
 {
-    if (input->file)
-        gzclose_r(input->file);
-    input->file = NULL;
+    if (unzip->file)
+        gzclose_r(unzip->file);
+    unzip->file = NULL;
 }
 
-enum status input_read(struct input *input, void *bytes, int64_t count, int64_t *got)
+enum status unzip_read(struct unzip *unzip, void *bytes, int64_t count, int64_t *got)
 {
     enum { PIECE = 1 << 26 };
     *got = 0;
     while (*got < count) {
         int64_t piece = count - *got < PIECE ? count - *got : PIECE;
-        int result = gzread(input->file, (char *)bytes + *got, (unsigned)piece);
+        int result = gzread(unzip->file, (char *)bytes + *got, (unsigned)piece);
         int code = Z_OK;
-        const char *reason = gzerror(input->file, &code);
+        const char *reason = gzerror(unzip->file, &code);
         if (result < 0 || (code != Z_OK && code != Z_STREAM_END))
-            return context_fail(input->context, STATUS_FILE, "%s: is %s; copy or prepare it again", input->path,
+            return context_fail(unzip->context, STATUS_FILE, "%s: is %s; copy or prepare it again", unzip->path,
                                 code == Z_BUF_ERROR ? "truncated: its gzip data has no end"
                                 : code == Z_ERRNO   ? strerror(errno)
                                                     : reason);
@@ -105,25 +105,25 @@ enum status input_read(struct input *input, void *bytes, int64_t count, int64_t 
     return STATUS_OK;
 }
 
-enum status input_read_all(struct input *input, void *bytes, int64_t count)
+enum status unzip_read_all(struct unzip *unzip, void *bytes, int64_t count)
 {
     int64_t got = 0;
-    CHECK(input_read(input, bytes, count, &got));
+    CHECK(unzip_read(unzip, bytes, count, &got));
     if (got < count)
-        return context_fail(input->context, STATUS_FILE,
+        return context_fail(unzip->context, STATUS_FILE,
                             "%s: is truncated: %" PRId64 " more bytes should follow; copy or prepare it again",
-                            input->path, count - got);
+                            unzip->path, count - got);
     return STATUS_OK;
 }
 
-enum status input_expect_end(struct input *input)
+enum status unzip_expect_end(struct unzip *unzip)
 {
     char more;
     int64_t got = 0;
-    CHECK(input_read(input, &more, 1, &got));
+    CHECK(unzip_read(unzip, &more, 1, &got));
     if (got > 0)
-        return context_fail(input->context, STATUS_FILE,
+        return context_fail(unzip->context, STATUS_FILE,
                             "%s: goes on behind what its header counts; it is damaged, copy or prepare it again",
-                            input->path);
+                            unzip->path);
     return STATUS_OK;
 }
