@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/analyze/show.h"
+#include "src/core/folder.h"
 #include "src/core/integer.h"
 #include "src/core/text.h"
 
@@ -318,7 +319,7 @@ enum status show_page(struct context *context, const char *folder, const struct 
     pages->count = count;
     snprintf(pages->plots, sizeof pages->plots, "%.1000s/plots", folder);
     list_kinds(pages);
-    TRY(report_folder(context, pages->plots));
+    TRY(folder_make(context, "", pages->plots));
     TRY(draw_all(pages));
     TRY(show_table(pages->last, heads, &table));
     TRY(write_page(pages, &table));

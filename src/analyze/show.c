@@ -168,11 +168,11 @@ enum status show_csv(struct context *context, const char *folder, const struct a
         snprintf(path, sizeof path, "%s/%s.csv", folder, values ? "singular_values" : "matrices");
         CHECK(report_file_open(context, path, &file));
         if (values)
-            fputs("step,matrix,number,singular_value\n", file.stream);
+            fputs("step,matrix,number,singular_value\n", file.out);
         else
-            write_heads(file.stream, measures_of(&analyses[0]));
+            write_heads(file.out, measures_of(&analyses[0]));
         for (int i = 0; i < count; i++)
-            (values ? write_values : write_matrices)(file.stream, &analyses[i]);
+            (values ? write_values : write_matrices)(file.out, &analyses[i]);
         CHECK(report_file_close(context, &file));
     }
     return STATUS_OK;

@@ -6,6 +6,7 @@
 #include "io/json/json.h"
 #include "src/analyze/show.h"
 #include "src/cli/command.h"
+#include "src/core/folder.h"
 #include "src/core/integer.h"
 #include "src/core/text.h"
 
@@ -126,7 +127,7 @@ static enum status show(const struct analyze_run *run)
     CHECK(run->json ? print_all_json(run) : print_table(run));
     if (!run->output)
         return STATUS_OK;
-    CHECK(report_folder(context, run->output));
+    CHECK(folder_make(context, "", run->output));
     CHECK(show_csv(context, run->output, run->analyses, run->count));
     CHECK(show_page(context, run->output, run->analyses, run->count, &drawn));
     if (!drawn)

@@ -102,7 +102,7 @@ static enum status read_task(struct eval *eval, const struct eval_options *optio
     return read_lengths(eval, options->lengths);
 }
 
-/* The window is training.sequence_length, or the context where that is shorter or cannot be cut. */
+/* The window is training.sequence_length, or the passage where that is shorter or cannot be cut. */
 static enum status choose_window(struct eval *eval, const char *length)
 {
     struct config *config = eval->config;
@@ -178,7 +178,7 @@ static enum status fit_batch(struct eval *eval, const char *name)
     /* What is passed at once costs by its length, and padding would be most of one that no text has. */
     if (config->model.attention.kind != ATTENTION_INFINI && longest < config->training.sequence_length)
         eval->plan.context_length = config->training.sequence_length = longest;
-    /* Rows without a context would only cost time. */
+    /* Rows without a passage would only cost time. */
     config->training.batch = integer_min(config->training.batch, passages);
     config->training.micro_batch = integer_min(config->training.micro_batch, config->training.batch);
     return STATUS_OK;

@@ -7,6 +7,7 @@
 #include "io/events/events.h"
 #include "io/records/records.h"
 #include "io/report/report.h"
+#include "src/core/folder.h"
 #include "src/core/text.h"
 #include "src/study/run.h"
 #include "src/study/runs.h"
@@ -47,7 +48,7 @@ static enum status write_run(struct run *run, const char *folder)
     snprintf(lines, sizeof lines, "%s%s", run->name, is_file ? "" : "/metrics.jsonl");
     if (snprintf(own, sizeof own, "%s/%s", folder, strspn(name, ".") == strlen(name) ? "run" : name) >= REPORT_PATH)
         return context_fail(context, STATUS_FILE, "%s: the name is too long", folder);
-    CHECK(report_folder(context, own));
+    CHECK(folder_make(context, "", own));
     struct writing writing = {.last = -1};
     enum status status = events_create(context, own, 0, &writing.events);
     if (status == STATUS_OK && run->has_config) {

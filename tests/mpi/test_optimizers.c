@@ -260,12 +260,9 @@ static void groups_keep_their_own_arrays(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(parameters_may_be_dealt_whole),
-    cmocka_unit_test(descent_is_the_same_on_every_mesh),
-    cmocka_unit_test(muon_is_the_same_on_every_mesh),
-    cmocka_unit_test(soap_is_the_same_on_every_mesh),
-    cmocka_unit_test(matrices_over_grids_are_stepped_alike),
-    cmocka_unit_test(auto_spreads_what_would_be_waited_for),
+    cmocka_unit_test(parameters_may_be_dealt_whole),         cmocka_unit_test(descent_is_the_same_on_every_mesh),
+    cmocka_unit_test(muon_is_the_same_on_every_mesh),        cmocka_unit_test(soap_is_the_same_on_every_mesh),
+    cmocka_unit_test(matrices_over_grids_are_stepped_alike), cmocka_unit_test(auto_spreads_what_would_be_waited_for),
     cmocka_unit_test(groups_keep_their_own_arrays),
 };
 

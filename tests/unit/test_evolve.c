@@ -322,7 +322,7 @@ static void probabilities_of_actions_are_kept_with_a_path(void **state)
     end(&context, &system);
 }
 
-/* Random heads of the same shape differ: each child has streams of its own, in each generation, visit and task. */
+/* Random heads of the same shape differ: each child has numbers of its own, in each generation, visit and task. */
 static void every_child_has_streams_of_its_own(void **state)
 {
     enum { KEYS = 16 };

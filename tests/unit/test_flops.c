@@ -146,6 +146,17 @@ static void frozen_parameters_spare_products(void **state)
     forget(&context, &list);
 }
 
+static void lora_costs_its_maps(void **state)
+{
+    (void)state;
+    struct model_config config = small();
+    double plain = products(&config, 8);
+    config.lora.rank = 3;
+    assert_close(products(&config, 8), plain + 4.0 * 8 * LOW_RANK, 1e-12, 0.0);
+    config.lora.targets = (struct text_list){.count = 1, .item = {"k_proj"}};
+    assert_close(products(&config, 8), plain + 4.0 * 8 * 3 * (12 + 12), 1e-12, 0.0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -156,6 +167,7 @@ int main(void)
         cmocka_unit_test(learned_residuals_cost_their_low_rank_maps),
         cmocka_unit_test(expert_choice_saves_what_the_paper_says),
         cmocka_unit_test(frozen_parameters_spare_products),
+        cmocka_unit_test(lora_costs_its_maps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -356,17 +356,6 @@ static void learned_residuals_start_as_the_plain_sum(void **state)
 
 /* -- FLOPs -- */
 
-static void lora_costs_its_maps(void **state)
-{
-    (void)state;
-    struct model_config config = small();
-    double plain = products(&config, 8);
-    config.lora.rank = 3;
-    assert_close(products(&config, 8), plain + 4.0 * 8 * LOW_RANK, 1e-12, 0.0);
-    config.lora.targets = (struct text_list){.count = 1, .item = {"k_proj"}};
-    assert_close(products(&config, 8), plain + 4.0 * 8 * 3 * (12 + 12), 1e-12, 0.0);
-}
-
 /* A second of a name, a lent one of another shape, and lending what learns are mistakes; what is lent is shared. */
 static void parameters_are_declared_once_or_lent(void **state)
 {
@@ -419,7 +408,6 @@ int main(void)
         cmocka_unit_test(recursions),
         cmocka_unit_test(recursions_add_to_the_layers_that_they_share),
         cmocka_unit_test(lora_stands_beside_what_is_named),
-        cmocka_unit_test(lora_costs_its_maps),
         cmocka_unit_test(learned_residuals_start_as_the_plain_sum),
         cmocka_unit_test(parameters_are_declared_once_or_lent),
     };
