@@ -74,7 +74,8 @@ enum status spectra_angles(struct context *context, const char *what, int64_t n,
     matrix_multiply(&(struct matrix_product){
         .m = k, .n = k, .k = n, .a = a, .b = b, .c = overlap, .a_transposed = true, .alpha = 1.0});
     memcpy(copy, overlap, square * sizeof *copy);
-    memcpy(rest, b, tall * sizeof *rest);
+    if (tall > 0) /* there may be no directions */
+        memcpy(rest, b, tall * sizeof *rest);
     matrix_multiply(
         &(struct matrix_product){.m = n, .n = k, .k = k, .a = a, .b = overlap, .c = rest, .alpha = -1.0, .beta = 1.0});
     TRY(matrix_svd(context, what, k, k, copy, cosines, NULL, NULL, sines + k));
