@@ -9,11 +9,17 @@
 
 #include "src/core/text.h"
 
-enum { BUCKETS = 30 };
+enum { BUCKETS = 30, SPARES = 16 };
+
+/* Bytes that lines made before have grown to what they need: later ones allocate nothing. */
+struct spare {
+    unsigned char *data;
+    size_t room;
+};
 
 /* Bytes of a message. */
 struct message {
-    struct context *context;
+    struct events *events;
     unsigned char *data;
     size_t size, room;
     bool failed; /* memory is out */
@@ -25,6 +31,8 @@ struct events {
     char path[4096];
     uint32_t table[256]; /* of the sums */
     struct message settings;
+    struct spare spare[SPARES];
+    int spares;
 };
 
 /* -- Sums -- */
@@ -52,17 +60,39 @@ static uint32_t masked_sum(const struct events *events, const void *data, size_t
 
 /* -- Protocol buffers -- */
 
+static struct message new_message(struct events *events)
+{
+    struct message message = {.events = events};
+    if (events->spares > 0) {
+        const struct spare *spare = &events->spare[--events->spares];
+        message.data = spare->data;
+        message.room = spare->room;
+    }
+    return message;
+}
+
+static void end_message(struct message *message)
+{
+    struct events *events = message->events;
+    if (message->data && events->spares < SPARES)
+        events->spare[events->spares++] = (struct spare){.data = message->data, .room = message->room};
+    else
+        memory_free(events->context, message->data);
+    *message = (struct message){.events = events};
+}
+
 static void put_bytes(struct message *message, const void *data, size_t size)
 {
     if (message->size + size > message->room) {
         size_t room = 2 * (message->size + size) + 256;
-        unsigned char *grown = memory_allocate(message->context, room, MEMORY_OTHER);
+        struct context *context = message->events->context;
+        unsigned char *grown = memory_allocate(context, room, MEMORY_OTHER);
         message->failed = message->failed || !grown;
         if (!grown)
             return;
         if (message->size > 0)
             memcpy(grown, message->data, message->size);
-        memory_free(message->context, message->data);
+        memory_free(context, message->data);
         message->data = grown;
         message->room = room;
     }
@@ -137,13 +167,12 @@ static void put_text(struct message *message, unsigned field, const char *text)
     put_part(message, field, text, strlen(text));
 }
 
-/* Puts a message into another, and frees it. */
+/* Puts a message into another, and ends it. */
 static void put_message(struct message *message, unsigned field, struct message *part)
 {
     put_part(message, field, part->data, part->size);
     message->failed = message->failed || part->failed;
-    memory_free(part->context, part->data);
-    *part = (struct message){.context = part->context};
+    end_message(part);
 }
 
 /* -- Records -- */
@@ -159,7 +188,7 @@ static void give_up(struct events *events)
 /* A record: the length and its sum, the data and their sum. */
 static void write_record(struct events *events, struct message *event)
 {
-    struct message frame = {.context = events->context};
+    struct message frame = new_message(events);
     put_little(&frame, event->size, 8);
     put_little(&frame, masked_sum(events, frame.data, frame.data ? 8 : 0), 4);
     put_bytes(&frame, event->data, event->size);
@@ -168,14 +197,8 @@ static void write_record(struct events *events, struct message *event)
     if (events->file &&
         (!good || fwrite(frame.data, 1, frame.size, events->file) != frame.size || fflush(events->file) != 0))
         give_up(events);
-    memory_free(events->context, frame.data);
-    memory_free(event->context, event->data);
-    *event = (struct message){.context = event->context};
-}
-
-static struct message new_message(struct events *events)
-{
-    return (struct message){.context = events->context};
+    end_message(&frame);
+    end_message(event);
 }
 
 static struct message event_of(struct events *events, double seconds, int64_t step)
@@ -200,7 +223,7 @@ enum status events_create(struct context *context, const char *folder, int64_t s
     if (!made)
         return STATUS_MEMORY;
     made->context = context;
-    made->settings.context = context;
+    made->settings.events = made;
     fill_table(made->table);
     (void)gethostname(host, sizeof host - 1);
     double seconds = now();
@@ -228,6 +251,8 @@ void events_destroy(struct events **events)
         give_up(old);
     }
     memory_free(old->context, old->settings.data);
+    while (old->spares > 0)
+        memory_free(old->context, old->spare[--old->spares].data);
     memory_free(old->context, old);
     *events = NULL;
 }
@@ -249,11 +274,13 @@ enum { TYPE_FLOAT = 1, TYPE_STRING = 7, CLASS_TENSOR = 2 };
 /* SummaryMetadata of a plugin. */
 static void put_plugin(struct message *value, const char *plugin, struct message *content)
 {
-    struct message data = {.context = value->context};
-    struct message metadata = {.context = value->context};
+    struct message data = new_message(value->events);
+    struct message metadata = new_message(value->events);
     put_text(&data, 1, plugin);
     if (content->size > 0)
         put_message(&data, 2, content);
+    else
+        end_message(content);
     put_message(&metadata, 1, &data);
     put_integer(&metadata, 4, CLASS_TENSOR);
     put_message(value, 9, &metadata);

@@ -1,42 +1,26 @@
 /* A piece to tokens by merging neighbours, the pair of the lowest rank first and the leftmost of equals: a linked list
  * of symbols and a heap of pairs, so that a piece of any length takes n log n. Entries of the heap may be out of date;
  * a symbol only grows, so that one whose pair would still give its token is not. */
+#include "io/tokenizer/heap_private.h"
 #include "io/tokenizer/tokenizer_private.h"
 #include "src/core/utf8.h"
 
 /* -- The heap -- */
 
-static bool comes_before(const struct merge_entry *a, const struct merge_entry *b)
+static bool comes_before(const void *first, const void *second)
 {
+    const struct merge_entry *a = first;
+    const struct merge_entry *b = second;
     return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
 }
 
-static enum status heap_push(struct encoder *encoder, struct merge_entry entry)
+static enum status push(struct encoder *encoder, const struct merge_entry *entry)
 {
     struct merge_work *work = &encoder->work;
-    int64_t at = work->heap_count;
-    CHECK(array_grow(encoder->context, &work->heap, at, &work->heap_room, at + 1, sizeof *work->heap));
-    for (work->heap_count++; at > 0 && comes_before(&entry, &work->heap[(at - 1) / 2]); at = (at - 1) / 2)
-        work->heap[at] = work->heap[(at - 1) / 2];
-    work->heap[at] = entry;
+    int64_t count = work->heap_count;
+    CHECK(array_grow(encoder->context, &work->heap, count, &work->heap_room, count + 1, sizeof *entry));
+    heap_push(work->heap, sizeof *entry, work->heap_count++, entry, comes_before);
     return STATUS_OK;
-}
-
-static struct merge_entry heap_pop(struct merge_work *work)
-{
-    struct merge_entry *heap = work->heap;
-    struct merge_entry top = heap[0];
-    struct merge_entry last = heap[--work->heap_count];
-    int64_t at = 0;
-    for (int64_t child = 1; child < work->heap_count; child = 2 * at + 1) {
-        child += child + 1 < work->heap_count && comes_before(&heap[child + 1], &heap[child]);
-        if (!comes_before(&heap[child], &last))
-            break;
-        heap[at] = heap[child];
-        at = child;
-    }
-    heap[at] = last;
-    return top;
 }
 
 /* -- Symbols -- */
@@ -100,7 +84,7 @@ static enum status offer(struct encoder *encoder, int32_t left, int32_t right)
     const struct pair *pair = pair_find(&encoder->tokenizer->pairs, work->symbols[left].id, work->symbols[right].id);
     if (!pair)
         return STATUS_OK;
-    return heap_push(encoder, (struct merge_entry){.rank = pair->rank, .at = left, .joined = pair->joined});
+    return push(encoder, &(struct merge_entry){.rank = pair->rank, .at = left, .joined = pair->joined});
 }
 
 static enum status merge_all(struct encoder *encoder)
@@ -111,7 +95,8 @@ static enum status merge_all(struct encoder *encoder)
     for (int32_t i = 0; i + 1 < work->count; i++)
         CHECK(offer(encoder, i, i + 1));
     while (work->heap_count > 0) {
-        struct merge_entry top = heap_pop(work);
+        struct merge_entry top;
+        heap_pop(work->heap, sizeof top, work->heap_count--, &top, comes_before);
         struct symbol *left = &symbols[top.at];
         if (left->id < 0 || left->next >= work->count)
             continue;

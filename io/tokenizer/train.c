@@ -6,6 +6,7 @@
  * occurrences away; one that is goes back with its true count. */
 #include <string.h>
 
+#include "io/tokenizer/heap_private.h"
 #include "io/tokenizer/tokenizer_private.h"
 #include "src/core/utf8.h"
 
@@ -100,37 +101,19 @@ static enum status change(struct training *training, int32_t left, int32_t right
 
 /* -- The heap -- */
 
-static bool comes_before(const struct candidate *a, const struct candidate *b)
+static bool comes_before(const void *first, const void *second)
 {
+    const struct candidate *a = first;
+    const struct candidate *b = second;
     return a->times != b->times ? a->times > b->times : a->key < b->key;
 }
 
-static enum status push(struct training *training, struct candidate candidate)
+static enum status push(struct training *training, const struct candidate *candidate)
 {
-    int64_t at = training->heap_count;
-    CHECK(array_grow(training->context, &training->heap, at, &training->heap_room, at + 1, sizeof candidate));
-    struct candidate *heap = training->heap;
-    for (training->heap_count++; at > 0 && comes_before(&candidate, &heap[(at - 1) / 2]); at = (at - 1) / 2)
-        heap[at] = heap[(at - 1) / 2];
-    heap[at] = candidate;
+    int64_t count = training->heap_count;
+    CHECK(array_grow(training->context, &training->heap, count, &training->heap_room, count + 1, sizeof *candidate));
+    heap_push(training->heap, sizeof *candidate, training->heap_count++, candidate, comes_before);
     return STATUS_OK;
-}
-
-static struct candidate pop(struct training *training)
-{
-    struct candidate *heap = training->heap;
-    struct candidate top = heap[0];
-    struct candidate last = heap[--training->heap_count];
-    int64_t at = 0;
-    for (int64_t child = 1; child < training->heap_count; child = 2 * at + 1) {
-        child += child + 1 < training->heap_count && comes_before(&heap[child + 1], &heap[child]);
-        if (!comes_before(&heap[child], &last))
-            break;
-        heap[at] = heap[child];
-        at = child;
-    }
-    heap[at] = last;
-    return top;
 }
 
 /* What this step has brought becomes candidates. */
@@ -142,7 +125,7 @@ static enum status take_gains(struct training *training)
         state->gain = -1;
         gain->times = state->times;
         if (gain->times > 0)
-            CHECK(push(training, *gain));
+            CHECK(push(training, gain));
         else
             memory_free(training->context, gain->words);
         *gain = (struct candidate){0};
@@ -200,14 +183,15 @@ static enum status join(struct training *training, int32_t left, int32_t right, 
 static enum status learn(struct training *training, int64_t size, int64_t least)
 {
     while (training->vocabulary->size < size && training->heap_count > 0) {
-        struct candidate top = pop(training);
+        struct candidate top;
+        heap_pop(training->heap, sizeof top, training->heap_count--, &top, comes_before);
         int64_t times = training->pairs[state_of(training, top.key)].times;
         int32_t left = (int32_t)(top.key >> 32);
         int32_t right = (int32_t)(top.key & 0xffffffff);
         int32_t joined = -1;
         if (times != top.times) {
             top.times = times;
-            enum status status = push(training, top);
+            enum status status = push(training, &top);
             if (status != STATUS_OK)
                 memory_free(training->context, top.words);
             CHECK(status);

@@ -226,7 +226,8 @@ static void print_rows(const struct kernel_bench *bench, const struct ceilings *
         "\nShares are of the best of both looks at the arithmetic, and of what memory gave right before and after the\n"
         "operation, for y = y / 2 + x in place or for a copy around the caches, whichever was faster. Tensors of\n"
         "operations that memory limits are larger than the last cache; those of products are not. T tokens,\n"
-        "I inputs, O outputs, V vocabulary; N images of H x W, I and O channels, kernels of K x K.\n");
+        "I inputs, O outputs, V vocabulary; N images of H x W, I and O channels, kernels of K x K,\n"
+        "of which the parts beyond an edge are counted though nobody computes them.\n");
 }
 
 static json_t *rows_json(const struct kernel_bench *bench, const struct ceilings *best)

@@ -305,7 +305,7 @@ enum status bench_matrices(struct context *context, struct mesh *mesh, struct en
     CHECK(mesh_agree(mesh, context, context->status));
     *bench = (struct matrices_bench){.context = context, .mesh = mesh, .engine = engine, .quick = options->quick};
     enum status status = ceilings_measure(mesh, engine, engine->threads, options->quick, &bench->ceilings);
-    notice_begin(&bench->notice, context, "measuring", "steps so far");
+    notice_begin(&bench->notice, context, "measuring", "steps");
     if (status == STATUS_OK)
         status = run(bench);
     notice_end(&bench->notice);

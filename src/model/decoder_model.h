@@ -39,6 +39,11 @@ int64_t decoder_model_packet_bytes(const struct batch *batch);
 bool decoder_model_forward(struct tape *tape, struct batch *batch, int64_t micro_batch, int chunk,
                            const struct packet *in, struct packet *out);
 
+/* Of classifiers: inputs of whole rows, to which the family adds where its fields are; who looks at the logits. */
+enum status classifier_batch_create(struct batch *batch) MUST_USE;
+void classifier_batch_destroy(struct batch *batch);
+void classifier_batch_ready(struct batch *batch);
+
 extern const struct model_state_ops decoder_state_ops;
 extern const struct model_scalars_ops decoder_scalars_ops;
 

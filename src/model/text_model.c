@@ -22,48 +22,14 @@ static enum status check(struct context *context, const struct model_config *con
 
 static enum status create_batch(struct batch *batch)
 {
-    struct context *context = batch->model->context;
-    struct decoder_batch *own = memory_allocate(context, sizeof *own, MEMORY_BUFFERS);
-    batch->prepared = own;
-    if (!own)
-        return STATUS_MEMORY;
-    own->micro = memory_allocate(context, (size_t)batch->micro_batches * sizeof *own->micro, MEMORY_BUFFERS);
-    own->images = memory_allocate(context, (size_t)batch->micro_batches * sizeof *own->images, MEMORY_BUFFERS);
-    if (!own->micro || !own->images)
-        return STATUS_MEMORY;
-    batch->work = (double)(batch->mine.count * batch->length);
+    CHECK(classifier_batch_create(batch));
+    struct decoder_batch *own = batch->prepared;
     for (int64_t i = 0; i < batch->micro_batches; i++) {
-        struct range rows = batch_micro(batch, i);
-        own->images[i] = (struct decoder_images){.row = rows.begin};
-        own->micro[i] =
-            (struct decoder_input){.images = &own->images[i],
-                                   .tokens = (const int32_t *)batch_field(batch, "tokens") + rows.begin * batch->length,
-                                   .valid = (const int64_t *)batch_field(batch, "valid") + rows.begin,
-                                   .rows = rows.count,
-                                   .length = batch->length,
-                                   .batch_rows = batch->rows};
+        int64_t row = own->images[i].row;
+        own->micro[i].tokens = (const int32_t *)batch_field(batch, "tokens") + row * batch->length;
+        own->micro[i].valid = (const int64_t *)batch_field(batch, "valid") + row;
     }
     return STATUS_OK;
-}
-
-static void destroy_batch(struct batch *batch)
-{
-    struct context *context = batch->model->context;
-    struct decoder_batch *own = batch->prepared;
-    if (!own)
-        return;
-    memory_free(context, own->images);
-    memory_free(context, own->micro);
-    memory_free(context, own);
-}
-
-static void ready_batch(struct batch *batch)
-{
-    struct decoder_batch *own = batch->prepared;
-    for (int64_t i = 0; i < batch->micro_batches; i++) {
-        own->images[i].see_classes = batch->see_classes;
-        own->images[i].see_self = batch->see_self;
-    }
 }
 
 static bool forward(struct tape *tape, struct batch *batch, int64_t micro_batch, int chunk, const struct packet *in,
@@ -84,8 +50,8 @@ const struct model_ops text_ops = {.name = "decoder",
                                    .destroy = decoder_model_destroy,
                                    .fields = fields,
                                    .batch_create = create_batch,
-                                   .batch_destroy = destroy_batch,
-                                   .batch_ready = ready_batch,
+                                   .batch_destroy = classifier_batch_destroy,
+                                   .batch_ready = classifier_batch_ready,
                                    .form = decoder_model_form,
                                    .packet_bytes = decoder_model_packet_bytes,
                                    .forward = forward,
