@@ -25,16 +25,13 @@ struct bench {
     struct trainer trainer;
 };
 
-/* With `more` settings of the model. The classifier, which begins with zeros, gets numbers: so the loss says something.
- */
-static void bench_create(struct bench *bench, void **state, struct mesh_config mesh, const char *more,
-                         enum compute_type type)
+/* The classifier, which begins with zeros, gets numbers: so the loss says something. */
+static void bench_create_of(struct bench *bench, void **state, struct mesh_config mesh, const char *text,
+                            enum compute_type type)
 {
-    char text[1024];
     struct mpi_fixture *fixture = mpi_fixture_of(state);
     bench->context = &fixture->context;
     bench->mesh = mpi_mesh(fixture, mesh);
-    snprintf(text, sizeof text, plain, more);
     assert_ok(bench->context, config_parse(bench->context, "plain", text, strlen(text), NULL, 0, &bench->config));
     bench->config.compute.type = type;
     assert_ok(bench->context, engine_create(bench->context, 1, &bench->engine));
@@ -52,6 +49,15 @@ static void bench_create(struct bench *bench, void **state, struct mesh_config m
     }
     replica_gather_all(bench->trainer.session.replica);
     batch_fill_random(&bench->trainer.batch, 3);
+}
+
+/* With `more` settings of the model. */
+static void bench_create(struct bench *bench, void **state, struct mesh_config mesh, const char *more,
+                         enum compute_type type)
+{
+    char text[1024];
+    snprintf(text, sizeof text, plain, more);
+    bench_create_of(bench, state, mesh, text, type);
 }
 
 static void bench_destroy(struct bench *bench)
@@ -155,6 +161,31 @@ static void evaluation_smooths_no_labels(void **state)
     assert_true(result[2].loss == result[3].loss);
     assert_close(result[2].loss, result[0].loss, 1e-6, 0.0);
     bench_destroy(&bench);
+}
+
+/* Texts with labels, of different lengths: the same in micro-batches of any size, on any mesh. */
+static void texts_are_told_apart_in_any_micro_batches(void **state)
+{
+    int ranks = mpi_fixture_of(state)->ranks;
+    for (int micro = 1; micro <= 5; micro += 2)
+        for (int tensor = 1; tensor <= 2 && ranks % tensor == 0; tensor++) {
+            char text[512];
+            struct bench bench;
+            struct step_result result;
+            snprintf(text, sizeof text,
+                     "model: {vocabulary: 40, classes: 3, width: 24, layers: 2, heads: 2, hidden: 20}\n"
+                     "training: {batch: 5, micro_batch: %d, sequence_length: 10}\n",
+                     micro);
+            bench_create_of(&bench, state, (struct mesh_config){ranks / tensor, 1, 1, tensor, 1}, text, COMPUTE_FP32);
+            struct batch *batch = &bench.trainer.batch;
+            int64_t *valid = batch_field(batch, "valid");
+            for (int64_t row = 0; row < batch->mine.count; row++)
+                valid[row] = 2 + (batch->mine.begin + row) * 3 % 8;
+            assert_ok(bench.context, trainer_gradients(&bench.trainer, &result));
+            assert_close(result.loss, 2.6437084, 1e-6, 0.0);
+            assert_close(result.gradient_norm, 100.740873, 1e-6, 0.0);
+            bench_destroy(&bench);
+        }
 }
 
 /* -- A set that is evaluated -- */
@@ -283,7 +314,7 @@ static void places_go_by_score(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(evaluation_smooths_no_labels), cmocka_unit_test(places_go_by_score),
     cmocka_unit_test(images_held_out_are_counted),  cmocka_unit_test(learned_residuals_begin_as_plain_sums),
-    cmocka_unit_test(every_mesh_computes_the_same),
+    cmocka_unit_test(every_mesh_computes_the_same), cmocka_unit_test(texts_are_told_apart_in_any_micro_batches),
 };
 
 MPI_MAIN(tests)

@@ -228,6 +228,25 @@ static void settings_become_parameters(void **state)
     assert_true(holds(bytes, size, "\x0a\x07hparams\x12", 10));
 }
 
+/* Lines like those before ask for no memory. */
+static void lines_allocate_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct events *events;
+    int64_t allocations = 0;
+    assert_ok(&fixture->context, events_create(&fixture->context, fixture->folder, 1, &events));
+    for (int i = 0; i < 8; i++) {
+        write_line(events, "{\"step\": 1, \"gates\": [0, 2], \"loss\": 1, \"norm\": 2, \"note\": \"a text that is "
+                           "longer than others\", \"time\": \"2026-01-31T12:00:00Z\"}");
+        if (i == 4)
+            allocations = fixture->context.memory.allocations;
+    }
+    assert_true(allocations > 0);
+    assert_int_equal(fixture->context.memory.allocations, allocations);
+    events_destroy(&events);
+    read_file(fixture);
+}
+
 static void failures_end_nothing(void **state)
 {
     struct fixture *fixture = *state;
@@ -244,6 +263,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(lines_become_events, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lists_become_histograms, set_up, tear_down),
         cmocka_unit_test_setup_teardown(settings_become_parameters, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lines_allocate_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failures_end_nothing, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
